@@ -1,0 +1,2 @@
+"""Test-time scaling of language models that people can watch, steer and trust."""
+

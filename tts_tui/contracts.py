@@ -1,0 +1,222 @@
+"""What a policy, a reward model and a strategy must do, and the values they exchange.
+
+Nothing here does anything. Backends and strategies depend on this module, and this module depends on neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from tts_tui.search import Search
+    from tts_tui.tree import Node
+
+Finish = Literal["step", "eos", "boxed", "length"]
+"""How a step ended: at the separator (the path can go on), at the end of the answer, with a box where the strategy
+takes that as the end, or cut off at its limit."""
+
+SEPARATOR = "\n\n"
+
+
+class ModelInfo(Struct, frozen=True):
+    """What is known of a loaded model.
+
+    Attributes:
+        name: What users call it.
+        parameters: Number of weights that each token passes; FLOPs = 2 x parameters x tokens.
+        context: Longest sequence in tokens, prompt and answer together.
+        family: Prompt family, a key of `tts_tui.prompts.FAMILIES`.
+    """
+
+    name: str
+    parameters: int
+    context: int
+    family: str = "default"
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Policy tokens, counted where the backend counts them.
+
+    Attributes:
+        prompt_computed: Prompt tokens that passed the model.
+        prompt_cached: Prompt tokens whose keys and values were reused.
+        completion: Tokens sampled.
+    """
+
+    prompt_computed: int = 0
+    prompt_cached: int = 0
+    completion: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_computed + other.prompt_computed,
+            self.prompt_cached + other.prompt_cached,
+            self.completion + other.completion,
+        )
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """How tokens are drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` -1 switch those filters off."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = -1
+
+
+class Prompt(Struct, frozen=True):
+    """A problem as the policy sees it: the exact ids that every path starts with, and the problem as typed."""
+
+    problem: str
+    ids: tuple[int, ...]
+
+
+class StepRequest(Struct, frozen=True):
+    """One continuation of one path.
+
+    Attributes:
+        ids: Prompt and path, exactly as they were sampled.
+        sampling: How tokens are drawn.
+        max_tokens: Most tokens to sample.
+        separator: Text that ends a step.
+        rollout: False stops after the first step end; True goes on to the end of the answer, marking every step end.
+        seed: Seeds this request's own random numbers; equal seeds give equal draws from equal logits.
+        session: Requests of one search carry the same session, so that a router can keep them on one cache.
+    """
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+    max_tokens: int
+    separator: str = SEPARATOR
+    rollout: bool = False
+    seed: int = 0
+    session: str = ""
+
+
+class Chunk(Struct, frozen=True):
+    """Some tokens of a stream, in order.
+
+    A chunk never spans the end of a step: the token that completes the separator ends its chunk.
+
+    Attributes:
+        ids: New token ids. End-of-text ids are included: they were sampled, and are counted.
+        text: What they add to the text; may be empty inside a multi-byte character. Special tokens add none.
+        step_end: The separator is complete with this chunk.
+        finish: Set on the last chunk only: "step", "eos" or "length".
+        usage: Counts since the previous chunk; the sum over a stream is its cost, also when it is abandoned.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    step_end: bool = False
+    finish: Finish | None = None
+    usage: Usage = Usage()
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """The language model that writes steps."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Loads or connects; called once before anything else.
+
+        Raises:
+            BackendUnavailable: The model or server cannot be had; the message says what to do.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Frees everything; no request runs on afterwards. Safe to call twice."""
+        ...
+
+    async def prompt(self, problem: str) -> Prompt:
+        """Applies the model's chat template to `problem`, once."""
+        ...
+
+    def stream(self, request: StepRequest) -> AsyncIterator[Chunk]:
+        """Samples one continuation. Closing the iterator stops the work.
+
+        Raises:
+            ContextExceeded: `request.ids` leave no room for a single token.
+            BackendError: Anything else that failed.
+        """
+        ...
+
+
+class ScoreRequest(Struct, frozen=True):
+    """One step to score, with all that came before it.
+
+    Attributes:
+        prompt: The policy's prompt.
+        steps: Texts of the path's steps, the last one being the step to score. None is blank.
+        step_ids: The policy's ids of the same steps (separators and end-of-text ids included). Together they follow
+            `prompt.ids` directly, so blank pieces between steps belong to the step before.
+    """
+
+    prompt: Prompt
+    steps: tuple[str, ...]
+    step_ids: tuple[tuple[int, ...], ...]
+
+
+class StepScore(Struct, frozen=True):
+    """The score of one step in [0, 1], with the tokens that the reward model computed and reused for it."""
+
+    score: float
+    computed: int = 0
+    cached: int = 0
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """Gives every step a score in [0, 1]."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Loads or connects; called once, after the policy's `start`."""
+        ...
+
+    async def close(self) -> None:
+        """Frees everything. Safe to call twice."""
+        ...
+
+    async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
+        """Scores the last step of each request, in order; a batch may mix problems.
+
+        Raises:
+            BackendError: The whole batch failed. Never returns a made-up score.
+        """
+        ...
+
+
+class Strategy(Protocol):
+    """Decides what a search grows and prunes; does no work itself.
+
+    A strategy keeps no state that the tree does not show: run again over the same tree it takes the same decisions,
+    which is how a recording resumes.
+
+    Attributes:
+        name: What users type.
+        summary: One line for lists.
+        needs_scores: Whether it cannot run without a reward model.
+        uses_width: Whether the plan's `m` means anything to it.
+    """
+
+    name: str
+    summary: str
+    needs_scores: bool
+    uses_width: bool
+
+    async def run(self, search: Search) -> Sequence[Node]:
+        """Grows `search.tree` and returns the solutions that vote, in the order in which ties are broken."""
+        ...

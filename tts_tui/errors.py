@@ -1,0 +1,101 @@
+"""Every error that this package raises on purpose.
+
+::
+
+    TTSError
+    ├── UsageError              the caller asked for something that cannot be (exit code 2)
+    │   ├── PlanError           a plan whose numbers contradict each other
+    │   └── UnknownName         no strategy, model or profile of that name
+    ├── BackendError            a model or a server failed (exit code 3)
+    │   ├── BackendUnavailable  it cannot be reached, or is not installed
+    │   ├── BackendTimeout      it did not answer in time
+    │   ├── BackendBadResponse  it answered something that makes no sense
+    │   └── ContextExceeded     the path no longer fits the model's context
+    ├── StrategyError           a strategy broke its contract (exit code 3)
+    ├── BudgetExhausted         tokens, FLOPs or seconds are spent
+    └── RecordError             a recording cannot be used (exit code 2)
+        ├── RecordCorrupt       it is not a recording, or its middle is damaged
+        └── RecordVersion       it was written by a newer version
+
+The message of each is one sentence for the user, and says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class TTSError(Exception):
+    """The root of all errors of this package."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UsageError(TTSError):
+    """Raised when the caller's own input cannot be used."""
+
+    exit_code = 2
+
+
+class PlanError(UsageError):
+    """Raised when a plan's settings contradict each other."""
+
+
+class UnknownName(UsageError):
+    """Raised when a name is not known; the message offers the nearest one."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")
+
+
+class BackendError(TTSError):
+    """Raised when a policy or reward model fails."""
+
+    retryable: ClassVar[bool] = True
+
+
+class BackendUnavailable(BackendError):
+    """Raised when a model or server cannot be reached or loaded."""
+
+
+class BackendTimeout(BackendError):
+    """Raised when a backend does not answer in time."""
+
+
+class BackendBadResponse(BackendError):
+    """Raised when a backend's answer breaks its contract."""
+
+
+class ContextExceeded(BackendError):
+    """Raised when prompt and path leave no room in the model's context."""
+
+    retryable = False
+
+
+class StrategyError(TTSError):
+    """Raised when a strategy breaks its contract."""
+
+
+class BudgetExhausted(TTSError):
+    """Raised inside a search once its budget is spent."""
+
+    exit_code = 1
+
+
+class RecordError(TTSError):
+    """Raised when a recording cannot be read or continued."""
+
+    exit_code = 2
+
+
+class RecordCorrupt(RecordError):
+    """Raised when a file is not a recording, or is damaged before its last line."""
+
+
+class RecordVersion(RecordError):
+    """Raised when a recording was written by a newer version of this package."""

@@ -1,0 +1,301 @@
+"""Everything that can happen in a search, as frozen values with a JSON form.
+
+One line of a recording, one line of `--display json` and one item of `Solver.stream` are the same event. The tree is
+the fold of these events (`tts_tui.tree`): no display and no recorder keeps state of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from tts_tui.contracts import Finish, ModelInfo, Usage
+from tts_tui.errors import RecordCorrupt
+from tts_tui.plan import Plan
+
+FORMAT = 1
+"""Version of the event format; a reader refuses a newer one."""
+
+ROOT = 0
+"""Id of the root node, which holds the prompt."""
+
+Reason = Literal[
+    "solved", "unsolved", "budget", "timeout", "interrupted", "failed"
+]
+"""Why a search ended: it ran to its end with or without an answer, tokens or FLOPs ran out, time ran out, someone
+stopped it, or the models failed. Whatever the reason, the best answer so far is given."""
+
+
+def _tag(name: str) -> str:
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+
+
+class Event(Struct, frozen=True, tag_field="event", tag=_tag, kw_only=True, omit_defaults=True):
+    """Base of all events.
+
+    Attributes:
+        t: Seconds since the search began.
+    """
+
+    t: float = 0.0
+
+
+class SearchStarted(Event, frozen=True):
+    """The first event. The root node exists from here on."""
+
+    problem: str
+    plan: Plan
+    policy: ModelInfo
+    prm: ModelInfo | None
+    prompt_ids: tuple[int, ...]
+    version: str
+    created: str
+    format: int = msgspec.field(default=FORMAT)
+    run: str = ""
+
+
+class SearchResumed(Event, frozen=True):
+    """A recording was taken up again; steps that were being written at that moment are started anew."""
+
+    created: str
+
+
+class StepStarted(Event, frozen=True):
+    """A policy began to write a step.
+
+    Attributes:
+        node: Its id: one more than the last one given.
+        parent: The node that it continues.
+        slot: Which of the parent's continuations this is, from 0. A retry has the same slot and a new node.
+        group: Which independent part of the search it belongs to (a DVTS subtree); part of the slot's identity.
+    """
+
+    node: int
+    parent: int
+    slot: int
+    group: int = 0
+
+
+class StepStreamed(Event, frozen=True):
+    """Some text of a step that is being written."""
+
+    node: int
+    text: str
+    usage: Usage = Usage()
+
+
+class StepFinished(Event, frozen=True):
+    """A step is whole.
+
+    Attributes:
+        ids: Its exact token ids, separator or end of text included.
+        text: What they say.
+        finish: How it ended.
+        usage: All that it cost; replaces what was streamed.
+    """
+
+    node: int
+    ids: tuple[int, ...]
+    text: str
+    finish: Finish
+    usage: Usage
+
+
+class StepFailed(Event, frozen=True):
+    """A step could not be written, or was cut off by the end of the search.
+
+    Attributes:
+        error: What happened, one sentence.
+        retry: Another attempt follows in the same slot.
+        usage: Tokens spent on it all the same.
+    """
+
+    node: int
+    error: str
+    retry: bool = False
+    usage: Usage = Usage()
+
+
+class StepMerged(Event, frozen=True):
+    """A step has the same text as an older sibling and is not grown on; its tokens still count."""
+
+    node: int
+    into: int
+
+
+class StepScored(Event, frozen=True):
+    """The PRM scored a step; `computed` and `cached` are its tokens."""
+
+    node: int
+    score: float
+    computed: int = 0
+    cached: int = 0
+
+
+class ScoreFailed(Event, frozen=True):
+    """Steps stay without a score."""
+
+    nodes: tuple[int, ...]
+    error: str
+    retry: bool = False
+
+
+class NodesKept(Event, frozen=True):
+    """The strategy goes on with these nodes."""
+
+    nodes: tuple[int, ...]
+    why: str
+
+
+class NodesPruned(Event, frozen=True):
+    """The strategy gives these nodes up."""
+
+    nodes: tuple[int, ...]
+    why: str
+
+
+class SolutionFound(Event, frozen=True):
+    """A path ended its answer. `answer` is None where none can be read out of it."""
+
+    node: int
+    answer: str | None
+
+
+class Notice(Event, frozen=True):
+    """Something that a person should know and that changes nothing."""
+
+    message: str
+
+
+class SearchPaused(Event, frozen=True):
+    """No new step starts until `SearchContinued`."""
+
+
+class SearchContinued(Event, frozen=True):
+    """Steps start again."""
+
+
+class PlanSummary(Struct, frozen=True):
+    """The part of a plan that results are compared by."""
+
+    strategy: str
+    n: int
+    m: int
+    score: str
+    vote: str
+
+
+class PolicyTokens(Struct, frozen=True):
+    """Tokens of the policy."""
+
+    prompt_computed: int
+    prompt_cached: int
+    completion: int
+
+
+class PrmTokens(Struct, frozen=True):
+    """Tokens of the PRM."""
+
+    computed: int
+    cached: int
+
+
+class Tokens(Struct, frozen=True):
+    """All tokens of a search."""
+
+    policy: PolicyTokens
+    prm: PrmTokens
+
+
+class Flops(Struct, frozen=True):
+    """2 x parameters x tokens computed."""
+
+    policy: float
+    prm: float
+
+
+class Tally(Struct, frozen=True):
+    """An answer's share of the vote.
+
+    Attributes:
+        answer: The way it was written first.
+        weight: What the vote compares: a count, the best score, or a sum of scores.
+        solutions: Nodes that gave it.
+    """
+
+    answer: str
+    weight: float
+    solutions: tuple[int, ...]
+
+
+class SearchFinished(Event, frozen=True, omit_defaults=False):
+    """The last event: the answer, why the search ended, and what it cost.
+
+    Attributes:
+        answer: The winner of the vote, or None.
+        node: The solution that stands for it.
+        reason: Why the search ended.
+        detail: The same in a sentence, where there is more to say.
+        votes: Every answer, best first.
+        nodes: Steps in the tree.
+    """
+
+    answer: str | None
+    node: int | None
+    reason: Reason
+    detail: str
+    plan: PlanSummary
+    tokens: Tokens
+    flops: Flops
+    seconds: float
+    votes: tuple[Tally, ...]
+    nodes: int
+
+
+AnyEvent = (
+    SearchStarted
+    | SearchResumed
+    | StepStarted
+    | StepStreamed
+    | StepFinished
+    | StepFailed
+    | StepMerged
+    | StepScored
+    | ScoreFailed
+    | NodesKept
+    | NodesPruned
+    | SolutionFound
+    | Notice
+    | SearchPaused
+    | SearchContinued
+    | SearchFinished
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+def encode(event: Event) -> bytes:
+    """One line of JSON, without the line feed."""
+    return _encoder.encode(event)
+
+
+def decode(line: bytes | str) -> AnyEvent:
+    """The event of one line.
+
+    Raises:
+        RecordCorrupt: The line is not an event of this format.
+    """
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordCorrupt(f"not an event: {error}") from error
+
+
+def decode_lines(lines: Iterable[bytes]) -> Iterable[AnyEvent]:
+    """The events of many lines, in order."""
+    return map(decode, lines)

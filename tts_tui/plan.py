@@ -1,0 +1,129 @@
+"""The plan: what a search will do, fixed before it starts.
+
+The defaults are the paper's settings (arXiv 2502.06703, section 4.1): T = 0.7 (0 for CoT), beam width M = 4, at most
+2048 tokens a step and 8192 in all, depth 40, steps separated by a blank line.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tts_tui.contracts import SEPARATOR, Sampling
+from tts_tui.errors import PlanError, UnknownName
+
+Score = Literal["min", "last", "avg", "prod"]
+Vote = Literal["majority", "prm-max", "prm-vote"]
+Semantics = Literal["official", "sal"]
+
+SCORES: tuple[str, ...] = get_args(Score)
+VOTES: tuple[str, ...] = get_args(Vote)
+SEMANTICS: tuple[str, ...] = get_args(Semantics)
+
+
+class Budget(Struct, frozen=True, omit_defaults=True):
+    """Limits of one search; None switches a limit off.
+
+    Attributes:
+        tokens: Policy and PRM tokens computed (prompt, completion and scoring; reused ones are free).
+        flops: 2 x parameters x tokens computed, policy and PRM together.
+        seconds: Wall time, loading of models not included.
+    """
+
+    tokens: int | None = None
+    flops: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "flops", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise PlanError(f"the budget of {name} must be positive, not {value}")
+
+
+class Plan(Struct, frozen=True):
+    """Strategy, sizes and voting, with the reason for the choice.
+
+    Attributes:
+        strategy: Name of a strategy (`tts_tui.registry.strategies`).
+        n: Budget of candidates.
+        m: Beam width: children of each surviving node. Survivors a round are n / m.
+        score: How a path's step scores become one number.
+        vote: How solutions become one answer.
+        sampling: How tokens are drawn.
+        step_tokens: Most tokens of one step.
+        total_tokens: Most tokens of one path.
+        max_depth: Most steps of a path that is grown step by step.
+        separator: Text that ends a step.
+        semantics: Which public implementation decides where the two differ.
+        budget: Limits of tokens, FLOPs and seconds.
+        seed: Seeds every sample; two runs with one seed draw alike as far as the backend's arithmetic does.
+        why: The reason for this plan, one sentence.
+    """
+
+    strategy: str = "best-of-n"
+    n: int = 16
+    m: int = 4
+    score: Score = "last"
+    vote: Vote = "prm-vote"
+    sampling: Sampling = Sampling()
+    step_tokens: int = 2048
+    total_tokens: int = 8192
+    max_depth: int = 40
+    separator: str = SEPARATOR
+    semantics: Semantics = "official"
+    budget: Budget = Budget()
+    seed: int = 0
+    why: str = "chosen by the user"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("score", self.score, SCORES),
+            ("vote", self.vote, VOTES),
+            ("semantics", self.semantics, SEMANTICS),
+        ):
+            if value not in known:
+                raise UnknownName(name, value, known)
+        for name in ("n", "m", "step_tokens", "total_tokens", "max_depth"):
+            if getattr(self, name) < 1:
+                raise PlanError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.sampling.temperature < 0:
+            raise PlanError(
+                f"the temperature must not be negative, not {self.sampling.temperature}"
+            )
+        if not 0 < self.sampling.top_p <= 1:
+            raise PlanError(f"top_p must be in (0, 1], not {self.sampling.top_p}")
+        if not self.separator:
+            raise PlanError("the separator must not be empty")
+
+    def check_width(self) -> None:
+        """Checks what strategies that keep n / m survivors rely on.
+
+        Raises:
+            PlanError: m > n, or n is no multiple of m.
+        """
+        if self.m > self.n:
+            raise PlanError(
+                f"the beam width m={self.m} is larger than n={self.n}: lower m, or raise n to at least {self.m}"
+            )
+        if self.n % self.m:
+            low, high = self.n - self.n % self.m, self.n + self.m - self.n % self.m
+            raise PlanError(
+                f"n={self.n} is not divisible by m={self.m}: use n={low} or n={high}"
+            )
+
+    def with_(self, **changes: object) -> Plan:
+        """A copy with `changes`, checked again."""
+        return replace(self, **changes)
+
+
+def default_plan(strategy: str, **changes: object) -> Plan:
+    """The paper's plan for `strategy`: one greedy sample for cot, a plain majority where nothing is scored."""
+    special: dict[str, dict[str, object]] = {
+        "cot": {"n": 1, "sampling": Sampling(temperature=0.0), "vote": "majority"},
+        "majority": {"vote": "majority"},
+    }
+    settings = {"strategy": strategy, **special.get(strategy, {}), **changes}
+    return Plan(**settings)  # type: ignore[arg-type]
