@@ -208,7 +208,7 @@ class Strategy(Protocol):
     Attributes:
         name: What users type.
         summary: One line for lists.
-        needs_scores: Whether it cannot run without a reward model.
+        needs_scores: Whether its decisions need a reward model; a plan whose vote is a PRM vote needs one anyway.
         uses_width: Whether the plan's `m` means anything to it.
     """
 

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tts_tui.budget import Budget
 from tts_tui.contracts import SEPARATOR, Sampling
 from tts_tui.errors import PlanError, UnknownName
 
@@ -21,26 +22,6 @@ Semantics = Literal["official", "sal"]
 SCORES: tuple[str, ...] = get_args(Score)
 VOTES: tuple[str, ...] = get_args(Vote)
 SEMANTICS: tuple[str, ...] = get_args(Semantics)
-
-
-class Budget(Struct, frozen=True, omit_defaults=True):
-    """Limits of one search; None switches a limit off.
-
-    Attributes:
-        tokens: Policy and PRM tokens computed (prompt, completion and scoring; reused ones are free).
-        flops: 2 x parameters x tokens computed, policy and PRM together.
-        seconds: Wall time, loading of models not included.
-    """
-
-    tokens: int | None = None
-    flops: float | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "flops", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise PlanError(f"the budget of {name} must be positive, not {value}")
 
 
 class Plan(Struct, frozen=True):

@@ -1,0 +1,163 @@
+"""Beam search under a PRM (arXiv 2502.06703, section 2.2; Snell et al., 2024).
+
+Two public implementations differ, and `plan.semantics` chooses. **official**, the paper's own code, is the default, for
+three reasons: a beam that finishes keeps its place among the N / M, so a search never samples more than N steps a round;
+a step that was cut off is no end of an answer; and no beam is copied, so each vote is an independent sample. It is also
+what the paper's figures were made with.
+
+=================  =================================================  ===============================================
+                   official                                           sal (search-and-learn)
+=================  =================================================  ===============================================
+children           M of each survivor                                 N in all, dealt out in turn
+survivors          the N / M best, less one per finished beam         the N / M best of the unfinished
+chosen by          score of the last step                             the plan's score
+dropped            steps cut off, empty, or equal to a sibling        nothing; a step that was cut off is an answer
+ends               N / M finished, or depth                           no beam left, or depth (then to the end of text)
+votes              at most N / M                                      the first N that finished, never padded by copies
+=================  =================================================  ===============================================
+
+A path that cannot be grown any more (three rounds of unusable steps, or the depth limit) takes a finished beam's place,
+and votes only if an answer stands in it. Ties go to the higher score of the step before, then to the older step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tts_tui.voting import path_score
+
+if TYPE_CHECKING:
+    from tts_tui.search import Search
+    from tts_tui.tree import Node
+
+TRIES = 3
+"""Rounds of M steps that the official code samples before it gives a path up."""
+
+
+class BeamSearch:
+    """N first steps; each round the N / M best grow M children each."""
+
+    name = "beam"
+    summary = "step by step, the N/M best paths grow M children each"
+    needs_scores = True
+    uses_width = True
+
+    async def run(self, search: Search) -> Sequence[Node]:
+        """Grows all beams together, round by round."""
+        plan = search.plan
+        plan.check_width()
+        if plan.semantics == "sal":
+            return await _search_and_learn(search)
+        return await official(search, first=plan.n, beams=plan.n // plan.m)
+
+
+async def official(search: Search, *, first: int, beams: int, group: int = 0) -> list[Node]:
+    """Beam search as the official code runs it.
+
+    Args:
+        search: The search.
+        first: Steps sampled from the root.
+        beams: Paths that survive a round, finished ones included.
+        group: Independent part of the search; DVTS runs one such beam search per subtree.
+    """
+    m, depth = search.plan.m, search.plan.max_depth
+    children = {search.root: await _first_steps(search, first, group)}
+    front = [search.root]
+    done: list[Node] = []
+    room = beams
+    for _ in range(depth + 1):
+        pool: list[Node] = []
+        for node in front:
+            if children[node]:
+                room = beams - len(done)  # stays as it is if the rest of the front is finished: so does theirs
+                pool += best(children[node], room)
+            elif node is not search.root:
+                done.append(node)
+                if len(done) == beams:
+                    return done
+        front = best(pool, room)
+        if not front:
+            break
+        select(search, front, pool, f"of {len(pool)} by the score of the last step")
+        grown = [node for node in front if not ended(node) and node.depth < depth]
+        steps = await asyncio.gather(*(_next_steps(search, node, m, group) for node in grown))
+        children = {node: [] for node in front} | dict(zip(grown, steps, strict=True))
+    return done
+
+
+def best(nodes: Sequence[Node], k: int) -> list[Node]:
+    """The `k` best by the score of the last step; then by that of the step before, then the older."""
+    return sorted(nodes, key=lambda node: (-node.value, -node.parent.value if node.parent else 0.0))[:k]
+
+
+def ended(node: Node) -> bool:
+    """Whether the path cannot be continued: its answer ended, or its last step was cut off."""
+    return node.terminal or node.finish == "length"
+
+
+def select(search: Search, kept: Sequence[Node], pool: Sequence[Node], why: str) -> None:
+    """Records a choice: `kept` go on, the rest of the `pool` is given up."""
+    chosen = set(kept)
+    search.keep(kept, f"among the best {len(kept)} {why}")
+    search.prune([node for node in pool if node not in chosen], f"not among the best {len(kept)} {why}")
+
+
+async def _first_steps(search: Search, n: int, group: int) -> list[Node]:
+    """First steps; if none is usable, a second round in which anything goes."""
+    usable = _usable(search, await search.expand([search.root], n, group=group))
+    return usable or await search.expand([search.root], n, start=n, group=group, merge=False)
+
+
+async def _next_steps(search: Search, node: Node, m: int, group: int) -> list[Node]:
+    """M usable next steps, or fewer; none if three rounds brought none."""
+    for attempt in range(TRIES):
+        usable = _usable(search, await search.expand([node], m, start=attempt * m, group=group))
+        if usable:
+            return usable
+    return []
+
+
+def _usable(search: Search, nodes: Sequence[Node]) -> list[Node]:
+    """Steps that say something and were not cut off."""
+    search.prune([node for node in nodes if node.blank], "an empty step")
+    search.prune([node for node in nodes if node.finish == "length"], "cut off at the step limit")
+    return [node for node in nodes if not node.blank and node.finish != "length"]
+
+
+async def _search_and_learn(search: Search) -> list[Node]:
+    """Beam search as search-and-learn runs it, without its padding by copies."""
+    plan = search.plan
+    front = [search.root]
+    done: list[Node] = []
+    for depth in range(plan.max_depth):
+        share = [plan.n // len(front) + (place < plan.n % len(front)) for place in range(len(front))]
+        steps = await sal_steps(search, front, share, last=depth == plan.max_depth - 1)
+        done += [node for node in steps if ended(node)]
+        going = [node for node in steps if not ended(node)]
+        if not going:
+            break
+        kept = set(sal_best(search, going, plan.n // plan.m))
+        front = [node for node in going if node in kept]
+        select(search, front, going, f"of {len(going)} by {plan.score}")
+    return done[: plan.n]
+
+
+async def sal_steps(
+    search: Search, nodes: Sequence[Node], share: Sequence[int], *, last: bool, group: int = 0
+) -> list[Node]:
+    """Next steps in search-and-learn's order: the first copy of every beam, then the second. The last depth runs on."""
+    if last:
+        rounds = [search.rollout(node, count, group=group) for node, count in zip(nodes, share, strict=True)]
+        return [node for ready in [await each for each in rounds] for node in ready]
+    steps = await search.expand(nodes, share, group=group, merge=False)
+    return sorted(steps, key=lambda node: node.slot)  # stable: beams keep their order within a copy
+
+
+def sal_best(search: Search, nodes: Sequence[Node], k: int) -> list[Node]:
+    """The `k` best by the plan's score over the whole path; of equals the older."""
+    return sorted(nodes, key=lambda node: -(path_score(node.scores, search.plan.score) or 0.0))[:k]
+
+
+strategy = BeamSearch()

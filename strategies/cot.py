@@ -1,0 +1,26 @@
+"""Chain of thought: one greedy sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tts_tui.search import Search
+    from tts_tui.tree import Node
+
+
+class ChainOfThought:
+    """One sample, at temperature 0 by default. The baseline that every gain is measured against."""
+
+    name = "cot"
+    summary = "one greedy sample"
+    needs_scores = False
+    uses_width = False
+
+    async def run(self, search: Search) -> Sequence[Node]:
+        """Samples one solution, whatever `n` is."""
+        return await search.rollout(search.root, 1)
+
+
+strategy = ChainOfThought()

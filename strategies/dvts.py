@@ -1,0 +1,57 @@
+"""Diverse verifier tree search (arXiv 2502.06703, section 2.2; Beeching et al., 2024).
+
+N / M independent subtrees, each a beam search with one beam: M steps are sampled, the best one is kept. The subtrees
+never wait for each other. `plan.semantics` chooses what they return: **official** (default) one solution each, so every
+vote is an independent path; **sal** all M siblings of each subtree's last step, finished or not (an unfinished one votes
+only if an answer stands in it), as search-and-learn does, which gives N votes that are M by M nearly copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tts_tui.strategies.beam import ended, official, sal_best, sal_steps, select
+
+if TYPE_CHECKING:
+    from tts_tui.search import Search
+    from tts_tui.tree import Node
+
+
+class DVTS:
+    """N / M independent greedy tree searches of width M."""
+
+    name = "dvts"
+    summary = "N/M independent subtrees, each keeps the best of M steps"
+    needs_scores = True
+    uses_width = True
+
+    async def run(self, search: Search) -> Sequence[Node]:
+        """Grows all subtrees at once."""
+        plan = search.plan
+        plan.check_width()
+        if plan.semantics == "sal":
+            subtrees = [_search_and_learn(search, group) for group in range(plan.n // plan.m)]
+        else:
+            subtrees = [official(search, first=plan.m, beams=1, group=group) for group in range(plan.n // plan.m)]
+        return [node for solutions in await asyncio.gather(*subtrees) for node in solutions]
+
+
+async def _search_and_learn(search: Search, group: int) -> list[Node]:
+    """One subtree as search-and-learn grows it; returns all siblings of its last step."""
+    plan, node = search.plan, search.root
+    steps: list[Node] = []
+    for depth in range(plan.max_depth):
+        grown = await sal_steps(search, [node], [plan.m], last=depth == plan.max_depth - 1, group=group)
+        if not grown:
+            break
+        steps = grown
+        (node,) = sal_best(search, steps, 1)
+        select(search, [node], steps, f"of {len(steps)} by {plan.score}")
+        if ended(node):
+            break
+    return steps
+
+
+strategy = DVTS()

@@ -1,0 +1,26 @@
+"""Majority voting, also called self-consistency (Wang et al., 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tts_tui.search import Search
+    from tts_tui.tree import Node
+
+
+class Majority:
+    """N independent samples; the answer that most of them give. Needs no PRM."""
+
+    name = "majority"
+    summary = "N samples, the most frequent answer"
+    needs_scores = False
+    uses_width = False
+
+    async def run(self, search: Search) -> Sequence[Node]:
+        """Samples `n` solutions. Copies are samples too, so they are kept; ties go to the sample with the lower slot."""
+        return await search.rollout(search.root, search.plan.n)
+
+
+strategy = Majority()

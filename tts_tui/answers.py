@@ -1,0 +1,148 @@
+"""Reading an answer out of a solution, and deciding that two answers are the same.
+
+`extract` follows the order of the paper's code, except that nothing is read out of a solution that was cut off.
+`canonical` maps answers that mean the same to one string, without a computer algebra system: it is cheap enough for
+every vote, never evaluates what a model wrote, and being a function it makes groups that cannot overlap.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_FINAL = re.compile(r"final answer is:?\s*\$(.+?)\$\.?\s*I hope", re.DOTALL)
+_SAYS = re.compile(r"answer is:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", re.IGNORECASE)
+_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?")
+_BOX = re.compile(r"\\f?boxed\s*")
+_LONGEST = 2000
+"""Characters; what is longer is no answer but a runaway."""
+
+
+def boxed(text: str) -> str | None:
+    r"""The content of the last complete `\boxed{...}` (or `\boxed 5`), braces matched; None if there is none."""
+    for match in reversed(list(_BOX.finditer(text))):
+        content = _braced(text, match.end())
+        if content is None and match.end() < len(text) and text[match.end()] not in "{}":
+            content = text[match.end() :].split()[0].rstrip("$.,")
+        if content is not None and content.strip():
+            return content.strip()
+    return None
+
+
+def _braced(text: str, start: int) -> str | None:
+    """What stands between the brace at `start` and its partner; None if either is missing."""
+    if not text.startswith("{", start):
+        return None
+    level = 0
+    for place in range(start, min(len(text), start + _LONGEST)):
+        char = text[place]
+        if char in "{}" and text[place - 1] != "\\":
+            level += 1 if char == "{" else -1
+            if level == 0:
+                return text[start + 1 : place]
+    return None
+
+
+def extract(text: str, *, finished: bool = True) -> str | None:
+    r"""The answer that a solution states, as written, or None.
+
+    In this order: the last `\boxed{}`, "final answer is $...$. I hope", "answer is ...", and the last number. The last
+    number counts only in a `finished` solution: in one that was cut off it is some number on the way.
+    """
+    text = text.replace("ки", "")
+    answer = boxed(text)
+    if answer is None and (match := _FINAL.search(text)):
+        answer = match[1]
+    if answer is None and (said := _SAYS.findall(text[-_LONGEST:])):
+        answer = said[-1] if not _BOX.search(said[-1]) else None
+    if answer is None and finished and (numbers := _NUMBER.findall(text[-_LONGEST:])):
+        answer = numbers[-1]
+    if answer is None:
+        return None
+    answer = answer.strip().strip("$").strip()
+    return answer if 0 < len(answer) <= _LONGEST and canonical(answer) else None
+
+
+_DROP = re.compile(
+    r"\\left(?![a-z])|\\right(?![a-z])|\\[!,;: ]|\\q?quad|\\displaystyle|\^\s*\{?\s*\\circ\s*\}?|°|\\degree|\\?%|\\?\$"
+    r"|\\\(|\\\)|\\\[|\\\]"
+)
+_WORD = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|textit|operatorname)\s*\{([^{}]*)\}")
+_UNIT = re.compile(r"(?<=[\d}])\s*\\(?:text|mathrm|mbox)\s*\{\s*[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
+_SHORT_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)|\\frac\s*(\d)\s*(?=\{)")
+_VARIABLE = re.compile(r"^[a-zA-Z]\s*(?:=|\\in(?![a-z]))\s*")
+_GROUPED = re.compile(r"^-?\d{1,3}(,\d{3})+(\.\d+)?$")
+_RATIO = re.compile(r"^(-?)\\frac\{(-?\d+(?:\.\d+)?)\}\{(-?\d+(?:\.\d+)?)\}$|^(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)$")
+_DECIMAL = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)$")
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def canonical(answer: str) -> str:
+    r"""A string that is the same for answers that mean the same; empty for an answer that says nothing.
+
+    Numbers become reduced fractions (`0.5`, `.5`, `1/2`, `\frac12` and `\dfrac{1}{2}` are one; `1,000` is 1000; `50\%`
+    is 50, as MATH writes it). Lists are compared element by element, unordered where no bracket says otherwise. Dollar
+    signs, degrees, spacing, `\text{}`, trailing units and a leading `x =` do not count. Brackets do: `(1,2]` is not
+    `[1,2)`.
+    """
+    text = answer.strip().rstrip(".").replace("\u2212", "-").replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
+    text = text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = _DROP.sub("", text)
+    text = _UNIT.sub("", text)
+    text = _WORD.sub(r"\1", text).strip()
+    text = _VARIABLE.sub("", text)
+    text = _SHORT_FRAC.sub(lambda m: f"\\frac{{{m[1] or m[3]}}}" + (f"{{{m[2]}}}" if m[2] else ""), text)
+    if re.fullmatch(r"\(\s*[A-Za-z]\s*\)", text):
+        text = text.strip("() ")
+    compact = re.sub(r"\s+", "", text)
+    if not compact:
+        return ""
+    if _GROUPED.match(compact):
+        compact = compact.replace(",", "")
+    number = _number(compact)
+    if number is not None:
+        return number
+    parts = _split(compact)
+    if len(parts) > 1:
+        return ",".join(sorted(canonical(part) for part in parts))
+    if compact[0] in "([" and compact[-1] in ")]" and len(inner := _split(compact[1:-1])) > 1:
+        return compact[0] + ",".join(canonical(part) for part in inner) + compact[-1]
+    if re.fullmatch(r"[A-Za-z][A-Za-z \-']+", text):
+        return " ".join(text.casefold().split())
+    return compact
+
+
+def same(left: str, right: str) -> bool:
+    """Whether two answers mean the same."""
+    return canonical(left) == canonical(right) != ""
+
+
+def _number(text: str) -> str | None:
+    """A number in lowest terms, or None. Never evaluates an expression."""
+    if len(text) > 200:
+        return None
+    if _DECIMAL.match(text):
+        return str(Fraction(text))
+    if match := _RATIO.match(text):
+        sign, top, bottom, left, right = match.groups()
+        try:
+            value = Fraction(top or left) / Fraction(bottom or right)
+        except ZeroDivisionError:
+            return None
+        return str(-value if sign else value)
+    return None
+
+
+def _split(text: str) -> list[str]:
+    """Splits at commas outside of all brackets; a text with an empty element is not split."""
+    parts, level, start = [], 0, 0
+    for place, char in enumerate(text):
+        if char in _OPEN:
+            level += 1
+        elif char in _CLOSE:
+            level -= 1
+        elif char == "," and level == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    parts.append(text[start:])
+    return parts if all(parts) else [text]

@@ -1,0 +1,63 @@
+"""Tokens, FLOPs and time: what a search may spend, and what it has spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from tts_tui.errors import PlanError
+
+if TYPE_CHECKING:
+    from tts_tui.contracts import ModelInfo
+    from tts_tui.tree import Counts
+
+
+class Budget(Struct, frozen=True, omit_defaults=True):
+    """Limits of one search; None switches a limit off.
+
+    Attributes:
+        tokens: Policy and PRM tokens computed (prompt, completion and scoring; reused ones are free).
+        flops: 2 x parameters x tokens computed, policy and PRM together.
+        seconds: Wall time, loading of models not included.
+    """
+
+    tokens: int | None = None
+    flops: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "flops", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise PlanError(f"the budget of {name} must be positive, not {value}")
+
+    def check_prompt(self, tokens: int) -> None:
+        """Checks that a prompt of `tokens` leaves room for at least one token of an answer.
+
+        Raises:
+            PlanError: It does not.
+        """
+        if self.tokens is not None and self.tokens <= tokens:
+            raise PlanError(
+                f"a budget of {self.tokens} tokens is too small for one step: "
+                f"the prompt alone has {tokens}; raise the budget or drop it"
+            )
+
+    def overrun(self, counts: Counts, policy: ModelInfo, prm: ModelInfo | None) -> str | None:
+        """Which limit `counts` have reached, as a sentence, or None."""
+        if self.tokens is not None and counts.computed >= self.tokens:
+            return f"the budget of {self.tokens} tokens is spent"
+        if self.flops is not None and sum(flops(counts, policy, prm)) >= self.flops:
+            return f"the budget of {self.flops:.3g} FLOPs is spent"
+        return None
+
+
+def flops(counts: Counts, policy: ModelInfo, prm: ModelInfo | None) -> tuple[float, float]:
+    """FLOPs of policy and PRM: 2 x parameters x tokens computed (Kaplan et al., 2020, section 2.1; no attention term).
+
+    The paper's Table 4 counts the policy alone; both are counted here.
+    """
+    written = counts.prompt_computed + counts.completion
+    scored = 2.0 * prm.parameters * counts.prm_computed if prm else 0.0
+    return 2.0 * policy.parameters * written, scored

@@ -1,0 +1,163 @@
+"""Recordings: one event a line. Written as things happen, read back into the same tree, continued where they stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import msgspec
+
+from tts_tui.errors import RecordCorrupt, RecordError, RecordVersion, UsageError
+from tts_tui.events import FORMAT, AnyEvent, StepStreamed, decode, encode
+from tts_tui.tree import SearchTree
+
+try:
+    import fcntl
+except ImportError:  # not on every system; there, two writers are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+
+class Recorder:
+    """Appends events to a file.
+
+    Whole steps and everything else of weight reach the operating system at once, so they survive a killed process;
+    streamed text is buffered until then.
+
+    Args:
+        path: The file; it must not exist unless `resume`.
+        resume: Continue an existing recording; a last line that was cut off is removed.
+
+    Raises:
+        UsageError: The file exists already, or cannot be written.
+        RecordError: Someone else is writing it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+        self.path = Path(path)
+        try:
+            self._file: BinaryIO = open(self.path, "r+b" if resume else "xb")  # noqa: SIM115
+        except FileExistsError:
+            raise UsageError(
+                f"{self.path} exists already: choose another name, or continue it with `tts-tui resume {self.path}`"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"cannot write the recording {self.path}: {error.strerror or error}") from error
+        try:
+            self._lock()
+            if resume:
+                self._file.truncate(whole_lines(self._file))
+                self._file.seek(0, os.SEEK_END)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecordError(f"{self.path} is being written by another process: wait for it, or stop it") from None
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Writes one event.
+
+        Raises:
+            OSError: The disk is full, or the file is gone; a search then goes on without recording.
+        """
+        self._file.write(encode(event) + b"\n")
+        if not isinstance(event, StepStreamed):
+            self._file.flush()
+
+    def close(self) -> None:
+        """Writes out what is left. Never raises: what could not be written was reported when it failed."""
+        try:
+            self._file.close()
+        except OSError:
+            return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def whole_lines(file: BinaryIO) -> int:
+    """Length in bytes of the whole lines of `file`; a last line without line feed was cut off."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        block = file.read(end - start)
+        if (place := block.rfind(b"\n")) >= 0:
+            return start + place + 1
+        end = start
+    return 0
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
+    """The events of a recording, in order. A last line that was cut off is left out.
+
+    Raises:
+        UsageError: The file cannot be read.
+        RecordCorrupt: It is not a recording, or a line before the last is damaged.
+        RecordVersion: It was written by a newer version.
+    """
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    if number == 1:
+                        raise RecordCorrupt(f"{path} is not a recording: it has no whole line")
+                    return
+                if number == 1:
+                    _check_header(path, line)
+                try:
+                    yield decode(line)
+                except RecordCorrupt as error:
+                    raise RecordCorrupt(f"{path} is damaged in line {number}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class _Header(msgspec.Struct):
+    event: str
+    format: int = FORMAT
+    version: str = "?"
+
+
+def _check_header(path: str | os.PathLike[str], line: bytes) -> None:
+    try:
+        header = msgspec.json.decode(line, type=_Header)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RecordCorrupt(f"{path} is not a recording: its first line is no event") from None
+    if header.event != "search_started":
+        raise RecordCorrupt(f"{path} is not a recording of a search: it begins with {header.event!r}")
+    if header.format > FORMAT:
+        raise RecordVersion(
+            f"{path} was written by tts-tui {header.version} in format {header.format}; this version reads up to "
+            f"{FORMAT}: update tts-tui"
+        )
+
+
+def load(path: str | os.PathLike[str]) -> SearchTree:
+    """The tree of a recording.
+
+    Raises:
+        UsageError, RecordError: As `read`; also if the file is empty.
+    """
+    tree = SearchTree()
+    for event in read(path):
+        try:
+            tree.apply(event)
+        except RecordCorrupt as error:
+            raise RecordCorrupt(f"{path} is damaged: {error}") from error
+    if tree.started is None:
+        raise RecordCorrupt(f"{path} is empty: not a recording")
+    return tree

@@ -1,0 +1,97 @@
+"""Finds strategies, policies and reward models by what users type, built in or installed by others.
+
+A package adds its own through the entry point groups `tts_tui.strategies` (an object that is a `Strategy`),
+`tts_tui.policies` and `tts_tui.reward_models` (callables that take what stands after `NAME:` in the spec).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from tts_tui.contracts import Policy, RewardModel, Strategy
+from tts_tui.errors import UnknownName, UsageError
+
+
+@cache
+def strategies() -> dict[str, Strategy]:
+    """All strategies by name: every module of `tts_tui.strategies` that has a `strategy`, and entry points."""
+    package = import_module("tts_tui.strategies")
+    found: dict[str, Strategy] = {}
+    for module in pkgutil.iter_modules(package.__path__, "tts_tui.strategies."):
+        built_in = getattr(import_module(module.name), "strategy", None)
+        if built_in is not None:
+            found[built_in.name] = built_in
+    for entry in entry_points(group="tts_tui.strategies"):
+        found.setdefault(entry.name, entry.load())
+    return found
+
+
+def strategy(name: str) -> Strategy:
+    """The strategy called `name`.
+
+    Raises:
+        UnknownName: There is none; the message offers the nearest.
+    """
+    try:
+        return strategies()[name]
+    except KeyError:
+        raise UnknownName("strategy", name, strategies()) from None
+
+
+def policy(spec: str) -> Policy:
+    """The policy of a spec: `embedded`, `hf:ORG/NAME`, `hf:PATH`, or `NAME:...` of an entry point.
+
+    Nothing is loaded before its `start`.
+
+    Raises:
+        UnknownName: No such kind of policy.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "embedded":
+        from tts_tui.backends.embedded import EmbeddedPolicy
+
+        return EmbeddedPolicy()
+    if kind == "hf":
+        from tts_tui.backends.local import LocalPolicy
+
+        return LocalPolicy(_needs_rest(spec, rest))
+    made: Policy = _plugin("policies", "policy", spec, ["embedded", "hf:PATH", "hf:ORG/NAME"])
+    return made
+
+
+def reward_model(spec: str, policy: Policy) -> RewardModel | None:
+    """The reward model of a spec: `embedded`, `none`, or `NAME:...` of an entry point.
+
+    Args:
+        spec: What the user typed.
+        policy: The policy of the same run; a reward model that reads its states shares it instead of loading twice.
+
+    Raises:
+        UnknownName: No such kind of reward model.
+    """
+    if spec == "none":
+        return None
+    if spec == "embedded":
+        from tts_tui.backends.embedded_prm import EmbeddedPRM
+
+        return EmbeddedPRM(policy)
+    made: RewardModel = _plugin("reward_models", "reward model", spec, ["embedded", "none"])
+    return made
+
+
+def _needs_rest(spec: str, rest: str) -> str:
+    if not rest:
+        raise UsageError(f"{spec!r} names no model: write hf:PATH or hf:ORG/NAME")
+    return rest
+
+
+def _plugin(group: str, what: str, spec: str, built_in: list[str]) -> Any:
+    kind, _, rest = spec.partition(":")
+    plugins = {entry.name: entry for entry in entry_points(group=f"tts_tui.{group}")}
+    if kind not in plugins:
+        raise UnknownName(what, spec, [*built_in, *plugins])
+    return plugins[kind].load()(rest)

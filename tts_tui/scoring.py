@@ -1,0 +1,120 @@
+"""Scores steps in batches while others are still being written."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from tts_tui.contracts import Prompt, RewardModel, ScoreRequest, StepScore
+from tts_tui.errors import BackendBadResponse, BackendError
+from tts_tui.events import ScoreFailed, StepScored
+from tts_tui.journal import Journal
+from tts_tui.tree import Node
+
+
+def request_for(prompt: Prompt, node: Node) -> ScoreRequest:
+    """The request that scores the step of `node`, which is not blank.
+
+    Blank steps say nothing to a PRM: their ids go to the step before (or, at the very start, to the step after).
+    """
+    texts: list[str] = []
+    ids: list[tuple[int, ...]] = []
+    lead: tuple[int, ...] = ()
+    for step in node.path:
+        own = tuple(step.ids or ())
+        if step.blank:
+            if ids:
+                ids[-1] += own
+            else:
+                lead += own
+        else:
+            texts.append(step.text)
+            ids.append(lead + own)
+            lead = ()
+    return ScoreRequest(prompt, tuple(texts), tuple(ids))
+
+
+class Scorer:
+    """Collects finished steps and sends all that are waiting as one batch.
+
+    Args:
+        prm: The reward model.
+        prompt: The prompt of the search.
+        journal: Where scores go.
+        attempts: How often a batch is tried.
+        backoff: Seconds before the first retry; doubled each time.
+    """
+
+    def __init__(self, prm: RewardModel, prompt: Prompt, journal: Journal, attempts: int, backoff: float) -> None:
+        self._prm = prm
+        self._prompt = prompt
+        self._journal = journal
+        self._attempts = attempts
+        self._backoff = backoff
+        self._waiting: asyncio.Queue[Node] = asyncio.Queue()
+        self._done: dict[int, asyncio.Future[None]] = {}
+        self.last_error = ""
+
+    def submit(self, node: Node) -> None:
+        """Has `node` scored; does nothing if it already waits or was tried."""
+        if node.score is None and not node.blank and node.id not in self._done:
+            self._done[node.id] = asyncio.get_running_loop().create_future()
+            self._waiting.put_nowait(node)
+
+    async def score(self, node: Node) -> None:
+        """Returns once `node` has its score, or cannot get one."""
+        self.submit(node)
+        if (done := self._done.get(node.id)) is not None:
+            await asyncio.shield(done)  # several may wait, and one of them may be cancelled
+
+    async def run(self) -> None:
+        """Scores until it is cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            while not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            await self._score(batch)
+            for node in batch:
+                self._done[node.id].set_result(None)
+
+    async def _score(self, nodes: Sequence[Node]) -> None:
+        requests = [request_for(self._prompt, node) for node in nodes]
+        for attempt in range(1, self._attempts + 1):
+            try:
+                scores = await self._prm.score(requests)
+                _check(requests, scores)
+            except BackendError as error:
+                retry = error.retryable and attempt < self._attempts
+                ids = tuple(node.id for node in nodes)
+                self.last_error = str(error)
+                self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
+                if not retry:
+                    return
+                await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+            else:
+                for node, score in zip(nodes, scores, strict=True):
+                    self._journal.write(
+                        StepScored(
+                            t=self._journal.now,
+                            node=node.id,
+                            score=score.score,
+                            computed=score.computed,
+                            cached=score.cached,
+                        )
+                    )
+                return
+
+
+def _check(requests: Sequence[ScoreRequest], scores: Sequence[StepScore]) -> None:
+    """As many scores as steps, each in [0, 1]: a made-up score is worse than none."""
+    if len(scores) != len(requests):
+        raise BackendBadResponse(
+            f"the reward model gave {len(scores)} scores for {len(requests)} steps, the first being "
+            f"{requests[0].steps[-1]!r}"
+        )
+    for request, score in zip(requests, scores, strict=True):
+        if not (math.isfinite(score.score) and 0.0 <= score.score <= 1.0):
+            raise BackendBadResponse(
+                f"the reward model gave {score.score} instead of a score in [0, 1] for the step {request.steps[-1]!r}"
+            )

@@ -1,0 +1,250 @@
+"""Has the policy write steps: streams them, tries again what failed, and settles what is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import aclosing
+
+from tts_tui.answers import boxed, extract
+from tts_tui.contracts import Chunk, Finish, Policy, Prompt, StepRequest, Usage
+from tts_tui.errors import BackendBadResponse, BackendError, BudgetExhausted, ContextExceeded
+from tts_tui.events import (
+    SolutionFound,
+    StepFailed,
+    StepFinished,
+    StepMerged,
+    StepStarted,
+    StepStreamed,
+)
+from tts_tui.journal import Journal
+from tts_tui.plan import Plan
+from tts_tui.scoring import Scorer
+from tts_tui.tree import Node
+
+ENDED = "the search ended before the step did"
+
+
+class Draft:
+    """A step that is being written."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.ids: list[int] = []
+        self.text = ""
+        self.usage = Usage()
+
+    def add(self, chunk: Chunk) -> None:
+        """Appends a chunk."""
+        self.ids += chunk.ids
+        self.text += chunk.text
+        self.usage += chunk.usage
+
+
+class Writer:
+    """Writes steps of one search.
+
+    Args:
+        policy: Who writes.
+        prompt: What every path starts with.
+        plan: Limits, sampling, separator.
+        journal: Where events go.
+        scorer: Who scores finished steps; None if nothing is scored.
+        attempts: How often a step is tried.
+        backoff: Seconds before the first retry; doubled each time.
+
+    Attributes:
+        gate: Steps start only while it is set.
+        last_error: What failed last.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompt: Prompt,
+        plan: Plan,
+        journal: Journal,
+        scorer: Scorer | None,
+        attempts: int,
+        backoff: float,
+    ) -> None:
+        self._policy = policy
+        self._prompt = prompt
+        self._plan = plan
+        self._journal = journal
+        self._scorer = scorer
+        self._attempts = attempts
+        self._backoff = backoff
+        self._session = journal.tree.start.run
+        self._limited = plan.budget.tokens is not None or plan.budget.flops is not None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.last_error = ""
+
+    async def step(self, parent: Node, slot: int, group: int, merge: bool) -> Node | None:
+        """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
+        node = self._journal.tree.at(parent, slot, group)
+        if node is None:
+            node = await self._try(parent, slot, group, rollout=False)
+        if node is None:
+            return None
+        await self.settle(node, merge)
+        return node if node.merged_into is None else None
+
+    async def roll(self, parent: Node, slot: int, group: int) -> Node | None:
+        """The last step of the continuation in that slot, written on from wherever a recording left it."""
+        last = self._last(parent, slot, group)
+        if last is None or not _whole(last):
+            await self._try(parent, slot, group, rollout=True)
+            last = self._last(parent, slot, group)
+        if last is None:
+            return None
+        await asyncio.gather(*(self.settle(node, merge=False) for node in last.path[parent.depth :]))
+        return last
+
+    async def settle(self, node: Node, merge: bool) -> None:
+        """Does what is still to do for a whole step: merge it, read its answer, score it. Safe to call again."""
+        if merge and node.merged_into is None and (twin := self._twin(node)):
+            self._journal.write(StepMerged(t=self._journal.now, node=node.id, into=twin.id))
+        if node.merged_into is not None:
+            return
+        if node.terminal and not node.solved:
+            self.solve(node)
+        if self._scorer:
+            await self._scorer.score(node)
+            self._check_budget()
+
+    def solve(self, node: Node) -> None:
+        """Reads the answer out of the path that ends with `node`."""
+        answer = extract(node.path_text, finished=node.terminal)
+        self._journal.write(SolutionFound(t=self._journal.now, node=node.id, answer=answer))
+
+    # -- where a continuation stands ---------------------------------------------------------------------------------
+
+    def _twin(self, node: Node) -> Node | None:
+        assert node.parent is not None
+        for other in self._journal.tree.attempts(node.parent, node.group):
+            alike = other.state == "done" and other.text == node.text and other.finish == node.finish
+            if alike and other is not node and other.merged_into is None:
+                return other
+        return None
+
+    def _last(self, parent: Node, slot: int, group: int) -> Node | None:
+        """The last whole step of a continuation, None if it has none."""
+        last = None
+        node = self._journal.tree.at(parent, slot, group)
+        while node is not None and node.state == "done":
+            last = node
+            node = self._journal.tree.at(node, 0, group)
+        return last
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def _try(self, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
+        for attempt in range(1, self._attempts + 1):
+            await self.gate.wait()
+            last = self._last(parent, slot, group) if rollout else None
+            origin, place = (parent, slot) if last is None else (last, 0)
+            draft = self._start(origin, place, group)
+            try:
+                return await self._write(draft, attempt, rollout)
+            except BackendError as error:
+                self.last_error = str(error)
+                if not error.retryable or attempt == self._attempts:
+                    return None
+            await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+        return None
+
+    def _start(self, parent: Node, slot: int, group: int) -> Draft:
+        tree = self._journal.tree
+        event = StepStarted(t=self._journal.now, node=len(tree.nodes), parent=parent.id, slot=slot, group=group)
+        self._journal.write(event)
+        return Draft(tree.nodes[-1])
+
+    async def _write(self, draft: Draft, attempt: int, rollout: bool) -> Node:
+        """Streams into `draft`; in a rollout, every step end begins a new one. Returns the last step."""
+        finish: Finish | None = None
+        try:
+            async with aclosing(self._policy.stream(self._request(draft.node, attempt, rollout))) as chunks:
+                async for chunk in chunks:
+                    draft.add(chunk)
+                    if chunk.finish:
+                        finish = chunk.finish
+                    self._journal.write(
+                        StepStreamed(
+                            t=self._journal.now, node=draft.node.id, text=chunk.text, usage=chunk.usage
+                        )
+                    )
+                    self._check_budget()
+                    if rollout and chunk.step_end and not finish and draft.text.strip():
+                        self._finish(draft, "step")
+                        if self._scorer:
+                            self._scorer.submit(draft.node)  # scored while the next step is written
+                        draft = self._start(draft.node, 0, draft.node.group)
+            if finish is None:
+                raise BackendBadResponse("the policy's stream ended without saying why")
+        except BackendError as error:
+            self._fail(draft, str(error), retry=error.retryable and attempt < self._attempts)
+            raise
+        except BaseException:
+            self._fail(draft, ENDED, retry=False)
+            raise
+        self._finish(draft, finish if rollout else self._ending(finish, draft.text))
+        return draft.node
+
+    def _ending(self, finish: Finish, text: str) -> Finish:
+        """The official code takes a box as the end of the answer, whatever follows."""
+        official = self._plan.semantics == "official"
+        return "boxed" if finish == "step" and official and boxed(text) is not None else finish
+
+    def _request(self, node: Node, attempt: int, rollout: bool) -> StepRequest:
+        assert node.parent is not None
+        path = node.parent.path_ids
+        left = self._plan.total_tokens - len(path)
+        if left <= 0:
+            raise ContextExceeded(f"the path has its {self._plan.total_tokens} tokens: raise total_tokens in the plan")
+        return StepRequest(
+            ids=(*self._prompt.ids, *path),
+            sampling=self._plan.sampling,
+            max_tokens=left if rollout else min(left, self._plan.step_tokens),
+            separator=self._plan.separator,
+            rollout=rollout,
+            seed=_seed(self._plan.seed, node, attempt),
+            session=self._session,
+        )
+
+    def _finish(self, draft: Draft, finish: Finish) -> None:
+        self._journal.write(
+            StepFinished(
+                t=self._journal.now,
+                node=draft.node.id,
+                ids=tuple(draft.ids),
+                text=draft.text,
+                finish=finish,
+                usage=draft.usage,
+            )
+        )
+
+    def _fail(self, draft: Draft, error: str, *, retry: bool) -> None:
+        self._journal.write(
+            StepFailed(t=self._journal.now, node=draft.node.id, error=error, retry=retry, usage=draft.usage)
+        )
+
+    def _check_budget(self) -> None:
+        if self._limited:
+            start = self._journal.tree.start
+            overrun = self._plan.budget.overrun(self._journal.tree.counts, start.policy, start.prm)
+            if overrun:
+                raise BudgetExhausted(overrun)
+
+
+def _whole(node: Node) -> bool:
+    """Whether a continuation needs no more steps."""
+    return node.terminal or node.finish == "length"
+
+
+def _seed(seed: int, node: Node, attempt: int) -> int:
+    """A seed that depends on where the step stands, and not on when it was written."""
+    address = [(step.group, step.slot) for step in node.path]
+    digest = hashlib.blake2b(repr((seed, address, attempt)).encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") >> 1
