@@ -1,0 +1,175 @@
+"""A transformers causal language model with its keys, values and hidden states in one pool, slot by slot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tts_tui.backends import attention
+from tts_tui.backends.attention import PoolCache, Sequence_, make_plan
+from tts_tui.errors import BackendUnavailable
+
+POOL_BYTES = 2 << 30
+"""Most memory that the pool takes by default, unless one longest sequence needs more."""
+
+POOL_SHARE = 0.25
+"""Share of the machine's memory that the pool takes at most by default."""
+
+
+class CausalModel:
+    """Runs new tokens of many sequences at once, over keys and values that they share.
+
+    Args:
+        model: A transformers causal LM in evaluation mode; its attention is replaced.
+        slots: Tokens that the pool holds; None takes what `POOL_BYTES` and `POOL_SHARE` allow.
+        capture: Layers whose output states are kept for every token, counted as transformers' `hidden_states` are:
+            `k` is what the k-th layer puts out, before the final norm. The final normed state is always kept.
+
+    Attributes:
+        slots: Tokens that the pool holds.
+        context: Longest sequence that the model was made for.
+        parameters: Weights that each token passes.
+        states: `[slots, features]`: the captured layers' states and then the final normed one, in the model's dtype.
+
+    Raises:
+        BackendUnavailable: The model's attention is not what this engine computes.
+    """
+
+    def __init__(self, model: Any, *, slots: int | None = None, capture: Sequence[int] = ()) -> None:
+        self.model = model
+        self.config = model.config.get_text_config()
+        self.device, self.dtype = model.device, model.dtype
+        self._body = model.get_decoder()
+        self._head = model.get_output_embeddings()
+        check(model)
+        self.context = _context(self.config)
+        self.parameters = _parameters(model)
+        layers, heads = self.config.num_hidden_layers, self.config.num_attention_heads
+        kv_heads = getattr(self.config, "num_key_value_heads", None) or heads
+        size = getattr(self.config, "head_dim", None) or self.config.hidden_size // heads
+        self._groups = heads // kv_heads
+        self._width = self.config.hidden_size
+        features = (len(capture) + 1) * self._width
+        each = torch.empty(0, dtype=self.dtype).element_size() * (layers * 2 * kv_heads * size + features)
+        self.bytes_per_token = each
+        self.slots = slots or _default_slots(each, self.context, self.device)
+        self._cache = PoolCache(layers, self.slots, kv_heads, size, self.dtype, self.device)
+        self.states = torch.empty((self.slots, features), dtype=self.dtype, device=self.device)
+        self._captured: dict[int, Tensor] = {}
+        self._capture = tuple(capture)
+        for layer in self._capture:
+            self._body.layers[layer - 1].register_forward_hook(self._keep(layer))
+        self._check_arithmetic()
+
+    @torch.inference_mode()
+    def run(self, sequences: Sequence[Sequence_], ids: Sequence[int], positions: Sequence[int]) -> None:
+        """Runs new tokens; their keys, values and states are in the pool afterwards.
+
+        Args:
+            sequences: In tree order (`attention.tree_order`).
+            ids: Their new tokens, one sequence after the other.
+            positions: Where each of them stands in its sequence.
+        """
+        plan = make_plan(sequences, self._groups, self.dtype, self.device)
+        self._cache.aim(plan.write)
+        out = self._body(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=torch.tensor([positions], device=self.device),
+            past_key_values=self._cache,
+            use_cache=True,
+            plan=plan,
+        )
+        parts = [self._captured.pop(layer)[0] for layer in self._capture]
+        parts.append(out.last_hidden_state[0])
+        states = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+        self.states.index_copy_(0, plan.write, states)
+
+    @torch.inference_mode()
+    def logits(self, slots: Sequence[int]) -> Tensor:
+        """Next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`."""
+        states = self.states[torch.tensor(slots, device=self.device), -self._width :]
+        return self._head(states).float()  # type: ignore[no-any-return]
+
+    def features(self, slots: Sequence[int]) -> Tensor:
+        """A copy of the states, `[len(slots), features]` in float32 on the CPU, of the tokens in `slots`."""
+        with torch.inference_mode():
+            got = self.states[torch.tensor(slots, device=self.device)].float().cpu()
+        return got.clone()
+
+    def _keep(self, layer: int) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> None:
+            self._captured[layer] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    @torch.inference_mode()
+    def _check_arithmetic(self) -> None:
+        """Compares a few tokens with the model's own attention: no model is served wrongly without notice."""
+        n = min(8, self.slots - 1, self.context)
+        ids = [(7 * i + 3) % self.config.vocab_size for i in range(n)]
+        try:
+            expected = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[0]
+            self.model.set_attn_implementation(attention.NAME)
+            self.run([Sequence_([], [], range(n - 2))], ids[: n - 2], range(n - 2))
+            for at in (n - 2, n - 1):
+                self.run([Sequence_([], range(at), [at])], [ids[at]], [at])
+            got = self.logits(range(n))
+        except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+            raise _unsupported(self.config, f"its attention does not fit the shared cache ({error})") from error
+        finally:
+            self._captured.clear()
+        off = float((got - expected.float()).abs().max() / expected.float().std())
+        if not off < (0.01 if self.dtype == torch.float32 else 0.3):
+            raise _unsupported(self.config, f"its logits come out different (by {off:.2g})")
+
+
+def check(model: Any) -> None:
+    """Refuses models whose attention is not plain causal attention over all tokens.
+
+    Raises:
+        BackendUnavailable: With the reason.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention"}:
+        raise _unsupported(config, f"it has layers of {', '.join(sorted(kinds - {'full_attention'}))}")
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        raise _unsupported(config, f"it has a sliding window of {config.sliding_window} tokens")
+    if not getattr(model, "_supports_attention_backend", False):
+        raise _unsupported(config, "its code has its attention built in")
+
+
+def _unsupported(config: Any, why: str) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"the in-process engine cannot run {config.model_type} models of this kind: {why}; serve it with SGLang"
+        " instead"
+    )
+
+
+def _context(config: Any) -> int:
+    longest = int(getattr(config, "max_position_embeddings", None) or 2048)
+    rope = getattr(config, "rope_parameters", None) or {}
+    # These change all positions' angles with the length of the longest sequence: keys computed before would be wrong.
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        longest = min(longest, int(rope.get("original_max_position_embeddings") or longest))
+    return longest
+
+
+def _parameters(model: Any) -> int:
+    total = sum(p.numel() for p in model.parameters())
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    # Looking a row up in the embedding table is no arithmetic; tied to the head, it is counted as the head.
+    return int(total if table is head else total - table.numel())
+
+
+def _default_slots(each: int, context: int, device: Any) -> int:
+    if device.type == "cuda":
+        room = int(torch.cuda.mem_get_info(device)[0] * 0.6)
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        room = int(min(max(POOL_BYTES, context * each), memory * POOL_SHARE))
+    return max(64, room // each)

@@ -1,0 +1,378 @@
+"""Continuous batching for one model in this process: many requests, one forward at a time, no token run twice.
+
+One worker thread owns the model. It repeats: take up new requests, sample a token for every row that is ready, hand
+the tokens out, run all tokens that have not passed the model (sampled ones and pieces of prompts together). Sampled
+tokens and prompts differ only in who brought them: a row samples when everything it has so far was run.
+
+A row whose answer or step has ended stays for one more forward, so that its last token is in the cache too: whoever
+goes on from there, or scores it, finds everything computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from msgspec import Struct
+
+from tts_tui.backends.attention import Sequence_, tree_order
+from tts_tui.backends.causal import CausalModel
+from tts_tui.backends.sampling import draw
+from tts_tui.backends.scheduler import Row, Scheduler
+from tts_tui.backends.text import Detokenizer, Separator
+from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
+from tts_tui.errors import BackendError, ContextExceeded
+
+log = logging.getLogger(__name__)
+
+MOST_ROWS = {"cpu": 64, "cuda": 256}
+"""Rows at a time by default; more than fill the machine only make each other slower."""
+
+CHUNK = {"cpu": 256, "cuda": 2048}
+"""Prompt tokens in one forward by default."""
+
+
+class Stats(Struct, frozen=True):
+    """What an engine is doing and has done.
+
+    Attributes:
+        running: Rows in the batch.
+        queued: Requests that wait.
+        kv_used: Slots that hold a token or are reserved for one.
+        kv_capacity: Slots of the pool.
+        forwards: Forward passes so far.
+        computed: Tokens that passed the model.
+        sampled: Tokens that were sampled.
+        preemptions: How often a row had to give its slots up.
+    """
+
+    running: int
+    queued: int
+    kv_used: int
+    kv_capacity: int
+    forwards: int = 0
+    computed: int = 0
+    sampled: int = 0
+    preemptions: int = 0
+
+
+class State(NamedTuple):
+    """The model's states after a prefix.
+
+    Attributes:
+        features: `[features]`, float32 on the CPU: the captured layers' states and then the final normed one.
+        computed: Tokens of the prefix that had to be run for it.
+        cached: Tokens of the prefix that were in the pool.
+    """
+
+    features: torch.Tensor
+    computed: int
+    cached: int
+
+
+class Job(Row):
+    """A row with the request it serves and the way back to whoever waits for it."""
+
+    def __init__(self, ids: Sequence[int], request: StepRequest | None) -> None:
+        super().__init__(ids, samples=request is not None)
+        self.loop = asyncio.get_running_loop()
+        self.mail: asyncio.Queue[Any] = asyncio.Queue()
+        self.request = request
+        if request is not None:
+            self.random = random.Random(request.seed)
+            self.separator = Separator(request.separator)
+            self.left = request.max_tokens
+
+    def begin_text(self, decode: Callable[[list[int]], str]) -> None:
+        """Makes the detokenizer, on the worker's time."""
+        self.text = Detokenizer(decode, self.ids[: self.given])
+
+
+class Engine:
+    """Serves one `CausalModel` to any number of asyncio tasks and event loops.
+
+    Args:
+        model: The model; only the engine's thread uses it from here on.
+        decode: Text of ids, special tokens left out.
+        eos: Ids that end an answer.
+        rows: Most rows at a time.
+        chunk: Most prompt tokens in one forward.
+        threads: Cores for the arithmetic on a CPU; None leaves torch's own number.
+    """
+
+    def __init__(
+        self,
+        model: CausalModel,
+        decode: Callable[[list[int]], str],
+        eos: frozenset[int],
+        *,
+        rows: int | None = None,
+        chunk: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        kind = model.device.type
+        self.context = min(model.context, model.slots)
+        self._model = model
+        self._decode = decode
+        self._eos = eos
+        self._threads = threads
+        self._scheduler = Scheduler(
+            model.slots,
+            rows=rows or MOST_ROWS.get(kind, 64),
+            chunk=chunk or CHUNK.get(kind, 256),
+        )
+        self._inbox: deque[tuple[str, Any]] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._dead: str | None = None
+        self._out: list[tuple[Job, Any]] = []
+        self._forwards = self._computed = self._sampled = 0
+        self._stats = Stats(0, 0, 0, model.slots)
+        self._thread = threading.Thread(target=self._work, name="tts-engine", daemon=True)
+        self._thread.start()
+
+    async def generate(self, request: StepRequest) -> AsyncIterator[Chunk]:
+        """Samples one continuation; see `Policy.stream`."""
+        self._check(request.ids, 1)
+        job = Job(request.ids, request)
+        self._send("add", job)
+        try:
+            while True:
+                item = await job.mail.get()
+                if not isinstance(item, Chunk):
+                    raise BackendError(item)
+                yield item
+                if item.finish is not None:
+                    return
+        finally:
+            self._send("drop", job, quiet=True)
+
+    async def states(self, prefixes: Sequence[tuple[int, ...]]) -> list[State]:
+        """The model's states after the last token of each prefix, in order.
+
+        Tokens in the pool are not run again. Goes before requests that wait, and never waits for a batch to end.
+
+        Raises:
+            ContextExceeded: A prefix is longer than the context.
+            BackendError: The engine failed or was closed.
+        """
+        for ids in prefixes:
+            self._check(ids, 0)
+        jobs = [Job(ids, None) for ids in prefixes]
+        try:
+            for job in jobs:
+                self._send("add", job)
+            results = [await job.mail.get() for job in jobs]
+        finally:
+            for job in jobs:
+                self._send("drop", job, quiet=True)
+        for result in results:
+            if not isinstance(result, State):
+                raise BackendError(result)
+        return results
+
+    async def settle(self) -> Stats:
+        """Waits until the worker has taken up all that was asked of it before; returns what it does then."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        self._send("call", lambda: loop.call_soon_threadsafe(done.set))
+        await done.wait()
+        return self._stats
+
+    def stats(self) -> Stats:
+        """As of the last forward."""
+        return self._stats
+
+    async def close(self) -> None:
+        """Ends the thread after the forward it is in; whoever still waits gets a `BackendError`."""
+        self.stop()
+        await asyncio.to_thread(self._thread.join)
+
+    def stop(self) -> None:
+        """Asks the thread to end, without waiting."""
+        with self._lock:
+            self._dead = self._dead or "the engine was closed"
+        self._wake.set()
+
+    def _check(self, ids: Sequence[int], room: int) -> None:
+        if len(ids) + room > self.context:
+            what = "context" if self.context == self._model.context else "key-value pool (see kv_tokens)"
+            raise ContextExceeded(
+                f"{len(ids)} tokens leave no room in the {what} of {self.context} tokens: use a shorter prompt or"
+                " fewer, shorter steps"
+            )
+        if not ids:
+            raise BackendError("there is nothing to go on from: the list of token ids is empty")
+        if min(ids) < 0 or max(ids) >= self._model.config.vocab_size:
+            raise BackendError(f"token ids must be in [0, {self._model.config.vocab_size})")
+
+    def _send(self, what: str, payload: Any, *, quiet: bool = False) -> None:
+        with self._lock:
+            if self._dead is None:
+                self._inbox.append((what, payload))
+            elif not quiet:
+                raise BackendError(self._dead)
+        self._wake.set()
+
+    # From here on everything runs in the worker thread.
+
+    def _work(self) -> None:
+        try:
+            if self._threads:
+                torch.set_num_threads(self._threads)
+            while self._dead is None:
+                self._take_up()
+                self._scheduler.admit()
+                self._sample()
+                self._hand_out()
+                batch = self._scheduler.batch()
+                if batch:
+                    self._forward(batch)
+                elif not self._scheduler.queue:
+                    self._note()
+                    self._wake.wait()
+        except BaseException as error:
+            log.exception("the engine failed")
+            self._die(f"the engine failed: {type(error).__name__}: {error}")
+        else:
+            self._die("the engine was closed")
+
+    def _take_up(self) -> None:
+        self._wake.clear()
+        calls = []
+        while self._inbox:
+            what, payload = self._inbox.popleft()
+            if what == "add":
+                if payload.samples:
+                    payload.begin_text(self._decode)
+                self._scheduler.add(payload)
+            elif what == "drop" and not payload.ended:
+                payload.ended = True
+                self._scheduler.drop(payload)
+            elif what == "call":
+                calls.append(payload)
+        self._note()
+        for call in calls:
+            call()
+
+    def _sample(self) -> None:
+        ready = [row for row in self._scheduler.rows if row.ready]
+        if not ready:
+            return
+        reads = [row for row in ready if not row.samples]
+        if reads:
+            features = self._model.features([row.last_slot for row in reads])
+            for row, feature in zip(reads, features, strict=True):
+                usage = row.report()
+                self._out.append((row, State(feature, usage.prompt_computed, usage.prompt_cached)))
+                self._scheduler.end(row)
+        writes = [row for row in ready if row.samples and row.left > 0]
+        for row in ready:
+            if row.samples and row.left <= 0:
+                self._out.append((row, Chunk((), "", finish="length", usage=row.report())))
+                self._scheduler.end(row)
+        if writes:
+            logits = self._model.logits([row.last_slot for row in writes])
+            uniforms = [row.random.random() for row in writes]
+            tokens = draw(logits, [row.request.sampling for row in writes], uniforms)
+            for row, token in zip(writes, tokens, strict=True):
+                self._out.append((row, self._append(row, token)))
+            self._sampled += len(writes)
+
+    def _append(self, row: Job, token: int) -> Chunk:
+        """Adds a sampled token to its row, and ends the row where that is the end."""
+        assert row.request is not None
+        row.ids.append(token)
+        row.left -= 1
+        text = "" if token in self._eos else row.text.add(token)
+        step_end = row.separator.add(text)
+        finish: Finish | None = None
+        if token in self._eos:
+            finish = "eos"
+        elif step_end and not row.request.rollout:
+            finish = "step"
+        elif row.left == 0 or len(row.ids) >= self.context:
+            finish = "length"
+        if finish or step_end:
+            text += row.text.end()
+        if finish:
+            self._scheduler.end(row)
+        usage = row.report() + Usage(completion=1)
+        return Chunk((token,), text, step_end, finish, usage)
+
+    def _forward(self, batch: list[Row]) -> None:
+        paths = [self._scheduler.tree.path(row.node) for row in batch]
+        order = tree_order(paths)
+        sequences = [Sequence_(paths[i], batch[i].tail, batch[i].taken) for i in order]
+        ids: list[int] = []
+        positions: list[int] = []
+        for i in order:
+            row = batch[i]
+            end = row.computed + len(row.taken)
+            ids += row.ids[row.computed : end]
+            positions += range(row.computed, end)
+        self._model.run(sequences, ids, positions)
+        self._forwards += 1
+        self._computed += len(ids)
+        self._scheduler.ran(batch)
+        for row in batch:
+            # Someone who stops listening in the middle of a long prompt should know what it cost so far.
+            if row.samples and row.computed < row.known and row.computed_new:
+                self._out.append((row, Chunk((), "", usage=row.report())))
+
+    def _hand_out(self) -> None:
+        """One call into each event loop with all that came of this round."""
+        out, self._out = self._out, []
+        loops: dict[Any, list[tuple[Job, Any]]] = {}
+        for job, item in out:
+            loops.setdefault(job.loop, []).append((job, item))
+        for loop, items in loops.items():
+            try:
+                loop.call_soon_threadsafe(_put, items)
+            except RuntimeError:
+                # The loop was closed without closing its streams: nobody will ever read them.
+                for job, _ in items:
+                    if not job.ended:
+                        job.ended = True
+                        self._scheduler.drop(job)
+
+    def _note(self) -> None:
+        scheduler = self._scheduler
+        self._stats = Stats(
+            running=len(scheduler.rows),
+            queued=len(scheduler.queue),
+            kv_used=scheduler.slots.capacity - scheduler.slots.free,
+            kv_capacity=scheduler.slots.capacity,
+            forwards=self._forwards,
+            computed=self._computed,
+            sampled=self._sampled,
+            preemptions=scheduler.preemptions,
+        )
+
+    def _die(self, why: str) -> None:
+        with self._lock:
+            self._dead = why
+            waiting = [*self._scheduler.rows, *self._scheduler.queue]
+            calls = []
+            for what, payload in self._inbox:
+                if what == "add":
+                    waiting.append(payload)
+                elif what == "call":
+                    calls.append(payload)
+            self._inbox.clear()
+        self._out = [(row, why) for row in waiting]
+        self._stats = Stats(0, 0, 0, self._scheduler.slots.capacity)
+        self._scheduler.rows, self._scheduler.queue = [], deque()
+        self._hand_out()
+        for call in calls:
+            call()
+
+
+def _put(items: list[tuple[Job, Any]]) -> None:
+    for job, item in items:
+        job.mail.put_nowait(item)

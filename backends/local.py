@@ -1,0 +1,187 @@
+"""Any Hugging Face causal language model, run inside this process.
+
+A folder or a hub id whose code transformers has; torch and transformers are imported when the policy starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest
+from tts_tui.errors import BackendError, BackendUnavailable
+from tts_tui.prompts import family_of, messages
+
+if TYPE_CHECKING:
+    from tts_tui.backends.engine import Engine
+
+# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+Messages = Callable[[str], Sequence[dict[str, str]]]
+
+
+class LocalPolicy:
+    """A policy on the in-process engine.
+
+    Args:
+        source: A folder in Hugging Face format (config, safetensors, tokenizer), or a hub id.
+        name: What users call it; the last part of `source` by default.
+        device: "cpu", "cuda", ...; by default CUDA where there is one.
+        dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 elsewhere.
+        kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
+        threads: Cores to use on a CPU; by default all that this process may use.
+        messages: Chat messages for a problem; by default those of the model's prompt family.
+        capture: Layers whose hidden states are kept for `engine.states`.
+        rows: Most sequences in a batch.
+
+    Attributes:
+        engine: The running engine; valid between `start` and `close`.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        kv_tokens: int | None = None,
+        threads: int | None = None,
+        messages: Messages | None = None,
+        capture: Sequence[int] = (),
+        rows: int | None = None,
+    ) -> None:
+        self._source = os.path.expanduser(str(source).removeprefix("hf:"))
+        self._name = name or Path(self._source).name
+        self._device, self._dtype, self._kv_tokens = device, dtype, kv_tokens
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._messages = messages
+        self._capture, self._rows = tuple(capture), rows
+        self._info: ModelInfo | None = None
+        self._engine: Engine | None = None
+        self._tokenizer: Any = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        if self._info is None:
+            raise BackendError("the policy has not been started")
+        return self._info
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine."""
+        if self._engine is None:
+            raise BackendError("the policy is not running")
+        return self._engine
+
+    async def start(self) -> None:
+        """Loads the model.
+
+        Raises:
+            BackendUnavailable: There is no such model, or it cannot be run; the message says what to do.
+        """
+        await asyncio.to_thread(self._load)
+
+    async def close(self) -> None:
+        """Ends all requests and frees the model. Safe to call twice."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close()
+
+    async def prompt(self, problem: str) -> Prompt:
+        """Applies the model's chat template to `problem`."""
+        chat = self._messages(problem) if self._messages else messages(problem, self.info.family)
+        text = self._tokenizer.apply_chat_template(
+            list(chat), tokenize=False, add_generation_prompt=True
+        )
+        # The template writes the beginning-of-text token itself.
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Prompt(problem, tuple(ids))
+
+    async def stream(self, request: StepRequest) -> AsyncIterator[Chunk]:
+        """Samples one continuation; see `Policy.stream`."""
+        async with aclosing(self.engine.generate(request)) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                yield chunk
+
+    def _load(self) -> None:
+        try:
+            import torch
+            import transformers
+        except ImportError as error:
+            raise BackendUnavailable(f"this policy needs {error.name}: pip install {error.name}") from error
+        from tts_tui.backends.causal import CausalModel
+        from tts_tui.backends.engine import Engine
+
+        torch.set_num_threads(self._threads)
+        device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        default = "float32" if device.type == "cpu" else "bfloat16"
+        tokenizer, model = _read(transformers, self._source, getattr(torch, self._dtype or default))
+        if tokenizer.chat_template is None:
+            raise BackendUnavailable(
+                f"{self._source} has no chat template: use an instruction-tuned model, or add chat_template.jinja"
+            )
+        core = CausalModel(model.to(device).eval(), slots=self._kv_tokens, capture=self._capture)
+        kind = f"{self._name} {core.config.model_type}"
+        self._tokenizer = tokenizer
+        self._info = ModelInfo(self._name, core.parameters, min(core.context, core.slots), family_of(kind))
+        backend = tokenizer.backend_tokenizer
+        self._engine = Engine(
+            core,
+            lambda ids: backend.decode(ids, skip_special_tokens=True),  # type: ignore[no-any-return]
+            _eos(model, tokenizer),
+            rows=self._rows,
+            threads=self._threads,
+        )
+
+
+def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
+    """Tokenizer and model, with whatever goes wrong said in one sentence."""
+    folder = Path(source)
+    if not folder.is_dir() and (folder.is_absolute() or source.startswith(".") or source.count("/") != 1):
+        raise BackendUnavailable(f"there is no folder {source}: give a model's folder, or a hub id as ORG/NAME")
+    if folder.is_dir():
+        _check_folder(folder)
+    options = {"local_files_only": folder.is_dir(), "trust_remote_code": False}
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", **options
+        )
+    except Exception as error:
+        where = "from its folder" if folder.is_dir() else "from the hub (offline? then download it and give its folder)"
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise BackendUnavailable(f"{source} cannot be loaded {where}: {first[0]}") from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise BackendUnavailable(f"{source} has no tokenizer.json: save it with a fast tokenizer")
+    return tokenizer, model
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise BackendUnavailable(f"{folder} holds no model: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+            raise BackendUnavailable(
+                f"{folder} has only pickled weights, which can run code: convert them to safetensors first"
+            )
+        raise BackendUnavailable(f"{folder} has no weights: no *.safetensors file is in it")
+
+
+def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
+    found: set[int] = set()
+    for ids in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update([ids] if isinstance(ids, int) else ids or ())
+    return frozenset(found)
