@@ -1,0 +1,132 @@
+"""Few-shot examples for the embedded policy: a small shipped set, and the choice of the likeliest three.
+
+A 135M-parameter model keeps to the format, and gets simple problems right, when it is shown three solved problems *of
+the same kind* (`docs/embedded-prm.md`). Kinds are told apart by likeness: words and characters in idf-weighted
+n-grams, every digit read as 0, so that `7 + 8 - 6` is like `2 + 9 - 4` and not like `7 * 8`.
+
+The shots of the likeliest kind are taken first, in their canonical order: problems of one kind get the same three, so
+that a KV cache holds them once.
+
+Pure Python: importing this loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+
+from msgspec import Struct
+
+SYSTEM = (
+    "Solve the problem step by step. Write every step as a paragraph of its own, with a blank line "
+    "after it. End with: The answer is \\boxed{...}."
+)
+COUNT = 3
+_ASKING = frozenset({"what", "is", "compute", "calculate", "evaluate", "find", "solve"})
+_WORDS = re.compile(r"0+|[a-z]+|\\[a-z]+|[^\sa-z0]")
+
+
+class Shot(Struct, frozen=True):
+    """A solved problem: its kind, its question, and the solution as the policy shall write it."""
+
+    kind: str
+    question: str
+    solution: str
+
+
+@cache
+def shots() -> tuple[Shot, ...]:
+    """The shipped set, in its canonical order."""
+    text = (resources.files("tts_tui") / "data" / "shots.json").read_text(encoding="utf-8")
+    return tuple(Shot(**shot) for shot in json.loads(text)["shots"])
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _grams(text: str) -> Counter[str]:
+    """Word 1- to 3-grams and character 3- to 4-grams of the text, digits masked."""
+    masked = re.sub(r"\d", "0", _normal(text)[:2000])
+    found = _WORDS.findall(masked)
+    if not any(word.isalpha() and word not in _ASKING for word in found):
+        # A bare expression: "Compute 0 + 0." asks nothing else than "What is 0 + 0?".
+        found = [word for word in found if word not in _ASKING and word not in "?.:"]
+    words = ["^", *found, "$"]
+    grams = Counter(
+        " ".join(words[start : start + size])
+        for size in (1, 2, 3)
+        for start in range(len(words) - size + 1)
+    )
+    squeezed = "".join(words)
+    grams.update(
+        "#" + squeezed[start : start + size]
+        for size in (3, 4)
+        for start in range(len(squeezed) - size + 1)
+    )
+    return grams
+
+
+@cache
+def _index() -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
+    """The idf of every n-gram over kinds (not shots, whose number per kind is arbitrary), and the unit vectors."""
+    grams = [_grams(shot.question) for shot in shots()]
+    kinds: dict[str, set[str]] = {}
+    for shot, found in zip(shots(), grams, strict=True):
+        for gram in found:
+            kinds.setdefault(gram, set()).add(shot.kind)
+    total = len({shot.kind for shot in shots()})
+    idf = {gram: math.log((1 + total) / (1 + len(having))) + 0.1 for gram, having in kinds.items()}
+    return idf, tuple(_unit(found, idf) for found in grams)
+
+
+def _unit(grams: Mapping[str, int], idf: Mapping[str, float]) -> dict[str, float]:
+    """The tf-idf vector of length 1; n-grams that no shot has weigh as the rarest ones do."""
+    rare = max(idf.values(), default=1.0)
+    vector = {
+        gram: (1.0 + math.log(count)) * idf.get(gram, rare) for gram, count in grams.items()
+    }
+    length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
+    return {gram: weight / length for gram, weight in vector.items()}
+
+
+def likeness(question: str) -> list[float]:
+    """The likeness in [0, 1] of `question` to every shipped shot, in their order."""
+    idf, vectors = _index()
+    asked = _unit(_grams(question), idf)
+    return [
+        sum(weight * asked[gram] for gram, weight in vector.items() if gram in asked)
+        for vector in vectors
+    ]
+
+
+def choose(question: str, count: int = COUNT) -> tuple[Shot, ...]:
+    """The `count` likeliest shots, kinds in order of likeness; never one that asks exactly `question`.
+
+    The likeliest kind comes last, next to the question, where it counts most.
+    """
+    asked = _normal(question)
+    best: dict[str, float] = {}
+    for shot, score in zip(shots(), likeness(question), strict=True):
+        best[shot.kind] = max(best.get(shot.kind, 0.0), round(score, 6))
+    ranked = sorted(
+        (number for number, shot in enumerate(shots()) if _normal(shot.question) != asked),
+        key=lambda number: (-best[shots()[number].kind], number),
+    )[:count]
+    ranked.sort(key=lambda number: (best[shots()[number].kind], number))
+    return tuple(shots()[number] for number in ranked)
+
+
+def messages(question: str, chosen: Sequence[Shot] | None = None) -> list[dict[str, str]]:
+    """The chat that asks the embedded policy: system prompt, three solved problems, `question`."""
+    chat = [{"role": "system", "content": SYSTEM}]
+    for shot in choose(question) if chosen is None else chosen:
+        chat.append({"role": "user", "content": shot.question})
+        chat.append({"role": "assistant", "content": shot.solution})
+    chat.append({"role": "user", "content": question})
+    return chat
