@@ -49,7 +49,7 @@ async def _search_and_learn(search: Search, group: int) -> list[Node]:
         steps = grown
         (node,) = sal_best(search, steps, 1)
         select(search, [node], steps, f"of {len(steps)} by {plan.score}")
-        if ended(node):
+        if ended(node) or "boxed{" in node.text:
             break
     return steps
 

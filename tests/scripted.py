@@ -12,8 +12,8 @@ EOS = 0
 PROMPT = "P"
 SEPARATOR = "\n\n"
 Script = Callable[[tuple[str, ...], int], str]
-"""(texts of the path's steps, which continuation of that path this is) -> the next step. A step that ends with the
-separator goes on; "~" at its end is the token limit; anything else ends the answer."""
+"""(texts of the path's steps, a number that tells this continuation from others) -> the next step. A step that ends with
+the separator goes on; "~" at its end is the token limit; anything else ends the answer."""
 
 
 def encode(text: str) -> list[int]:
@@ -32,17 +32,22 @@ def split(text: str) -> tuple[str, ...]:
 class ScriptedPolicy:
     """One character is one token, and every continuation of a path comes from the script.
 
+    Args:
+        script: What to say.
+        context: Longest path.
+        piece: Characters a chunk.
+        counted: Number continuations of a path 0, 1, 2, ... in the order of their requests, instead of by their seeds.
+
     Attributes:
         requests: All requests, in the order in which they started.
         running: Streams that are open.
         faults: Errors to raise, one per request, before its stream begins; None for none.
     """
 
-    def __init__(self, script: Script, *, context: int = 100_000, piece: int = 1_000_000) -> None:
+    def __init__(self, script: Script, *, context: int = 100_000, piece: int = 1_000_000, counted: bool = False) -> None:
         self.script = script
         self.info = ModelInfo("scripted", 10, context)
         self.requests: list[StepRequest] = []
-        self.visits: list[tuple[str, ...]] = []
         self.seen: dict[tuple[int, ...], int] = {}
         self.running = 0
         self.most_running = 0
@@ -50,6 +55,7 @@ class ScriptedPolicy:
         self.faults: list[BackendError | None] = []
         self.hold: asyncio.Event | None = None
         self.piece = piece
+        self.counted = counted
 
     async def start(self) -> None: ...
 
@@ -73,12 +79,11 @@ class ScriptedPolicy:
 
     async def _chunks(self, request: StepRequest) -> AsyncIterator[Chunk]:
         path = split(decode(request.ids[len(PROMPT) :]))
-        which = self.seen.get(request.ids, 0)
-        self.seen[request.ids] = which + 1
+        which = self.seen.get(request.ids, 0) if self.counted else request.seed
+        self.seen[request.ids] = self.seen.get(request.ids, 0) + 1
         usage = Usage(prompt_cached=len(request.ids))
         while True:
             text = self.script(path, which)
-            self.visits.append((*path, text))
             cut = text.endswith("~")
             text = text[:-1] if cut else text
             ends = not text.endswith(SEPARATOR) and not cut
@@ -99,7 +104,7 @@ class ScriptedPolicy:
             if ends:
                 yield Chunk((EOS,), "", False, "eos", Usage(completion=1) + usage)
                 return
-            path, which = (*path, text), 0
+            path = (*path, text)
 
 
 class ScriptedPRM:

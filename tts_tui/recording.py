@@ -44,15 +44,21 @@ class Recorder:
                 f"{self.path} exists already: choose another name, or continue it with `tts-tui resume {self.path}`"
             ) from None
         except OSError as error:
-            raise UsageError(f"cannot write the recording {self.path}: {error.strerror or error}") from error
+            raise self._unwritable(error) from error
         try:
             self._lock()
             if resume:
                 self._file.truncate(whole_lines(self._file))
                 self._file.seek(0, os.SEEK_END)
-        except BaseException:
+        except OSError as error:
+            self._file.close()
+            raise self._unwritable(error) from error
+        except RecordError:
             self._file.close()
             raise
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(f"cannot write the recording {self.path}: {error.strerror or error}")
 
     def _lock(self) -> None:
         if fcntl is None:

@@ -205,6 +205,7 @@ class SearchTree:
         started: The first event, with problem, plan and models.
         finished: The last event, once there is one.
         counts: Token totals, live.
+        newest: The step that was finished last.
         solutions: Nodes that ended an answer, in the order in which they did.
         paused: Whether the search is paused.
         seconds: Time of the newest event.
@@ -216,6 +217,7 @@ class SearchTree:
         self.started: SearchStarted | None = None
         self.finished: SearchFinished | None = None
         self.counts = Counts()
+        self.newest: Node | None = None
         self.solutions: list[Node] = []
         self.paused = False
         self.seconds = 0.0
@@ -345,6 +347,7 @@ class SearchTree:
         node.ids = array("i", event.ids)
         node.text = event.text
         node.finish = event.finish
+        self.newest = node
         self._settle(node, event.usage)
 
     def _step_failed(self, event: StepFailed) -> None:

@@ -76,6 +76,8 @@ class Writer:
         self._attempts = attempts
         self._backoff = backoff
         self._session = journal.tree.start.run
+        # Whether a step repeats a sibling is decided right after it is finished: an interruption leaves it open for one.
+        self._unsettled = journal.tree.newest
         self._limited = plan.budget.tokens is not None or plan.budget.flops is not None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -84,7 +86,9 @@ class Writer:
     async def step(self, parent: Node, slot: int, group: int, merge: bool) -> Node | None:
         """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
         node = self._journal.tree.at(parent, slot, group)
-        if node is None:
+        if node is not None:
+            merge = merge and node is self._unsettled
+        else:
             node = await self._try(parent, slot, group, rollout=False)
         if node is None:
             return None
@@ -209,7 +213,7 @@ class Writer:
             max_tokens=left if rollout else min(left, self._plan.step_tokens),
             separator=self._plan.separator,
             rollout=rollout,
-            seed=_seed(self._plan.seed, node, attempt),
+            seed=step_seed(self._plan.seed, [(step.group, step.slot) for step in node.path], attempt),
             session=self._session,
         )
 
@@ -243,8 +247,13 @@ def _whole(node: Node) -> bool:
     return node.terminal or node.finish == "length"
 
 
-def _seed(seed: int, node: Node, attempt: int) -> int:
-    """A seed that depends on where the step stands, and not on when it was written."""
-    address = [(step.group, step.slot) for step in node.path]
+def step_seed(seed: int, address: list[tuple[int, int]], attempt: int = 1) -> int:
+    """A seed that depends on where a step stands, and not on when it is written.
+
+    Args:
+        seed: The plan's.
+        address: (group, slot) of every step of the path, the new one last.
+        attempt: Which try of this step, from 1.
+    """
     digest = hashlib.blake2b(repr((seed, address, attempt)).encode(), digest_size=8)
     return int.from_bytes(digest.digest(), "big") >> 1
