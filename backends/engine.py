@@ -225,22 +225,25 @@ class Engine:
         try:
             if self._threads:
                 torch.set_num_threads(self._threads)
-            while self._dead is None:
-                self._take_up()
-                self._scheduler.admit()
-                self._sample()
-                self._hand_out()
-                batch = self._scheduler.batch()
-                if batch:
-                    self._forward(batch)
-                elif not self._scheduler.queue:
-                    self._note()
-                    self._wake.wait()
+            with torch.inference_mode():
+                while self._dead is None:
+                    self._round()
         except BaseException as error:
             log.exception("the engine failed")
             self._die(f"the engine failed: {type(error).__name__}: {error}")
         else:
             self._die("the engine was closed")
+
+    def _round(self) -> None:
+        self._take_up()
+        self._scheduler.admit()
+        self._sample()
+        self._hand_out()
+        if batch := self._scheduler.batch():
+            self._forward(batch)
+        elif not self._scheduler.queue:
+            self._note()
+            self._wake.wait()
 
     def _take_up(self) -> None:
         self._wake.clear()
