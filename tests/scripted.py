@@ -115,6 +115,7 @@ class ScriptedPRM:
         self.info = ModelInfo("scripted-prm", 5, 100_000)
         self.batches: list[list[tuple[str, ...]]] = []
         self.faults: list[BackendError | None] = []
+        self.waiting = False
 
     async def start(self) -> None: ...
 
@@ -122,7 +123,9 @@ class ScriptedPRM:
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
         self.batches.append([request.steps for request in requests])
+        self.waiting = True
         await asyncio.sleep(0)
+        self.waiting = False
         if self.faults and (fault := self.faults.pop(0)) is not None:
             raise fault
         return [StepScore(self.rule(request.steps), computed=1, cached=2) for request in requests]

@@ -73,14 +73,11 @@ class Search:
         prompt: Prompt,
         plan: Plan,
         journal: Journal,
-        *,
-        attempts: int = ATTEMPTS,
-        backoff: float = BACKOFF,
     ) -> None:
         self.plan = plan
         self._journal = journal
-        self._scorer = Scorer(prm, prompt, journal, attempts, backoff) if prm else None
-        self._writer = Writer(policy, prompt, plan, journal, self._scorer, attempts, backoff)
+        self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF) if prm else None
+        self._writer = Writer(policy, prompt, plan, journal, self._scorer, ATTEMPTS, BACKOFF)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Future[Stopped] | None = None

@@ -112,6 +112,7 @@ async def test_a_real_full_device_is_survived(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     recorder = Recorder(tmp_path / "run.jsonl")
+    recorder._file.close()
     recorder._file = open("/dev/full", "wb")  # noqa: SIM115
     policy = ScriptedPolicy(SCRIPT)
     async with Solver(policy, ScriptedPRM(RULE)) as solver:
