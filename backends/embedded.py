@@ -1,0 +1,50 @@
+"""The embedded policy: a small language model that comes with a Python package and runs in this process.
+
+It needs no server and no hub. `docs/embedded-prm.md` says how well it does on which problems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tts_tui.backends import pull, shots
+from tts_tui.backends.local import LocalPolicy
+
+CAPTURE = (10, 15, 20, 25)
+"""Layers whose states the embedded PRM reads, beside the final normed one."""
+
+
+class EmbeddedPolicy(LocalPolicy):
+    """`LocalPolicy` on the pulled model, prompted with the likeliest shots (`tts_tui.backends.shots`).
+
+    The model is downloaded at the first `start`, and never again.
+
+    Args:
+        progress: Told about the download (`pull.Progress`); it is called from another thread.
+        capture: Layers whose states are kept; the embedded PRM shares the engine only if these are `CAPTURE`.
+        options: As `LocalPolicy` takes them.
+
+    Attributes:
+        path: Folder of the model; known before `start`.
+    """
+
+    def __init__(
+        self, *, progress: pull.Progress | None = None, capture: tuple[int, ...] = CAPTURE, **options: Any
+    ) -> None:
+        self.path: Path = pull.model_path()
+        self.capture = capture
+        self._progress = progress
+        options.setdefault("name", pull.EMBEDDED.title)
+        super().__init__(self.path, messages=shots.messages, capture=capture, **options)
+
+    async def start(self) -> None:
+        """Loads the model, after downloading it if the cache has none.
+
+        Raises:
+            BackendUnavailable: It cannot be had; the message says what to do.
+        """
+        if not pull.is_present():
+            await asyncio.to_thread(pull.pull, self._progress)
+        await super().start()
