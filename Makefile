@@ -1,0 +1,108 @@
+# Two commands set up everything that they need, once, and do the main job:
+#
+#   make solve Q="What is 7 + 8 - 6?"
+#   make test
+#
+# Needed: Python 3.11 or newer, make, and a package index that pip can reach (pip's own settings are used as they are).
+# torch is taken as its CPU build; `make TORCH_BUILD=pip ...` takes the one that pip takes, CUDA included.
+
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+export TORCH_BUILD ?= cpu
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+PY := $(VENV)/bin/python
+TTS := $(VENV)/bin/tts-tui
+PIP := $(PY) -m pip --disable-pip-version-check
+# Beside the code's own dependencies only these decide what is installed.
+SETUP := pyproject.toml scripts/install_torch.py
+
+# What the user typed reaches the program as it is: `value` keeps make from reading its dollars, the environment the shell.
+export PROBLEM := $(value Q)
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help solve setup dev test lint format types imports unit slow model bench clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '3,4p' Makefile | cut -c2-
+	@echo '   make lint types imports unit slow   the parts of make test'
+	@echo '   make format bench clean distclean'
+
+solve: $(VENV)/.run
+	@$(TTS) solve $(ARGS) -- "$$PROBLEM"
+
+# -- set-up ------------------------------------------------------------------------------------------------------------
+
+setup: $(VENV)/.run
+dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 with its venv module: install one (on Debian and Ubuntu also python3-venv), or say where it is: make PYTHON=...' >&2; exit 1; }
+	@echo 'Setting up $(VENV), once: some minutes, about 1.5 GB with torch.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --upgrade 'pip>=25'
+
+$(VENV)/.run: $(SETUP) | $(VENV)/bin/python
+	@$(PY) scripts/install_torch.py '$(TORCH)'
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(PIP) install --quiet --editable '.[dev]'
+	@touch $@
+
+# The embedded model, in the user's cache folder: pulled once, checked, and used offline ever after.
+model: $(VENV)/.run
+	@$(TTS) models pull embedded
+
+# -- tests -------------------------------------------------------------------------------------------------------------
+
+# One after another also under make -j: the timing of the tests' own limits depends on it.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory imports
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory slow
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+
+format: $(VENV)/.dev
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+# Checkers do not see through editable installs, so they get the package as it is installed, made of links.
+.PHONY: build/types
+build/types:
+	@rm -rf build/types && mkdir -p build/types/tts_tui
+	@for part in tts_tui/* strategies backends; do ln -s "../../../$$part" build/types/tts_tui/; done
+
+types: $(VENV)/.dev build/types
+	cd build/types && $(abspath $(PY)) -m mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p tts_tui
+
+imports: $(VENV)/.dev build/types
+	cd build/types && $(abspath $(VENV))/bin/lint-imports --config ../../pyproject.toml --cache-dir ../importlinter
+
+unit: $(VENV)/.dev
+	$(PY) -m pytest -q -n auto -m 'not slow and not embedded' --cov --cov-report=term $(ARGS)
+
+slow: $(VENV)/.dev model
+	$(PY) -m pytest -q -m 'slow or embedded' --timeout 600 $(ARGS)
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+
+bench: $(VENV)/.dev model
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PY) "$$file" || exit 1; done
+
+clean:
+	rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find tts_tui strategies backends tests examples benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
