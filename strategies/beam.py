@@ -1,8 +1,8 @@
 """Beam search under a PRM (arXiv 2502.06703, section 2.2; Snell et al., 2024).
 
 Two public implementations differ, and `plan.semantics` chooses. **official**, the paper's own code, is the default, for
-three reasons: a beam that finishes keeps its place among the N / M, so a search never samples more than N steps a round;
-a step that was cut off is no end of an answer; and no beam is copied, so each vote is an independent sample. It is also
+three reasons: a beam that finishes keeps its place among the N / M, so a round never samples more than N steps; a
+step that was cut off is no end of an answer; and no beam is copied, so each vote is an independent sample. It is also
 what the paper's figures were made with.
 
 =================  =================================================  ===============================================

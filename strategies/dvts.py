@@ -1,9 +1,9 @@
 """Diverse verifier tree search (arXiv 2502.06703, section 2.2; Beeching et al., 2024).
 
-N / M independent subtrees, each a beam search with one beam: M steps are sampled, the best one is kept. The subtrees
-never wait for each other. `plan.semantics` chooses what they return: **official** (default) one solution each, so every
-vote is an independent path; **sal** all M siblings of each subtree's last step, finished or not (an unfinished one votes
-only if an answer stands in it), as search-and-learn does, which gives N votes that are M by M nearly copies.
+N / M independent subtrees, each a beam search with one beam: M steps are sampled, the best one is kept. They never
+wait for each other. `plan.semantics` chooses what they return: **official** (default) one solution each, so every
+vote is an independent path; **sal** all M siblings of each subtree's last step, finished or not (an unfinished one
+votes only if an answer stands in it), as search-and-learn does, which gives N votes that are M by M nearly copies.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Majority:
     uses_width = False
 
     async def run(self, search: Search) -> Sequence[Node]:
-        """Samples `n` solutions. Copies are samples too, so they are kept; ties go to the sample with the lower slot."""
+        """Samples `n` solutions. Copies are samples too, so they are kept, ties go to the lower slot."""
         return await search.rollout(search.root, search.plan.n)
 
 

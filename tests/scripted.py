@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from tts_tui import Chunk, ModelInfo, Prompt, ScoreRequest, StepRequest, StepScore, Usage
 from tts_tui.errors import BackendError
@@ -12,8 +12,8 @@ EOS = 0
 PROMPT = "P"
 SEPARATOR = "\n\n"
 Script = Callable[[tuple[str, ...], int], str]
-"""(texts of the path's steps, a number that tells this continuation from others) -> the next step. A step that ends with
-the separator goes on; "~" at its end is the token limit; anything else ends the answer."""
+"""(texts of the path's steps, a number that tells this continuation from others) -> the next step. A step that ends
+with the separator goes on; "~" at its end is the token limit; anything else ends the answer."""
 
 
 def encode(text: str) -> list[int]:
@@ -44,12 +44,15 @@ class ScriptedPolicy:
         faults: Errors to raise, one per request, before its stream begins; None for none.
     """
 
-    def __init__(self, script: Script, *, context: int = 100_000, piece: int = 1_000_000, counted: bool = False) -> None:
+    def __init__(
+        self, script: Script, *, context: int = 100_000, piece: int = 1_000_000, counted: bool = False
+    ) -> None:
         self.script = script
         self.info = ModelInfo("scripted", 10, context)
         self.requests: list[StepRequest] = []
         self.seen: dict[tuple[int, ...], int] = {}
         self.running = 0
+        self.opened = asyncio.Event()
         self.most_running = 0
         self.closed = False
         self.faults: list[BackendError | None] = []
@@ -59,17 +62,24 @@ class ScriptedPolicy:
 
     async def start(self) -> None: ...
 
+    async def reached(self, running: int) -> None:
+        """Returns once so many streams are open."""
+        while self.running < running:
+            self.opened.clear()
+            await self.opened.wait()
+
     async def close(self) -> None:
         self.closed = True
 
     async def prompt(self, problem: str) -> Prompt:
         return Prompt(problem, tuple(encode(PROMPT)))
 
-    async def stream(self, request: StepRequest) -> AsyncIterator[Chunk]:
+    async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         self.requests.append(request)
         if self.faults and (fault := self.faults.pop(0)) is not None:
             raise fault
         self.running += 1
+        self.opened.set()
         self.most_running = max(self.most_running, self.running)
         try:
             async for chunk in self._chunks(request):
@@ -77,7 +87,7 @@ class ScriptedPolicy:
         finally:
             self.running -= 1
 
-    async def _chunks(self, request: StepRequest) -> AsyncIterator[Chunk]:
+    async def _chunks(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         path = split(decode(request.ids[len(PROMPT) :]))
         which = self.seen.get(request.ids, 0) if self.counted else request.seed
         self.seen[request.ids] = self.seen.get(request.ids, 0) + 1

@@ -5,7 +5,7 @@ Nothing here does anything. Backends and strategies depend on this module, and t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -140,8 +140,8 @@ class Policy(Protocol):
         """Applies the model's chat template to `problem`, once."""
         ...
 
-    def stream(self, request: StepRequest) -> AsyncIterator[Chunk]:
-        """Samples one continuation. Closing the iterator stops the work.
+    def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
+        """Samples one continuation. Closing the generator stops the work.
 
         Raises:
             ContextExceeded: `request.ids` leave no room for a single token.

@@ -7,7 +7,6 @@ the fold of these events (`tts_tui.tree`): no display and no recorder keeps stat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -23,9 +22,7 @@ FORMAT = 1
 ROOT = 0
 """Id of the root node, which holds the prompt."""
 
-Reason = Literal[
-    "solved", "unsolved", "budget", "timeout", "interrupted", "failed"
-]
+Reason = Literal["solved", "unsolved", "budget", "timeout", "interrupted", "failed"]
 """Why a search ended: it ran to its end with or without an answer, tokens or FLOPs ran out, time ran out, someone
 stopped it, or the models failed. Whatever the reason, the best answer so far is given."""
 
@@ -294,8 +291,3 @@ def decode(line: bytes | str) -> AnyEvent:
         return _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordCorrupt(f"not an event: {error}") from error
-
-
-def decode_lines(lines: Iterable[bytes]) -> Iterable[AnyEvent]:
-    """The events of many lines, in order."""
-    return map(decode, lines)

@@ -19,9 +19,7 @@ class Journal:
         tree: The fold of all events so far.
     """
 
-    def __init__(
-        self, tree: SearchTree, sinks: Iterable[Sink] = (), clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, tree: SearchTree, sinks: Iterable[Sink] = (), clock: Callable[[], float] = monotonic) -> None:
         self.tree = tree
         self._sinks = list(sinks)
         self._clock = clock

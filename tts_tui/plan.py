@@ -70,10 +70,8 @@ class Plan(Struct, frozen=True):
         for name in ("n", "m", "step_tokens", "total_tokens", "max_depth"):
             if getattr(self, name) < 1:
                 raise PlanError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.sampling.temperature < 0:
-            raise PlanError(
-                f"the temperature must not be negative, not {self.sampling.temperature}"
-            )
+        if not self.sampling.temperature >= 0:
+            raise PlanError(f"the temperature must not be negative, not {self.sampling.temperature}")
         if not 0 < self.sampling.top_p <= 1:
             raise PlanError(f"top_p must be in (0, 1], not {self.sampling.top_p}")
         if not self.separator:
@@ -91,9 +89,7 @@ class Plan(Struct, frozen=True):
             )
         if self.n % self.m:
             low, high = self.n - self.n % self.m, self.n + self.m - self.n % self.m
-            raise PlanError(
-                f"n={self.n} is not divisible by m={self.m}: use n={low} or n={high}"
-            )
+            raise PlanError(f"n={self.n} is not divisible by m={self.m}: use n={low} or n={high}")
 
     def with_(self, **changes: object) -> Plan:
         """A copy with `changes`, checked again."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import pkgutil
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from tts_tui.contracts import Policy, RewardModel, Strategy
@@ -25,8 +24,8 @@ def strategies() -> dict[str, Strategy]:
         built_in = getattr(import_module(module.name), "strategy", None)
         if built_in is not None:
             found[built_in.name] = built_in
-    for entry in entry_points(group="tts_tui.strategies"):
-        found.setdefault(entry.name, entry.load())
+    for name, entry in _entry_points("strategies").items():
+        found.setdefault(name, entry.load())
     return found
 
 
@@ -91,7 +90,13 @@ def _needs_rest(spec: str, rest: str) -> str:
 
 def _plugin(group: str, what: str, spec: str, built_in: list[str]) -> Any:
     kind, _, rest = spec.partition(":")
-    plugins = {entry.name: entry for entry in entry_points(group=f"tts_tui.{group}")}
+    plugins = _entry_points(group)
     if kind not in plugins:
         raise UnknownName(what, spec, [*built_in, *plugins])
     return plugins[kind].load()(rest)
+
+
+def _entry_points(group: str) -> dict[str, Any]:
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
+    return {entry.name: entry for entry in entry_points(group=f"tts_tui.{group}")}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from os import PathLike
 from types import TracebackType
 from typing import Any, Self
+
+from msgspec import Struct
 
 from tts_tui import registry
 from tts_tui._version import __version__
@@ -39,11 +38,10 @@ from tts_tui.search import Search, Stopped
 from tts_tui.tree import Node, SearchTree
 from tts_tui.voting import Candidate, tally
 
-PathType = str | PathLike[str]
+PathType = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What a search came to.
 
     Attributes:
@@ -171,14 +169,12 @@ class Solver:
                     prompt_ids=prompt.ids,
                     version=__version__,
                     created=_now(),
-                    run=uuid.uuid4().hex[:12],
+                    run=os.urandom(6).hex(),
                 )
             )
             return await self._run(strategy, prm, prompt, plan, journal)
 
-    async def resume(
-        self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Any = None
-    ) -> Result:
+    async def resume(self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Any = None) -> Result:
         """Continues a recording from its last whole step, in the same file.
 
         Args:
@@ -403,6 +399,8 @@ def solve(
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         async with Solver(policy, prm) as solver:
             return await solver.solve(problem, plan, record=record, sinks=[on_event] if on_event else ())
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1, "tts-tui") as thread:
         future = thread.submit(asyncio.run, work())

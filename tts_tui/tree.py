@@ -168,7 +168,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """The address as people read it, such as `0.3.1`: the place among its siblings at every level, from the root."""
+        """The address as people read it, such as `0.3.1`: the place among its siblings at every level."""
         return ".".join(["0", *(str(step.parent.children.index(step)) for step in self.path if step.parent)])
 
     @property
@@ -183,7 +183,7 @@ class Node:
 
     @property
     def scores(self) -> list[float]:
-        """Scores of the path's steps. A step that says nothing has none, so "last" is never the score of an empty step."""
+        """Scores of the path's steps. A blank step has none, so "last" is never the score of an empty step."""
         return [step.score for step in self.path if step.score is not None]
 
     @property

@@ -1,9 +1,9 @@
-"""From step scores to one number per solution, and from solutions to one answer (arXiv 2502.06703, section 3.1).
+r"""From step scores to one number per solution, and from solutions to one answer (arXiv 2502.06703, section 3.1).
 
 Scores are PRM-Min, PRM-Last, PRM-Avg and their product; votes are Majority, PRM-Max and PRM-Vote. Where the authors'
 code goes wrong, this differs on purpose:
 
-- answers are grouped by what they mean (`answers.canonical`), so `0.5` and `\\frac{1}{2}` stand together;
+- answers are grouped by what they mean (`answers.canonical`), so `0.5` and `\frac{1}{2}` stand together;
 - a solution without a readable answer has no vote;
 - a solution without any score has no part in a PRM vote. If none has a score, the majority decides.
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 
 from msgspec import Struct
 
@@ -41,7 +40,7 @@ def path_score(scores: Sequence[float], score: Score) -> float | None:
         case "last":
             return scores[-1]
         case "avg":
-            return fmean(scores)
+            return math.fsum(scores) / len(scores)
         case "prod":
             return math.prod(scores)
 
@@ -54,9 +53,7 @@ def tally(candidates: Sequence[Candidate], score: Score, vote: Vote) -> tuple[Ta
         score: How step scores become one number.
         vote: How solutions become one answer.
     """
-    scored = [
-        (c, path_score(c.scores, score)) for c in candidates if c.answer is not None
-    ]
+    scored = [(c, path_score(c.scores, score)) for c in candidates if c.answer is not None]
     if vote == "majority" or all(value is None for _, value in scored):
         return _rank([(c, 1.0, 0.0) for c, _ in scored], best=False)
     known = [(c, value) for c, value in scored if value is not None]

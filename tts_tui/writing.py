@@ -76,7 +76,7 @@ class Writer:
         self._attempts = attempts
         self._backoff = backoff
         self._session = journal.tree.start.run
-        # Whether a step repeats a sibling is decided right after it is finished: an interruption leaves it open for one.
+        # Whether a step repeats a sibling is decided right after it is finished: a kill leaves it open for one at most.
         self._unsettled = journal.tree.newest
         self._limited = plan.budget.tokens is not None or plan.budget.flops is not None
         self.gate = asyncio.Event()
@@ -175,9 +175,7 @@ class Writer:
                     if chunk.finish:
                         finish = chunk.finish
                     self._journal.write(
-                        StepStreamed(
-                            t=self._journal.now, node=draft.node.id, text=chunk.text, usage=chunk.usage
-                        )
+                        StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=chunk.usage)
                     )
                     self._check_budget()
                     if rollout and chunk.step_end and not finish and draft.text.strip():

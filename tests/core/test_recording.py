@@ -16,6 +16,7 @@ from tts_tui.errors import RecordCorrupt, RecordError, RecordVersion, UsageError
 from tts_tui.events import SearchFinished, SearchStarted, StepFinished, decode, encode
 from tts_tui.recording import Recorder
 
+FOREIGN = b'{"event":"step_finished","node":7,"ids":[],"text":"","finish":"eos","usage":{}}\n'
 SCRIPT, RULE = random_script(7, 6), random_rule(7, 40)
 
 
@@ -34,8 +35,23 @@ PLANS = [
 def picture(tree):
     """All that a tree is, as plain values."""
     nodes = [
-        (n.id, n.parent and n.parent.id, n.slot, n.group, n.ids and list(n.ids), n.text, n.state, n.finish, n.score)
-        + (n.usage, n.merged_into, n.pruned, n.why, n.solved, n.answer)
+        (
+            n.id,
+            n.parent and n.parent.id,
+            n.slot,
+            n.group,
+            n.ids and list(n.ids),
+            n.text,
+            n.state,
+            n.finish,
+            n.score,
+            n.usage,
+            n.merged_into,
+            n.pruned,
+            n.why,
+            n.solved,
+            n.answer,
+        )
         for n in tree.nodes
     ]
     return nodes, tree.counts.as_tuple(), [n.id for n in tree.solutions], tree.finished, tree.seconds
@@ -140,7 +156,11 @@ def header(**changes):
         (b'{"event": "search_star', RecordCorrupt, "no whole line"),
         (header(format=99), RecordVersion, "update tts-tui"),
         (header() + b"{broken}\n" + b"{}\n", RecordCorrupt, "line 2"),
-        (header() + b'{"event":"step_finished","node":7,"ids":[],"text":"","finish":"eos","usage":{}}\n', RecordCorrupt, "does not exist"),
+        (
+            header() + FOREIGN,
+            RecordCorrupt,
+            "does not exist",
+        ),
         (header() + b'{"event":"step_started","node":5,"parent":0,"slot":0}\n', RecordCorrupt, "events are missing"),
         (header() + b'{"event":"step_started","node":1,"parent":-1,"slot":0}\n', RecordCorrupt, "does not exist"),
         (header() + header(), RecordCorrupt, "second search_started"),

@@ -33,7 +33,6 @@ from tts_tui.events import (
     StepScored,
     StepStreamed,
 )
-
 from tts_tui.writing import step_seed
 
 SEP = "\n\n"
@@ -155,8 +154,7 @@ async def test_cancelling_solve_cancels_every_request_and_still_says_how_it_ende
     policy.hold, events = asyncio.Event(), []
     async with Solver(policy, prm) as solver:
         task = asyncio.create_task(solver.solve("p", Plan(n=8), sinks=[events.append]))
-        while policy.running < 8:
-            await asyncio.sleep(0)
+        await policy.reached(8)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -309,7 +307,7 @@ async def test_a_reward_model_that_breaks_its_contract_scores_nothing(policy, pr
 async def test_a_token_budget_ends_the_search_with_the_best_so_far(policy, prm):
     whole, _ = await run(policy, prm, n=16)
     used = whole.tree.counts.computed
-    result, events = await run(policy, prm, n=16, budget=Budget(tokens=used - 20))
+    result, _events = await run(policy, prm, n=16, budget=Budget(tokens=used - 20))
     assert result.reason == "budget"
     assert result.answer is not None
     assert used - 20 <= result.tree.counts.computed <= used
@@ -373,7 +371,7 @@ async def test_a_box_ends_a_beam_in_official_semantics_only(prm):
     policy = ScriptedPolicy(lambda path, draw: f"so \\boxed{{1}}{SEP}" if not path else "and that was it")
     result, events = await run(policy, prm, strategy="beam", n=2, m=2)
     assert {event.finish for event in of(StepFinished, events)} == {"boxed"}
-    result, events = await run(policy, prm, strategy="beam", n=2, m=2, semantics="sal")
+    _result, events = await run(policy, prm, strategy="beam", n=2, m=2, semantics="sal")
     assert "eos" in {event.finish for event in of(StepFinished, events)}
 
 
@@ -393,7 +391,7 @@ async def test_a_model_that_never_ends_a_step_ends_at_its_limit(prm):
 
 
 async def test_a_path_at_its_token_limit_is_not_continued(policy, prm):
-    result, events = await run(policy, prm, strategy="beam", n=2, m=2, total_tokens=5)
+    _result, events = await run(policy, prm, strategy="beam", n=2, m=2, total_tokens=5)
     assert "the path has its 5 tokens" in of(StepFailed, events)[0].error
     assert [request.max_tokens for request in policy.requests] == [5, 5]
 
@@ -409,7 +407,7 @@ async def test_blank_pieces_of_a_rollout_are_no_steps(prm):
 async def test_an_answer_that_ends_right_after_a_separator_is_never_scored_as_an_empty_step(prm):
     steps = [f"\\boxed{{1}}{SEP}", ""]
     policy = ScriptedPolicy(lambda path, draw: steps[len(path)])
-    result, events = await run(policy, prm, n=1)
+    _, events = await run(policy, prm, n=1)
     last = result.tree.nodes[-1]
     assert (last.text, last.terminal, last.score) == ("", True, None)
     assert last.scores == [result.tree.nodes[1].score]
