@@ -24,9 +24,7 @@ STEP = "Step 12: {} * 4 = 48, and so on\n\n"
 def events(nodes: int, width: int = 4) -> Iterator[AnyEvent]:
     """A tree of `nodes` steps of 13 tokens and about 35 characters, `width` children each, every one scored."""
     info = ModelInfo("bench", 135_000_000, 8192)
-    yield SearchStarted(
-        problem="p", plan=Plan(), policy=info, prm=info, prompt_ids=(1, 2, 3), version="", created=""
-    )
+    yield SearchStarted(problem="p", plan=Plan(), policy=info, prm=info, prompt_ids=(1, 2, 3), version="", created="")
     for node in range(1, nodes + 1):
         t = node / 1000
         yield StepStarted(t=t, node=node, parent=(node - 1) // width, slot=(node - 1) % width)
@@ -70,7 +68,9 @@ def main() -> None:
         began = time.perf_counter()
         same = load(path).counts.as_tuple() == counts
         reading = time.perf_counter() - began
-    print(f"recording: {size / sample:.0f} bytes a node, written in {writing / sample * 1e6:.0f} us, read back and folded")
+    print(
+        f"recording: {size / sample:.0f} bytes a node, written in {writing / sample * 1e6:.0f} us, read back and folded"
+    )
     print(f"in {reading / sample * 1e6:.0f} us a node, the same tree: {same}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     print(f"peak memory of the process: {peak:,.0f} MiB")

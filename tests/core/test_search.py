@@ -369,7 +369,7 @@ async def test_a_pause_starts_no_step_until_it_ends(policy, prm):
 
 async def test_a_box_ends_a_beam_in_official_semantics_only(prm):
     policy = ScriptedPolicy(lambda path, draw: f"so \\boxed{{1}}{SEP}" if not path else "and that was it")
-    result, events = await run(policy, prm, strategy="beam", n=2, m=2)
+    _, events = await run(policy, prm, strategy="beam", n=2, m=2)
     assert {event.finish for event in of(StepFinished, events)} == {"boxed"}
     _result, events = await run(policy, prm, strategy="beam", n=2, m=2, semantics="sal")
     assert "eos" in {event.finish for event in of(StepFinished, events)}
@@ -407,7 +407,7 @@ async def test_blank_pieces_of_a_rollout_are_no_steps(prm):
 async def test_an_answer_that_ends_right_after_a_separator_is_never_scored_as_an_empty_step(prm):
     steps = [f"\\boxed{{1}}{SEP}", ""]
     policy = ScriptedPolicy(lambda path, draw: steps[len(path)])
-    _, events = await run(policy, prm, n=1)
+    result, events = await run(policy, prm, n=1)
     last = result.tree.nodes[-1]
     assert (last.text, last.terminal, last.score) == ("", True, None)
     assert last.scores == [result.tree.nodes[1].score]
