@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tts_tui import registry
 from tts_tui._version import __version__
-from tts_tui.budget import flops
+from tts_tui.budget import Budget, flops
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import PlanError, TTSError, UsageError
 from tts_tui.events import (
@@ -174,7 +174,7 @@ class Solver:
             )
             return await self._run(strategy, prm, prompt, plan, journal)
 
-    async def resume(self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Any = None) -> Result:
+    async def resume(self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Budget | None = None) -> Result:
         """Continues a recording from its last whole step, in the same file.
 
         Args:
@@ -183,13 +183,19 @@ class Solver:
             budget: Replaces the recorded budget.
 
         Raises:
-            RecordError, UsageError: The recording cannot be used, or is another model's.
+            RecordError: The recording cannot be read.
+            UsageError: It is another model's, or its budget is spent and `budget` gives no larger one.
         """
         tree = load(path)
         start = tree.start
         if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
             return Result(start.problem, tree, tree.finished)
         plan = start.plan if budget is None else start.plan.with_(budget=budget)
+        spent = plan.budget.overrun(tree.counts, start.policy, start.prm)
+        if plan.budget.seconds is not None and tree.seconds >= plan.budget.seconds:
+            spent = f"the time limit of {plan.budget.seconds:g} s is reached"
+        if spent:
+            raise PlanError(f"{spent} already in this recording: give a larger one to go on")
         strategy = registry.strategy(plan.strategy)
         prm = await self._reward_model(strategy, plan)
         self._check_models(tree, prm)

@@ -12,7 +12,7 @@ from tests.core.test_strategies import random_rule, random_script
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, SearchTree, Solver, load, read
 from tts_tui.budget import Budget
-from tts_tui.errors import RecordCorrupt, RecordError, RecordVersion, UsageError
+from tts_tui.errors import PlanError, RecordCorrupt, RecordError, RecordVersion, UsageError
 from tts_tui.events import SearchFinished, SearchStarted, StepFinished, decode, encode
 from tts_tui.recording import Recorder
 
@@ -95,6 +95,10 @@ async def test_a_search_that_ran_out_of_budget_goes_on_with_a_larger_one(tmp_pat
     plan = PLANS[0].with_(budget=Budget(tokens=60))
     assert (await record(path, plan)).reason == "budget"
     async with Solver(policy := ScriptedPolicy(SCRIPT), ScriptedPRM(RULE)) as solver:
+        with pytest.raises(PlanError, match="60 tokens is spent already in this recording: give a larger one"):
+            await solver.resume(path)
+        with pytest.raises(PlanError, match="time limit of 1e-09 s is reached already"):
+            await solver.resume(path, budget=Budget(seconds=1e-9))
         result = await solver.resume(path, budget=Budget())
         assert result.reason == "solved"
         before = len(policy.requests)
@@ -203,7 +207,7 @@ async def test_a_recording_of_other_models_is_not_resumed(tmp_path):
     policy.info = type(policy.info)("other", 1, 1)
     async with Solver(policy, ScriptedPRM(RULE)) as solver:
         with pytest.raises(UsageError, match="made with the policy scripted, not other"):
-            await solver.resume(path)
+            await solver.resume(path, budget=Budget())
 
 
 def test_a_million_character_line_reads_back(tmp_path):
