@@ -123,6 +123,22 @@ class Solver:
         defaults = vote_defaults(self._prm_name) if strategy not in ("cot", "majority") else {}
         return default_plan(strategy, **{**defaults, **changes})
 
+    def check(self, plan: Plan) -> None:
+        """Refuses what no search could do with `plan`, before any model is loaded.
+
+        Raises:
+            UnknownName: There is no such strategy.
+            PlanError: Its widths do not fit, or it needs a reward model and there is none.
+        """
+        strategy = registry.strategy(plan.strategy)
+        if strategy.uses_width:
+            plan.check_width()
+        if self.prm is None and _needs_prm(strategy, plan):
+            raise PlanError(
+                f"{plan.strategy} with vote {plan.vote} needs a reward model: choose one with --prm, "
+                "or use --strategy majority"
+            )
+
     def stop(self, detail: str = "stopped by the user") -> None:
         """Ends all running searches; each gives its best answer so far."""
         for search in tuple(self._searches):
@@ -256,13 +272,9 @@ class Solver:
 
     async def _reward_model(self, strategy: Strategy, plan: Plan) -> RewardModel | None:
         """The started reward model if the plan needs one."""
-        if not strategy.needs_scores and plan.vote == "majority":
+        self.check(plan)
+        if self.prm is None or not _needs_prm(strategy, plan):
             return None
-        if self.prm is None:
-            raise PlanError(
-                f"{plan.strategy} with vote {plan.vote} needs a reward model: choose one with --prm, "
-                "or use --strategy majority"
-            )
         async with self._prm_lock:
             if not self._prm_started:
                 await self.prm.start()
@@ -306,6 +318,10 @@ class Solver:
         if stopped is None and nothing and search.last_error:
             stopped = Stopped("failed", search.last_error)
         return Result(prompt.problem, journal.tree, _finish(journal, plan, solutions, stopped))
+
+
+def _needs_prm(strategy: Strategy, plan: Plan) -> bool:
+    return strategy.needs_scores or plan.vote != "majority"
 
 
 def check_problem(problem: str) -> str:
