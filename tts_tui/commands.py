@@ -1,0 +1,178 @@
+"""What the commands of the command line do; `tts_tui.cli` only says what they are called and takes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from tts_tui.backends import pull
+from tts_tui.budget import Budget
+from tts_tui.errors import UnknownName, UsageError
+from tts_tui.plan import Plan
+from tts_tui.recording import load
+from tts_tui.solver import Solver, check_problem
+from tts_tui.tree import SearchTree
+from tts_tui.ui import session
+from tts_tui.ui.display import Display, is_terminal, make
+from tts_tui.ui.progress import Progress
+from tts_tui.ui.text import one_line
+
+_PLAN = ("n", "m", "score", "vote", "semantics", "step_tokens", "total_tokens", "max_depth", "seed")
+
+
+def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
+    """`tts-tui solve`: everything that can be checked without a model is checked before one is loaded."""
+    problem = check_problem(problem)
+    solver = Solver(given["policy"] or "embedded", given["prm"] or "embedded")
+    plan = make_plan(solver, given)
+    solver.check(plan)
+    record: Path | None = given["record"]
+    if record is not None:
+        check_recordable(record)
+    display = make(given["display"])
+    _load(display, solver, given["policy"] or "embedded")
+    return session.complete(session.search(solver, display, problem, plan, record))
+
+
+def replay_file(path: Path, name: str | None, speed: float | None) -> int:
+    """`tts-tui replay`."""
+    if speed is not None and not 0 <= speed < float("inf"):
+        raise UsageError(f"the speed must be 0 or more, not {speed:g}")
+    load(path)  # a recording that cannot be used is refused before anything is drawn
+    live = name == "live" or (name is None and is_terminal(sys.stdout))
+    pace = speed if speed is not None else 1.0 if live else 0.0
+    display = make(name, title=f"replay ×{pace:g}" if pace else "replay")
+    return session.complete(session.replay(display, path, pace))
+
+
+def resume_file(path: Path, given: Mapping[str, Any]) -> int:
+    """`tts-tui resume`."""
+    tree = load(path)
+    policy, prm = recorded_models(tree, given)
+    budget = limits(given, tree.start.plan.budget)
+    display = make(given["display"])
+    solver = Solver(policy, prm)
+    if tree.finished is None or tree.finished.reason not in ("solved", "unsolved"):
+        _load(display, solver, policy)
+    return session.complete(session.resume(solver, display, path, budget))
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def limits(given: Mapping[str, Any], before: Budget | None = None) -> Budget | None:
+    """The budget of the options, on top of `before`; None if they say nothing.
+
+    Raises:
+        PlanError: A limit is not positive.
+    """
+    names = {"budget_tokens": "tokens", "budget_flops": "flops", "timeout": "seconds"}
+    changes = {field: given[name] for name, field in names.items() if given.get(name) is not None}
+    return replace(before or Budget(), **changes) if changes else None
+
+
+def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
+    """The plan of the options; what they leave open suits the strategy and the reward model.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
+    changes = {name: given[name] for name in _PLAN if given[name] is not None}
+    budget = limits(given)
+    if budget is not None:
+        changes["budget"] = budget
+    plan = solver.plan(given["strategy"], **changes)
+    drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
+    return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
+
+
+def check_recordable(path: Path) -> None:
+    """Refuses a recording that could not be written, before a model is loaded.
+
+    Raises:
+        UsageError: It exists, or its folder cannot be written.
+    """
+    if path.exists():
+        raise UsageError(f"{path} exists already: choose another name, or continue it with `tts-tui resume {path}`")
+    folder = path.parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write the recording {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write the recording {path}: the folder {folder} is not writable")
+
+
+def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, str]:
+    """Specs of the models to resume with: those of the options, else the recorded ones.
+
+    Raises:
+        UsageError: The recorded policy has a name that is no spec.
+    """
+    policy, prm = given["policy"], given["prm"]
+    if policy is None:
+        name = tree.start.policy.name
+        if name not in (pull.EMBEDDED.title, pull.EMBEDDED.name):
+            raise UsageError(f"the recording was made with the policy {one_line(name)}: say where it is with --policy")
+        policy = pull.EMBEDDED.name
+    if prm is None:
+        prm = "none" if tree.start.prm is None else "embedded"
+    return policy, prm
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def _load(display: Display, solver: Solver, policy: str) -> None:
+    """Quietens libraries, pulls the embedded model on first use, and says that models are being loaded."""
+    if not os.environ.get("TTS_TUI_DEBUG"):
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    if policy == pull.EMBEDDED.name and not pull.is_present():
+        session.note(f"the model {pull.EMBEDDED.title} is not here yet: taking it once, for good")
+        with Progress(sys.stderr) as progress:
+            pull.pull(progress)
+    if display.talks:
+        session.note(f"loading {one_line(policy, 100)} …")
+
+
+def list_models() -> int:
+    """`tts-tui models list`."""
+    for model in pull.MODELS:
+        here = f"here, in {pull.model_path(model)}" if pull.is_present(model) else "not here"
+        sizes = f"{model.download_bytes / 1e6:.0f} MB to download, {model.disk_bytes / 1e6:.0f} MB on disk"
+        print(f"{model.name:<12} {model.title} ({model.licence}), {sizes}; {here}")
+    return 0
+
+
+def pull_model(name: str) -> int:
+    """`tts-tui models pull NAME`."""
+    model = _named(name)
+    if pull.is_present(model):
+        print(f"{model.title} is here already, in {pull.model_path(model)}")
+        return 0
+    with Progress(sys.stderr) as progress:
+        folder = pull.pull(progress, model)
+    print(f"{model.title} is ready, in {folder}")
+    return 0
+
+
+def remove_model(name: str) -> int:
+    """`tts-tui models remove NAME`."""
+    model = _named(name)
+    print(f"{model.title} is removed" if pull.remove(model) else f"{model.title} is not here")
+    return 0
+
+
+def _named(name: str) -> pull.EmbeddedModel:
+    for model in pull.MODELS:
+        if model.name == name:
+            return model
+    raise UnknownName("model", name, [model.name for model in pull.MODELS])

@@ -1,0 +1,160 @@
+"""The live display: the growing tree, drawn with rich while it grows.
+
+It pulls: events only change the tree, and a timer repaints what stands there. Work a frame is bounded by the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from tts_tui.events import SearchFinished, Tally
+from tts_tui.tree import SearchTree
+from tts_tui.ui import words
+from tts_tui.ui.display import Display
+from tts_tui.ui.frame import BOLD, Moment, frame
+from tts_tui.ui.text import one_line
+from tts_tui.voting import Candidate, tally
+
+FRAMES = 8.0
+"""Repaints a second."""
+_RESTORE = b"\x1b[?1049l\x1b[?25h\x1b[0m\r\n"
+"""Leaves the alternate screen, shows the cursor, ends all styles."""
+
+
+class Votes:
+    """Answers so far; counted again only when a solution or a score has come since."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, int] = (-1, -1)
+        self._votes: tuple[Tally, ...] = ()
+
+    def of(self, tree: SearchTree) -> tuple[Tally, ...]:
+        """The votes as they stand."""
+        if tree.finished is not None:
+            return tree.finished.votes
+        seen = (len(tree.solutions), tree.counts.prm_computed + tree.counts.prm_cached)
+        # Each count reads every path, so a large search is counted at every tenth new solution.
+        few = seen[0] <= 200 or seen[0] // 10 != self._seen[0] // 10
+        if seen != self._seen and few and tree.started is not None:
+            plan = tree.started.plan
+            voters = [node for node in tree.solutions if not node.pruned]
+            candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in voters]
+            self._votes, self._seen = tally(candidates, plan.score, plan.vote), seen
+        return self._votes
+
+
+class Rate:
+    """Tokens a second over the last seconds."""
+
+    def __init__(self, window: float = 3.0) -> None:
+        self._window = window
+        self._points: deque[tuple[float, int]] = deque()
+
+    def at(self, t: float, tokens: int) -> float:
+        """The rate, after `tokens` in all at time `t`."""
+        self._points.append((t, tokens))
+        while len(self._points) > 2 and self._points[1][0] < t - self._window:
+            self._points.popleft()
+        (began, before), (now, after) = self._points[0], self._points[-1]
+        return (after - before) / (now - began) if now > began else 0.0
+
+
+class LiveDisplay(Display):
+    """Draws the tree while it grows, on a screen of its own; the last picture and the answer stay behind.
+
+    Args:
+        out: The terminal.
+        title: Said beside the plan.
+        console: Another console than the terminal's, for tests.
+    """
+
+    talks = True
+
+    def __init__(self, out: TextIO, *, title: str = "", console: Console | None = None) -> None:
+        super().__init__(out)
+        self.console = console or Console(file=out, highlight=False, markup=False, emoji=False)
+        self._unicode = (getattr(out, "encoding", None) or "utf-8").lower().startswith("utf")
+        self._title = title
+        self._votes = Votes()
+        self._rate = Rate()
+        self._tick = 0
+        self._live: Live | None = None
+        self._painter: asyncio.Task[None] | None = None
+
+    def picture(self, height: int | None = None) -> list[Text]:
+        """The frame of this moment, made for the terminal's present size."""
+        width, lines = self.console.size
+        self._tick += 1
+        moment = Moment(
+            rate=self._rate.at(self.tree.seconds, self.tree.counts.completion),
+            tick=self._tick,
+            title=self._title,
+            votes=self._votes.of(self.tree),
+            unicode=self._unicode,
+        )
+        return frame(self.tree, self.writing, width, height or lines, moment)
+
+    async def __aenter__(self) -> Self:
+        self._painter = asyncio.create_task(self._paint(), name="live display")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._painter is not None:
+            self._painter.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._painter
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    async def _paint(self) -> None:
+        while True:
+            if self.tree.started is not None:
+                self.guard(self._repaint)
+            await asyncio.sleep(1 / FRAMES)
+
+    def _repaint(self) -> None:
+        if self._live is None:  # only now: what is said while models load belongs on the ordinary screen
+            self._live = Live(
+                console=self.console,
+                screen=True,
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                vertical_overflow="crop",
+            )
+            self._live.start()
+        self._live.update(Group(*self.picture()), refresh=True)
+
+    def conclude(self, finished: SearchFinished | None) -> None:
+        """Leaves the last picture, then the answer and what it cost, on the ordinary screen."""
+        self.guard(lambda: self._conclude(finished))
+
+    def _conclude(self, finished: SearchFinished | None) -> None:
+        lines = [] if finished is None else list(words.closing(finished))
+        # Height of the picture: what leaves the words below it on the screen too.
+        for line in self.picture(max(4, self.console.size.height - len(lines) - 3)):
+            self.console.print(line)
+        if finished is None:
+            lines = ["The recording ends before its search did: `tts-tui resume` continues it."]
+        for notice in self.tree.notices:
+            lines.append(f"Note: {one_line(notice)}")
+        for number, line in enumerate(lines):
+            self.console.print(Text(line, style=BOLD if number == 0 else ""))
+
+    def restore(self) -> None:
+        """Gives the terminal back by writing to it directly: rich may be in the middle of a frame."""
+        if self._live is not None:
+            with contextlib.suppress(OSError, ValueError):
+                os.write(self.out.fileno(), _RESTORE)

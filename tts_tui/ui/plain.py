@@ -1,0 +1,138 @@
+"""The plain display: a search told in lines, for pipes, logs, screen readers and simple terminals.
+
+Lines are only ever added: no colour, no cursor, no spinner, and no meaning in a glyph alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from tts_tui.events import (
+    AnyEvent,
+    NodesKept,
+    NodesPruned,
+    Notice,
+    ScoreFailed,
+    SearchContinued,
+    SearchFinished,
+    SearchPaused,
+    SearchResumed,
+    SearchStarted,
+    SolutionFound,
+    StepFailed,
+)
+from tts_tui.tree import Node
+from tts_tui.ui import words
+from tts_tui.ui.display import Display
+from tts_tui.ui.text import one_line, plural
+from tts_tui.writing import ENDED
+
+MOST_ALIKE = 40
+"""Lines of one kind that are said one by one; of a larger search the rest is summed up."""
+SUMMARY = 5.0
+"""Seconds of silence after which a line sums up where the search stands."""
+
+
+class PlainDisplay(Display):
+    """Tells a search in sentences."""
+
+    talks = True
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        self._said: Counter[str] = Counter()
+        self._spoke_at = 0.0
+        self._told = False
+        self._tellers: dict[type[Any], Callable[[Any], None]] = {
+            SearchStarted: self._started,
+            SearchResumed: self._resumed,
+            SolutionFound: self._solution,
+            NodesKept: self._kept,
+            NodesPruned: self._pruned,
+            StepFailed: self._step_failed,
+            ScoreFailed: self._score_failed,
+            Notice: lambda event: self._say(one_line(event.message), event.t),
+            SearchPaused: lambda event: self._say("Paused.", event.t),
+            SearchContinued: lambda event: self._say("Going on.", event.t),
+        }
+
+    def show(self, event: AnyEvent) -> None:
+        """Says what is worth saying about an event, or where the search stands after some silence."""
+        teller = self._tellers.get(type(event))
+        if teller is not None:
+            teller(event)
+        elif event.t - self._spoke_at >= SUMMARY and not isinstance(event, SearchFinished):
+            self._summary(event.t)
+
+    def conclude(self, finished: SearchFinished | None) -> None:
+        """Says how it ended."""
+        if finished is None:
+            lines = ["The recording ends before its search did: `tts-tui resume` continues it."]
+        else:
+            lines = list(words.closing(finished))
+        self.guard(lambda: self.out.write("\n".join(lines) + "\n"))
+
+    # -- sentences ---------------------------------------------------------------------------------------------------
+
+    def _say(self, sentence: str, t: float, kind: str = "") -> None:
+        if kind:
+            self._said[kind] += 1
+            if self._said[kind] > MOST_ALIKE:
+                if t - self._spoke_at >= SUMMARY:
+                    self._summary(t)
+                return
+        self._spoke_at = t
+        self.out.write(f"{t:.1f} s: {sentence}\n")
+
+    def _summary(self, t: float) -> None:
+        tree = self.tree
+        self._say(
+            f"{plural(len(tree), 'step')} so far, {len(self.writing)} of them being written; "
+            f"{plural(tree.counts.completion, 'token')} written; {plural(len(tree.solutions), 'solution')}.",
+            t,
+        )
+
+    def _started(self, event: SearchStarted) -> None:
+        self._told = True
+        self.out.write("\n".join(words.opening(event)) + "\n")
+
+    def _resumed(self, event: SearchResumed) -> None:
+        if not self._told:
+            self._started(self.tree.start)
+        self._say("Resumed.", event.t)
+        self._summary(event.t)
+
+    def _solution(self, event: SolutionFound) -> None:
+        node = self.tree.nodes[event.node]
+        what = "no answer can be read" if event.answer is None else f"answer {words.answer(event.answer)}"
+        self._say(f"Solution {len(self.tree.solutions)}, {words.scored(node)}: {what}.", event.t, "solution")
+
+    def _kept(self, event: NodesKept) -> None:
+        self._say(f"Kept {self._steps(event.nodes)}: {one_line(event.why)}.", event.t, "kept")
+
+    def _pruned(self, event: NodesPruned) -> None:
+        self._say(f"Pruned {self._steps(event.nodes)}: {one_line(event.why)}.", event.t, "pruned")
+
+    def _step_failed(self, event: StepFailed) -> None:
+        if event.error != ENDED:  # which is no failure, and said once at the end
+            again = ", trying again" if event.retry else ""
+            node = self.tree.nodes[event.node]
+            self._say(f"Step {node.label} failed{again}: {one_line(event.error)}.", event.t, "failed")
+
+    def _score_failed(self, event: ScoreFailed) -> None:
+        again = "trying again" if event.retry else "going on without a score"
+        what = plural(len(event.nodes), "step")
+        self._say(f"Scoring {what} failed, {again}: {one_line(event.error)}.", event.t, "unscored")
+
+    def _steps(self, ids: tuple[int, ...]) -> str:
+        nodes = [self.tree.nodes[id] for id in ids]
+        if len(nodes) == 1:
+            return words.scored(nodes[0])
+        return plural(len(nodes), "step") + _range(nodes)
+
+
+def _range(nodes: list[Node]) -> str:
+    scores = [node.score for node in nodes if node.score is not None]
+    return f" (scores {max(scores):.2f} to {min(scores):.2f})" if scores else ""

@@ -1,0 +1,149 @@
+"""Runs a search, a resumption or a replay under a display: signals, pacing, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tts_tui.budget import Budget
+from tts_tui.events import AnyEvent, SearchFinished
+from tts_tui.plan import Plan
+from tts_tui.recording import read
+from tts_tui.solver import Result, Solver
+from tts_tui.ui.display import Display
+
+INTERRUPTED = 130
+SILENCE = 2.0
+"""Longest wait of a paced replay, in seconds: what took longer (a machine asleep, a slow server) is shortened."""
+
+
+def exit_code(finished: SearchFinished | None) -> int:
+    """0 an answer, 1 none, 3 a model failed, 130 interrupted."""
+    if finished is None:
+        return 1
+    if finished.reason in ("interrupted", "failed"):
+        return {"interrupted": INTERRUPTED, "failed": 3}[finished.reason]
+    return 0 if finished.answer is not None else 1
+
+
+def note(message: str) -> None:
+    """Says something on standard error."""
+    try:
+        print(f"tts-tui: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def leave(display: Display, message: str) -> NoReturn:
+    """Ends the process now, without waiting for threads that compute. What was recorded is in the file already."""
+    display.restore()
+    note(message)
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once stops what runs by `stop`; twice, or before anything runs, leaves at once.
+
+    Plain signal handlers, not the event loop's: they also work while the loop is busy.
+    """
+    count = 0
+
+    def handle(number: int, _: object) -> None:
+        nonlocal count
+        count += 1
+        if not display.began:
+            leave(display, "interrupted before the search began")
+        if count > 1:
+            leave(display, "left at once, on the second interruption")
+        stop()
+
+    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) is not signal.SIG_IGN]
+    before = {kind: signal.signal(kind, handle) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Result]]) -> int:
+    loop = asyncio.get_running_loop()
+    display.on_closed = solver.stop
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(solver.stop)
+
+    with interrupts(display, stop):
+        async with solver:
+            async with display:
+                result = await work()
+            display.conclude(result.finished)
+        return exit_code(result.finished)
+
+
+async def search(solver: Solver, display: Display, problem: str, plan: Plan, record: Path | None) -> int:
+    """Solves one problem under `display`; returns the exit code."""
+    return await _run(solver, display, lambda: solver.solve(problem, plan, record=record, sinks=[display]))
+
+
+async def resume(solver: Solver, display: Display, path: Path, budget: Budget | None) -> int:
+    """Continues the recording `path` under `display`; returns the exit code."""
+    display.past(read(path))
+    return await _run(solver, display, lambda: solver.resume(path, sinks=[display], budget=budget))
+
+
+async def replay(display: Display, path: Path, speed: float) -> int:
+    """Shows the recording `path` under `display`, `speed` times as fast as it was; 0 shows it at once.
+
+    Returns:
+        0 if it holds an answer, 1 if not, 130 if interrupted.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    display.on_closed = stopped.set
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    with interrupts(display, stop):
+        async with display:
+            await _play(display, read(path), speed, stopped)
+        finished = display.tree.finished
+        display.conclude(finished)
+    if stopped.is_set():
+        return INTERRUPTED
+    return 0 if finished is not None and finished.answer is not None else 1
+
+
+async def _play(display: Display, events: Iterator[AnyEvent], speed: float, stopped: asyncio.Event) -> None:
+    shown_until = 0.0
+    for number, event in enumerate(events):
+        if speed and event.t > shown_until:
+            await _wait(min((event.t - shown_until) / speed, SILENCE), stopped)
+            shown_until = event.t
+        elif number % 1000 == 0:  # lets the display paint and an interruption through
+            await asyncio.sleep(0)
+        if stopped.is_set():
+            return
+        display(event)
+
+
+async def _wait(seconds: float, stopped: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
+    except TimeoutError:
+        return
+
+
+def complete(work: Any) -> int:
+    """Runs one of the above to its end, in an event loop of its own."""
+    code: int = asyncio.run(work)
+    return code

@@ -1,0 +1,96 @@
+"""Text and numbers for people. What a model wrote passes through `clean` before any display shows it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that are no visible text: controls (escape among them), bidirectional and zero-width marks,
+surrogates, private and unassigned characters, and the two odd line separators."""
+
+
+class _Table(dict[int, str]):
+    """A table for `str.translate` that is filled as characters turn up."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        shown = char
+        if char == "\t" or unicodedata.category(char) in ("Zl", "Zp"):
+            shown = " "
+        elif char != "\n" and unicodedata.category(char) in _HIDDEN:
+            shown = ""
+        self[code] = shown
+        return shown
+
+
+_TABLE = _Table()
+
+
+def clean(text: str) -> str:
+    """`text` without anything that could steer a terminal, hide or reorder what is shown. Line feeds stay.
+
+    The escape character goes and the rest of an escape sequence stays, so that nothing that was written disappears.
+    """
+    return text if text.isascii() and text.isprintable() else text.translate(_TABLE)
+
+
+def one_line(text: str, most: int = 400) -> str:
+    """The beginning of `text` on one line: at most `most` characters, white space collapsed."""
+    line = " ".join(clean(text[: 4 * most]).split())
+    cut = len(line) > most or len(text) > 4 * most
+    return line[: most - 1].rstrip() + "…" if cut else line
+
+
+def tail(text: str, most: int = 400) -> str:
+    """The end of `text` on one line, as it is still growing."""
+    line = " ".join(clean(text[-4 * most :]).split())
+    cut = len(line) > most or len(text) > 4 * most
+    return "…" + line[len(line) - most + 1 :].lstrip() if cut else line
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def short(number: float) -> str:
+    """Three digits and a unit: `950`, `19.6k`, `1.20M`."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            share = number / size
+            return f"{share:.{2 if share < 9.995 else 1 if share < 99.95 else 0}f}{unit}"
+    return f"{number:.0f}"
+
+
+def percent(share: float) -> str:
+    """`78 %`; never 100 % where something is missing, never 0 % where something is there."""
+    if 0 < share < 1:
+        share = min(max(share, 0.01), 0.99)
+    return f"{share:.0%}".replace("%", " %")
+
+
+def clock(seconds: float) -> str:
+    """`00:42`, `1:05:09`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def digits(score: float | None) -> str:
+    """A score in three characters: `.81`, `1.0`; `  …` where there is none."""
+    if score is None:
+        return "  …"
+    return f"{score:.2f}"[1:] if score < 0.995 else "1.0"
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def bar(share: float, width: int, *, blocks: bool = True) -> str:
+    """`share` (0 to 1) as a bar of exactly `width` characters."""
+    share = min(max(share, 0.0), 1.0)
+    if not blocks:
+        full = round(share * width)
+        return "#" * full + "-" * (width - full)
+    full, rest = divmod(round(share * width * 8), 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)

@@ -1,0 +1,101 @@
+"""A search in sentences: the same words in the plain and in the live display."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tts_tui import registry
+from tts_tui.contracts import ModelInfo
+from tts_tui.events import SearchFinished, SearchStarted
+from tts_tui.plan import Plan
+from tts_tui.tree import Node
+from tts_tui.ui.text import clean, one_line, percent, plural, short
+
+REASONS = {
+    "solved": "the search is complete",
+    "unsolved": "the search is complete, and no answer was found",
+    "budget": "the budget is spent",
+    "timeout": "the time is up",
+    "interrupted": "stopped early",
+    "failed": "a model failed",
+}
+MOST_VOTES = 8
+
+
+def model(info: ModelInfo | None) -> str:
+    """`embedded (135M parameters)`."""
+    return f"{one_line(info.name, 80)} ({short(info.parameters)} parameters)" if info else "none"
+
+
+def plan(plan: Plan) -> str:
+    """The plan in one line."""
+    parts = [f"{one_line(plan.strategy, 40)}, n {plan.n}"]
+    strategy = registry.strategies().get(plan.strategy)
+    if strategy is None or strategy.uses_width:
+        parts.append(f"m {plan.m}")
+    parts.append(f"temperature {plan.sampling.temperature:g}")
+    if plan.sampling.top_p < 1:
+        parts.append(f"top-p {plan.sampling.top_p:g}")
+    parts.append(f"vote {plan.vote}" + ("" if plan.vote == "majority" else f" of {plan.score} scores"))
+    parts.append(f"seed {plan.seed}")
+    limits = plan.budget
+    if limits.tokens is not None:
+        parts.append(f"at most {limits.tokens:,} tokens")
+    if limits.flops is not None:
+        parts.append(f"at most {short(limits.flops)}FLOP")
+    if limits.seconds is not None:
+        parts.append(f"at most {limits.seconds:g} s")
+    return ", ".join(parts)
+
+
+def opening(start: SearchStarted) -> Iterator[str]:
+    """What is about to happen."""
+    yield f"Problem: {one_line(start.problem, 1000)}"
+    yield f"Policy: {model(start.policy)}. Reward model: {model(start.prm)}."
+    yield f"Plan: {plan(start.plan)}."
+
+
+def answer(text: str | None) -> str:
+    """An answer on one line."""
+    return "none" if text is None else one_line(text, 300)
+
+
+def scored(node: Node) -> str:
+    """`step 0.3.1 (score 0.92)`."""
+    return f"step {node.label}" + ("" if node.score is None else f" (score {node.score:.2f})")
+
+
+def votes(finished: SearchFinished) -> str:
+    """All answers with their votes, best first."""
+    shown = [
+        f"{answer(tally.answer)}: {tally.weight:.3g} from {plural(len(tally.solutions), 'solution')}"
+        for tally in finished.votes[:MOST_VOTES]
+    ]
+    more = len(finished.votes) - len(shown)
+    return "; ".join(shown) + (f"; and {plural(more, 'other answer')}" if more > 0 else "")
+
+
+def costs(finished: SearchFinished) -> Iterator[str]:
+    """What the search cost."""
+    policy, prm = finished.tokens.policy, finished.tokens.prm
+    prompt = policy.prompt_computed + policy.prompt_cached
+    share = policy.prompt_cached / prompt if prompt else 0.0
+    yield (
+        f"Policy: {plural(policy.completion, 'token')} written, {policy.prompt_computed:,} of the prompts computed, "
+        f"{policy.prompt_cached:,} reused ({percent(share)} cached)."
+    )
+    if prm.computed or prm.cached:
+        yield f"Reward model: {plural(prm.computed, 'token')} computed, {prm.cached:,} reused."
+    yield f"FLOPs: policy {short(finished.flops.policy)}, reward model {short(finished.flops.prm)}."
+    yield f"Time: {finished.seconds:.1f} s, {plural(finished.nodes, 'step')} in the tree."
+
+
+def closing(finished: SearchFinished) -> Iterator[str]:
+    """What came of it: answer, votes, why it ended, costs."""
+    yield f"Answer: {answer(finished.answer)}"
+    if finished.votes:
+        yield f"Votes: {votes(finished)}."
+    why = REASONS.get(finished.reason, finished.reason)
+    detail = one_line(clean(finished.detail), 400)
+    yield f"Ended: {why}" + (f" ({detail})." if detail else ".")
+    yield from costs(finished)
