@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
-
 from tts_tui.backends.kv import Node, runs
 
 NAME = "tts_pool"
@@ -35,7 +34,8 @@ WORTH = 256
 UNUSED = {"sliding_window", "softcap", "s_aux", "head_mask", "position_bias"}
 """What some models ask of an attention function, and this one cannot do."""
 
-Keys = slice | Tensor
+Keys: TypeAlias = "slice | Any"
+"""Slots: consecutive ones, or a tensor of their numbers."""
 
 
 class PoolLayer(CacheLayerMixin):
@@ -52,9 +52,7 @@ class PoolLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing is left to do."""
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Writes `[1, heads, T, head dimension]` into the slots of this forward; returns the pool in both places."""
         both = torch.stack((key_states[0], value_states[0])).permute(2, 0, 1, 3)
         self.pool.index_copy_(0, self.write, both)
@@ -85,9 +83,7 @@ class PoolCache(Cache):
         device: Where they are.
     """
 
-    def __init__(
-        self, layers: int, slots: int, heads: int, size: int, dtype: torch.dtype, device: Any
-    ) -> None:
+    def __init__(self, layers: int, slots: int, heads: int, size: int, dtype: torch.dtype, device: Any) -> None:
         # `empty`, so that the operating system commits pages only as slots come into use.
         shape = (layers, slots, 2, heads, size)
         self.pool = torch.empty(shape, dtype=dtype, device=device)
@@ -158,9 +154,7 @@ def tree_order(paths: Sequence[Sequence[Node]]) -> list[int]:
     return sorted(range(len(paths)), key=keys.__getitem__)
 
 
-def make_plan(
-    sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any, worth: int = WORTH
-) -> Plan:
+def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any, worth: int = WORTH) -> Plan:
     """Cuts what `sequences` attend into parts.
 
     Args:
@@ -220,9 +214,7 @@ def _segments(sequences: Sequence[Sequence_]) -> dict[tuple[int, int], list[int]
     return segments
 
 
-def _long_runs(
-    plan: Plan, slots: Sequence[int], first: int, last: int, worth: int
-) -> list[int]:
+def _long_runs(plan: Plan, slots: Sequence[int], first: int, last: int, worth: int) -> list[int]:
     """Moves consecutive slots of at least `worth` into parts of their own, which copies nothing; returns the rest."""
     rest: list[int] = []
     for start, end in runs(slots):
@@ -239,9 +231,7 @@ def _keys(slots: Sequence[int], device: Any) -> Keys:
     return torch.tensor(slots, device=device)
 
 
-def _own(
-    queries: Tensor | slice, rows: Sequence[list[int]], dtype: torch.dtype, device: Any
-) -> Own:
+def _own(queries: Tensor | slice, rows: Sequence[list[int]], dtype: torch.dtype, device: Any) -> Own:
     width = max(map(len, rows))
     keys = torch.tensor([row + row[:1] * (width - len(row)) for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -310,9 +300,7 @@ def _base(q: Tensor, pool: Tensor, plan: Plan, scale: float) -> tuple[Tensor, Te
     return out, lse
 
 
-def _grouped(
-    q: Tensor, pool: Tensor, keys: Keys, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
+def _grouped(q: Tensor, pool: Tensor, keys: Keys, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """All queries `[heads, groups, n, d]` over the same keys: query heads of a group are rows of one product."""
     kv_heads, groups, n, size = q.shape
     kv = pool[keys] if isinstance(keys, slice) else pool.index_select(0, keys)
@@ -331,20 +319,16 @@ def _padded(q: Tensor, pool: Tensor, own: Own, scale: float) -> tuple[Tensor, Te
     return out.permute(1, 2, 0, 3), lse.permute(1, 2, 0)
 
 
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of `[B, heads, n, d]` over `[B, heads, L, d]`, with the log-sum-exp of its scores in float32."""
     if q.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, False, attn_mask=mask, scale=scale
         )
     return attend_by_matmul(q, k, v, mask, scale)
 
 
-def attend_by_matmul(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
+def attend_by_matmul(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """What `_attend` does, in plain tensor operations for any device."""
     scores = torch.matmul(q, k.transpose(-1, -2)).float() * scale
     if mask is not None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
 from tts_tui.backends import attention
 from tts_tui.backends.attention import PoolCache, Sequence_, make_plan
+
 from tts_tui.errors import BackendUnavailable
 
 POOL_BYTES = 2 << 30
@@ -92,7 +92,7 @@ class CausalModel:
     def logits(self, slots: Sequence[int]) -> Tensor:
         """Next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`."""
         states = self.states[torch.tensor(slots, device=self.device), -self._width :]
-        return self._head(states).float()  # type: ignore[no-any-return]
+        return self._head(states).float()
 
     def features(self, slots: Sequence[int]) -> Tensor:
         """A copy of the states, `[len(slots), features]` in float32 on the CPU, of the tokens in `slots`."""
@@ -145,8 +145,7 @@ def check(model: Any) -> None:
 
 def _unsupported(config: Any, why: str) -> BackendUnavailable:
     return BackendUnavailable(
-        f"the in-process engine cannot run {config.model_type} models of this kind: {why}; serve it with SGLang"
-        " instead"
+        f"the in-process engine cannot run {config.model_type} models of this kind: {why}; serve it with SGLang instead"
     )
 
 

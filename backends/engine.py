@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import torch
-from msgspec import Struct
-
 from tts_tui.backends.attention import Sequence_, tree_order
 from tts_tui.backends.causal import CausalModel
+from tts_tui.backends.jobs import Decode, Job, Reading, State, Stats, Writing
 from tts_tui.backends.sampling import draw
-from tts_tui.backends.scheduler import Row, Scheduler
-from tts_tui.backends.text import Detokenizer, Separator
-from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
+from tts_tui.backends.scheduler import Scheduler
+
+from tts_tui.contracts import Chunk, StepRequest
 from tts_tui.errors import BackendError, ContextExceeded
 
 log = logging.getLogger(__name__)
@@ -36,62 +34,6 @@ MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 CHUNK = {"cpu": 256, "cuda": 2048}
 """Prompt tokens in one forward by default."""
-
-
-class Stats(Struct, frozen=True):
-    """What an engine is doing and has done.
-
-    Attributes:
-        running: Rows in the batch.
-        queued: Requests that wait.
-        kv_used: Slots that hold a token or are reserved for one.
-        kv_capacity: Slots of the pool.
-        forwards: Forward passes so far.
-        computed: Tokens that passed the model.
-        sampled: Tokens that were sampled.
-        preemptions: How often a row had to give its slots up.
-    """
-
-    running: int
-    queued: int
-    kv_used: int
-    kv_capacity: int
-    forwards: int = 0
-    computed: int = 0
-    sampled: int = 0
-    preemptions: int = 0
-
-
-class State(NamedTuple):
-    """The model's states after a prefix.
-
-    Attributes:
-        features: `[features]`, float32 on the CPU: the captured layers' states and then the final normed one.
-        computed: Tokens of the prefix that had to be run for it.
-        cached: Tokens of the prefix that were in the pool.
-    """
-
-    features: torch.Tensor
-    computed: int
-    cached: int
-
-
-class Job(Row):
-    """A row with the request it serves and the way back to whoever waits for it."""
-
-    def __init__(self, ids: Sequence[int], request: StepRequest | None) -> None:
-        super().__init__(ids, samples=request is not None)
-        self.loop = asyncio.get_running_loop()
-        self.mail: asyncio.Queue[Any] = asyncio.Queue()
-        self.request = request
-        if request is not None:
-            self.random = random.Random(request.seed)
-            self.separator = Separator(request.separator)
-            self.left = request.max_tokens
-
-    def begin_text(self, decode: Callable[[list[int]], str]) -> None:
-        """Makes the detokenizer, on the worker's time."""
-        self.text = Detokenizer(decode, self.ids[: self.given])
 
 
 class Engine:
@@ -109,7 +51,7 @@ class Engine:
     def __init__(
         self,
         model: CausalModel,
-        decode: Callable[[list[int]], str],
+        decode: Decode,
         eos: frozenset[int],
         *,
         rows: int | None = None,
@@ -122,7 +64,7 @@ class Engine:
         self._decode = decode
         self._eos = eos
         self._threads = threads
-        self._scheduler = Scheduler(
+        self._scheduler: Scheduler[Job] = Scheduler(
             model.slots,
             rows=rows or MOST_ROWS.get(kind, 64),
             chunk=chunk or CHUNK.get(kind, 256),
@@ -137,10 +79,10 @@ class Engine:
         self._thread = threading.Thread(target=self._work, name="tts-engine", daemon=True)
         self._thread.start()
 
-    async def generate(self, request: StepRequest) -> AsyncIterator[Chunk]:
+    async def generate(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         self._check(request.ids, 1)
-        job = Job(request.ids, request)
+        job = Writing(request, self._decode)
         self._send("add", job)
         try:
             while True:
@@ -164,7 +106,7 @@ class Engine:
         """
         for ids in prefixes:
             self._check(ids, 0)
-        jobs = [Job(ids, None) for ids in prefixes]
+        jobs = [Reading(ids) for ids in prefixes]
         try:
             for job in jobs:
                 self._send("add", job)
@@ -251,8 +193,6 @@ class Engine:
         while self._inbox:
             what, payload = self._inbox.popleft()
             if what == "add":
-                if payload.samples:
-                    payload.begin_text(self._decode)
                 self._scheduler.add(payload)
             elif what == "drop" and not payload.ended:
                 payload.ended = True
@@ -264,52 +204,34 @@ class Engine:
             call()
 
     def _sample(self) -> None:
+        """One token, or the states, for every row that has passed the model as far as it goes."""
         ready = [row for row in self._scheduler.rows if row.ready]
-        if not ready:
-            return
-        reads = [row for row in ready if not row.samples]
+        reads = [row for row in ready if isinstance(row, Reading)]
+        writes = [row for row in ready if isinstance(row, Writing) and row.left > 0]
         if reads:
             features = self._model.features([row.last_slot for row in reads])
-            for row, feature in zip(reads, features, strict=True):
-                usage = row.report()
-                self._out.append((row, State(feature, usage.prompt_computed, usage.prompt_cached)))
-                self._scheduler.end(row)
-        writes = [row for row in ready if row.samples and row.left > 0]
-        for row in ready:
-            if row.samples and row.left <= 0:
-                self._out.append((row, Chunk((), "", finish="length", usage=row.report())))
-                self._scheduler.end(row)
+            for read, feature in zip(reads, features, strict=True):
+                usage = read.report()
+                self._out.append((read, State(feature, usage.prompt_computed, usage.prompt_cached)))
         if writes:
             logits = self._model.logits([row.last_slot for row in writes])
             uniforms = [row.random.random() for row in writes]
             tokens = draw(logits, [row.request.sampling for row in writes], uniforms)
-            for row, token in zip(writes, tokens, strict=True):
-                self._out.append((row, self._append(row, token)))
+            for write, token in zip(writes, tokens, strict=True):
+                chunk = write.append(token, self._eos, self.context)
+                self._out.append((write, chunk))
+                if chunk.finish is not None:
+                    self._scheduler.end(write)
             self._sampled += len(writes)
+        for row in ready:
+            if row.ready:
+                # It wanted no token, or no further one.
+                if isinstance(row, Writing):
+                    self._out.append((row, Chunk((), "", finish="length", usage=row.report())))
+                self._scheduler.end(row)
 
-    def _append(self, row: Job, token: int) -> Chunk:
-        """Adds a sampled token to its row, and ends the row where that is the end."""
-        assert row.request is not None
-        row.ids.append(token)
-        row.left -= 1
-        text = "" if token in self._eos else row.text.add(token)
-        step_end = row.separator.add(text)
-        finish: Finish | None = None
-        if token in self._eos:
-            finish = "eos"
-        elif step_end and not row.request.rollout:
-            finish = "step"
-        elif row.left == 0 or len(row.ids) >= self.context:
-            finish = "length"
-        if finish or step_end:
-            text += row.text.end()
-        if finish:
-            self._scheduler.end(row)
-        usage = row.report() + Usage(completion=1)
-        return Chunk((token,), text, step_end, finish, usage)
-
-    def _forward(self, batch: list[Row]) -> None:
-        paths = [self._scheduler.tree.path(row.node) for row in batch]
+    def _forward(self, batch: list[Job]) -> None:
+        paths = [self._scheduler.path(row) for row in batch]
         order = tree_order(paths)
         sequences = [Sequence_(paths[i], batch[i].tail, batch[i].taken) for i in order]
         ids: list[int] = []

@@ -97,9 +97,7 @@ class Node:
 
     __slots__ = ("children", "parent", "pins", "slots", "stamp", "tokens", "uid")
 
-    def __init__(
-        self, tokens: tuple[int, ...], slots: list[int], parent: Node | None, uid: int
-    ) -> None:
+    def __init__(self, tokens: tuple[int, ...], slots: list[int], parent: Node | None, uid: int) -> None:
         self.tokens = tokens
         self.slots = slots
         self.parent = parent
@@ -131,9 +129,7 @@ class RadixTree:
         self._touch(node)
         return node, length
 
-    def insert(
-        self, node: Node, tokens: Sequence[int], slots: Sequence[int]
-    ) -> tuple[Node, list[int]]:
+    def insert(self, node: Node, tokens: Sequence[int], slots: Sequence[int]) -> tuple[Node, list[int]]:
         """Adds `tokens` below `node`.
 
         Returns:
@@ -216,9 +212,7 @@ class RadixTree:
     def _loose(self, node: Node) -> bool:
         return not node.children and not node.pins and node.parent is not None
 
-    def _walk(
-        self, ids: tuple[int, ...], node: Node | None = None
-    ) -> tuple[Node, int, tuple[Node, int] | None]:
+    def _walk(self, ids: tuple[int, ...], node: Node | None = None) -> tuple[Node, int, tuple[Node, int] | None]:
         """Follows `ids` down: the last whole node, the length matched, and (child, tokens of it) if inside a child."""
         node, at = node or self.root, 0
         while at < len(ids) and (child := node.children.get(ids[at])) is not None:

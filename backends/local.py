@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,16 +97,14 @@ class LocalPolicy:
     async def prompt(self, problem: str) -> Prompt:
         """Applies the model's chat template to `problem`."""
         chat = self._messages(problem) if self._messages else messages(problem, self.info.family)
-        text = self._tokenizer.apply_chat_template(
-            list(chat), tokenize=False, add_generation_prompt=True
-        )
+        text = self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
         # The template writes the beginning-of-text token itself.
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return Prompt(problem, tuple(ids))
 
-    async def stream(self, request: StepRequest) -> AsyncIterator[Chunk]:
+    async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
-        async with aclosing(self.engine.generate(request)) as chunks:  # type: ignore[type-var]
+        async with aclosing(self.engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -134,7 +132,7 @@ class LocalPolicy:
         backend = tokenizer.backend_tokenizer
         self._engine = Engine(
             core,
-            lambda ids: backend.decode(ids, skip_special_tokens=True),  # type: ignore[no-any-return]
+            lambda ids: backend.decode(ids, skip_special_tokens=True),
             _eos(model, tokenizer),
             rows=self._rows,
             threads=self._threads,

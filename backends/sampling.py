@@ -1,4 +1,4 @@
-"""Drawing tokens: one number in [0, 1) per token decides, so that a draw does not depend on who else is in the batch."""
+"""Drawing tokens: one number in [0, 1) decides each, so that a draw does not depend on who else is in the batch."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from itertools import count
+from typing import Generic, TypeVar
 
 from tts_tui.backends.kv import Node, RadixTree, Slots
+
 from tts_tui.contracts import Usage
 
 SPARE = 16
@@ -90,7 +92,10 @@ class Row:
         self.taken = []
 
 
-class Scheduler:
+R = TypeVar("R", bound=Row)
+
+
+class Scheduler(Generic[R]):
     """Admits requests, gives slots to tokens, and keeps what was computed in the prefix tree.
 
     Args:
@@ -102,13 +107,13 @@ class Scheduler:
     def __init__(self, slots: int, *, rows: int, chunk: int) -> None:
         self.slots = Slots(slots)
         self.tree = RadixTree()
-        self.queue: deque[Row] = deque()
-        self.rows: list[Row] = []
+        self.queue: deque[R] = deque()
+        self.rows: list[R] = []
         self.preemptions = 0
         self._most = rows
         self._chunk = chunk
 
-    def add(self, row: Row) -> None:
+    def add(self, row: R) -> None:
         """Takes a new row in. Rows that only read go first: someone waits for them to decide what is written next."""
         if row.samples:
             self.queue.append(row)
@@ -120,7 +125,7 @@ class Scheduler:
 
         A row whose beginning is just being computed by another row waits for that, instead of computing it again.
         """
-        waiting: list[Row] = []
+        waiting: list[R] = []
         while self.queue:
             row = self.queue.popleft()
             if row.samples and len(self.rows) >= self._most:
@@ -139,7 +144,7 @@ class Scheduler:
             insort(self.rows, row, key=lambda r: r.age)
         self.queue.extendleft(reversed(waiting))
 
-    def batch(self) -> list[Row]:
+    def batch(self) -> list[R]:
         """The rows of the next forward, with the slots of their new tokens in `taken`, oldest first."""
         budget = self._chunk
         for row in list(self.rows):
@@ -153,7 +158,7 @@ class Scheduler:
                 self._take(row, n)
         return [row for row in self.rows if row.taken]
 
-    def ran(self, batch: Sequence[Row]) -> None:
+    def ran(self, batch: Sequence[R]) -> None:
         """Books a forward: prompts and finished steps go into the tree, finished rows leave."""
         for row in batch:
             reads = row.computed < row.known
@@ -163,13 +168,18 @@ class Scheduler:
             if row.ended:
                 self._leave(row)
 
-    def end(self, row: Row) -> None:
+    def end(self, row: R) -> None:
         """No token is sampled for `row` any more. What it has yet to run it runs before it leaves."""
         row.ended = True
         if row.computed == len(row.ids):
             self.drop(row)
 
-    def drop(self, row: Row) -> None:
+    def path(self, row: R) -> list[Node]:
+        """The nodes that hold the beginning of `row`."""
+        assert row.node is not None
+        return self.tree.path(row.node)
+
+    def drop(self, row: R) -> None:
         """Takes `row` out at once; what it computed stays in the tree. Does nothing if it is gone already."""
         if row.node is not None:
             self._store(row)
@@ -177,7 +187,7 @@ class Scheduler:
         else:
             self.queue = deque(other for other in self.queue if other is not row)
 
-    def _coming(self, row: Row) -> bool:
+    def _coming(self, row: R) -> bool:
         known = self.tree.peek(row.ids)
         if known == len(row.ids):
             return False
@@ -195,7 +205,7 @@ class Scheduler:
     def _room(self, n: int) -> bool:
         return self.slots.free >= n or self.slots.free + self.tree.evictable() >= n
 
-    def _take(self, row: Row, n: int) -> None:
+    def _take(self, row: R, n: int) -> None:
         """Moves `n` slots into `row.taken`; makes room first, at worst by sending `row` itself back to the queue."""
         while row.node is not None and (short := n - len(row.spare)) > 0:
             if self.slots.free >= short:
@@ -209,13 +219,13 @@ class Scheduler:
         if row.node is not None:
             row.taken, row.spare = row.spare[:n], row.spare[n:]
 
-    def _ahead(self, row: Row) -> int:
+    def _ahead(self, row: R) -> int:
         if row.ended or row.computed < row.known:
             return 0
         ahead = min(SPARE_MOST, max(SPARE, len(row.tail)))
         return ahead - 1 if self.slots.free > 4 * ahead * len(self.rows) else 0
 
-    def _reclaim(self, keep: Row) -> bool:
+    def _reclaim(self, keep: R) -> bool:
         """Takes back what rows have reserved ahead."""
         found = False
         for row in self.rows:
@@ -235,7 +245,7 @@ class Scheduler:
             victim.tail, victim.computed = [], 0
             self.queue.appendleft(victim)
 
-    def _store(self, row: Row) -> None:
+    def _store(self, row: R) -> None:
         """Moves the computed tokens of `row` from its tail into the tree."""
         if row.taken:
             self.slots.give(row.taken)
@@ -250,7 +260,7 @@ class Scheduler:
         row.node, row.tail = node, []
         self.slots.give(spare)
 
-    def _leave(self, row: Row) -> None:
+    def _leave(self, row: R) -> None:
         assert row.node is not None
         self.tree.unpin(row.node)
         self.slots.give(row.spare)

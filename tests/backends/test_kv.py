@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,6 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
-
 from tts_tui.backends.kv import Node, RadixTree, Slots, runs
 
 tokens = st.lists(st.integers(0, 2), max_size=8).map(tuple)
@@ -143,7 +144,7 @@ TestTree = TreeMachine.TestCase
 def test_runs_cover_exactly_their_numbers(numbers: set[int]) -> None:
     found = list(runs(sorted(numbers)))
     assert [n for start, end in found for n in range(start, end)] == sorted(numbers)
-    assert all(a[1] < b[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(found))
 
 
 def test_the_least_recently_used_end_goes_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-
 from tts_tui.backends.causal import CausalModel
 from tts_tui.backends.engine import Engine
+
 from tts_tui.contracts import Chunk, Sampling, StepRequest, Usage
+
+# Two threads on matrices of this size only wait for each other.
+torch.set_num_threads(1)
 
 CONTEXT = 256
 SPECIAL = ("<|im_start|>", "<|im_end|>")
@@ -26,8 +30,7 @@ WHOLE = ("\n\n", ".\n", "\n\nNext", "So\n\nThen\n")
 """Pieces of text that are one token each."""
 
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "<|im_start|>assistant\n"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
 
 
@@ -124,7 +127,7 @@ def parrot(*chains: Sequence[int]) -> LlamaForCausalLM:
         model.model.layers[0].mlp.down_proj.weight.zero_()
         model.lm_head.weight.zero_()
         for chain in chains:
-            for one, following in zip(chain, chain[1:], strict=False):
+            for one, following in itertools.pairwise(chain):
                 model.lm_head.weight[following, one] = 1.0
     return model
 
@@ -144,14 +147,11 @@ def save(model: torch.nn.Module, folder: Path) -> Path:
     return folder
 
 
-def greedy(model: torch.nn.Module, ids: Sequence[int], n: int) -> list[int]:
-    """`n` tokens by transformers, all computed anew for each of them."""
-    ids = list(ids)
-    start = len(ids)
+def likeliest(model: torch.nn.Module, ids: Sequence[int], answer: Sequence[int]) -> list[int]:
+    """What transformers would have written in each place of `answer` behind `ids`, had it written the rest before."""
     with torch.inference_mode():
-        while len(ids) < start + n and (len(ids) == start or ids[-1] != EOS):
-            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    return ids[start:]
+        logits = model(torch.tensor([[*ids, *answer]]), use_cache=False).logits[0]
+    return logits[len(ids) - 1 : -1].argmax(-1).tolist()
 
 
 def request(ids: Sequence[int], n: int = 8, **changes: object) -> StepRequest:
