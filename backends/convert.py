@@ -84,11 +84,7 @@ class _Fields:
 
 def _unpermute(rows: Array, heads: int) -> Array:
     """Undoes llama.cpp's order of Q and K rows (interleaved rotary pairs) for transformers' half-split rotary."""
-    return (
-        rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
-        .swapaxes(1, 2)
-        .reshape(rows.shape)
-    )
+    return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
 def _write_weights(reader: Any, read: _Fields, path: Path, progress: Progress) -> None:

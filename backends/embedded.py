@@ -48,3 +48,12 @@ class EmbeddedPolicy(LocalPolicy):
         if not pull.is_present():
             await asyncio.to_thread(pull.pull, self._progress)
         await super().start()
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a piece of plain text."""
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def end_of_answer(self) -> int:
+        """Id of the token that ends an answer."""
+        return int(self._tokenizer.eos_token_id)

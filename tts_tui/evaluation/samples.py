@@ -1,4 +1,4 @@
-"""Solutions of the embedded policy with the model's states at their step ends, kept on disk; and labels for the steps.
+"""Solutions of the embedded policy with the model's states at their steps, kept on disk; and labels for the steps.
 
 One file a problem, written whole or not at all, so that sampling goes on where it was interrupted.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tts_tui.answers import extract, same
 from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.backends.embedded_prm import step_states
 from tts_tui.contracts import Chunk, Prompt, Sampling, StepRequest
 from tts_tui.evaluation.families import Problem, equations
 
@@ -44,7 +45,7 @@ class Solution(Struct, frozen=True):
 
 
 class Sampled(Struct, frozen=True):
-    """One problem with its solutions, and with `[steps, features]` states for each solution."""
+    """One problem with its solutions, and with the mean states `[steps, features]` of each solution's steps."""
 
     problem: Problem
     prompt: tuple[int, ...]
@@ -74,22 +75,22 @@ class SampleCache:
     def _path(self, problem: Problem) -> Path:
         return self._folder / f"{problem.split}-{problem.family}-{problem.index:04d}.npz"
 
-    def load(self, problem: Problem) -> Sampled | None:
-        """What was sampled for `problem`, if anything; a file of other settings or another problem counts as nothing."""
+    def load(self, problem: Problem, count: int) -> Sampled | None:
+        """The first `count` solutions of `problem`; None where there are fewer, or where they have other settings."""
         try:
             with np.load(self._path(problem), allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
                 states = stored["states"]
         except (OSError, ValueError, KeyError, EOFError, zlib.error):
             return None
-        if head["settings"] != self._settings or head["question"] != problem.question:
+        if head["settings"] != self._settings or head["question"] != problem.question or len(head["solutions"]) < count:
             return None
         solutions = tuple(
             Solution(tuple(s["steps"]), tuple(map(tuple, s["ids"])), s["finish"], s["answer"])
             for s in head["solutions"]
         )
         cuts = np.cumsum([len(solution.steps) for solution in solutions])[:-1]
-        return Sampled(problem, tuple(head["prompt"]), solutions, tuple(np.split(states, cuts)))
+        return Sampled(problem, tuple(head["prompt"]), solutions[:count], tuple(np.split(states, cuts))[:count])
 
     def save(self, sampled: Sampled) -> None:
         """Writes one problem's samples."""
@@ -132,7 +133,7 @@ async def sample_all(
 
     async def one(problem: Problem) -> Sampled:
         async with permits:
-            found = cache.load(problem)
+            found = cache.load(problem, count)
             sampled = found or await _sample(policy, problem, count)
             if found is None:
                 cache.save(sampled)
@@ -150,19 +151,19 @@ async def _sample(policy: EmbeddedPolicy, problem: Problem, count: int) -> Sampl
     solutions = await asyncio.gather(
         *(_solution(policy, prompt, zlib.crc32(f"{problem.question}#{number}".encode())) for number in range(count))
     )
-    prefixes = [
-        prompt.ids + tuple(token for step in solution.ids[:end] for token in step)
+    paths = [
+        (prompt.ids + tuple(token for step in solution.ids[:end] for token in step), len(solution.ids[end - 1]))
         for solution in solutions
         for end in range(1, len(solution.ids) + 1)
     ]
-    features = np.stack([np.asarray(state.features) for state in await policy.engine.states(prefixes)])
+    features = np.stack([state.mean for state in await step_states(policy.engine, paths)])
     cuts = np.cumsum([len(solution.ids) for solution in solutions])[:-1]
     return Sampled(problem, prompt.ids, tuple(solutions), tuple(np.split(features.astype(np.float16), cuts)))
 
 
 async def _solution(policy: EmbeddedPolicy, prompt: Prompt, seed: int) -> Solution:
     request = StepRequest(prompt.ids, SAMPLING, MAX_TOKENS, rollout=True, seed=seed)
-    async with aclosing(policy.stream(request)) as chunks:  # type: ignore[type-var]
+    async with aclosing(policy.stream(request)) as chunks:
         texts, ids, finish = await _steps(chunks)
     answer = extract("".join(texts), finished=finish == "eos")
     return Solution(tuple(texts), tuple(ids), finish, answer)
@@ -172,7 +173,8 @@ async def _steps(chunks: AsyncIterator[Chunk]) -> tuple[list[str], list[tuple[in
     """Cuts a stream at its step ends; what is blank joins the step before (at the very start, the one after)."""
     texts: list[str] = []
     ids: list[tuple[int, ...]] = []
-    text, own, finish = "", [], "length"
+    text, finish = "", "length"
+    own: list[int] = []
 
     def close() -> None:
         nonlocal text
@@ -227,7 +229,7 @@ def step_labels(sampled: Sampled) -> list[list[bool]]:
             elif right:
                 own.append(holds)
             else:
-                known = solution.ids[: number + 1] in good or bool(found) and {*map(_normal, found)} <= gold
+                known = solution.ids[: number + 1] in good or (bool(found) and {*map(_normal, found)} <= gold)
                 own.append(holds and known and all(own))
         labels.append(own)
     return labels
