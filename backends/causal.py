@@ -62,7 +62,7 @@ class CausalModel:
         self._captured: dict[int, Tensor] = {}
         self._capture = tuple(capture)
         for layer in self._capture:
-            self._body.layers[layer - 1].register_forward_hook(self._keep(layer))
+            _layers(self._body)[layer - 1].register_forward_hook(self._keep(layer))
         self._check_arithmetic()
 
     @torch.inference_mode()
@@ -92,7 +92,15 @@ class CausalModel:
     def logits(self, slots: Sequence[int]) -> Tensor:
         """Next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`."""
         states = self.states[torch.tensor(slots, device=self.device), -self._width :]
-        return self._head(states).float()
+        logits = self._head(states).float()
+        # What models do to their logits has no extension point; `_check_arithmetic` finds what is missing here.
+        if scale := getattr(self.config, "logits_scaling", None):
+            logits /= scale
+        if scale := getattr(self.config, "logit_scale", None):
+            logits *= scale
+        if cap := getattr(self.config, "final_logit_softcapping", None):
+            logits = logits.div_(cap).tanh_().mul_(cap)
+        return logits
 
     def features(self, slots: Sequence[int]) -> Tensor:
         """A copy of the states, `[len(slots), features]` in float32 on the CPU, of the tokens in `slots`."""
@@ -137,8 +145,9 @@ def check(model: Any) -> None:
     kinds = set(getattr(config, "layer_types", None) or ())
     if kinds - {"full_attention"}:
         raise _unsupported(config, f"it has layers of {', '.join(sorted(kinds - {'full_attention'}))}")
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise _unsupported(config, f"it has a sliding window of {config.sliding_window} tokens")
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if window and not kinds:
+        raise _unsupported(config, f"it has a sliding window of {window} tokens")
     if not getattr(model, "_supports_attention_backend", False):
         raise _unsupported(config, "its code has its attention built in")
 
@@ -147,6 +156,13 @@ def _unsupported(config: Any, why: str) -> BackendUnavailable:
     return BackendUnavailable(
         f"the in-process engine cannot run {config.model_type} models of this kind: {why}; serve it with SGLang instead"
     )
+
+
+def _layers(body: Any) -> Any:
+    for name in ("layers", "h"):
+        if (layers := getattr(body, name, None)) is not None:
+            return layers
+    raise _unsupported(body.config, "it is not known where its layers are")
 
 
 def _context(config: Any) -> int:
@@ -169,6 +185,7 @@ def _default_slots(each: int, context: int, device: Any) -> int:
     if device.type == "cuda":
         room = int(torch.cuda.mem_get_info(device)[0] * 0.6)
     else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 8 << 30
         room = int(min(max(POOL_BYTES, context * each), memory * POOL_SHARE))
     return max(64, room // each)

@@ -11,6 +11,7 @@ goes on from there, or scores it, finds everything computed.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 from collections import deque
@@ -78,6 +79,8 @@ class Engine:
         self._stats = Stats(0, 0, 0, model.slots)
         self._thread = threading.Thread(target=self._work, name="tts-engine", daemon=True)
         self._thread.start()
+        # A thread that is inside torch while the interpreter goes away brings the process down.
+        atexit.register(self._at_exit)
 
     async def generate(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
@@ -134,12 +137,17 @@ class Engine:
         """Ends the thread after the forward it is in; whoever still waits gets a `BackendError`."""
         self.stop()
         await asyncio.to_thread(self._thread.join)
+        atexit.unregister(self._at_exit)
 
     def stop(self) -> None:
         """Asks the thread to end, without waiting."""
         with self._lock:
             self._dead = self._dead or "the engine was closed"
         self._wake.set()
+
+    def _at_exit(self) -> None:
+        self.stop()
+        self._thread.join()
 
     def _check(self, ids: Sequence[int], room: int) -> None:
         if len(ids) + room > self.context:
@@ -290,6 +298,8 @@ class Engine:
                 elif what == "call":
                     calls.append(payload)
             self._inbox.clear()
+        for row in waiting:
+            row.ended = True
         self._out = [(row, why) for row in waiting]
         self._stats = Stats(0, 0, 0, self._scheduler.slots.capacity)
         self._scheduler.rows, self._scheduler.queue = [], deque()

@@ -57,11 +57,12 @@ class LocalPolicy:
         rows: int | None = None,
     ) -> None:
         self._source = os.path.expanduser(str(source).removeprefix("hf:"))
-        self._name = name or Path(self._source).name
+        self._name = name or Path(self._source).resolve().name
         self._device, self._dtype, self._kv_tokens = device, dtype, kv_tokens
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or _cores()
         self._messages = messages
         self._capture, self._rows = tuple(capture), rows
+        self._given_up = False
         self._info: ModelInfo | None = None
         self._engine: Engine | None = None
         self._tokenizer: Any = None
@@ -86,27 +87,39 @@ class LocalPolicy:
         Raises:
             BackendUnavailable: There is no such model, or it cannot be run; the message says what to do.
         """
-        await asyncio.to_thread(self._load)
+        self._given_up = False
+        try:
+            await asyncio.to_thread(self._load)
+        except asyncio.CancelledError:
+            # The thread loads on; what it makes must not outlive it.
+            self._given_up = True
+            raise
 
     async def close(self) -> None:
         """Ends all requests and frees the model. Safe to call twice."""
+        self._given_up = True
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.close()
 
     async def prompt(self, problem: str) -> Prompt:
         """Applies the model's chat template to `problem`."""
-        chat = self._messages(problem) if self._messages else messages(problem, self.info.family)
-        text = self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
-        # The template writes the beginning-of-text token itself.
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Prompt(problem, tuple(ids))
+        if self._tokenizer is None:
+            raise BackendError("the policy has not been started")
+        return await asyncio.to_thread(self._prompt, problem)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         async with aclosing(self.engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _prompt(self, problem: str) -> Prompt:
+        chat = self._messages(problem) if self._messages else messages(problem, self.info.family)
+        text = self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        # The template writes the beginning-of-text token itself.
+        ids = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        return Prompt(problem, tuple(ids))
 
     def _load(self) -> None:
         try:
@@ -118,18 +131,23 @@ class LocalPolicy:
         from tts_tui.backends.engine import Engine
 
         torch.set_num_threads(self._threads)
-        device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        default = "float32" if device.type == "cpu" else "bfloat16"
-        tokenizer, model = _read(transformers, self._source, getattr(torch, self._dtype or default))
+        device, dtype = _where(torch, self._device, self._dtype)
+        tokenizer, model = _read(transformers, self._source, dtype)
         if tokenizer.chat_template is None:
             raise BackendUnavailable(
                 f"{self._source} has no chat template: use an instruction-tuned model, or add chat_template.jinja"
             )
-        core = CausalModel(model.to(device).eval(), slots=self._kv_tokens, capture=self._capture)
+        try:
+            core = CausalModel(model.to(device).eval(), slots=self._kv_tokens, capture=self._capture)
+        except (RuntimeError, MemoryError) as error:
+            raise BackendUnavailable(
+                f"{self._source} does not fit on {device}: {_first_line(error)}; lower kv_tokens, or use another device"
+            ) from error
         kind = f"{self._name} {core.config.model_type}"
         self._tokenizer = tokenizer
         self._info = ModelInfo(self._name, core.parameters, min(core.context, core.slots), family_of(kind))
         backend = tokenizer.backend_tokenizer
+        backend.no_truncation()
         self._engine = Engine(
             core,
             lambda ids: backend.decode(ids, skip_special_tokens=True),
@@ -137,6 +155,33 @@ class LocalPolicy:
             rows=self._rows,
             threads=self._threads,
         )
+        if self._given_up:
+            self._engine.stop()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _where(torch: Any, device: str | None, dtype: str | None) -> tuple[Any, Any]:
+    """Device and dtype, by default the best that there is."""
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise BackendUnavailable(f"{device!r} is no device: use cpu, cuda or cuda:N") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable("there is no CUDA device, or torch was installed without CUDA: use device cpu")
+    name = dtype or ("float32" if where.type == "cpu" else "bfloat16")
+    if name not in ("float32", "bfloat16", "float16"):
+        raise BackendUnavailable(f"{name!r} is no dtype: use float32, bfloat16 or float16")
+    return where, getattr(torch, name)
 
 
 def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
@@ -152,13 +197,10 @@ def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
     bars.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", **options
-        )
+        model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
     except Exception as error:
         where = "from its folder" if folder.is_dir() else "from the hub (offline? then download it and give its folder)"
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise BackendUnavailable(f"{source} cannot be loaded {where}: {first[0]}") from error
+        raise BackendUnavailable(f"{source} cannot be loaded {where}: {_first_line(error)}") from error
     finally:
         if shown:
             bars.enable_progress_bar()
