@@ -15,6 +15,15 @@ import click
 from tts_tui._version import __version__
 from tts_tui.errors import TTSError, UsageError
 
+_ABOUT = """\
+Test-time scaling of language models: search for an answer, and watch it (TTS is not text to speech here).
+
+Every option can be set by the environment: --step-tokens is TTS_TUI_STEP_TOKENS. TTS_TUI_DEBUG=1 shows the traceback of
+an error.
+
+Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted.
+"""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_BYTES = 4_000_000
@@ -77,17 +86,10 @@ _plan = options(
 )
 
 
-@click.group(context_settings=_HELP)
+@click.group(context_settings=_HELP, help=_ABOUT)
 @click.version_option(__version__, "-V", "--version", message="tts-tui %(version)s")
 def cli() -> None:
-    r"""Test-time scaling of language models: search for an answer, and watch it (TTS is not text to speech here).
-
-    Every option can be set by the environment: --step-tokens is TTS_TUI_STEP_TOKENS. TTS_TUI_DEBUG=1 shows the
-    traceback of an error.
-
-    \b
-    Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted.
-    """
+    """The group of all commands."""
 
 
 @cli.command()
@@ -212,6 +214,9 @@ def run(arguments: list[str]) -> int:
     try:
         code = cli.main(args=arguments, prog_name="tts-tui", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
     except click.ClickException as error:
         return _fail(_sentence(error), 2)
     except TTSError as error:
@@ -229,7 +234,7 @@ def run(arguments: list[str]) -> int:
 def _sentence(error: click.ClickException) -> str:
     text = error.format_message()
     text = text[:1].lower() + text[1:].rstrip(".")
-    if isinstance(error, click.NoSuchOption):
+    if isinstance(error, click.NoSuchOption) and not error.possibilities:
         return f"{text}; put -- before a problem that begins with a dash"
     return text
 

@@ -57,7 +57,7 @@ class Display:
         elif isinstance(event, SearchResumed):
             self.writing.clear()
 
-    def guard(self, write: Callable[[], None]) -> None:
+    def guard(self, write: Callable[[], object]) -> None:
         """Writes, and falls silent for good once nobody reads any more (`| head`)."""
         if self.closed:
             return

@@ -13,6 +13,7 @@ from tts_tui.tree import Node, SearchTree
 from tts_tui.ui import words
 from tts_tui.ui.outline import Row, rows
 from tts_tui.ui.text import bar, clock, digits, one_line, percent, plural, short, tail
+from tts_tui.writing import ENDED
 
 BAR = 6
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -58,7 +59,7 @@ def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, mom
         return []
     active = list(writing)
     head = [_plan_line(tree, len(active), moment), _gauges(tree, width, moment)] if height >= 8 else []
-    foot = [_answers(moment, width)] if height >= 4 else []
+    foot = [_answers(tree, moment, width)] if height >= 4 else []
     outline = rows(tree, active, height - len(head) - len(foot))
     lines = [*head, *(_node_line(row, tree, width, moment) for row in outline), *foot]
     for line in lines:
@@ -150,6 +151,8 @@ def _what(line: Text, node: Node, width: int, moment: Moment) -> None:
         return
     if node.solved:
         line.append(f"★ answer {words.answer(node.answer)} ", style=BOLD)
+    elif node.state == "failed" and node.why == ENDED:
+        line.append("! unfinished ", style=BOLD)
     elif node.state == "failed":
         line.append(f"! failed ({one_line(node.why, 60)}) ", style=BOLD)
     elif node.merged_into is not None:
@@ -161,10 +164,10 @@ def _what(line: Text, node: Node, width: int, moment: Moment) -> None:
     line.append(one_line(node.text, width), style=DIM if node.pruned or node.state == "failed" else "")
 
 
-def _answers(moment: Moment, width: int) -> Text:
+def _answers(tree: SearchTree, moment: Moment, width: int) -> Text:
     line = Text(" answers ", style="")
     if not moment.votes:
-        return line.append("none yet", style=DIM)
+        return line.append("none" if tree.finished else "none yet", style=DIM)
     most = max(tally.weight for tally in moment.votes) or 1.0
     for tally in moment.votes:
         if line.cell_len > width:

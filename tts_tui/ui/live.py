@@ -142,16 +142,13 @@ class LiveDisplay(Display):
         self.guard(lambda: self._conclude(finished))
 
     def _conclude(self, finished: SearchFinished | None) -> None:
-        lines = [] if finished is None else list(words.closing(finished))
+        said = list(words.closing(finished)) if finished is not None else [words.CUT_OFF]
+        said += [f"Note: {one_line(notice)}" for notice in self.tree.notices]
         # Height of the picture: what leaves the words below it on the screen too.
-        for line in self.picture(max(4, self.console.size.height - len(lines) - 3)):
+        for line in self.picture(max(4, self.console.size.height - len(said) - 3)):
             self.console.print(line)
-        if finished is None:
-            lines = ["The recording ends before its search did: `tts-tui resume` continues it."]
-        for notice in self.tree.notices:
-            lines.append(f"Note: {one_line(notice)}")
-        for number, line in enumerate(lines):
-            self.console.print(Text(line, style=BOLD if number == 0 else ""))
+        for number, sentence in enumerate(said):
+            self.console.print(Text(sentence, style=BOLD if number == 0 else ""))
 
     def restore(self) -> None:
         """Gives the terminal back by writing to it directly: rich may be in the middle of a frame."""

@@ -69,7 +69,7 @@ class PlainDisplay(Display):
     def conclude(self, finished: SearchFinished | None) -> None:
         """Says how it ended."""
         if finished is None:
-            lines = ["The recording ends before its search did: `tts-tui resume` continues it."]
+            lines = [words.CUT_OFF]
         else:
             lines = list(words.closing(finished))
         self.guard(lambda: self.out.write("\n".join(lines) + "\n"))

@@ -19,6 +19,7 @@ REASONS = {
     "interrupted": "stopped early",
     "failed": "a model failed",
 }
+CUT_OFF = "The recording ends before its search did: `tts-tui resume` continues it."
 MOST_VOTES = 8
 
 
