@@ -29,6 +29,16 @@ def strategies() -> dict[str, Strategy]:
     return found
 
 
+def register(strategy: Strategy) -> None:
+    """Makes `strategy` known in this process; a package does it for good by an entry point.
+
+    Raises:
+        UsageError: Another strategy has that name.
+    """
+    if strategies().setdefault(strategy.name, strategy) is not strategy:
+        raise UsageError(f"there is a strategy called {strategy.name!r} already: choose another name")
+
+
 def strategy(name: str) -> Strategy:
     """The strategy called `name`.
 
