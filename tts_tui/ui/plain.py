@@ -68,10 +68,7 @@ class PlainDisplay(Display):
 
     def conclude(self, finished: SearchFinished | None) -> None:
         """Says how it ended."""
-        if finished is None:
-            lines = [words.CUT_OFF]
-        else:
-            lines = list(words.closing(finished))
+        lines = [words.CUT_OFF] if finished is None else list(words.closing(finished))
         self.guard(lambda: self.out.write("\n".join(lines) + "\n"))
 
     # -- sentences ---------------------------------------------------------------------------------------------------
