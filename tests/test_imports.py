@@ -1,0 +1,89 @@
+"""What is loaded when, and what the package exports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import tts_tui
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "transformers", "textual", "rich", "httpx", "aiohttp", "sympy", "numpy")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that `code` loads in a fresh interpreter."""
+    report = f"{code}\nimport sys, json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, cwd=ROOT, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tts_tui",
+        "from tts_tui.cli import run; run(['--help'])",
+        "from tts_tui.cli import run; run(['solve', '--help'])",
+        "from tts_tui.cli import run; run(['strategies'])",
+        "from tts_tui import registry; registry.strategies()",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code):
+    assert loaded_by(code).isdisjoint(HEAVY)
+
+
+def test_a_plain_replay_loads_no_model_library(tmp_path):
+    code = f"from tts_tui.cli import run; run(['replay', {str(tmp_path / 'none')!r}])"
+    assert loaded_by(code).isdisjoint({"torch", "transformers", "textual"})
+
+
+@pytest.mark.parametrize("name", ["strategies", "backends"])
+def test_the_folders_cannot_be_imported_by_their_bare_names(name):
+    done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert f"ImportError: import tts_tui.{name}, not {name}" in done.stderr
+
+
+def test_the_public_names_are_these():
+    assert sorted(tts_tui.__all__) == [
+        "Budget",
+        "Chunk",
+        "ModelInfo",
+        "Node",
+        "Plan",
+        "Policy",
+        "Prompt",
+        "Result",
+        "RewardModel",
+        "Sampling",
+        "ScoreRequest",
+        "Search",
+        "SearchTree",
+        "Solver",
+        "StepRequest",
+        "StepScore",
+        "Strategy",
+        "TTSError",
+        "Usage",
+        "__version__",
+        "default_plan",
+        "load",
+        "read",
+        "solve",
+    ]
+    assert all(hasattr(tts_tui, name) for name in tts_tui.__all__)
+
+
+def test_the_import_rules_name_every_module_of_the_core():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    core, screen = set(settings[0]["source_modules"]), set(settings[1]["source_modules"])
+    names = {
+        path.stem for path in (ROOT / "tts_tui").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    modules = {f"tts_tui.{name}" for name in names - {"__init__", "__main__", "_version", "ui"}}
+    assert modules | {"tts_tui.strategies", "tts_tui.backends"} == core | screen
