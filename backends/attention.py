@@ -154,7 +154,7 @@ def tree_order(paths: Sequence[Sequence[Node]]) -> list[int]:
     return sorted(range(len(paths)), key=keys.__getitem__)
 
 
-def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any, worth: int = WORTH) -> Plan:
+def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any) -> Plan:
     """Cuts what `sequences` attend into parts.
 
     Args:
@@ -162,7 +162,6 @@ def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, d
         groups: Query heads per key-value head.
         dtype: Of the masks.
         device: Of the masks and indexes.
-        worth: From how many keys saved a part is attended separately.
     """
     starts = [0]
     for sequence in sequences:
@@ -173,17 +172,17 @@ def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, d
     for (a, b), slots in _segments(sequences).items():
         queries = starts[b] - starts[a]
         long = any(len(sequence.new) > 1 for sequence in sequences[a:b])
-        if long or (queries - 1) * len(slots) >= worth:
+        if long or (queries - 1) * len(slots) >= WORTH:
             plan.shared.append(Shared(starts[a], starts[b], _keys(slots, device)))
         else:
-            rest = _long_runs(plan, slots, starts[a], starts[b], worth)
+            rest = _long_runs(plan, slots, starts[a], starts[b])
             for row in range(a, b):
                 own[row] += rest
     single = []
     for row, sequence in enumerate(sequences):
         first, last = starts[row], starts[row + 1]
         if last - first == 1:
-            own[row] += _long_runs(plan, sequence.tail, first, last, worth)
+            own[row] += _long_runs(plan, sequence.tail, first, last)
             own[row] += sequence.new
             single.append(row)
             continue
@@ -214,11 +213,11 @@ def _segments(sequences: Sequence[Sequence_]) -> dict[tuple[int, int], list[int]
     return segments
 
 
-def _long_runs(plan: Plan, slots: Sequence[int], first: int, last: int, worth: int) -> list[int]:
-    """Moves consecutive slots of at least `worth` into parts of their own, which copies nothing; returns the rest."""
+def _long_runs(plan: Plan, slots: Sequence[int], first: int, last: int) -> list[int]:
+    """Moves consecutive slots of at least `WORTH` into parts of their own, which copies nothing; returns the rest."""
     rest: list[int] = []
     for start, end in runs(slots):
-        if end - start >= worth:
+        if end - start >= WORTH:
             plan.shared.append(Shared(first, last, slice(start, end)))
         else:
             rest += range(start, end)

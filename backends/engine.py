@@ -14,6 +14,7 @@ import asyncio
 import atexit
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from tts_tui.backends.causal import CausalModel
 from tts_tui.backends.jobs import Decode, Job, Reading, State, Stats, Writing
 from tts_tui.backends.sampling import draw
 from tts_tui.backends.scheduler import Scheduler
+from tts_tui.backends.threads import Threads, cores
 
 from tts_tui.contracts import Chunk, StepRequest
 from tts_tui.errors import BackendError, ContextExceeded
@@ -46,7 +48,7 @@ class Engine:
         eos: Ids that end an answer.
         rows: Most rows at a time.
         chunk: Most prompt tokens in one forward.
-        threads: Cores for the arithmetic on a CPU; None leaves torch's own number.
+        threads: Cores for the arithmetic on a CPU; None takes all or one, whichever is faster just now.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Engine:
         self._model = model
         self._decode = decode
         self._eos = eos
-        self._threads = threads
+        self._threads = Threads([threads] if threads else sorted({cores(), 1}, reverse=True)) if kind == "cpu" else None
         self._scheduler: Scheduler[Job] = Scheduler(
             model.slots,
             rows=rows or MOST_ROWS.get(kind, 64),
@@ -173,8 +175,6 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            if self._threads:
-                torch.set_num_threads(self._threads)
             with torch.inference_mode():
                 while self._dead is None:
                     self._round()
@@ -249,7 +249,7 @@ class Engine:
             end = row.computed + len(row.taken)
             ids += row.ids[row.computed : end]
             positions += range(row.computed, end)
-        self._model.run(sequences, ids, positions)
+        self._run(sequences, ids, positions)
         self._forwards += 1
         self._computed += len(ids)
         self._scheduler.ran(batch)
@@ -257,6 +257,17 @@ class Engine:
             # Someone who stops listening in the middle of a long prompt should know what it cost so far.
             if row.samples and row.computed < row.known and row.computed_new:
                 self._out.append((row, Chunk((), "", usage=row.report())))
+
+    def _run(self, sequences: list[Sequence_], ids: list[int], positions: list[int]) -> None:
+        if self._threads is None:
+            self._model.run(sequences, ids, positions)
+            return
+        threads = self._threads.choose(len(ids))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+        begin = time.perf_counter()
+        self._model.run(sequences, ids, positions)
+        self._threads.took(len(ids), threads, time.perf_counter() - begin)
 
     def _hand_out(self) -> None:
         """One call into each event loop with all that came of this round."""

@@ -34,7 +34,7 @@ class LocalPolicy:
         device: "cpu", "cuda", ...; by default CUDA where there is one.
         dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 elsewhere.
         kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
-        threads: Cores to use on a CPU; by default all that this process may use.
+        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
         messages: Chat messages for a problem; by default those of the model's prompt family.
         capture: Layers whose hidden states are kept for `engine.states`.
         rows: Most sequences in a batch.
@@ -59,7 +59,7 @@ class LocalPolicy:
         self._source = os.path.expanduser(str(source).removeprefix("hf:"))
         self._name = name or Path(self._source).resolve().name
         self._device, self._dtype, self._kv_tokens = device, dtype, kv_tokens
-        self._threads = threads or _cores()
+        self._threads = threads
         self._messages = messages
         self._capture, self._rows = tuple(capture), rows
         self._given_up = False
@@ -130,19 +130,23 @@ class LocalPolicy:
         from tts_tui.backends.causal import CausalModel
         from tts_tui.backends.engine import Engine
 
-        torch.set_num_threads(self._threads)
         device, dtype = _where(torch, self._device, self._dtype)
         tokenizer, model = _read(transformers, self._source, dtype)
         if tokenizer.chat_template is None:
             raise BackendUnavailable(
                 f"{self._source} has no chat template: use an instruction-tuned model, or add chat_template.jinja"
             )
+        threads = torch.get_num_threads()
         try:
+            # The few tokens of its check wait longer for a second core than they take on one.
+            torch.set_num_threads(1)
             core = CausalModel(model.to(device).eval(), slots=self._kv_tokens, capture=self._capture)
         except (RuntimeError, MemoryError) as error:
             raise BackendUnavailable(
                 f"{self._source} does not fit on {device}: {_first_line(error)}; lower kv_tokens, or use another device"
             ) from error
+        finally:
+            torch.set_num_threads(threads)
         kind = f"{self._name} {core.config.model_type}"
         self._tokenizer = tokenizer
         self._info = ModelInfo(self._name, core.parameters, min(core.context, core.slots), family_of(kind))
@@ -157,13 +161,6 @@ class LocalPolicy:
         )
         if self._given_up:
             self._engine.stop()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,8 +9,10 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import torch
+from tts_tui.backends import attention
 from tts_tui.backends import engine as engine_module
 from tts_tui.backends.engine import Engine
+from tts_tui.backends.kv import Node
 
 from tests.backends import tiny
 from tests.backends.tiny import Answer, ask, ids_of, likeliest, piece, request
@@ -109,6 +111,33 @@ async def test_long_writing_and_long_reading_side_by_side(
             check_greedy(model, ids, answer, 60)
 
 
+async def test_the_operations_of_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_attend", attention.attend_by_matmul)
+    monkeypatch.setattr(attention, "WORTH", 16)
+    prompts = [numbers(7, 5), numbers(9, 180), numbers(9, 120) + numbers(10, 60)]
+    async with running(LLAMA, chunk=16) as engine:
+        for ids, answer in zip(prompts, await all_of(engine, [request(ids, 50) for ids in prompts]), strict=True):
+            check_greedy(LLAMA, ids, answer, 50)
+
+
+def test_a_plan_copies_no_common_keys_and_no_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "WORTH", 16)
+    prompt = Node(tuple(range(20)), list(range(20)), None, 1)
+    scattered = Node((1,) * 9, list(range(30, 48, 2)), prompt, 2)
+    short = Node((2,), [99], prompt, 3)
+    tails = ([100], [*range(200, 220), 60], [], [])
+    paths = ([prompt, scattered], [prompt, scattered], [prompt, scattered], [prompt, short])
+    new = ([101], [61], [70], [80])
+    sequences = [attention.Sequence_(*parts) for parts in zip(paths, tails, new, strict=True)]
+    plan = attention.make_plan(sequences, 2, torch.float32, "cpu")
+    found = [(s.first, s.last, s.keys if isinstance(s.keys, slice) else s.keys.tolist()) for s in plan.shared]
+    assert found == [(0, 4, slice(0, 20)), (0, 3, scattered.slots), (1, 2, slice(200, 220))]
+    assert plan.own is not None
+    seen = [row[mask == 0].tolist() for row, mask in zip(plan.own.keys, plan.own.mask[:, 0, 0], strict=True)]
+    assert seen == [[100, 101], [60, 61], [70], [99, 80]]
+    assert (plan.own.queries, plan.write.tolist()) == (slice(None), [101, 61, 70, 80])
+
+
 async def test_equal_cold_prompts_are_computed_once() -> None:
     ids = numbers(2, 100)
     async with running(LLAMA, chunk=32) as engine:
@@ -169,9 +198,10 @@ async def test_after_eviction(model: torch.nn.Module) -> None:
 
 
 @MODELS
-async def test_after_preemption(model: torch.nn.Module) -> None:
-    prompts = [numbers(20 + k, 20) for k in range(5)]
-    async with running(model, slots=100) as engine:
+@pytest.mark.parametrize(("slots", "rows"), [(100, 5), (300, 12)])
+async def test_after_preemption(model: torch.nn.Module, slots: int, rows: int) -> None:
+    prompts = [numbers(20 + k, 20) for k in range(rows)]
+    async with running(model, slots=slots) as engine:
         answers = await all_of(engine, [request(ids, 60) for ids in prompts])
         for ids, answer in zip(prompts, answers, strict=True):
             check_greedy(model, ids, answer, 60)
@@ -181,7 +211,7 @@ async def test_after_preemption(model: torch.nn.Module) -> None:
         # What had to be run again is no secret.
         prompt = sum(a.usage.prompt_computed for a in answers)
         assert stats.computed == prompt + stats.sampled
-        assert prompt > 5 * 20
+        assert prompt > rows * 20
 
 
 @pytest.mark.parametrize(
