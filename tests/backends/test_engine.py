@@ -198,13 +198,13 @@ async def test_after_eviction(model: torch.nn.Module) -> None:
 
 
 @MODELS
-@pytest.mark.parametrize(("slots", "rows"), [(100, 5), (300, 12)])
-async def test_after_preemption(model: torch.nn.Module, slots: int, rows: int) -> None:
+@pytest.mark.parametrize(("slots", "rows", "n"), [(100, 5, 60), (300, 12, 60)])
+async def test_after_preemption(model: torch.nn.Module, slots: int, rows: int, n: int) -> None:
     prompts = [numbers(20 + k, 20) for k in range(rows)]
     async with running(model, slots=slots) as engine:
-        answers = await all_of(engine, [request(ids, 60) for ids in prompts])
+        answers = await all_of(engine, [request(ids, n) for ids in prompts])
         for ids, answer in zip(prompts, answers, strict=True):
-            check_greedy(model, ids, answer, 60)
+            check_greedy(model, ids, answer, n)
             assert answer.usage.completion == len(answer.ids)
         stats = await engine.settle()
         assert stats.preemptions > 0
