@@ -75,6 +75,9 @@ class Display:
     def conclude(self, finished: SearchFinished | None) -> None:
         """Shows how it ended; None if a recording stops before its end."""
 
+    def stopping(self) -> None:
+        """Says that an interruption was heard. Called from a signal handler."""
+
     def restore(self) -> None:
         """Leaves the terminal as it was, at once; safe at any moment."""
 

@@ -5,6 +5,8 @@ Lines are only ever added: no colour, no cursor, no spinner, and no meaning in a
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -70,6 +72,11 @@ class PlainDisplay(Display):
         """Says how it ended."""
         lines = [words.CUT_OFF] if finished is None else list(words.closing(finished))
         self.guard(lambda: self.out.write("\n".join(lines) + "\n"))
+
+    def stopping(self) -> None:
+        """Says so on standard error: what is being written to standard output may be in the middle of a line."""
+        with contextlib.suppress(OSError):
+            os.write(2, b"tts-tui: stopping; once more to leave at once\n")
 
     # -- sentences ---------------------------------------------------------------------------------------------------
 

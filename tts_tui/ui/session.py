@@ -62,6 +62,7 @@ def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
             leave(display, "interrupted before the search began")
         if count > 1:
             leave(display, "left at once, on the second interruption")
+        display.stopping()
         stop()
 
     kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) is not signal.SIG_IGN]
