@@ -12,7 +12,7 @@ from typing import Any
 from tts_tui.backends import pull, shots
 from tts_tui.backends.local import LocalPolicy
 
-CAPTURE = (10, 15, 20, 25)
+CAPTURE = (15, 20, 25)
 """Layers whose states the embedded PRM reads, beside the final normed one."""
 
 

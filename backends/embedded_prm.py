@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
-
 from tts_tui.backends import pull
 from tts_tui.backends.embedded import EmbeddedPolicy
+
 from tts_tui.contracts import ModelInfo, Policy, ScoreRequest, StepScore
 from tts_tui.errors import BackendError, BackendUnavailable
 
@@ -103,6 +103,7 @@ def save_head(head: Head, path: Path, about: str) -> None:
     layout = {"layers": list(head.layers), "fingerprint": head.fingerprint, "window": WINDOW}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={"format": FORMAT, "layout": json.dumps(layout), "about": about})
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def load_head(path: Path) -> Head:

@@ -10,20 +10,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from tts_tui.answers import same
 from tts_tui.evaluation.families import FAMILIES
 from tts_tui.evaluation.samples import Sampled
 from tts_tui.plan import SCORES, Score, Vote
 from tts_tui.voting import Candidate, path_score, tally
 
-DRAWS = 64
+DRAWS = 32
 
 
 class Scored(Struct, frozen=True):
-    """A problem's solutions with the scores of their steps."""
+    """A problem's solutions with the scores of their steps, and which of them are right."""
 
     sampled: Sampled
     scores: tuple[tuple[float, ...], ...]
+    right: tuple[bool, ...]
 
 
 def wilson(right: float, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
 def _parts(problem: Scored, score: Score) -> tuple[list[float], list[float]]:
     """Scores of right and of wrong solutions."""
     values = [path_score(scores, score) or 0.0 for scores in problem.scores]
-    flags = problem.sampled.right
+    flags = problem.right
     right = [value for value, flag in zip(values, flags, strict=True) if flag]
     return right, [value for value, flag in zip(values, flags, strict=True) if not flag]
 
@@ -80,7 +80,7 @@ def voted_right(problem: Scored, score: Score, vote: Vote, chosen: Sequence[int]
     solutions = problem.sampled.solutions
     numbers = range(len(solutions)) if chosen is None else chosen
     ranked = tally([Candidate(n, solutions[n].answer, problem.scores[n]) for n in numbers], score, vote)
-    return bool(ranked) and same(ranked[0].answer, problem.sampled.problem.answer)
+    return bool(ranked) and problem.right[ranked[0].solutions[0]]
 
 
 def choose(problems: Sequence[Scored], seed: int = 0) -> tuple[Score, Vote, dict[str, float]]:
@@ -110,7 +110,7 @@ def choose(problems: Sequence[Scored], seed: int = 0) -> tuple[Score, Vote, dict
 def figures(problems: Sequence[Scored], score: Score) -> dict[str, Any]:
     """What a table of results shows, over all `problems`."""
     count = len(problems)
-    flags = [problem.sampled.right for problem in problems]
+    flags = [problem.right for problem in problems]
     shares = {
         "pass@1": sum(fmean(own) for own in flags),
         "majority": sum(voted_right(problem, score, "majority") for problem in problems),

@@ -112,26 +112,24 @@ class SampleCache:
 
 async def sample_all(
     policy: EmbeddedPolicy,
-    problems: Sequence[Problem],
-    count: int,
+    wanted: Sequence[tuple[Problem, int]],
     cache: SampleCache,
     *,
     concurrency: int = 6,
     done: Callable[[Sampled, bool], None] | None = None,
 ) -> list[Sampled]:
-    """Samples `count` solutions of every problem that the cache does not hold.
+    """Samples what the cache does not hold.
 
     Args:
         policy: A started policy.
-        problems: What to sample.
-        count: Solutions a problem.
+        wanted: Problems, each with how many solutions it shall have.
         cache: Where they are kept.
         concurrency: Problems at a time; the engine batches across them.
         done: Told each problem, and whether it came from the cache.
     """
     permits = asyncio.Semaphore(concurrency)
 
-    async def one(problem: Problem) -> Sampled:
+    async def one(problem: Problem, count: int) -> Sampled:
         async with permits:
             found = cache.load(problem, count)
             sampled = found or await _sample(policy, problem, count)
@@ -142,7 +140,7 @@ async def sample_all(
             return sampled
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(problem)) for problem in problems]
+        tasks = [group.create_task(one(*pair)) for pair in wanted]
     return [task.result() for task in tasks]
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tts_tui.evaluation.train_prm --out tts_tui/data/embedded_prm.safetensors --seed 0
+    python -m tts_tui.evaluation.train_prm --out tts_tui/data/embedded_prm.safetensors
 
 It samples the embedded policy on the problem families (kept on disk, resumed where it was interrupted), labels every
 step by program, trains small networks on the policy's states, and chooses score and vote on the validation split. The
@@ -15,7 +15,7 @@ import asyncio
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Training(Struct, frozen=True):
 
     hidden: int = 32
     networks: int = 4
-    epochs: int = 40
-    patience: int = 8
+    epochs: int = 60
+    patience: int = 12
     rate: float = 1e-3
     decay: float = 1e-2
     dropout: float = 0.3
@@ -60,15 +60,19 @@ def train(train_set: Sequence[Sampled], validation: Sequence[Sampled], settings:
     states, labels, weights = _examples(train_set)
     mean = states.mean(0)
     scale = states.std(0) + 1e-3
+
+    def scaled(problem: Sampled) -> Any:
+        own = np.concatenate(problem.states).astype(np.float32)
+        return torch.from_numpy(np.clip((own - mean) / scale, -CLIP, CLIP))
+
     x = torch.from_numpy(np.clip((states - mean) / scale, -CLIP, CLIP))
     target, weight = torch.from_numpy(labels), torch.from_numpy(weights)
+    unseen = [(problem, tuple(problem.right), scaled(problem)) for problem in validation]
     networks = []
     for number in range(settings.networks):
         torch.manual_seed(1000 * seed + number)
         net = _network(torch, x.shape[1], settings)
-        networks.append(
-            _fit(torch, net, (x, target, weight), lambda n: _quality(torch, n, mean, scale, validation), settings)
-        )
+        networks.append(_fit(torch, net, (x, target, weight), lambda n: _quality(torch, n, unseen), settings))
     first = [net[1] for net in networks]
     last = [net[4] for net in networks]
     stacked = {
@@ -130,16 +134,14 @@ def _fit(torch: Any, net: Any, data: tuple[Any, Any, Any], quality: Any, setting
     return net
 
 
-def _quality(torch: Any, net: Any, mean: Any, scale: Any, validation: Sequence[Sampled]) -> float:
+def _quality(torch: Any, net: Any, validation: Sequence[tuple[Sampled, tuple[bool, ...], Any]]) -> float:
     """AUC within validation problems, averaged over two ways to score a solution."""
     net.eval()
-    scored = []
     with torch.inference_mode():
-        for problem in validation:
-            states = np.concatenate(problem.states).astype(np.float32)
-            x = torch.from_numpy(np.clip((states - mean) / scale, -CLIP, CLIP))
-            flat = torch.sigmoid(net(x)[:, 0]).tolist()
-            scored.append(Scored(problem, _cut(flat, problem)))
+        scored = [
+            Scored(problem, _cut(torch.sigmoid(net(states)[:, 0]).tolist(), problem), right)
+            for problem, right, states in validation
+        ]
     return (auc_within(scored, "prod")[0] + auc_within(scored, "min")[0]) / 2
 
 
@@ -151,7 +153,11 @@ def _cut(flat: Sequence[float], problem: Sampled) -> tuple[tuple[float, ...], ..
 def score_all(head: Head, sampled: Sequence[Sampled]) -> list[Scored]:
     """Every solution's step scores, as `EmbeddedPRM` gives them."""
     return [
-        Scored(problem, tuple(tuple(head.score(list(own.astype(np.float32)))) for own in problem.states))
+        Scored(
+            problem,
+            tuple(tuple(head.score(list(own.astype(np.float32)))) for own in problem.states),
+            tuple(problem.right),
+        )
         for problem in sampled
     ]
 
@@ -159,27 +165,33 @@ def score_all(head: Head, sampled: Sequence[Sampled]) -> list[Scored]:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def selected(counts: dict[str, int]) -> dict[str, list[Problem]]:
-    """The problems of each split: unseen families are only tested on."""
-    return {
-        split: [
-            problem
+Tiers = Sequence[tuple[int, int]]
+"""How many problems of a family get how many solutions: `[(8, 16), (80, 4)]` gives the first 8 problems 16 solutions
+and the next ones, up to the 80th, 4. Many problems teach more than many solutions of one, which tell what a step can
+still reach."""
+
+
+def selected(tiers: Mapping[str, Tiers]) -> dict[str, list[tuple[Problem, int]]]:
+    """The problems of each split and their numbers of solutions: unseen families are only tested on."""
+    chosen: dict[str, list[tuple[Problem, int]]] = {}
+    for split, own in tiers.items():
+        ordered = sorted(own)
+        chosen[split] = [
+            (problem, next(count for below, count in ordered if problem.index < below))
             for name in (FAMILIES if split == "test" else TRAINED)
-            for problem in problems(name, split, count)  # type: ignore[arg-type]
+            for problem in problems(name, split, ordered[-1][0])  # type: ignore[arg-type]
         ]
-        for split, count in counts.items()
-    }
+    return chosen
 
 
 async def gather(
-    folder: Path, chosen: dict[str, list[Problem]], counts: dict[str, int], threads: int | None
+    folder: Path, chosen: dict[str, list[tuple[Problem, int]]], threads: int | None
 ) -> dict[str, list[Sampled]]:
     """Samples what is missing; tells how far it is and how long it may take.
 
     Args:
         folder: Where samples are kept.
-        chosen: Problems of each split.
-        counts: Solutions a problem of each split.
+        chosen: Problems of each split, with their numbers of solutions.
         threads: Cores to use.
     """
     settings = {
@@ -192,13 +204,13 @@ async def gather(
     cache = SampleCache(folder, settings)
 
     def loaded(split: str) -> list[Sampled]:
-        found = (cache.load(problem, counts[split]) for problem in chosen[split])
+        found = (cache.load(problem, count) for problem, count in chosen[split])
         return [sampled for sampled in found if sampled is not None]
 
     sets = {split: loaded(split) for split in chosen}
     have = {sampled.problem for members in sets.values() for sampled in members}
-    missing = {split: [problem for problem in members if problem not in have] for split, members in chosen.items()}
-    todo = sum(map(len, missing.values()))
+    missing = [pair for members in chosen.values() for pair in members if pair[0] not in have]
+    todo = len(missing)
     click.echo(f"{sum(map(len, chosen.values()))} problems, {todo} to sample, in {folder}")
     if not todo:
         return sets
@@ -213,8 +225,7 @@ async def gather(
     policy = EmbeddedPolicy(threads=threads)
     await policy.start()
     try:
-        for split, members in missing.items():
-            await sample_all(policy, members, counts[split], cache, done=tell)
+        await sample_all(policy, missing, cache, done=tell)
     finally:
         await policy.close()
     return {split: loaded(split) for split in chosen}
@@ -222,12 +233,11 @@ async def gather(
 
 @click.command(help="Samples, labels, trains, evaluates and writes the embedded PRM.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Weights; figures go beside them.")
+@click.option("--profile", type=click.Path(path_type=Path), default=None, help="TOML profile to write, if any.")
 @click.option("--samples", type=click.Path(path_type=Path), default=None, help="Folder of samples, kept between runs.")
-@click.option("--train", "n_train", default=48, show_default=True, help="Training problems a family.")
-@click.option("--validation", "n_validation", default=4, show_default=True, help="Validation problems a family.")
-@click.option("--test", "n_test", default=8, show_default=True, help="Test problems a family.")
-@click.option("--count", default=16, show_default=True, help="Solutions a validation or test problem.")
-@click.option("--train-count", default=4, show_default=True, help="Solutions a training problem.")
+@click.option("--train", "train_", default="8:16,80:4", show_default=True, help="Training problems: see `Tiers`.")
+@click.option("--validation", default="4:16", show_default=True, help="Validation problems.")
+@click.option("--test", default="8:16", show_default=True, help="Test problems.")
 @click.option("--seed", default=0, show_default=True, help="Seeds the training; samples have seeds of their own.")
 @click.option("--threads", type=int, default=None, help="Cores to use.")
 def main(**options: Any) -> None:
@@ -239,9 +249,9 @@ def main(**options: Any) -> None:
     out: Path = options["out"] or shipped()
     folder: Path = options["samples"] or pull.cache_root() / "prm-samples"
     pull.pull()
-    chosen = selected({split: options[f"n_{split}"] for split in ("train", "validation", "test")})
-    each = {"train": options["train_count"], "validation": options["count"], "test": options["count"]}
-    sets = asyncio.run(gather(folder, chosen, each, options["threads"]))
+    names = {"train": "train_", "validation": "validation", "test": "test"}
+    tiers = {split: [_tier(part) for part in options[name].split(",")] for split, name in names.items()}
+    sets = asyncio.run(gather(folder, selected(tiers), options["threads"]))
     settings = Training()
     head = train(sets["train"], sets["validation"], settings, options["seed"])
     score, vote, table = choose(score_all(head, sets["validation"]))
@@ -256,16 +266,45 @@ def main(**options: Any) -> None:
         "test": report(score_all(head, sets["test"]), score),
     }
     save_head(head, out, measured["command"])
+    if options["profile"]:
+        options["profile"].write_text(profile_text(measured), encoding="utf-8")
     figures = out.with_suffix(".json")
     figures.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     click.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB), {figures}: score {score}, vote {vote}")
     click.echo(json.dumps({name: measured["test"][name] for name in list(measured["test"])[:3]}, indent=1))
 
 
+def profile_text(measured: dict[str, Any]) -> str:
+    """The profile (TOML) that says which score and vote suit this PRM, and how good it was found to be."""
+    lines = [
+        "# Written by tts_tui.evaluation.train_prm; docs/embedded-prm.md says what the figures mean.",
+        'name = "embedded"',
+        f'source = "{measured["command"]}"',
+        "",
+        "[defaults]",
+        *(f'{name} = "{value}"' for name, value in measured["defaults"].items()),
+        'source = "validation split: the pair with the best accuracy over random halves of the solutions"',
+    ]
+    for name in ("all", "trained families", "unseen families"):
+        lines += ["", f'[test."{name}"]']
+        for key, value in measured["test"].get(name, {}).items():
+            if value is not None:
+                lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _tier(text: str) -> tuple[int, int]:
+    below, _, count = text.partition(":")
+    if not (below.isdigit() and count.isdigit() and int(count)):
+        raise click.BadParameter(f"{text!r} is not PROBLEMS:SOLUTIONS")
+    return int(below), int(count)
+
+
 def _command(options: dict[str, Any]) -> str:
-    names = ("n_train", "n_validation", "n_test", "count", "train_count", "seed")
-    chosen = " ".join(f"--{name.removeprefix('n_').replace('_', '-')} {options[name]}" for name in names)
-    return f"python -m tts_tui.evaluation.train_prm --out tts_tui/data/embedded_prm.safetensors {chosen}"
+    names = ("train_", "validation", "test", "seed")
+    chosen = " ".join(f"--{name.removesuffix('_')} {options[name]}" for name in names)
+    files = "--out tts_tui/data/embedded_prm.safetensors --profile tts_tui/profiles/embedded.toml"
+    return f"python -m tts_tui.evaluation.train_prm {files} {chosen}"
 
 
 def _sizes(sampled: Sequence[Sampled]) -> dict[str, int]:
