@@ -40,19 +40,22 @@ solve: $(VENV)/.run
 setup: $(VENV)/.run
 dev: $(VENV)/.dev
 
+# pip and the build back end warn about much that is as it should be: they are heard only if they fail.
+QUIETLY = > $(VENV)/set-up.log 2>&1 || { cat $(VENV)/set-up.log >&2; exit 1; }
+
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 with its venv module: install one (on Debian and Ubuntu also python3-venv), or say where it is: make PYTHON=...' >&2; exit 1; }
 	@echo 'Setting up $(VENV), once: some minutes, about 1.5 GB with torch.'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --upgrade 'pip>=25'
+	@$(PIP) install --upgrade 'pip>=25' $(QUIETLY)
 
 $(VENV)/.run: $(SETUP) | $(VENV)/bin/python
 	@$(PY) scripts/install_torch.py '$(TORCH)'
-	@$(PIP) install --quiet --editable .
+	@$(PIP) install --editable . $(QUIETLY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) install --quiet --editable '.[dev]'
+	@$(PIP) install --editable '.[dev]' $(QUIETLY)
 	@touch $@
 
 # The embedded model, in the user's cache folder: pulled once, checked, and used offline ever after.
