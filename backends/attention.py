@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
+
 from tts_tui.backends.kv import Node, runs
 
 NAME = "tts_pool"

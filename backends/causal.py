@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from tts_tui.backends import attention
 from tts_tui.backends.attention import PoolCache, Sequence_, make_plan
-
 from tts_tui.errors import BackendUnavailable
 
 POOL_BYTES = 2 << 30

@@ -17,14 +17,14 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
 from tts_tui.backends import pull
 from tts_tui.backends.embedded import EmbeddedPolicy
-
 from tts_tui.contracts import ModelInfo, Policy, ScoreRequest, StepScore
 from tts_tui.errors import BackendError, BackendUnavailable
 
@@ -246,20 +246,5 @@ async def step_states(engine: Engine, paths: Sequence[tuple[tuple[int, ...], int
         engine: A running engine.
         paths: Ids of prompt and path, and how many of them are the last step.
     """
-    # The whole paths first: what must be run is run for them, and everything before is there then.
-    ends = await engine.states([ids for ids, _ in paths])
-    inner = [
-        (number, ids[:end])
-        for number, (ids, length) in enumerate(paths)
-        for end in range(len(ids) - min(length, WINDOW) + 1, len(ids))
-    ]
-    before = await engine.states([ids for _, ids in inner])
-    rows: list[list[Any]] = [[end.features] for end in ends]
-    again = [0] * len(paths)
-    for (number, _), state in zip(inner, before, strict=True):
-        again[number] += state.computed  # zero, unless the pool was full and lost it meanwhile
-        rows[number].append(state.features)
-    return [
-        StepStates(np.mean([np.asarray(each) for each in row], axis=0), end.computed + more, end.cached)
-        for row, end, more in zip(rows, ends, again, strict=True)
-    ]
+    ends = await engine.states([ids for ids, _ in paths], [min(length, WINDOW) for _, length in paths])
+    return [StepStates(np.asarray(end.features).mean(0), end.computed, end.cached) for end in ends]

@@ -20,13 +20,13 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import torch
+
 from tts_tui.backends.attention import Sequence_, tree_order
 from tts_tui.backends.causal import CausalModel
 from tts_tui.backends.jobs import Decode, Job, Reading, State, Stats, Writing
 from tts_tui.backends.sampling import draw
 from tts_tui.backends.scheduler import Scheduler
 from tts_tui.backends.threads import Threads, cores
-
 from tts_tui.contracts import Chunk, StepRequest
 from tts_tui.errors import BackendError, ContextExceeded
 
@@ -100,10 +100,14 @@ class Engine:
         finally:
             self._send("drop", job, quiet=True)
 
-    async def states(self, prefixes: Sequence[tuple[int, ...]]) -> list[State]:
-        """The model's states after the last token of each prefix, in order.
+    async def states(self, prefixes: Sequence[tuple[int, ...]], last: Sequence[int] | None = None) -> list[State]:
+        """The model's states at the end of each prefix, in order.
 
         Tokens in the pool are not run again. Goes before requests that wait, and never waits for a batch to end.
+
+        Args:
+            prefixes: Token ids.
+            last: Of how many of its last tokens, for each prefix; by default of the very last one.
 
         Raises:
             ContextExceeded: A prefix is longer than the context.
@@ -111,7 +115,7 @@ class Engine:
         """
         for ids in prefixes:
             self._check(ids, 0)
-        jobs = [Reading(ids) for ids in prefixes]
+        jobs = [Reading(ids, n) for ids, n in zip(prefixes, last or [1] * len(prefixes), strict=True)]
         try:
             for job in jobs:
                 self._send("add", job)
@@ -217,12 +221,13 @@ class Engine:
         reads = [row for row in ready if isinstance(row, Reading)]
         writes = [row for row in ready if isinstance(row, Writing) and row.left > 0]
         if reads:
-            features = self._model.features([row.last_slot for row in reads])
+            slots = [row.last_slots(row.last) for row in reads]
+            features = self._model.features([slot for row in slots for slot in row]).split([len(row) for row in slots])
             for read, feature in zip(reads, features, strict=True):
                 usage = read.report()
                 self._out.append((read, State(feature, usage.prompt_computed, usage.prompt_cached)))
         if writes:
-            logits = self._model.logits([row.last_slot for row in writes])
+            logits = self._model.logits([slot for row in writes for slot in row.last_slots(1)])
             uniforms = [row.random.random() for row in writes]
             tokens = draw(logits, [row.request.sampling for row in writes], uniforms)
             for write, token in zip(writes, tokens, strict=True):

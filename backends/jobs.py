@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+
 from tts_tui.backends.scheduler import Row
 from tts_tui.backends.text import Detokenizer, Separator
-
 from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
 
 Decode = Callable[[list[int]], str]
@@ -42,10 +42,11 @@ class Stats(Struct, frozen=True):
 
 
 class State(NamedTuple):
-    """The model's states after a prefix.
+    """The model's states at the end of a prefix.
 
     Attributes:
-        features: Tensor `[features]`, float32 on the CPU: the captured layers' states, then the final normed one.
+        features: Tensor `[tokens, features]`, float32 on the CPU: for each of the last tokens that were asked for the
+            captured layers' states, then the final normed one.
         computed: Tokens of the prefix that had to be run for it.
         cached: Tokens of the prefix that were in the pool.
     """
@@ -68,10 +69,15 @@ class Job(Row):
 
 
 class Reading(Job):
-    """Wants the states after its last token."""
+    """Wants the states at its last tokens.
 
-    def __init__(self, ids: Sequence[int]) -> None:
+    Attributes:
+        last: How many of them.
+    """
+
+    def __init__(self, ids: Sequence[int], last: int) -> None:
         super().__init__(ids, samples=False)
+        self.last = last
 
 
 class Writing(Job):
@@ -106,4 +112,5 @@ class Writing(Job):
             finish = "length"
         if finish or step_end:
             text += self._text.end()
+            self.settled = True
         return Chunk((token,), text, step_end, finish, self.report() + Usage(completion=1))

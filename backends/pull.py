@@ -25,8 +25,8 @@ from pathlib import Path
 
 from msgspec import Struct
 from platformdirs import user_cache_path
-from tts_tui.backends.convert import WEIGHTS, convert
 
+from tts_tui.backends.convert import WEIGHTS, convert
 from tts_tui.errors import BackendUnavailable
 
 Progress = Callable[[str, int | None, int | None], None]

@@ -9,7 +9,6 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from tts_tui.backends.kv import Node, RadixTree, Slots
-
 from tts_tui.contracts import Usage
 
 SPARE = 16
@@ -32,6 +31,7 @@ class Row:
         taken: Slots of the tokens in the forward that runs now.
         known: How many of `ids` it had when it was admitted; up to there it is reading, behind it writing.
         ended: No token is sampled any more; only the last one is still to be run.
+        settled: A step of it is whole, and goes into the tree with the next forward, where others can go on from it.
         age: Order of submission.
         computed_new: Prompt tokens run and not yet reported.
         cached_new: Prompt tokens reused and not yet reported.
@@ -50,6 +50,7 @@ class Row:
         self.taken: list[int] = []
         self.known = self.given
         self.ended = False
+        self.settled = False
         self.age = next(Row._ages)
         self.computed_new = 0
         self.cached_new = 0
@@ -60,13 +61,13 @@ class Row:
         """Everything was run: the next token can be sampled."""
         return self.node is not None and self.computed == len(self.ids) and not self.ended
 
-    @property
-    def last_slot(self) -> int:
-        """Slot of the last computed token."""
-        if self.tail:
-            return self.tail[-1]
-        assert self.node is not None
-        return self.node.slots[-1]
+    def last_slots(self, n: int) -> list[int]:
+        """Slots of the last `n` computed tokens, or of all if there are fewer."""
+        slots, node = self.tail[-n:], self.node
+        while len(slots) < n and node is not None and node.slots:
+            slots = node.slots[len(slots) - n :] + slots
+            node = node.parent
+        return slots
 
     def report(self) -> Usage:
         """Prompt tokens since the last report."""
@@ -163,7 +164,8 @@ class Scheduler(Generic[R]):
         for row in batch:
             reads = row.computed < row.known
             row.ran()
-            if reads or row.ended:
+            if reads or row.ended or row.settled:
+                row.settled = False
                 self._store(row)
             if row.ended:
                 self._leave(row)

@@ -17,9 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tts_tui.backends.local import LocalPolicy
-
 from tts_tui import ModelInfo, Plan, Sampling, ScoreRequest, Solver, StepRequest, StepScore
+from tts_tui.backends.local import LocalPolicy
 from tts_tui.contracts import Usage
 from tts_tui.events import SearchStarted, StepFinished
 

@@ -1,8 +1,8 @@
 """How often a token is computed: `python -m benchmarks.kv [--problems N] [--n N] [--m M]`.
 
-For every strategy: (prompt tokens computed + completion tokens) / unique tokens of the search trees, on problems of the
-embedded model. Unique tokens count a prefix that several prompts share, such as the few-shot examples, once. 1.00 is the
-physical limit. Beside it stands the ratio of a client without any reuse, which sends every path again for every step.
+For every strategy: (prompt tokens computed + completion tokens) / unique tokens of the search trees, on problems of
+the embedded model. Unique tokens count a prefix that several prompts share, such as the few-shot examples, once. 1.00
+is the physical limit. Beside it stands the ratio of a client without any reuse, which sends whole paths every time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a user waits for: `python -m benchmarks.start [--runs N]`.
 
-Seconds of whole processes, the least and the median of some runs: importing the package, `--help`, and a one-line problem
-solved with Best-of-N 16 on the embedded models, loading included. The bare interpreter stands beside them.
+Seconds of whole processes, the least and the median of some runs: importing the package, `--help`, and a one-line
+problem solved with Best-of-N 16 on the embedded models, loading included. The bare interpreter stands beside them.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+
 from tts_tui.backends import embedded_prm, pull
 from tts_tui.backends.embedded import CAPTURE, EmbeddedPolicy
 from tts_tui.backends.embedded_prm import EmbeddedPRM, Head, load_head, save_head, shipped
-
 from tts_tui.contracts import ModelInfo, Prompt, Sampling, ScoreRequest, StepRequest
 from tts_tui.errors import BackendError, BackendUnavailable
 from tts_tui.evaluation.prm_report import auc, wilson

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from tts_tui.backends import shots
 
 from tts_tui.answers import extract
+from tts_tui.backends import shots
 from tts_tui.evaluation.families import FAMILIES, arithmetic_right, problems, split_of
 
 

@@ -9,13 +9,13 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import torch
+
+from tests.backends import tiny
+from tests.backends.tiny import Answer, ask, ids_of, likeliest, piece, request
 from tts_tui.backends import attention
 from tts_tui.backends import engine as engine_module
 from tts_tui.backends.engine import Engine
 from tts_tui.backends.kv import Node
-
-from tests.backends import tiny
-from tests.backends.tiny import Answer, ask, ids_of, likeliest, piece, request
 from tts_tui.contracts import Sampling, Usage
 from tts_tui.errors import BackendError, ContextExceeded
 
@@ -61,10 +61,11 @@ def check_greedy(model: torch.nn.Module, ids: tuple[int, ...], answer: Answer, n
 
 async def check_states(engine: Engine, model: torch.nn.Module, prefixes: list) -> None:
     """Hidden states of layer 1 and the final one, against a whole forward of each prefix."""
-    for ids, state in zip(prefixes, await engine.states(prefixes), strict=True):
+    last = [1 + place % 4 for place in range(len(prefixes))]
+    for ids, n, state in zip(prefixes, last, await engine.states(prefixes, last), strict=True):
         with torch.inference_mode():
             hidden = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
-        expected = torch.cat((hidden[1][0, -1], hidden[-1][0, -1]))
+        expected = torch.cat((hidden[1][0, -n:], hidden[-1][0, -n:]), -1)
         torch.testing.assert_close(state.features, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -174,6 +175,20 @@ async def test_a_child_finds_all_of_its_prompt_computed() -> None:
         assert (state.computed, state.cached) == (0, len(ids))
         stats = await engine.settle()
         assert stats.computed == 30 + stats.sampled
+
+
+async def test_steps_of_a_rollout_are_there_for_others_while_it_goes_on() -> None:
+    chain = (*ids_of("abc"), piece("\n\n"), *ids_of("de"), piece("So\n\nThen\n"), *ids_of("fg"), tiny.EOS)
+    ids, seen, steps = (chain[0],), [chain[0]], 0
+    async with running(tiny.parrot(chain), capture=(1,)) as engine:
+        async with aclosing(engine.generate(request(ids, 100, rollout=True))) as chunks:
+            async for chunk in chunks:
+                seen += chunk.ids
+                if chunk.step_end:
+                    steps += 1
+                    state = (await engine.states([tuple(seen)], [4]))[0]
+                    assert (state.computed, state.cached, len(state.features)) == (0, len(seen), 4)
+        assert steps == 2
 
 
 async def test_states_of_what_was_never_run_are_computed_and_counted() -> None:

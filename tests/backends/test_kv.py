@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+
 from tts_tui.backends.kv import Node, RadixTree, Slots, runs
 
 tokens = st.lists(st.integers(0, 2), max_size=8).map(tuple)

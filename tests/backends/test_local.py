@@ -15,10 +15,10 @@ import pytest
 import torch
 import transformers
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
-from tts_tui.backends.local import LocalPolicy
 
 from tests.backends import tiny
 from tests.backends.tiny import Answer, ids_of, request
+from tts_tui.backends.local import LocalPolicy
 from tts_tui.contracts import Policy
 from tts_tui.errors import BackendError, BackendUnavailable
 
@@ -223,7 +223,7 @@ async def test_families_that_it_runs(name: str) -> None:
         for one, answer in zip(asked, answers, strict=True):
             assert answer.ids == tiny.likeliest(reference, one.ids, answer.ids)
         state = (await engine.states([asked[0].ids]))[0]
-        assert state.features.shape == (64,)
+        assert state.features.shape == (1, 64)
     finally:
         await engine.close()
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
+
 from tts_tui.backends import convert as convert_module
 from tts_tui.backends import pull as pull_module
 from tts_tui.backends.pull import EMBEDDED, EmbeddedModel
-
 from tts_tui.errors import BackendUnavailable
 
 HERE = Path(__file__).parent

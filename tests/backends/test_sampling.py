@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tts_tui.backends.attention import attend_by_matmul
 from tts_tui.backends.sampling import NUCLEUS, draw
-
 from tts_tui.contracts import Sampling
 
 seeds = st.integers(0, 2**32)

@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tts_tui.backends import scheduler as module
 from tts_tui.backends.scheduler import Row, Scheduler
 
@@ -36,7 +37,9 @@ class Bench:
     def round(self) -> None:
         self.scheduler.admit()
         for row in [row for row in self.scheduler.rows if row.ready]:
-            assert self.content[row.last_slot] == tuple(row.ids)
+            assert [self.content[slot] for slot in row.last_slots(3)] == [
+                tuple(row.ids[:end]) for end in range(max(1, len(row.ids) - 2), len(row.ids) + 1)
+            ]
             if self.left[row]:
                 self.left[row] -= 1
                 self.samples += 1

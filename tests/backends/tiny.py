@@ -16,9 +16,9 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+
 from tts_tui.backends.causal import CausalModel
 from tts_tui.backends.engine import Engine
-
 from tts_tui.contracts import Chunk, Sampling, StepRequest, Usage
 
 # Two threads on matrices of this size only wait for each other.

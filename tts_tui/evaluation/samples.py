@@ -115,7 +115,7 @@ async def sample_all(
     wanted: Sequence[tuple[Problem, int]],
     cache: SampleCache,
     *,
-    concurrency: int = 6,
+    concurrency: int = 16,
     done: Callable[[Sampled, bool], None] | None = None,
 ) -> list[Sampled]:
     """Samples what the cache does not hold.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,21 +166,21 @@ def score_all(head: Head, sampled: Sequence[Sampled]) -> list[Scored]:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-Tiers = Sequence[tuple[int, int]]
-"""How many problems of a family get how many solutions: `[(8, 16), (80, 4)]` gives the first 8 problems 16 solutions
-and the next ones, up to the 80th, 4. Many problems teach more than many solutions of one, which tell what a step can
-still reach."""
+Tiers = Sequence[tuple[int, int, int]]
+"""Which problems of a family get how many solutions: `[(0, 8, 16), (8, 80, 4)]` gives problems 0 to 7 16 solutions and
+8 to 79 4, and is written `8:16,80:4`; `8-16:16` leaves the first 8 out. Many problems teach more than many solutions of
+one, which tell what a step can still reach."""
 
 
 def selected(tiers: Mapping[str, Tiers]) -> dict[str, list[tuple[Problem, int]]]:
     """The problems of each split and their numbers of solutions: unseen families are only tested on."""
     chosen: dict[str, list[tuple[Problem, int]]] = {}
     for split, own in tiers.items():
-        ordered = sorted(own)
         chosen[split] = [
-            (problem, next(count for below, count in ordered if problem.index < below))
+            (problem, count)
             for name in (FAMILIES if split == "test" else TRAINED)
-            for problem in problems(name, split, ordered[-1][0])  # type: ignore[arg-type]
+            for first, below, count in own
+            for problem in problems(name, split, below)[first:]  # type: ignore[arg-type]
         ]
     return chosen
 
@@ -237,7 +238,7 @@ async def gather(
 @click.option("--samples", type=click.Path(path_type=Path), default=None, help="Folder of samples, kept between runs.")
 @click.option("--train", "train_", default="8:16,80:4", show_default=True, help="Training problems: see `Tiers`.")
 @click.option("--validation", default="4:16", show_default=True, help="Validation problems.")
-@click.option("--test", default="8:16", show_default=True, help="Test problems.")
+@click.option("--test", default="8-16:16", show_default=True, help="Test problems; 0 to 7 were seen in development.")
 @click.option("--seed", default=0, show_default=True, help="Seeds the training; samples have seeds of their own.")
 @click.option("--threads", type=int, default=None, help="Cores to use.")
 def main(**options: Any) -> None:
@@ -250,7 +251,7 @@ def main(**options: Any) -> None:
     folder: Path = options["samples"] or pull.cache_root() / "prm-samples"
     pull.pull()
     names = {"train": "train_", "validation": "validation", "test": "test"}
-    tiers = {split: [_tier(part) for part in options[name].split(",")] for split, name in names.items()}
+    tiers = {split: _tiers(options[name]) for split, name in names.items()}
     sets = asyncio.run(gather(folder, selected(tiers), options["threads"]))
     settings = Training()
     head = train(sets["train"], sets["validation"], settings, options["seed"])
@@ -293,11 +294,15 @@ def profile_text(measured: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tier(text: str) -> tuple[int, int]:
-    below, _, count = text.partition(":")
-    if not (below.isdigit() and count.isdigit() and int(count)):
-        raise click.BadParameter(f"{text!r} is not PROBLEMS:SOLUTIONS")
-    return int(below), int(count)
+def _tiers(text: str) -> Tiers:
+    tiers: list[tuple[int, int, int]] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(?:(\d+)-)?(\d+):([1-9]\d*)", part)
+        if not match:
+            raise click.BadParameter(f"{part!r} is not PROBLEMS:SOLUTIONS, such as 8:16 or 8-16:16")
+        first = int(match[1]) if match[1] else tiers[-1][1] if tiers else 0
+        tiers.append((first, int(match[2]), int(match[3])))
+    return tiers
 
 
 def _command(options: dict[str, Any]) -> str:
