@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 import pytest
-from tts_tui.backends import pull
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, Solver, __version__, cli, commands, registry
+from tts_tui.backends import pull
 from tts_tui.budget import Budget
 from tts_tui.events import SearchStarted
 
