@@ -70,6 +70,7 @@ _DROP = re.compile(
 _WORD = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|textit|operatorname)\s*\{([^{}]*)\}")
 _UNIT = re.compile(r"(?<=[\d}])\s*\\(?:text|mathrm|mbox)\s*\{\s*[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
 _SHORT_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)|\\frac\s*(\d)\s*(?=\{)")
+_SHORT_ROOT = re.compile(r"\\sqrt\s*(\d)")
 _VARIABLE = re.compile(r"^[a-zA-Z]\s*(?:=|\\in(?![a-z]))\s*")
 _GROUPED = re.compile(r"^-?\d{1,3}(,\d{3})+(\.\d+)?$")
 _RATIO = re.compile(r"^(-?)\\frac\{(-?\d+(?:\.\d+)?)\}\{(-?\d+(?:\.\d+)?)\}$|^(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)$")
@@ -92,6 +93,7 @@ def canonical(answer: str) -> str:
     text = _WORD.sub(r"\1", text).strip()
     text = _VARIABLE.sub("", text)
     text = _SHORT_FRAC.sub(lambda m: f"\\frac{{{m[1] or m[3]}}}" + (f"{{{m[2]}}}" if m[2] else ""), text)
+    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     if re.fullmatch(r"\(\s*[A-Za-z]\s*\)", text):
         text = text.strip("() ")
     compact = re.sub(r"\s+", "", text)

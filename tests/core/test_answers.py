@@ -65,6 +65,7 @@ def test_a_solution_that_was_cut_off_gives_no_stray_number():
         ("(0.5, 2)", "(\\frac12,2)"),
         ("1, -2", "-2,1"),
         ("\u22127", "-7"),
+        ("11\\sqrt2", "11\\sqrt{2}"),
     ],
 )
 def test_what_means_the_same_is_the_same(left, right):
