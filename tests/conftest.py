@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs deaf to Ctrl-C, and processes that tests start and interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REQUIRED = frozenset(filter(None, os.environ.get("TTS_TUI_TESTS", "").split(",")))
@@ -26,13 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(absent)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Remembers skipped tests that must not be skipped here."""
-    report = yield
-    if report.skipped and any(item.get_closest_marker(name) for name in REQUIRED):
-        _left_out.append(item.nodeid)
-    return report
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remembers skipped tests that must not be skipped here; called where the results come together."""
+    if report.skipped and REQUIRED & report.keywords.keys():
+        _left_out.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
