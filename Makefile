@@ -45,7 +45,7 @@ QUIETLY = > $(VENV)/set-up.log 2>&1 || { cat $(VENV)/set-up.log >&2; exit 1; }
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 with its venv module: install one (on Debian and Ubuntu also python3-venv), or say where it is: make PYTHON=...' >&2; exit 1; }
-	@echo 'Setting up $(VENV), once: some minutes, about 1.5 GB with torch.'
+	@echo 'Setting up $(VENV), once: some minutes, about 1.3 GB with torch.'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --upgrade 'pip>=25' $(QUIETLY)
 

@@ -16,7 +16,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]  # errors only
 HELP = """\
 The package index of pip offers {requirement} only with CUDA, which is several gigabytes, and its CPU build could not be
 taken from where PyTorch keeps it. Choose one:
@@ -44,7 +44,7 @@ def cuda_packages(report: dict[str, Any]) -> list[str]:
 
 def what_pip_takes(requirement: str) -> dict[str, Any]:
     """Returns pip's report on `requirement`, without its dependencies and without installing anything."""
-    look = [*PIP, "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-", requirement]
+    look = [*PIP, "install", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-", requirement]
     report: dict[str, Any] = json.loads(subprocess.run(look, check=True, stdout=subprocess.PIPE).stdout)
     return report
 
@@ -55,10 +55,10 @@ def main() -> int:
         return 0
     try:
         if build == "pip" or not cuda_packages(what_pip_takes(requirement)):
-            subprocess.run([*PIP, "install", "--quiet", requirement], check=True)
+            subprocess.run([*PIP, "install", requirement], check=True)
             return 0
         print(f"pip would take {requirement} with CUDA: taking its CPU build instead", flush=True)
-        subprocess.run([*PIP, "install", "--quiet", "uv"], check=True)
+        subprocess.run([*PIP, "install", "uv"], check=True)
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
         # Without dependencies: those are small, and pip takes them from where the user's settings say.
         if subprocess.run([*uv, "--no-deps", "--torch-backend", "cpu", requirement], check=False).returncode == 0:

@@ -80,15 +80,18 @@ class PlainDisplay(Display):
 
     # -- sentences ---------------------------------------------------------------------------------------------------
 
-    def _say(self, sentence: str, t: float, kind: str = "") -> None:
-        if kind:
-            self._said[kind] += 1
-            if self._said[kind] > MOST_ALIKE:
-                if t - self._spoke_at >= SUMMARY:
-                    self._summary(t)
-                return
+    def _say(self, sentence: str, t: float) -> None:
         self._spoke_at = t
         self.out.write(f"{t:.1f} s: {sentence}\n")
+
+    def _enough(self, kind: str, t: float) -> bool:
+        """Whether so much of this kind was said that it is only summed up from now on."""
+        self._said[kind] += 1
+        if self._said[kind] <= MOST_ALIKE:
+            return False
+        if t - self._spoke_at >= SUMMARY:
+            self._summary(t)
+        return True
 
     def _summary(self, t: float) -> None:
         tree = self.tree
@@ -109,26 +112,35 @@ class PlainDisplay(Display):
         self._summary(event.t)
 
     def _solution(self, event: SolutionFound) -> None:
+        if self._enough("solution", event.t):
+            return
         node = self.tree.nodes[event.node]
         what = "no answer can be read" if event.answer is None else f"answer {words.answer(event.answer)}"
-        self._say(f"Solution {len(self.tree.solutions)}, {words.scored(node)}: {what}.", event.t, "solution")
+        self._say(f"Solution {len(self.tree.solutions)}, {words.scored(node)}: {what}.", event.t)
 
     def _kept(self, event: NodesKept) -> None:
-        self._say(f"Kept {self._steps(event.nodes)}: {one_line(event.why)}.", event.t, "kept")
+        if self._enough("kept", event.t):
+            return
+        self._say(f"Kept {self._steps(event.nodes)}: {one_line(event.why)}.", event.t)
 
     def _pruned(self, event: NodesPruned) -> None:
-        self._say(f"Pruned {self._steps(event.nodes)}: {one_line(event.why)}.", event.t, "pruned")
+        if self._enough("pruned", event.t):
+            return
+        self._say(f"Pruned {self._steps(event.nodes)}: {one_line(event.why)}.", event.t)
 
     def _step_failed(self, event: StepFailed) -> None:
-        if event.error != ENDED:  # which is no failure, and said once at the end
-            again = ", trying again" if event.retry else ""
-            node = self.tree.nodes[event.node]
-            self._say(f"Step {node.label} failed{again}: {one_line(event.error)}.", event.t, "failed")
+        if event.error == ENDED or self._enough("failed", event.t):  # an end is no failure, and said once
+            return
+        again = ", trying again" if event.retry else ""
+        node = self.tree.nodes[event.node]
+        self._say(f"Step {node.label} failed{again}: {one_line(event.error)}.", event.t)
 
     def _score_failed(self, event: ScoreFailed) -> None:
+        if self._enough("unscored", event.t):
+            return
         again = "trying again" if event.retry else "going on without a score"
         what = plural(len(event.nodes), "step")
-        self._say(f"Scoring {what} failed, {again}: {one_line(event.error)}.", event.t, "unscored")
+        self._say(f"Scoring {what} failed, {again}: {one_line(event.error)}.", event.t)
 
     def _steps(self, ids: tuple[int, ...]) -> str:
         nodes = [self.tree.nodes[id] for id in ids]
