@@ -69,10 +69,12 @@ async def official(search: Search, *, first: int, beams: int, group: int = 0) ->
     room = beams
     for _ in range(depth + 1):
         pool: list[Node] = []
+        grown: list[Node] = []
         for node in front:
             if children[node]:
                 room = beams - len(done)  # stays as it is if the rest of the front is finished: so does theirs
                 pool += best(children[node], room)
+                grown += children[node]
             elif node is not search.root:
                 done.append(node)
                 if len(done) == beams:
@@ -80,10 +82,10 @@ async def official(search: Search, *, first: int, beams: int, group: int = 0) ->
         front = best(pool, room)
         if not front:
             break
-        select(search, front, pool, f"of {len(pool)} by the score of the last step")
-        grown = [node for node in front if not ended(node) and node.depth < depth]
-        steps = await asyncio.gather(*(_next_steps(search, node, m, group) for node in grown))
-        children = {node: [] for node in front} | dict(zip(grown, steps, strict=True))
+        select(search, front, grown, f"of {len(grown)} by the score of the last step")
+        going = [node for node in front if not ended(node) and node.depth < depth]
+        steps = await asyncio.gather(*(_next_steps(search, node, m, group) for node in going))
+        children = {node: [] for node in front} | dict(zip(going, steps, strict=True))
     return done
 
 

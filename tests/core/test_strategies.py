@@ -77,6 +77,11 @@ async def test_official_semantics_visit_what_the_paper_s_code_visits(name, seed,
     visited = {address: node.text for node in tree.nodes[1:] for address in addresses(tree, [node.id])}
     assert visited == world.visited
     assert sorted(addresses(tree, front) for front in fronts) == sorted(world.fronts)
+    kept = {node for front in fronts for node in front}
+    for node in tree.nodes[1:]:
+        rivals = [other.id for other in tree.attempts(node.parent, node.group) if other.id in kept]
+        if rivals and node.merged_into is None:
+            assert node.pruned == (node.id not in kept)
     if name == "beam":
         assert [addresses(tree, front) for front in fronts] == world.fronts
     assert voters(result) == with_answers(done, box_ends=True)
