@@ -77,7 +77,9 @@ def _fit(line: Text, width: int, unicode: bool) -> None:
         line.style, line.spans = style, spans
 
 
-_ASCII = str.maketrans({"├": "|", "│": "|", "└": "`", "─": "-", "★": "*", "✗": "x", "…": ".", "·": "-", "●": "*"})
+_ASCII = str.maketrans(
+    {"├": "|", "│": "|", "└": "`", "─": "-", "★": "*", "✗": "x", "…": ".", "·": "-", "●": "*", "×": "x"}
+)
 
 
 def _status(tree: SearchTree, writing: int) -> str:
@@ -155,13 +157,19 @@ def _what(line: Text, node: Node, width: int, moment: Moment) -> None:
         line.append("! unfinished ", style=BOLD)
     elif node.state == "failed":
         line.append(f"! failed ({one_line(node.why, 60)}) ", style=BOLD)
-    elif node.merged_into is not None:
-        line.append("= repeats a sibling ", style=DIM)
     elif node.finish == "length":
         line.append("! cut off ", style=BOLD)
     if node.pruned:
         line.append("✗ pruned ", style=BOLD)
+    if (times := _times(node)) > 1:
+        line.append(f"×{times} ", style=BOLD)
     line.append(one_line(node.text, width), style=DIM if node.pruned or node.state == "failed" else "")
+
+
+def _times(node: Node) -> int:
+    """How many of the samples said this; the others are merged into it."""
+    siblings = node.parent.children if node.parent else ()
+    return 1 + sum(1 for other in siblings if other.merged_into == node.id)
 
 
 def _answers(tree: SearchTree, moment: Moment, width: int) -> Text:

@@ -43,7 +43,8 @@ def rows(tree: SearchTree, writing: Iterable[int], height: int) -> list[Row]:
     """The outline of `tree` in at most `height` lines, the root first.
 
     Steps that are being written come first, then the winner, then solutions, then what was kept, then the rest, the
-    newest of each first; a step brings its ancestors along. Children of pruned steps are folded away.
+    newest of each first; a step brings its ancestors along. Children of pruned steps are folded away; a step that repeats
+    a sibling is never shown by itself.
 
     Args:
         tree: The tree.
@@ -105,10 +106,11 @@ def _by_interest(tree: SearchTree, writing: Iterable[int]) -> Iterator[Node]:
     recent = nodes[max(1, len(nodes) - RECENT) :][::-1]
     later: list[Node] = []
     for node in recent:
-        if node.state == "done" and not node.pruned and node.merged_into is None:
-            if not (node.parent and node.parent.pruned):
-                yield node
-        elif not (node.parent and node.parent.pruned):
+        if node.merged_into is not None or (node.parent and node.parent.pruned):
+            continue
+        if node.state == "done" and not node.pruned:
+            yield node
+        else:
             later.append(node)
     yield from later
 
@@ -120,7 +122,8 @@ def _draw(chosen: _Chosen, root: Node, rails: str, shown: list[Row]) -> None:
         node, own, below = stack.pop()
         children = chosen.children.get(node.id, [])
         direct = sum(1 for child in children if child.id not in chosen.tops)
-        shown.append(Row(node, own, len(node.children) - direct, node.id in chosen.tops))
+        distinct = sum(1 for child in node.children if child.merged_into is None)
+        shown.append(Row(node, own, distinct - direct, node.id in chosen.tops))
         for child in reversed(children):
             last = child is children[-1]
             stack.append((child, below + ("└─" if last else "├─"), below + ("  " if last else "│ ")))
