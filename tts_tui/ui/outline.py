@@ -43,8 +43,8 @@ def rows(tree: SearchTree, writing: Iterable[int], height: int) -> list[Row]:
     """The outline of `tree` in at most `height` lines, the root first.
 
     Steps that are being written come first, then the winner, then solutions, then what was kept, then the rest, the
-    newest of each first; a step brings its ancestors along. Children of pruned steps are folded away; a step that repeats
-    a sibling is never shown by itself.
+    newest of each first; a step brings its ancestors along. Children of pruned steps are folded away, and a step that
+    repeats a sibling is never shown by itself.
 
     Args:
         tree: The tree.
