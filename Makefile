@@ -21,7 +21,6 @@ SETUP := pyproject.toml scripts/install_torch.py
 # What the user typed reaches the program as it is: `value` keeps make from reading its dollars, the environment the shell.
 export PROBLEM := $(value Q)
 
-export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: help solve setup dev test lint format types imports unit slow model bench clean distclean

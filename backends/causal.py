@@ -154,7 +154,7 @@ def check(model: Any) -> None:
 
 def _unsupported(config: Any, why: str) -> BackendUnavailable:
     return BackendUnavailable(
-        f"the in-process engine cannot run {config.model_type} models of this kind: {why}; serve it with SGLang instead"
+        f"the in-process engine cannot run {config.model_type} models of this kind: {why}; use another model"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest
-from tts_tui.errors import BackendError, BackendUnavailable
+from tts_tui.errors import BackendError, BackendUnavailable, ModelNotFound
 from tts_tui.prompts import family_of, messages
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
     """Tokenizer and model, with whatever goes wrong said in one sentence."""
     folder = Path(source)
     if not folder.is_dir() and (folder.is_absolute() or source.startswith(".") or source.count("/") != 1):
-        raise BackendUnavailable(f"there is no folder {source}: give a model's folder, or a hub id as ORG/NAME")
+        raise ModelNotFound(f"there is no folder {source}: give a model's folder, or a hub id as ORG/NAME")
     if folder.is_dir():
         _check_folder(folder)
     options = {"local_files_only": folder.is_dir(), "trust_remote_code": False}
@@ -208,7 +208,7 @@ def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise BackendUnavailable(f"{folder} holds no model: it has no config.json")
+        raise ModelNotFound(f"{folder} holds no model: it has no config.json")
     if not any(folder.glob("*.safetensors")):
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
             raise BackendUnavailable(

@@ -1,4 +1,4 @@
-"""Beam search under a PRM (arXiv 2502.06703, section 2.2; Snell et al., 2024).
+r"""Beam search under a PRM (arXiv 2502.06703, section 2.2; Snell et al., 2024).
 
 Two public implementations differ, and `plan.semantics` chooses. **official**, the paper's own code, is the default, for
 three reasons: a beam that finishes keeps its place among the N / M, so a round never samples more than N steps; a
@@ -15,6 +15,9 @@ dropped            steps cut off, empty, or equal to a sibling        nothing; a
 ends               N / M finished, or depth                           no beam left, or depth (then to the end of text)
 votes              at most N / M                                      the first N that finished, never padded by copies
 =================  =================================================  ===============================================
+
+On purpose not as the official code, which grows the steps that it has chosen once more after the last beam that it
+needs has finished (nothing reads them), takes an empty `\boxed{}` for an answer, and a step of white space for a step.
 
 A path that cannot be grown any more (three rounds of unusable steps, or the depth limit) takes a finished beam's place,
 and votes only if an answer stands in it. Ties go to the higher score of the step before, then to the older step.

@@ -10,17 +10,20 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_FINAL = re.compile(r"final answer is:?\s*\$(.+?)\$\.?\s*I hope", re.DOTALL)
+_FINAL = re.compile(r"final answer is:?\s*\$([^$]{1,500})\$\.?\s*I hope")
 _SAYS = re.compile(r"answer is:?\s*(.+?)\s*(?:\.\s|\.?$|\n)", re.IGNORECASE)
-_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?")
+_LEADING = re.compile(r"^\$?(-?[\d.,/]*\d)\$?(?=,?\s+(?:because|since|as|so|and|which)\b)")
 _BOX = re.compile(r"\\f?boxed\s*")
 _LONGEST = 2000
 """Characters; what is longer is no answer but a runaway."""
+_BOXES = 20
+"""Boxes looked at, from the end."""
 
 
 def boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` (or `\boxed 5`), braces matched; None if there is none."""
-    for match in reversed(list(_BOX.finditer(text))):
+    for match in list(_BOX.finditer(text))[: -_BOXES - 1 : -1]:
         content = _braced(text, match.end())
         if content is None and match.end() < len(text) and text[match.end()] not in "{}":
             content = text[match.end() :].split()[0].rstrip("$.,")
@@ -49,12 +52,12 @@ def extract(text: str, *, finished: bool = True) -> str | None:
     In this order: the last `\boxed{}`, "final answer is $...$. I hope", "answer is ...", and the last number. The last
     number counts only in a `finished` solution: in one that was cut off it is some number on the way.
     """
-    text = text.replace("ки", "")
     answer = boxed(text)
     if answer is None and (match := _FINAL.search(text)):
         answer = match[1]
     if answer is None and (said := _SAYS.findall(text[-_LONGEST:])):
-        answer = said[-1] if not _BOX.search(said[-1]) else None
+        short = _LEADING.match(said[-1])
+        answer = None if _BOX.search(said[-1]) else short[1] if short else said[-1]
     if answer is None and finished and (numbers := _NUMBER.findall(text[-_LONGEST:])):
         answer = numbers[-1]
     if answer is None:
@@ -63,13 +66,17 @@ def extract(text: str, *, finished: bool = True) -> str | None:
     return answer if 0 < len(answer) <= _LONGEST and canonical(answer) else None
 
 
-_DROP = re.compile(
-    r"\\left(?![a-z])|\\right(?![a-z])|\\[!,;: ]|\\q?quad|\\displaystyle|\^\s*\{?\s*\\circ\s*\}?|°|\\degree|\\?%|\\?\$"
-    r"|\\\(|\\\)|\\\[|\\\]"
+_DROP = re.compile(  # spacing, degrees, percent, currency, math delimiters
+    r"\\left(?![a-z])|\\right(?![a-z])|(?<!\\)\\[!,;: ]|\\q?quad|\\displaystyle|\^\s*\{?\s*\\circ\s*\}?|°|\\degree"
+    r"|\\?%|\\?\$|\\\(|\\\)|\\\[|\\\]"
 )
 _WORD = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|textit|operatorname)\s*\{([^{}]*)\}")
 _UNIT = re.compile(r"(?<=[\d}])\s*\\(?:text|mathrm|mbox)\s*\{\s*[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
-_SHORT_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)|\\frac\s*(\d)\s*(?=\{)")
+_SHORT_FRAC = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
+_SCRIPT = re.compile(r"([\^_])\{(\w)\}")
+_MIXED = re.compile(r"^(-?)(\d+)(?: (\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})$")
+_THOUSANDS = re.compile(r"^-?\d{1,3}( \d{3})+$")
+_SPELLED_UNIT = re.compile(r"(?<=\d)\s+[a-zA-Z]{2,}(?:\^\d)?$")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d)")
 _VARIABLE = re.compile(r"^[a-zA-Z]\s*(?:=|\\in(?![a-z]))\s*")
 _GROUPED = re.compile(r"^-?\d{1,3}(,\d{3})+(\.\d+)?$")
@@ -78,38 +85,45 @@ _DECIMAL = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)$")
 _OPEN, _CLOSE = "([{", ")]}"
 
 
-def canonical(answer: str) -> str:
+def canonical(answer: str, *, variable: bool = True) -> str:
     r"""A string that is the same for answers that mean the same; empty for an answer that says nothing.
 
     Numbers become reduced fractions (`0.5`, `.5`, `1/2`, `\frac12` and `\dfrac{1}{2}` are one; `1,000` is 1000; `50\%`
     is 50, as MATH writes it). Lists are compared element by element, unordered where no bracket says otherwise. Dollar
     signs, degrees, spacing, `\text{}`, trailing units and a leading `x =` do not count. Brackets do: `(1,2]` is not
-    `[1,2)`.
+    `[1,2)`. With `variable` False a leading `x =` counts.
     """
     text = answer.strip().rstrip(".").replace("\u2212", "-").replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
     text = text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     text = _DROP.sub("", text)
     text = _UNIT.sub("", text)
     text = _WORD.sub(r"\1", text).strip()
-    text = _VARIABLE.sub("", text)
-    text = _SHORT_FRAC.sub(lambda m: f"\\frac{{{m[1] or m[3]}}}" + (f"{{{m[2]}}}" if m[2] else ""), text)
+    if variable and text.count("=") <= 1:
+        text = _VARIABLE.sub("", text)
+    text = _SPELLED_UNIT.sub("", text)
+    text = _SHORT_FRAC.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", text)
+    text = _SCRIPT.sub(r"\1\2", text)
     text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     if re.fullmatch(r"\(\s*[A-Za-z]\s*\)", text):
         text = text.strip("() ")
-    compact = re.sub(r"\s+", "", text)
+    # White space counts only between two digits, where without it there would be another number.
+    compact = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", re.sub(r"\s+", " ", text))
     if not compact:
         return ""
-    if _GROUPED.match(compact):
-        compact = compact.replace(",", "")
+    if _GROUPED.match(compact) or _THOUSANDS.match(compact):
+        compact = compact.replace(",", "").replace(" ", "")
     number = _number(compact)
     if number is not None:
         return number
+    if compact.startswith("\\lbrace") and compact.endswith("\\rbrace"):
+        inside = sorted(canonical(part, variable=False) for part in _split(compact[7:-7]))
+        return "\\lbrace " + ",".join(inside) + "\\rbrace"
     parts = _split(compact)
     if len(parts) > 1:
-        return ",".join(sorted(canonical(part) for part in parts))
+        return ",".join(sorted(canonical(part, variable=False) for part in parts))
     if compact[0] in "([" and compact[-1] in ")]" and len(inner := _split(compact[1:-1])) > 1:
-        return compact[0] + ",".join(canonical(part) for part in inner) + compact[-1]
-    if re.fullmatch(r"[A-Za-z][A-Za-z \-']+", text):
+        return compact[0] + ",".join(canonical(part, variable=False) for part in inner) + compact[-1]
+    if re.fullmatch(r"[A-Za-z][A-Za-z \-']+", text) and re.search(r"[A-Za-z]{3}", text):
         return " ".join(text.casefold().split())
     return compact
 
@@ -125,6 +139,12 @@ def _number(text: str) -> str | None:
         return None
     if _DECIMAL.match(text):
         return str(Fraction(text))
+    if match := _MIXED.match(text):
+        sign, whole, top, bottom, above, below = match.groups()
+        if int(bottom or below) == 0:
+            return None
+        mixed = int(whole) + Fraction(int(top or above), int(bottom or below))
+        return str(-mixed if sign else mixed)
     if match := _RATIO.match(text):
         sign, top, bottom, left, right = match.groups()
         try:

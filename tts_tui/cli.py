@@ -266,7 +266,8 @@ def main() -> NoReturn:
     _prepare()
     code = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         from tts_tui.ui.display import discard
 

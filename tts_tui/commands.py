@@ -16,7 +16,7 @@ from tts_tui.backends import pull
 from tts_tui.budget import Budget
 from tts_tui.errors import UnknownName, UsageError
 from tts_tui.plan import Plan
-from tts_tui.recording import load
+from tts_tui.recording import load, read
 from tts_tui.solver import Solver, check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import session
@@ -37,7 +37,7 @@ def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     if record is not None:
         check_recordable(record)
     display = make(given["display"])
-    _load(display, solver, given["policy"] or "embedded")
+    _load(display, given["policy"] or "embedded", (given["prm"] or "embedded") if solver.needs_prm(plan) else "none")
     return session.complete(session.search(solver, display, problem, plan, record))
 
 
@@ -58,9 +58,12 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
     policy, prm = recorded_models(tree, given)
     budget = limits(given, tree.start.plan.budget)
     display = make(given["display"])
+    if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
+        display.past(read(path))
+        display.conclude(tree.finished)
+        return session.exit_code(tree.finished)
     solver = Solver(policy, prm)
-    if tree.finished is None or tree.finished.reason not in ("solved", "unsolved"):
-        _load(display, solver, policy)
+    _load(display, policy, prm if solver.needs_prm(tree.start.plan) else "none")
     return session.complete(session.resume(solver, display, path, budget))
 
 
@@ -99,10 +102,16 @@ def check_recordable(path: Path) -> None:
     Raises:
         UsageError: It exists, or its folder cannot be written.
     """
-    if path.exists():
-        raise UsageError(f"{path} exists already: choose another name, or continue it with `tts-tui resume {path}`")
     folder = path.parent
-    if not folder.is_dir():
+    try:
+        exists, known = path.exists(), folder.is_dir()
+    except OSError as error:
+        raise UsageError(f"cannot write the recording: {error.strerror or error}") from error
+    if path.is_dir():
+        raise UsageError(f"cannot write the recording {path}: it is a folder; give a file's name")
+    if exists:
+        raise UsageError(f"{path} exists already: choose another name, or continue it with `tts-tui resume {path}`")
+    if not known:
         raise UsageError(f"cannot write the recording {path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"cannot write the recording {path}: the folder {folder} is not writable")
@@ -128,14 +137,14 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
-def _load(display: Display, solver: Solver, policy: str) -> None:
+def _load(display: Display, policy: str, prm: str) -> None:
     """Quietens libraries, pulls the embedded model on first use, and says that models are being loaded."""
     if not os.environ.get("TTS_TUI_DEBUG"):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-    if policy == pull.EMBEDDED.name and not pull.is_present():
+        logging.disable(logging.CRITICAL)
+    if pull.EMBEDDED.name in (policy, prm) and not pull.is_present():
         session.note(f"the model {pull.EMBEDDED.title} is not here yet: taking it once, for good")
         with Progress(sys.stderr) as progress:
             pull.pull(progress)

@@ -8,6 +8,7 @@
     │   └── UnknownName         no strategy, model or profile of that name
     ├── BackendError            a model or a server failed (exit code 3)
     │   ├── BackendUnavailable  it cannot be reached, or is not installed
+    │   │   └── ModelNotFound   the caller named a model that is not there (exit code 2)
     │   ├── BackendTimeout      it did not answer in time
     │   ├── BackendBadResponse  it answered something that makes no sense
     │   └── ContextExceeded     the path no longer fits the model's context
@@ -61,6 +62,12 @@ class BackendError(TTSError):
 
 class BackendUnavailable(BackendError):
     """Raised when a model or server cannot be reached or loaded."""
+
+
+class ModelNotFound(BackendUnavailable):
+    """Raised when there is no model where the caller said."""
+
+    exit_code = 2
 
 
 class BackendTimeout(BackendError):

@@ -9,7 +9,7 @@ from tts_tui.events import AnyEvent, Notice
 from tts_tui.tree import SearchTree
 
 Sink = Callable[[AnyEvent], None]
-"""Takes every event, in order. A sink that raises OSError is dropped, and the search goes on."""
+"""Takes every event, in order. A sink that raises is dropped with a notice, and the search goes on."""
 
 
 class Journal:
@@ -33,11 +33,18 @@ class Journal:
     def write(self, event: AnyEvent) -> None:
         """Folds `event` into the tree and hands it to every sink."""
         self.tree.apply(event)
+        failed: list[str] = []
         for sink in tuple(self._sinks):
             try:
                 sink(event)
             except OSError as error:
                 self._sinks.remove(sink)
                 why = error.strerror or str(error)
-                message = f"recording stopped ({why}): the search goes on, and what was written until now can be used"
-                self.write(Notice(t=self.now, message=message))
+                failed.append(
+                    f"recording stopped ({why}): the search goes on, and what was written until now can be used"
+                )
+            except Exception as error:  # whoever listens must not be able to end a search
+                self._sinks.remove(sink)
+                failed.append(f"a listener failed and hears no more ({type(error).__name__}: {error})")
+        for message in failed:  # only now, so that the others have the event itself first
+            self.write(Notice(t=self.now, message=message))

@@ -45,14 +45,9 @@ class Recorder:
             ) from None
         except OSError as error:
             raise self._unwritable(error) from error
+        self._torn = resume
         try:
             self._lock()
-            if resume:
-                self._file.truncate(whole_lines(self._file))
-                self._file.seek(0, os.SEEK_END)
-        except OSError as error:
-            self._file.close()
-            raise self._unwritable(error) from error
         except RecordError:
             self._file.close()
             raise
@@ -74,6 +69,10 @@ class Recorder:
         Raises:
             OSError: The disk is full, or the file is gone; a search then goes on without recording.
         """
+        if self._torn:  # not before there is something to write: until then the file may turn out to be no recording
+            self._file.truncate(whole_lines(self._file))
+            self._file.seek(0, os.SEEK_END)
+            self._torn = False
         self._file.write(encode(event) + b"\n")
         if not isinstance(event, StepStreamed):
             self._file.flush()

@@ -69,27 +69,35 @@ class Scorer:
             await asyncio.shield(done)  # several may wait, and one of them may be cancelled
 
     async def run(self) -> None:
-        """Scores until it is cancelled."""
-        while True:
-            batch = [await self._waiting.get()]
-            while not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            await self._score(batch)
-            for node in batch:
-                self._done[node.id].set_result(None)
+        """Scores until it is cancelled; then nobody waits for it any more."""
+        try:
+            while True:
+                batch = [await self._waiting.get()]
+                while not self._waiting.empty():
+                    batch.append(self._waiting.get_nowait())
+                await self._score(batch)
+                for node in batch:
+                    self._done[node.id].set_result(None)
+        finally:
+            for done in self._done.values():
+                if not done.done():
+                    done.set_result(None)
 
     async def _score(self, nodes: Sequence[Node]) -> None:
         requests = [request_for(self._prompt, node) for node in nodes]
         for attempt in range(1, self._attempts + 1):
             try:
-                scores = await self._prm.score(requests)
-                _check(requests, scores)
+                scores = await self._scores(requests)
             except BackendError as error:
+                if not error.retryable and len(nodes) > 1:  # one that cannot be scored must not cost the others theirs
+                    for node in nodes:
+                        await self._score([node])
+                    return
                 retry = error.retryable and attempt < self._attempts
                 ids = tuple(node.id for node in nodes)
-                self.last_error = str(error)
                 self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
                 if not retry:
+                    self.last_error = str(error)
                     return
                 await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
             else:
@@ -104,6 +112,16 @@ class Scorer:
                         )
                     )
                 return
+
+    async def _scores(self, requests: Sequence[ScoreRequest]) -> Sequence[StepScore]:
+        try:
+            scores = await self._prm.score(requests)
+        except BackendError:
+            raise
+        except Exception as error:
+            raise BackendBadResponse(f"the reward model failed: {type(error).__name__}: {error}") from error
+        _check(requests, scores)
+        return scores
 
 
 def _check(requests: Sequence[ScoreRequest], scores: Sequence[StepScore]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
@@ -80,6 +80,7 @@ class Search:
         self._writer = Writer(policy, prompt, plan, journal, self._scorer, ATTEMPTS, BACKOFF)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
         self._stop: asyncio.Future[Stopped] | None = None
 
     @property
@@ -94,8 +95,13 @@ class Search:
 
     @property
     def last_error(self) -> str:
-        """What failed last, a sentence; empty if nothing did."""
+        """How a model failed last so that a step or a score was given up, a sentence; empty if none did."""
         return self._writer.last_error or (self._scorer.last_error if self._scorer else "")
+
+    @property
+    def last_problem(self) -> str:
+        """Why a step was given up last, whoever was the reason; empty if none was."""
+        return self._writer.last_problem
 
     # -- what strategies call ----------------------------------------------------------------------------------------
 
@@ -116,7 +122,7 @@ class Search:
         counts = [n] * len(nodes) if isinstance(n, int) else n
         return Expansion(
             [
-                self._spawn(self._writer.step(node, slot, group, merge))
+                self._place("step", node, slot, group, merge)
                 for node, count in zip(nodes, counts, strict=True)
                 for slot in range(start, start + count)
             ]
@@ -127,7 +133,7 @@ class Search:
 
         Every step on the way is a node. Continuations are independent samples, so equal ones are kept.
         """
-        return Expansion([self._spawn(self._writer.roll(node, slot, group)) for slot in range(n)])
+        return Expansion([self._place("roll", node, slot, group) for slot in range(n)])
 
     def keep(self, nodes: Sequence[Node], why: str) -> None:
         """Says that the search goes on with `nodes`."""
@@ -174,7 +180,7 @@ class Search:
         self._stop = asyncio.get_running_loop().create_future()
         solutions: Sequence[Node] = ()
         stopped: Stopped | None = None
-        failed: BaseException | None = None
+        failed: TTSError | None = None
         try:
             async with asyncio.TaskGroup() as self._group:
                 helpers = [self._spawn(self._watch(self._stop))]
@@ -183,18 +189,15 @@ class Search:
                 solutions = await self._decide(strategy)
                 for task in tuple(self._tasks):
                     task.cancel()
-        except* Stopped as errors:
-            stopped = next(error for error in _leaves(errors) if isinstance(error, Stopped))
-        except* BudgetExhausted as errors:
-            stopped = Stopped("budget", str(next(_leaves(errors))))
-        except* TTSError as errors:
-            failed = next(_leaves(errors))
+        except BaseExceptionGroup as errors:
+            stopped, failed = _outcome(errors)
         finally:
             self._group = None
         if failed is not None:
             raise failed
         if stopped is not None:
-            solutions = [node for node in self.tree.solutions if not node.pruned]
+            # By address: in order of completion, short solutions would win ties.
+            solutions = sorted((node for node in self.tree.solutions if not node.pruned), key=_address)
         for node in solutions:
             if not node.solved:
                 self._writer.solve(node)
@@ -207,6 +210,19 @@ class Search:
             raise
         except Exception as error:
             raise StrategyError(f"the strategy {strategy.name!r} failed: {error!r}") from error
+
+    def _place(
+        self, kind: Literal["step", "roll"], node: Node, slot: int, group: int, merge: bool = False
+    ) -> asyncio.Task[Node | None]:
+        """The task that fills a slot: whoever asks while it is being filled waits for the same one."""
+        key = (kind, node.id, slot, group)
+        task = self._places.get(key)
+        if task is None or task.done():
+            writer = self._writer
+            work = writer.step(node, slot, group, merge) if kind == "step" else writer.roll(node, slot, group)
+            task = self._places[key] = self._spawn(work)
+            task.add_done_callback(lambda _: self._places.pop(key, None))
+        return task
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         if self._group is None:
@@ -226,6 +242,28 @@ class Search:
         except TimeoutError:
             raise Stopped("timeout", f"the time limit of {limit:g} s is reached") from None
         raise stopped
+
+
+def _address(node: Node) -> list[tuple[int, int]]:
+    return [(step.group, step.slot) for step in node.path]
+
+
+def _outcome(errors: BaseExceptionGroup[BaseException]) -> tuple[Stopped | None, TTSError | None]:
+    """What ended a search: a reason to stop, or a failure. Anything that is no error goes on its way."""
+    leaves = list(_leaves(errors))
+    for leaf in leaves:
+        if isinstance(leaf, Stopped):
+            return leaf, None
+        if isinstance(leaf, BudgetExhausted):
+            return Stopped("budget", str(leaf)), None
+    for leaf in leaves:
+        if isinstance(leaf, TTSError):
+            return None, leaf
+        if isinstance(leaf, Exception):
+            failed = StrategyError(f"the search failed: {type(leaf).__name__}: {leaf}")
+            failed.__cause__ = leaf
+            return None, failed
+    raise errors
 
 
 def _leaves(error: BaseException) -> Generator[BaseException, None, None]:

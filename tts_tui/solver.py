@@ -98,7 +98,7 @@ class Solver:
         self._prm_name = prm if isinstance(prm, str) else ""
         self._prm_lock = asyncio.Lock()
         self._prm_started = False
-        self._searches: set[Search] = set()
+        self._searches: dict[Search, asyncio.Task[Any] | None] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -111,16 +111,26 @@ class Solver:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        running = {task for task in self._searches.values() if task and task is not asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         try:
             if self.prm is not None and self._prm_started:
+                self._prm_started = False
                 await self.prm.close()
         finally:
             await self.policy.close()
 
     def plan(self, strategy: str = "best-of-n", **changes: Any) -> Plan:
-        """The default plan for `strategy` with this reward model's score and vote, and `changes` on top."""
+        """The default plan for `strategy` with this reward model's score and vote, and `changes` on top.
+
+        Without a reward model the majority votes.
+        """
         registry.strategy(strategy)
         defaults = vote_defaults(self._prm_name) if strategy not in ("cot", "majority") else {}
+        if self.prm is None:
+            defaults = {"vote": "majority"}
         return default_plan(strategy, **{**defaults, **changes})
 
     def check(self, plan: Plan) -> None:
@@ -138,6 +148,14 @@ class Solver:
                 f"{plan.strategy} with vote {plan.vote} needs a reward model: choose one with --prm, "
                 "or use --strategy majority"
             )
+
+    def needs_prm(self, plan: Plan) -> bool:
+        """Whether a search with `plan` loads the reward model.
+
+        Raises:
+            UnknownName: There is no such strategy.
+        """
+        return _needs_prm(registry.strategy(plan.strategy), plan)
 
     def stop(self, detail: str = "stopped by the user") -> None:
         """Ends all running searches; each gives its best answer so far."""
@@ -193,6 +211,8 @@ class Solver:
     async def resume(self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Budget | None = None) -> Result:
         """Continues a recording from its last whole step, in the same file.
 
+        What is recorded decides as it would have; a sample that was cut off goes on with new random numbers.
+
         Args:
             path: The recording.
             sinks: Called with every new event.
@@ -216,6 +236,9 @@ class Solver:
         prm = await self._reward_model(strategy, plan)
         self._check_models(tree, prm)
         with Recorder(path, resume=True) as recorder:
+            tree = load(path)  # again, now that nobody else can write it
+            if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
+                return Result(start.problem, tree, tree.finished)
             journal = Journal(tree, [recorder, *sinks])
             journal.write(SearchResumed(t=journal.now, created=_now()))
             return await self._run(strategy, prm, Prompt(start.problem, start.prompt_ids), plan, journal)
@@ -277,7 +300,11 @@ class Solver:
             return None
         async with self._prm_lock:
             if not self._prm_started:
-                await self.prm.start()
+                try:
+                    await self.prm.start()
+                except BaseException:
+                    await self.prm.close()
+                    raise
                 self._prm_started = True
         return self.prm
 
@@ -303,7 +330,7 @@ class Solver:
         self, strategy: Strategy, prm: RewardModel | None, prompt: Prompt, plan: Plan, journal: Journal
     ) -> Result:
         search = Search(self.policy, prm, prompt, plan, journal)
-        self._searches.add(search)
+        self._searches[search] = asyncio.current_task()
         try:
             solutions, stopped = await search.run(strategy)
         except asyncio.CancelledError:
@@ -313,11 +340,12 @@ class Solver:
             _finish(journal, plan, journal.tree.solutions, Stopped("failed", str(error)))
             raise
         finally:
-            self._searches.discard(search)
-        nothing = not solutions and not any(node.state == "done" for node in journal.tree.nodes[1:])
-        if stopped is None and nothing and search.last_error:
+            self._searches.pop(search, None)
+        unanswered = not any(node.answer is not None for node in solutions)
+        if stopped is None and unanswered and search.last_error:
             stopped = Stopped("failed", search.last_error)
-        return Result(prompt.problem, journal.tree, _finish(journal, plan, solutions, stopped))
+        finished = _finish(journal, plan, solutions, stopped, search.last_problem)
+        return Result(prompt.problem, journal.tree, finished)
 
 
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:
@@ -345,17 +373,20 @@ def _summary(plan: Plan) -> PlanSummary:
     return PlanSummary(plan.strategy, plan.n, plan.m, plan.score, plan.vote)
 
 
-def _finish(journal: Journal, plan: Plan, solutions: Sequence[Node], stopped: Stopped | None) -> SearchFinished:
-    """Votes, and writes the last event."""
+def _finish(
+    journal: Journal, plan: Plan, solutions: Sequence[Node], stopped: Stopped | None, problem: str = ""
+) -> SearchFinished:
+    """Votes, and writes the last event; `problem` is why steps were given up."""
     tree, counts = journal.tree, journal.tree.counts
     candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
     votes = tally(candidates, plan.score, plan.vote)
     if stopped is not None:
         reason, detail = stopped.reason, stopped.detail
     elif votes:
-        reason, detail = "solved", f"{len(votes)} answers from {len(solutions)} solutions"
+        reason, detail = "solved", f"{_number(len(votes), 'answer')} from {_number(len(solutions), 'solution')}"
     else:
-        reason, detail = "unsolved", f"no answer can be read out of {len(solutions)} solutions"
+        reason, detail = "unsolved", f"no answer can be read out of {_number(len(solutions), 'solution')}"
+        detail += f"; {problem}" if problem else ""
     finished = SearchFinished(
         t=journal.now,
         answer=votes[0].answer if votes else None,
@@ -374,6 +405,10 @@ def _finish(journal: Journal, plan: Plan, solutions: Sequence[Node], stopped: St
     )
     journal.write(finished)
     return finished
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _failure(plan: Plan, detail: str) -> SearchFinished:

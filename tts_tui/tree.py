@@ -188,13 +188,11 @@ class Node:
 
     @property
     def value(self) -> float:
-        """Score of the path's last scored step; -1 where nothing is scored, so that it sorts last."""
+        """Score of the path's last step that says something; -1 if it has none, so that it sorts last."""
         node: Node | None = self
-        while node is not None:
-            if node.score is not None:
-                return node.score
+        while node is not None and node.blank:
             node = node.parent
-        return -1.0
+        return -1.0 if node is None or node.score is None else node.score
 
 
 class SearchTree:
@@ -283,14 +281,17 @@ class SearchTree:
             self._folds[type(event)](event)
         except IndexError as error:
             raise RecordCorrupt(f"{type(event).__name__} refers to a node that does not exist") from error
+        except OverflowError as error:
+            raise RecordCorrupt(f"{type(event).__name__} holds a number that cannot be a token id") from error
 
     def attempts(self, parent: Node, group: int) -> Iterator[Node]:
         """Children of `parent` in `group`, oldest first, failed ones left out."""
         return (child for child in parent.children if child.group == group and child.state != "failed")
 
     def at(self, parent: Node, slot: int, group: int) -> Node | None:
-        """The child of `parent` in that slot, if it exists and did not fail."""
-        return next((child for child in self.attempts(parent, group) if child.slot == slot), None)
+        """The whole step of `parent` in that slot, if there is one."""
+        found = (child for child in self.attempts(parent, group) if child.slot == slot and child.state == "done")
+        return next(found, None)
 
     def unique_tokens(self) -> int:
         """Prompt tokens and all tokens of all steps: what a perfect cache would compute."""
@@ -391,6 +392,8 @@ class SearchTree:
         self.paused = False
 
     def _finished(self, event: SearchFinished) -> None:
+        for id in (*([] if event.node is None else [event.node]), *(n for vote in event.votes for n in vote.solutions)):
+            self._node(id)
         self.finished = event
 
     def _nothing(self, event: Event) -> None:

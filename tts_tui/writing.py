@@ -55,7 +55,8 @@ class Writer:
 
     Attributes:
         gate: Steps start only while it is set.
-        last_error: What failed last.
+        last_error: Why a step was given up last, if a model was the reason.
+        last_problem: Why a step was given up last, also if it was a full context.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Writer:
         self._limited = plan.budget.tokens is not None or plan.budget.flops is not None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.last_error = ""
+        self.last_error = self.last_problem = ""
 
     async def step(self, parent: Node, slot: int, group: int, merge: bool) -> Node | None:
         """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
@@ -103,7 +104,8 @@ class Writer:
             last = self._last(parent, slot, group)
         if last is None:
             return None
-        await asyncio.gather(*(self.settle(node, merge=False) for node in last.path[parent.depth :]))
+        for node in last.path[parent.depth :]:  # one after the other: their scores are asked for already
+            await self.settle(node, merge=False)
         return last
 
     async def settle(self, node: Node, merge: bool) -> None:
@@ -116,7 +118,7 @@ class Writer:
             self.solve(node)
         if self._scorer:
             await self._scorer.score(node)
-            self._check_budget()
+        self._check_budget()
 
     def solve(self, node: Node) -> None:
         """Reads the answer out of the path that ends with `node`."""
@@ -153,10 +155,13 @@ class Writer:
             try:
                 return await self._write(draft, attempt, rollout)
             except BackendError as error:
-                self.last_error = str(error)
-                if not error.retryable or attempt == self._attempts:
-                    return None
-            await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+                if error.retryable and attempt < self._attempts:
+                    await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+                    continue
+                self.last_problem = str(error)
+                if error.retryable:
+                    self.last_error = str(error)
+                return None
         return None
 
     def _start(self, parent: Node, slot: int, group: int) -> Draft:
@@ -177,20 +182,26 @@ class Writer:
                     self._journal.write(
                         StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=chunk.usage)
                     )
-                    self._check_budget()
                     if rollout and chunk.step_end and not finish and draft.text.strip():
                         self._finish(draft, "step")
                         if self._scorer:
                             self._scorer.submit(draft.node)  # scored while the next step is written
+                        await self.gate.wait()
                         draft = self._start(draft.node, 0, draft.node.group)
+                    if not finish:  # a step that is whole is kept, whatever it cost
+                        self._check_budget()
             if finish is None:
                 raise BackendBadResponse("the policy's stream ended without saying why")
         except BackendError as error:
             self._fail(draft, str(error), retry=error.retryable and attempt < self._attempts)
             raise
-        except BaseException:
+        except (BudgetExhausted, asyncio.CancelledError):
             self._fail(draft, ENDED, retry=False)
             raise
+        except Exception as error:
+            broken = BackendBadResponse(f"the policy failed: {type(error).__name__}: {error}")
+            self._fail(draft, str(broken), retry=attempt < self._attempts)
+            raise broken from error
         self._finish(draft, finish if rollout else self._ending(finish, draft.text))
         return draft.node
 

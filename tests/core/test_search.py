@@ -243,7 +243,8 @@ async def test_a_context_that_is_full_is_not_tried_again(policy, prm):
     policy.faults = [ContextExceeded("the path fills the context")] * 4
     result, events = await run(policy, prm, n=4)
     assert [event.retry for event in of(StepFailed, events)] == [False] * 4
-    assert (result.reason, result.finished.detail) == ("failed", "the path fills the context")
+    assert result.reason == "unsolved"
+    assert result.finished.detail == "no answer can be read out of 0 solutions; the path fills the context"
 
 
 async def test_a_dead_policy_ends_the_search_with_its_reason(policy, prm):
@@ -511,3 +512,155 @@ def test_the_sync_door(policy, prm):
 
 async def test_the_sync_door_works_inside_a_running_loop(policy, prm):
     assert solve("p", Plan(n=2), policy=policy, prm=prm).answer is not None
+
+
+# -- what must not end a search, lose an answer, or leave something running --------------------------------------------
+
+
+async def test_a_policy_that_raises_anything_is_a_failed_step(prm):
+    class Breaks(ScriptedPolicy):
+        async def stream(self, request):
+            if request.seed == step_seed(0, [(0, 1)]):
+                raise RuntimeError("bug")
+            async for chunk in super().stream(request):
+                yield chunk
+
+    result, events = await run(Breaks(three_steps), prm, n=4)
+    assert [event.error for event in of(StepFailed, events)] == ["the policy failed: RuntimeError: bug"]
+    assert sum(len(vote.solutions) for vote in result.votes) == 4
+
+
+async def test_a_reward_model_that_raises_anything_leaves_steps_unscored(policy, prm):
+    async def score(requests):
+        raise RuntimeError("bug")
+
+    prm.score = score
+    result, events = await run(policy, prm, n=2)
+    assert of(ScoreFailed, events)[0].error == "the reward model failed: RuntimeError: bug"
+    assert result.answer is not None
+
+
+async def test_a_listener_that_fails_is_dropped_after_the_others_heard(policy, prm):
+    heard = []
+
+    def deaf(event):
+        raise OSError(28, "No space left on device")
+
+    def broken(event):
+        raise KeyError("x")
+
+    async with Solver(policy, prm) as solver:
+        result = await solver.solve("p", Plan(n=2), sinks=[deaf, broken, heard.append])
+    assert result.answer is not None
+    assert isinstance(heard[0], SearchStarted)
+    assert [event.message for event in heard[1:3]] == result.tree.notices
+    assert "No space left" in heard[1].message and "KeyError" in heard[2].message
+
+
+async def test_one_step_that_cannot_be_scored_does_not_cost_the_others_theirs(policy):
+    class Small(ScriptedPRM):
+        async def score(self, requests):
+            if any("step 7" in request.steps[0] for request in requests):
+                raise ContextExceeded("too long")
+            return await super().score(requests)
+
+    policy = ScriptedPolicy(lambda path, draw: f"step {draw + 5}{SEP}" if not path else "\\boxed{1}", counted=True)
+    result, events = await run(policy, Small(lambda steps: 0.5), strategy="beam", n=4, m=4)
+    first = {node.text: node.score for node in result.tree.root.children}
+    assert first == {f"step 5{SEP}": 0.5, f"step 6{SEP}": 0.5, f"step 7{SEP}": None, f"step 8{SEP}": 0.5}
+    assert len(of(ScoreFailed, events)) == 1
+
+
+async def test_the_answer_that_reaches_the_budget_with_its_last_token_counts(prm):
+    policy = ScriptedPolicy(lambda path, draw: "\\boxed{2}")
+    result, _ = await run(policy, None, strategy="cot", n=1, vote="majority", budget=Budget(tokens=10))
+    assert (result.answer, result.tree.counts.completion) == ("2", 10)
+
+
+async def test_nothing_is_left_when_the_budget_ends_a_search_while_it_scores(policy, prm):
+    before = asyncio.all_tasks()
+    for tokens in (40, 60, 80, 100):
+        await run(policy, prm, n=16, budget=Budget(tokens=tokens))
+        assert asyncio.all_tasks() == before
+
+
+async def test_whoever_asks_for_a_slot_twice_gets_the_same_step(policy, prm, monkeypatch):
+    class Twice:
+        name, summary, needs_scores, uses_width = "twice", "", False, False
+
+        async def run(self, search):
+            first, second = search.expand([search.root], 2), search.expand([search.root], 2)
+            assert await first == await second
+            return await search.rollout((await second)[0], 1)
+
+    monkeypatch.setattr(tts_tui.solver.registry, "strategy", lambda name: Twice())
+    result, _ = await run(policy, prm)
+    assert len(result.tree.root.children) == 2
+    assert result.answer is not None
+
+
+async def test_a_model_that_dies_half_way_is_said(prm):
+    class Dies(ScriptedPolicy):
+        async def stream(self, request):
+            if len(request.ids) > len(PROMPT):
+                raise BackendUnavailable("the server is gone")
+            async for chunk in super().stream(request):
+                yield chunk
+
+    result, _ = await run(Dies(three_steps), prm, strategy="beam", n=4, m=2)
+    assert (result.reason, result.finished.detail) == ("failed", "the server is gone")
+
+
+async def test_a_step_without_a_score_never_goes_by_its_parent_s(policy, prm):
+    result, _ = await run(policy, prm, n=1)
+    first, second = result.tree.nodes[1:3]
+    second.score = None
+    assert (first.value, second.value) == (first.score, -1.0)
+
+
+async def test_a_pause_holds_rollouts_too(policy, prm):
+    async with Solver(policy, prm) as solver:
+        seen = []
+
+        def on_event(event):
+            if isinstance(event, StepFinished) and not seen:
+                (search,) = solver._searches
+                search.pause()
+                asyncio.get_running_loop().call_later(0.02, look, search)
+                seen.append(len(search.tree.nodes))
+
+        def look(search):
+            seen.append(len(search.tree.nodes))
+            search.go_on()
+
+        result = await solver.solve("p", Plan(n=4), sinks=[on_event])
+    assert seen[0] == seen[1]
+    assert result.answer is not None
+
+
+async def test_leaving_a_solver_ends_what_it_still_runs(policy, prm):
+    policy.hold = asyncio.Event()
+    async with Solver(policy, prm) as solver:
+        task = asyncio.create_task(solver.solve("p", Plan(n=4)))
+        await policy.reached(4)
+    assert policy.running == 0
+    assert task.cancelled()
+
+
+async def test_a_solver_can_be_used_again(policy, prm):
+    calls = []
+
+    async def note(what):
+        calls.append(what)
+
+    prm.start, prm.close = (lambda: note("start")), (lambda: note("close"))
+    solver = Solver(policy, prm)
+    for _ in range(2):
+        async with solver:
+            await solver.solve("p", Plan(n=2))
+    assert calls == ["start", "close"] * 2
+
+
+async def test_without_a_reward_model_the_majority_votes_by_default(policy):
+    async with Solver(policy, None) as solver:
+        assert (await solver.solve("p")).answer is not None

@@ -1,6 +1,6 @@
 """Seeded families of small problems whose every step can be checked by program.
 
-They go from trivial to beyond the embedded policy (`../shared/facts/models.md` measured it), so that search, voting and
+They go from trivial to beyond the embedded policy (`docs/embedded-prm.md` has figures), so that search, voting and
 reward models can be studied on a CPU.
 
 Splits never mix: which split a problem belongs to follows from its numbers alone (`split_of`), so `3 + 4` and

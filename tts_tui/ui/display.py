@@ -64,7 +64,7 @@ class Display:
         try:
             write()
             self.out.flush()
-        except BrokenPipeError:
+        except OSError:  # the reader has gone, or the disk behind a redirection is full
             self.closed = True
             discard(self.out)
             self.on_closed()
@@ -95,10 +95,10 @@ class AnswerDisplay(Display):
 
     def conclude(self, finished: SearchFinished | None) -> None:
         """Prints the answer, if there is one."""
-        from tts_tui.ui.words import answer
+        from tts_tui.ui.text import one_line
 
         if finished is not None and finished.answer is not None:
-            text = answer(finished.answer)
+            text = one_line(finished.answer, len(finished.answer))
             self.guard(lambda: print(text, file=self.out))
 
 
