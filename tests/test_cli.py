@@ -70,7 +70,7 @@ MISTAKES = [
     (["solve", "x", "--budget-tokens", "-5"], "the budget of tokens must be positive, not -5"),
     (["solve", "x", "--budget-flops", "0"], "the budget of flops must be positive"),
     (["solve", "x", "--timeout", "nan"], "the budget of seconds must be positive"),
-    (["solve", "x", "--prm", "none"], "needs a reward model"),
+    (["solve", "x", "--prm", "none", "--strategy", "beam"], "needs a reward model"),
     (["solve", "x", "--record", "/does/not/exist/run.jsonl"], "there is no folder /does/not/exist"),
     (["solve", "x", "--recrod", "a"], "did you mean"),
     (["sovle"], "did you mean"),
