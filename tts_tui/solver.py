@@ -32,7 +32,7 @@ from tts_tui.events import (
 )
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
-from tts_tui.profiles import vote_defaults
+from tts_tui.profiles import plan_defaults, vote_defaults
 from tts_tui.recording import Recorder, load
 from tts_tui.search import Search, Stopped
 from tts_tui.tree import Node, SearchTree
@@ -95,6 +95,7 @@ class Solver:
     def __init__(self, policy: str | Policy = "embedded", prm: str | RewardModel | None = "embedded") -> None:
         self.policy: Policy = registry.policy(policy) if isinstance(policy, str) else policy
         self.prm: RewardModel | None = registry.reward_model(prm, self.policy) if isinstance(prm, str) else prm
+        self._policy_name = policy if isinstance(policy, str) else ""
         self._prm_name = prm if isinstance(prm, str) else ""
         self._prm_lock = asyncio.Lock()
         self._prm_started = False
@@ -123,14 +124,16 @@ class Solver:
             await self.policy.close()
 
     def plan(self, strategy: str = "best-of-n", **changes: Any) -> Plan:
-        """The default plan for `strategy` with this reward model's score and vote, and `changes` on top.
+        """The default plan for `strategy`, with what suits these models, and `changes` on top.
 
-        Without a reward model the majority votes.
+        The policy's profile gives limits, the reward model's score and vote. Without a reward model the majority votes.
         """
         registry.strategy(strategy)
-        defaults = vote_defaults(self._prm_name) if strategy not in ("cot", "majority") else {}
+        defaults: dict[str, Any] = {**plan_defaults(self._policy_name)}
         if self.prm is None:
-            defaults = {"vote": "majority"}
+            defaults["vote"] = "majority"
+        elif strategy not in ("cot", "majority"):
+            defaults |= vote_defaults(self._prm_name)
         return default_plan(strategy, **{**defaults, **changes})
 
     def check(self, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, Sampling, SearchTree, Solver, Usage, default_plan, registry
 from tts_tui.errors import PlanError, RecordCorrupt, UnknownName, UsageError
 from tts_tui.events import Notice, StepFinished, StepStreamed, decode, encode
-from tts_tui.profiles import names, profile, vote_defaults
+from tts_tui.profiles import names, plan_defaults, profile, vote_defaults
 from tts_tui.prompts import FAMILIES, family_of, messages
 
 
@@ -140,7 +140,15 @@ def test_profiles_are_data_with_defaults():
         assert profile(name)
     with pytest.raises(UnknownName):
         profile("none such")
-    assert vote_defaults("none such") == {}
+    assert vote_defaults("none such") == plan_defaults("none such") == {}
+    assert vote_defaults("embedded").keys() == {"score", "vote"}
+
+
+def test_the_embedded_policy_is_not_let_run_away():
+    assert plan_defaults("embedded") == {"step_tokens": 256, "total_tokens": 512}
+    solver = Solver("embedded", "none")
+    assert solver.plan("best-of-n").total_tokens == 512
+    assert solver.plan("best-of-n", total_tokens=9).total_tokens == 9
 
 
 @pytest.mark.parametrize(

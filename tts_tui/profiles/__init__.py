@@ -1,4 +1,4 @@
-"""What is known of reward models, as data: one TOML file each, every fact with its source."""
+"""What is known of models, as data: one TOML file each, every fact with its source."""
 
 from __future__ import annotations
 
@@ -33,3 +33,10 @@ def vote_defaults(name: str) -> dict[str, str]:
     """Score and vote that suit a reward model; empty if nothing is known of it."""
     defaults = profile(name).get("defaults", {}) if name in names() else {}
     return {key: defaults[key] for key in ("score", "vote") if key in defaults}
+
+
+def plan_defaults(policy: str) -> dict[str, int]:
+    """Limits of a plan that suit a policy, by its spec; empty if nothing is known of it."""
+    name = f"{policy}-policy"
+    limits = profile(name).get("plan", {}) if name in names() else {}
+    return {key: limits[key] for key in ("step_tokens", "total_tokens") if key in limits}
