@@ -21,8 +21,9 @@ from tts_tui.contracts import (
 from tts_tui.errors import TTSError
 from tts_tui.plan import Plan, default_plan
 from tts_tui.recording import load, read
+from tts_tui.result import Result
 from tts_tui.search import Search
-from tts_tui.solver import Result, Solver, solve
+from tts_tui.solver import Solver, solve
 from tts_tui.tree import Node, SearchTree
 
 __all__ = [

@@ -10,72 +10,25 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from msgspec import Struct
-
 from tts_tui import registry
 from tts_tui._version import __version__
-from tts_tui.budget import Budget, flops
+from tts_tui.budget import Budget
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import PlanError, TTSError, UsageError
 from tts_tui.events import (
     AnyEvent,
-    Flops,
-    PlanSummary,
-    PolicyTokens,
-    PrmTokens,
-    Reason,
-    SearchFinished,
     SearchResumed,
     SearchStarted,
-    Tally,
-    Tokens,
 )
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, vote_defaults
 from tts_tui.recording import Recorder, load
+from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search, Stopped
-from tts_tui.tree import Node, SearchTree
-from tts_tui.voting import Candidate, tally
+from tts_tui.tree import SearchTree
 
 PathType = str | os.PathLike[str]
-
-
-class Result(Struct, frozen=True):
-    """What a search came to.
-
-    Attributes:
-        problem: The problem.
-        tree: The whole search tree.
-        finished: The last event: answer, reason, votes, tokens, FLOPs, seconds.
-        index: Position of the problem in `solve_many`.
-    """
-
-    problem: str
-    tree: SearchTree
-    finished: SearchFinished
-    index: int = 0
-
-    @property
-    def answer(self) -> str | None:
-        """The winner of the vote, or None."""
-        return self.finished.answer
-
-    @property
-    def reason(self) -> Reason:
-        """Why the search ended."""
-        return self.finished.reason
-
-    @property
-    def votes(self) -> tuple[Tally, ...]:
-        """Every answer, best first."""
-        return self.finished.votes
-
-    @property
-    def solution(self) -> str:
-        """Text of the solution that stands for the answer; empty if there is none."""
-        node = self.finished.node
-        return "" if node is None else self.tree.nodes[node].path_text
 
 
 class Solver:
@@ -282,7 +235,7 @@ class Solver:
                 try:
                     result = await self.solve(problem, plan)
                 except TTSError as error:
-                    return Result(problem, tree, _failure(plan, str(error)), index)
+                    return Result(problem, tree, failure(plan, str(error)), index)
                 return Result(problem, result.tree, result.finished, index)
 
         tasks = [asyncio.create_task(one(index, problem)) for index, problem in enumerate(problems)]
@@ -337,17 +290,17 @@ class Solver:
         try:
             solutions, stopped = await search.run(strategy)
         except asyncio.CancelledError:
-            _finish(journal, plan, journal.tree.solutions, Stopped("interrupted", "cancelled"))
+            finish(journal, plan, journal.tree.solutions, Stopped("interrupted", "cancelled"))
             raise
         except TTSError as error:
-            _finish(journal, plan, journal.tree.solutions, Stopped("failed", str(error)))
+            finish(journal, plan, journal.tree.solutions, Stopped("failed", str(error)))
             raise
         finally:
             self._searches.pop(search, None)
         unanswered = not any(node.answer is not None for node in solutions)
         if stopped is None and unanswered and search.last_error:
             stopped = Stopped("failed", search.last_error)
-        finished = _finish(journal, plan, solutions, stopped, search.last_problem)
+        finished = finish(journal, plan, solutions, stopped, search.last_problem)
         return Result(prompt.problem, journal.tree, finished)
 
 
@@ -370,64 +323,6 @@ def check_problem(problem: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _summary(plan: Plan) -> PlanSummary:
-    return PlanSummary(plan.strategy, plan.n, plan.m, plan.score, plan.vote)
-
-
-def _finish(
-    journal: Journal, plan: Plan, solutions: Sequence[Node], stopped: Stopped | None, problem: str = ""
-) -> SearchFinished:
-    """Votes, and writes the last event; `problem` is why steps were given up."""
-    tree, counts = journal.tree, journal.tree.counts
-    candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
-    votes = tally(candidates, plan.score, plan.vote)
-    if stopped is not None:
-        reason, detail = stopped.reason, stopped.detail
-    elif votes:
-        reason, detail = "solved", f"{_number(len(votes), 'answer')} from {_number(len(solutions), 'solution')}"
-    else:
-        reason, detail = "unsolved", f"no answer can be read out of {_number(len(solutions), 'solution')}"
-        detail += f"; {problem}" if problem else ""
-    finished = SearchFinished(
-        t=journal.now,
-        answer=votes[0].answer if votes else None,
-        node=votes[0].solutions[0] if votes else None,
-        reason=reason,
-        detail=detail,
-        plan=_summary(plan),
-        tokens=Tokens(
-            PolicyTokens(counts.prompt_computed, counts.prompt_cached, counts.completion),
-            PrmTokens(counts.prm_computed, counts.prm_cached),
-        ),
-        flops=Flops(*flops(counts, tree.start.policy, tree.start.prm)),
-        seconds=journal.now,
-        votes=votes,
-        nodes=len(tree),
-    )
-    journal.write(finished)
-    return finished
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def _failure(plan: Plan, detail: str) -> SearchFinished:
-    """The last event of a search that could not begin."""
-    return SearchFinished(
-        answer=None,
-        node=None,
-        reason="failed",
-        detail=detail,
-        plan=_summary(plan),
-        tokens=Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0)),
-        flops=Flops(0.0, 0.0),
-        seconds=0.0,
-        votes=(),
-        nodes=0,
-    )
 
 
 def solve(

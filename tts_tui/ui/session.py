@@ -15,7 +15,8 @@ from tts_tui.budget import Budget
 from tts_tui.events import AnyEvent, SearchFinished
 from tts_tui.plan import Plan
 from tts_tui.recording import read
-from tts_tui.solver import Result, Solver
+from tts_tui.result import Result
+from tts_tui.solver import Solver
 from tts_tui.ui.display import Display
 
 INTERRUPTED = 130

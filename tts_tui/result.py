@@ -1,0 +1,119 @@
+"""What a search came to: the vote, the last event, and the result that programs get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tts_tui.budget import flops
+from tts_tui.events import (
+    Flops,
+    PlanSummary,
+    PolicyTokens,
+    PrmTokens,
+    Reason,
+    SearchFinished,
+    Tally,
+    Tokens,
+)
+from tts_tui.journal import Journal
+from tts_tui.plan import Plan
+from tts_tui.search import Stopped
+from tts_tui.tree import Node, SearchTree
+from tts_tui.voting import Candidate, tally
+
+
+class Result(Struct, frozen=True):
+    """What a search came to.
+
+    Attributes:
+        problem: The problem.
+        tree: The whole search tree.
+        finished: The last event: answer, reason, votes, tokens, FLOPs, seconds.
+        index: Position of the problem in `solve_many`.
+    """
+
+    problem: str
+    tree: SearchTree
+    finished: SearchFinished
+    index: int = 0
+
+    @property
+    def answer(self) -> str | None:
+        """The winner of the vote, or None."""
+        return self.finished.answer
+
+    @property
+    def reason(self) -> Reason:
+        """Why the search ended."""
+        return self.finished.reason
+
+    @property
+    def votes(self) -> tuple[Tally, ...]:
+        """Every answer, best first."""
+        return self.finished.votes
+
+    @property
+    def solution(self) -> str:
+        """Text of the solution that stands for the answer; empty if there is none."""
+        node = self.finished.node
+        return "" if node is None else self.tree.nodes[node].path_text
+
+
+def _summary(plan: Plan) -> PlanSummary:
+    return PlanSummary(plan.strategy, plan.n, plan.m, plan.score, plan.vote)
+
+
+def finish(
+    journal: Journal, plan: Plan, solutions: Sequence[Node], stopped: Stopped | None, problem: str = ""
+) -> SearchFinished:
+    """Votes, and writes the last event; `problem` is why steps were given up."""
+    tree, counts = journal.tree, journal.tree.counts
+    candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
+    votes = tally(candidates, plan.score, plan.vote)
+    if stopped is not None:
+        reason, detail = stopped.reason, stopped.detail
+    elif votes:
+        reason, detail = "solved", f"{_number(len(votes), 'answer')} from {_number(len(solutions), 'solution')}"
+    else:
+        reason, detail = "unsolved", f"no answer can be read out of {_number(len(solutions), 'solution')}"
+        detail += f"; {problem}" if problem else ""
+    finished = SearchFinished(
+        t=journal.now,
+        answer=votes[0].answer if votes else None,
+        node=votes[0].solutions[0] if votes else None,
+        reason=reason,
+        detail=detail,
+        plan=_summary(plan),
+        tokens=Tokens(
+            PolicyTokens(counts.prompt_computed, counts.prompt_cached, counts.completion),
+            PrmTokens(counts.prm_computed, counts.prm_cached),
+        ),
+        flops=Flops(*flops(counts, tree.start.policy, tree.start.prm)),
+        seconds=journal.now,
+        votes=votes,
+        nodes=len(tree),
+    )
+    journal.write(finished)
+    return finished
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def failure(plan: Plan, detail: str) -> SearchFinished:
+    """The last event of a search that could not begin."""
+    return SearchFinished(
+        answer=None,
+        node=None,
+        reason="failed",
+        detail=detail,
+        plan=_summary(plan),
+        tokens=Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0)),
+        flops=Flops(0.0, 0.0),
+        seconds=0.0,
+        votes=(),
+        nodes=0,
+    )
