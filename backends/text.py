@@ -59,6 +59,10 @@ class Separator:
         self._separator = separator
         self._tail = ""
 
+    def within(self, text: str) -> bool:
+        """Whether `text` would complete the separator; changes nothing."""
+        return self._separator in self._tail + text
+
     def add(self, text: str) -> bool:
         """Whether `text` completes the separator."""
         self._tail += text

@@ -50,8 +50,23 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 _models = options(
-    option("--policy", metavar="SPEC", help="Language model: embedded, hf:PATH or hf:ORG/NAME.  [default: embedded]"),
+    option(
+        "--policy",
+        metavar="SPEC",
+        help="Language model: embedded, hf:PATH, hf:ORG/NAME, sglang:URL or openai:URL#MODEL.  [default: embedded]",
+    ),
     option("--prm", metavar="SPEC", help="Process reward model: embedded or none.  [default: embedded]"),
+    option("--api-key", metavar="KEY", help="Key for the policy's server; better kept in TTS_TUI_API_KEY."),
+    option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
+    ),
+    option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Most requests to the policy's server that begin in a second.  [default: no limit]",
+    ),
 )
 _limits = options(
     option("--budget-tokens", type=int, help="Stop after this many computed tokens.  [default: no limit]"),

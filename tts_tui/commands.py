@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from tts_tui import registry
 from tts_tui.backends import pull
 from tts_tui.budget import Budget
 from tts_tui.errors import UnknownName, UsageError
@@ -30,7 +31,7 @@ _PLAN = ("n", "m", "score", "vote", "semantics", "step_tokens", "total_tokens", 
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     """`tts-tui solve`: everything that can be checked without a model is checked before one is loaded."""
     problem = check_problem(problem)
-    solver = Solver(given["policy"] or "embedded", given["prm"] or "embedded")
+    solver = make_solver(given["policy"] or pull.EMBEDDED.name, given["prm"] or "embedded", given)
     plan = make_plan(solver, given)
     solver.check(plan)
     record: Path | None = given["record"]
@@ -62,7 +63,7 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
         display.past(read(path))
         display.conclude(tree.finished)
         return session.exit_code(tree.finished)
-    solver = Solver(policy, prm)
+    solver = make_solver(policy, prm, given)
     _load(display, policy, prm if solver.needs_prm(tree.start.plan) else "none")
     return session.complete(session.resume(solver, display, path, budget))
 
@@ -94,6 +95,18 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     plan = solver.plan(given["strategy"], **changes)
     drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
+
+
+def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
+    """The solver of the options.
+
+    Raises:
+        UsageError: They name what there is not, or do not go together.
+    """
+    server = {name: given[name] for name in ("api_key", "concurrency", "rate") if given[name] is not None}
+    if "api_key" in server and ":" not in policy:  # it may stand in the environment for another command
+        del server["api_key"]
+    return Solver(registry.policy(policy, **server) if server else policy, prm)
 
 
 def check_recordable(path: Path) -> None:
@@ -149,7 +162,12 @@ def _load(display: Display, policy: str, prm: str) -> None:
         with Progress(sys.stderr) as progress:
             pull.pull(progress)
     if display.talks:
-        session.note(f"loading {one_line(policy, 100)} …")
+        session.note(f"{'connecting to' if is_server(policy) else 'loading'} {one_line(policy, 100)} …")
+
+
+def is_server(policy: str) -> bool:
+    """Whether a spec names a policy on a server."""
+    return policy.partition(":")[0] in ("sglang", "openai")
 
 
 def list_models() -> int:

@@ -5,7 +5,7 @@ Nothing here does anything. Backends and strategies depend on this module, and t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -84,6 +84,9 @@ class StepRequest(Struct, frozen=True):
         rollout: False stops after the first step end; True goes on to the end of the answer, marking every step end.
         seed: Seeds this request's own random numbers; equal seeds give equal draws from equal logits.
         session: Requests of one search carry the same session, so that a router can keep them on one cache.
+        ahead: Written before anybody needs it: goes after all that is needed.
+        late: Told, at most once and before the stream is closed, what was sampled and is in no chunk: a server goes on
+            for a moment after it was told to stop.
     """
 
     ids: tuple[int, ...]
@@ -93,6 +96,8 @@ class StepRequest(Struct, frozen=True):
     rollout: bool = False
     seed: int = 0
     session: str = ""
+    ahead: bool = False
+    late: Callable[[Usage], None] | None = None
 
 
 class Chunk(Struct, frozen=True):
@@ -147,6 +152,16 @@ class Policy(Protocol):
             ContextExceeded: `request.ids` leave no room for a single token.
             BackendError: Anything else that failed.
         """
+        ...
+
+
+@runtime_checkable
+class Spacious(Protocol):
+    """A policy that may have room to write steps ahead of their time; one that is not `Spacious` has none."""
+
+    @property
+    def spare(self) -> int:
+        """How many more streams could run now without making another one wait."""
         ...
 
 

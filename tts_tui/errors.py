@@ -8,9 +8,12 @@
     │   └── UnknownName         no strategy, model or profile of that name
     ├── BackendError            a model or a server failed (exit code 3)
     │   ├── BackendUnavailable  it cannot be reached, or is not installed
-    │   │   └── ModelNotFound   the caller named a model that is not there (exit code 2)
+    │   │   ├── ModelNotFound   the caller named a model that is not there (exit code 2)
+    │   │   ├── WrongServer     the caller named a server that is none, or not of that kind (exit code 2)
+    │   │   └── BackendOverloaded  it has too much to do just now
     │   ├── BackendTimeout      it did not answer in time
     │   ├── BackendBadResponse  it answered something that makes no sense
+    │   ├── RequestRefused      it understood the request and does not do that (exit code 2)
     │   └── ContextExceeded     the path no longer fits the model's context
     ├── StrategyError           a strategy broke its contract (exit code 3)
     ├── BudgetExhausted         tokens, FLOPs or seconds are spent
@@ -70,12 +73,38 @@ class ModelNotFound(BackendUnavailable):
     exit_code = 2
 
 
+class WrongServer(BackendUnavailable):
+    """Raised when what answers at an address is not the server that the caller meant, or does not let the caller in."""
+
+    exit_code = 2
+    retryable = False
+
+
+class BackendOverloaded(BackendUnavailable):
+    """Raised when a server asks to be asked later; `retry_after` is in seconds, None if it did not say when."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class BackendTimeout(BackendError):
     """Raised when a backend does not answer in time."""
 
 
 class BackendBadResponse(BackendError):
     """Raised when a backend's answer breaks its contract."""
+
+
+class RequestRefused(BackendError):
+    """Raised when a server refuses a request and would refuse it again; `status` is its HTTP status."""
+
+    exit_code = 2
+    retryable = False
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ContextExceeded(BackendError):

@@ -51,15 +51,34 @@ def strategy(name: str) -> Strategy:
         raise UnknownName("strategy", name, strategies()) from None
 
 
-def policy(spec: str) -> Policy:
-    """The policy of a spec: `embedded`, `hf:ORG/NAME`, `hf:PATH`, or `NAME:...` of an entry point.
+POLICIES = ("embedded", "hf:PATH", "hf:ORG/NAME", "sglang:URL", "openai:URL#MODEL")
 
-    Nothing is loaded before its `start`.
+
+def policy(spec: str, **server: Any) -> Policy:
+    """The policy of a spec: one of `POLICIES`, or `NAME:...` of an entry point.
+
+    Nothing is loaded and nothing is connected before its `start`.
+
+    Args:
+        spec: What the user typed.
+        server: What only a policy on a server takes: `api_key`, `concurrency`, `rate`.
 
     Raises:
         UnknownName: No such kind of policy.
+        UsageError: The address is none, or `server` is given for a policy that is on none.
     """
     kind, _, rest = spec.partition(":")
+    if kind == "sglang":
+        from tts_tui.backends.sglang import SGLangPolicy
+
+        return SGLangPolicy(rest, **server)
+    if kind == "openai":
+        from tts_tui.backends.openai import OpenAIPolicy
+
+        return OpenAIPolicy(rest, **server)
+    if server:
+        names = " and ".join("--" + name.replace("_", "-") for name in server)
+        raise UsageError(f"{names} can be given for a policy on a server only, such as --policy sglang:URL")
     if spec == "embedded":
         from tts_tui.backends.embedded import EmbeddedPolicy
 
@@ -68,7 +87,7 @@ def policy(spec: str) -> Policy:
         from tts_tui.backends.local import LocalPolicy
 
         return LocalPolicy(_needs_rest(spec, rest))
-    made: Policy = _plugin("policies", "policy", spec, ["embedded", "hf:PATH", "hf:ORG/NAME"])
+    made: Policy = _plugin("policies", "policy", spec, list(POLICIES))
     return made
 
 

@@ -1,0 +1,328 @@
+"""A policy on an SGLang server (0.5 or newer), or on SGLang's own router in front of several.
+
+Token ids go out and token ids come back. The server's radix cache holds every path of the tree, so a request computes
+one token of its prompt: the last one, which no server keeps. What that relies on:
+
+- The first request for a prompt goes ahead, and its siblings follow once it has its first token. Requests that come
+  together would each compute the prompt.
+- Each continuation is a request of its own, so that each can be ended alone. Ending one means to abort it and to read
+  its last event, which has the count of the tokens that were sampled in the meantime.
+- A rollout is one stream over all its steps; its steps are told apart here.
+
+Seeds have no effect: SGLang draws its own random numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+from tts_tui.backends.dispatch import Dispatch
+from tts_tui.backends.http import Http
+from tts_tui.backends.knee import Knee
+from tts_tui.backends.sglang_stream import Cutter, Stream
+from tts_tui.backends.warm import Warm
+from tts_tui.backends.weights import count_parameters
+from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
+from tts_tui.errors import (
+    BackendError,
+    BackendOverloaded,
+    BackendUnavailable,
+    ContextExceeded,
+    RequestRefused,
+    WrongServer,
+)
+from tts_tui.prompts import family_of, messages
+
+RESERVED = 6
+"""Tokens of the context that SGLang keeps for itself."""
+FAREWELL_SECONDS = 1.0
+"""Longest time that an ended stream is listened to for its last count."""
+OVERLOADS = 8
+"""How often a request that met an overloaded server is sent again."""
+ROUTING = "X-SMG-Routing-Key"
+"""Header by which SGLang's router keeps requests on one worker."""
+
+Messages = Callable[[str], Sequence[dict[str, str]]]
+
+
+class SGLangPolicy:
+    """A policy on the server at `url`.
+
+    Args:
+        url: Such as `http://127.0.0.1:30000`.
+        api_key: By default the environment variable TTS_TUI_API_KEY.
+        messages: Chat messages for a problem; by default those of the model's prompt family.
+        concurrency: Most requests at once; by default as many as the server gains from, which is found out.
+        rate: Most requests that begin in a second.
+        stall: Most seconds between two tokens of a stream before it counts as dead.
+        patience: Seconds that a server which was there and is gone may take to come back.
+        parameters: Number of weights, for FLOPs; by default found out as well as it can be.
+
+    Attributes:
+        http: The connection.
+        dispatch: What goes when.
+        total: All tokens of this policy so far.
+        version: SGLang's version, once started; empty behind a router.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        messages: Messages | None = None,
+        concurrency: int | None = None,
+        rate: float | None = None,
+        stall: float = 120.0,
+        patience: float = 60.0,
+        parameters: int | None = None,
+    ) -> None:
+        self.http = Http(url, api_key=api_key, stall=stall)
+        knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
+        self.dispatch = Dispatch(knee, rate=rate)
+        self.total = Usage()
+        self.version = ""
+        self._messages = messages
+        self._patience = patience
+        self._parameters = parameters
+        self._fixed = concurrency is not None
+        self._info: ModelInfo | None = None
+        self._model = ""
+        self._warm = Warm()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._back: asyncio.Task[None] | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        if self._info is None:
+            raise BackendError("the policy has not been started")
+        return self._info
+
+    @property
+    def spare(self) -> int:
+        """How many more streams the server could take without making another one wait."""
+        return self.dispatch.spare
+
+    async def start(self) -> None:
+        """Connects and looks at what is served.
+
+        Raises:
+            BackendUnavailable: Nothing answers, or something else; the message says what to do.
+        """
+        await self.http.open()
+        model = await look(self.http, "/model_info", "/get_model_info")
+        if not isinstance(model, dict) or "model_path" not in model:
+            raise not_sglang(self.http.url)
+        self._model = str(model["model_path"])
+        if model.get("is_generation") is False:
+            raise WrongServer(
+                f"{self.http.url} serves {self._model} as a reward model, which writes nothing: name the server of "
+                "the policy, or start it without --is-embedding"
+            )
+        server = await self._server()
+        self.version = str(server.get("version", ""))
+        if not self._fixed and isinstance(most := server.get("max_running_requests"), int) and most > 0:
+            self.dispatch.knee = Knee(most=most)
+        _, longest = await self._tokenize([{"role": "user", "content": "Hello"}])
+        parameters = self._parameters or await asyncio.to_thread(count_parameters, self._model)
+        name = self._model.rstrip("/").rpartition("/")[2]
+        self._info = ModelInfo(
+            name=name,
+            parameters=parameters or await self._parameters_by_memory(server),
+            context=(server.get("context_length") or longest or 4096) - RESERVED,
+            family=family_of(f"{name} {model.get('model_type', '')}"),
+        )
+
+    async def close(self) -> None:
+        """Ends all requests and the connection. Safe to call twice."""
+        tasks = [*self._streams, *([self._back] if self._back else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.http.close()
+
+    async def prompt(self, problem: str) -> Prompt:
+        """Applies the served model's chat template to `problem`, with the server's own tokenizer."""
+        chat = self._messages(problem) if self._messages else default_messages(problem, self.info)
+        ids, _ = await self._tokenize(list(chat))
+        return Prompt(problem, ids)
+
+    async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
+        """Samples one continuation; see `Policy.stream`."""
+        room = self._room(request)
+        for attempt in range(OVERLOADS + 1):
+            begun = False
+            try:
+                async with aclosing(self._send(request, room)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except BackendOverloaded as error:
+                wait = self.dispatch.overloaded(error.retry_after)
+                if begun or attempt == OVERLOADS:
+                    raise
+                await asyncio.sleep(wait)
+            except BackendUnavailable:
+                await self._wait_until_back()
+                raise
+
+    # -- one request -------------------------------------------------------------------------------------------------
+
+    def _room(self, request: StepRequest) -> int:
+        """Tokens that may be sampled; the server would shorten a longer request and say nothing."""
+        if not request.ids or min(request.ids) < 0:  # ids that are no tokens bring an SGLang server down
+            raise BackendError("there is nothing to go on from: the token ids are empty or negative")
+        room = self.info.context - len(request.ids)
+        if room < 1:
+            raise ContextExceeded(
+                f"{len(request.ids)} tokens leave no room in the context of {self.info.context}: use a shorter prompt "
+                "or fewer, shorter steps, or start the server with a larger --context-length"
+            )
+        return min(room, request.max_tokens)
+
+    async def _send(self, request: StepRequest, room: int) -> AsyncGenerator[Chunk, None]:
+        async with (
+            self._warm.turn(request.session, request.ids) as began,
+            self.dispatch.slot(request.session, ahead=request.ahead),
+        ):
+            stream = Stream(self.http, body(request, room), {ROUTING: request.session} if request.session else {})
+            cutter = Cutter(request, self._texts)
+            try:
+                async for event in stream.events():
+                    began()
+                    self.dispatch.came(event.usage.completion)
+                    self.total += event.usage
+                    for chunk in await cutter.chunks(event):
+                        if chunk.step_end or chunk.finish:
+                            self._warm.add(request.session, (*request.ids, *cutter.ids))
+                        yield chunk
+            finally:
+                if not stream.done:
+                    late = await self._farewell(stream)
+                    self.total += late
+                    if request.late is not None and late != Usage():
+                        request.late(late)
+
+    async def _farewell(self, stream: Stream) -> Usage:
+        """Aborts `stream` and returns what it had sampled beyond what was read."""
+        task = asyncio.ensure_future(stream.abort(FAREWELL_SECONDS))
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+        with suppress(asyncio.CancelledError):
+            return await asyncio.shield(task)
+        return Usage()
+
+    async def _texts(self, prefixes: Sequence[Sequence[int]]) -> list[str]:
+        reply = await self.http.post("/detokenize", {"tokens": [list(ids) for ids in prefixes]})
+        texts = reply.get("text") if isinstance(reply, dict) else None
+        if not isinstance(texts, list) or len(texts) != len(prefixes):
+            raise BackendError(f"{self.http.url} could not turn tokens into text")
+        return texts
+
+    # -- the server --------------------------------------------------------------------------------------------------
+
+    async def _server(self) -> dict[str, Any]:
+        try:
+            found = await look(self.http, "/server_info", "/get_server_info")
+        except (RequestRefused, WrongServer):
+            return {}  # a router has none, or may not show it
+        return found if isinstance(found, dict) else {}
+
+    async def _tokenize(self, chat: list[dict[str, str]]) -> tuple[tuple[int, ...], int]:
+        """Ids of a chat that the model is to answer, and the longest sequence that the server takes."""
+        try:
+            reply = await self.http.post("/tokenize", {"model": self._model, "messages": chat})
+        except RequestRefused as error:
+            if error.status in (404, 405):
+                raise WrongServer(
+                    f"{self.http.url} cannot apply a chat template: SGLang 0.5.10 or newer is needed there"
+                ) from error
+            raise WrongServer(no_template(self._model, str(error))) from error
+        ids = reply.get("tokens") if isinstance(reply, dict) else None
+        if not isinstance(ids, list) or not ids:
+            raise not_sglang(self.http.url)
+        return tuple(ids), int(reply.get("max_model_len") or 0)
+
+    async def _parameters_by_memory(self, server: dict[str, Any]) -> int:
+        """By the memory that the weights take, which is about right where they are not quantized; 0 if unknown."""
+        size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(server.get("dtype")).removeprefix("torch."), 2)
+        with suppress(BackendError, KeyError, IndexError, TypeError):
+            memory = (await self.http.get("/v1/loads"))["loads"][0]["memory"]
+            return int(memory["weight_gb"] * 2**30 / size)
+        return 0
+
+    async def _wait_until_back(self) -> None:
+        """Returns once a server that has gone answers again, or after the patience; many wait for one that asks."""
+        if self._back is None or self._back.done():
+            self._back = asyncio.create_task(self._ask_until_back())
+        await asyncio.shield(self._back)
+
+    async def _ask_until_back(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                while True:
+                    with suppress(BackendError):
+                        await self.http.text("/health")
+                        return
+                    await asyncio.sleep(1.0)
+
+
+def body(request: StepRequest, room: int) -> dict[str, Any]:
+    """What `/generate` is asked."""
+    drawing = {
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+        "top_k": request.sampling.top_k,
+        "max_new_tokens": room,
+        "no_stop_trim": True,
+    }
+    if not request.rollout:
+        drawing["stop"] = [request.separator]
+    # All of one length: SGLang aborts whatever begins with the id that it is given.
+    return {"input_ids": request.ids, "sampling_params": drawing, "stream": True, "rid": uuid.uuid4().hex}
+
+
+def default_messages(problem: str, info: ModelInfo) -> Sequence[dict[str, str]]:
+    """The embedded model is asked as it is asked in this process, by examples; any other by its family's prompt."""
+    if re.search("smollm2-135m", info.name, re.IGNORECASE):
+        from tts_tui.backends import shots
+
+        return shots.messages(problem)
+    return messages(problem, info.family)
+
+
+async def look(http: Http, *paths: str) -> Any:
+    """The first of `paths` that the server knows: names have changed between versions.
+
+    Raises:
+        WrongServer: It knows none.
+    """
+    for path in paths:
+        try:
+            return await http.get(path)
+        except RequestRefused:
+            continue
+    raise not_sglang(http.url)
+
+
+def not_sglang(url: str) -> WrongServer:
+    """What to say when something answers that is no SGLang server."""
+    return WrongServer(
+        f"{url} answers, but is no SGLang server: check the address, or use --policy openai:{url}#MODEL if it speaks "
+        "OpenAI's protocol"
+    )
+
+
+def no_template(model: str, said: str) -> str:
+    """What to say when a chat cannot be turned into a prompt."""
+    return (
+        f"{model} has no chat template that can be used: serve an instruction-tuned model, or start the server with "
+        f"--chat-template ({said})"
+    )

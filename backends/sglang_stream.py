@@ -1,0 +1,248 @@
+"""One continuation as SGLang streams it: events of the wire, and the chunks of steps that they become."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tts_tui.backends.http import Http
+from tts_tui.backends.text import CONTEXT, Separator
+from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
+from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, BackendUnavailable, RequestRefused
+
+AGAIN_SECONDS = 0.2
+"""An abort that came before the request itself had no effect: it is sent again after this long."""
+
+Texts = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
+"""From token ids to text, many at once."""
+
+
+class Meta(Struct):
+    """What SGLang says of a request so far."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: dict[str, Any] | None = None
+
+
+class Wire(Struct):
+    """One event as it is sent. Text and ids are new ones or all so far, as the server was started."""
+
+    text: str = ""
+    output_ids: list[int] = []
+    meta_info: Meta | None = None
+    error: Any = None
+
+
+class Event(Struct):
+    """What one event brought.
+
+    Attributes:
+        ids: New token ids.
+        text: New text.
+        usage: What it adds to the counts.
+        finish: How the request ended, with its last event.
+        aborted: Why the server gave the request up, with its last event.
+    """
+
+    ids: list[int]
+    text: str
+    usage: Usage
+    finish: Finish | None = None
+    aborted: str | None = None
+
+
+_decoder = msgspec.json.Decoder(Wire)
+
+
+class Reader:
+    """Makes one request's events of its data."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._begun = False
+        self._tokens = 0
+        self._text = ""
+        self._whole = False
+
+    def read(self, data: bytes) -> Event:
+        """The event of `data`.
+
+        Raises:
+            BackendError: The server says that the request failed, or the data makes no sense.
+        """
+        try:
+            wire = _decoder.decode(data)
+        except msgspec.DecodeError as error:
+            raise BackendBadResponse(f"{self._url} sent an event that is damaged") from error
+        if wire.error is not None or wire.meta_info is None:
+            raise self._failed(wire.error)
+        meta, first = wire.meta_info, not self._begun
+        self._begun = True
+        new = meta.completion_tokens - self._tokens
+        if new < 0 or new > len(wire.output_ids):
+            raise BackendBadResponse(f"{self._url} sent {len(wire.output_ids)} token ids where it counted {new}")
+        usage = Usage(
+            prompt_computed=meta.prompt_tokens - meta.cached_tokens if first else 0,
+            prompt_cached=meta.cached_tokens if first else 0,
+            completion=new,
+        )
+        # Servers send all tokens so far, or new ones only (--incremental-streaming-output): lengths tell which.
+        self._whole = self._whole or (not first and len(wire.output_ids) == meta.completion_tokens > new)
+        text = wire.text
+        if self._whole:
+            text, self._text = wire.text[len(self._text) :], wire.text
+        elif first:
+            self._text = wire.text
+        self._tokens = meta.completion_tokens
+        event = Event(wire.output_ids[len(wire.output_ids) - new :], text, usage)
+        reason = meta.finish_reason
+        if reason is not None:
+            kind = reason.get("type")
+            if kind == "stop":  # a text that was asked for, or the id of an end of text
+                event.finish = "step" if isinstance(reason.get("matched"), str) else "eos"
+            elif kind == "length":
+                event.finish = "length"
+            else:
+                event.aborted = str(reason.get("message") or kind)
+        return event
+
+    def _failed(self, error: Any) -> BackendError:
+        details = error if isinstance(error, dict) else {"message": error}
+        said = " ".join(str(details.get("message") or "without a reason").split())[:300]
+        code = details.get("code")
+        if code in (429, 503):
+            return BackendOverloaded(f"{self._url} is overloaded: {said}")
+        if isinstance(code, int) and 400 <= code < 500:
+            return RequestRefused(f"{self._url} refused the request: {said}", code)
+        return BackendBadResponse(f"{self._url} failed: {said}")
+
+
+class Stream:
+    """One request under way. It is read by a task of its own, so that whoever listens can be cancelled at any moment.
+
+    Args:
+        http: The server.
+        body: The request; its `rid` is what it is aborted by.
+        headers: Sent with it.
+
+    Attributes:
+        done: It has ended by itself.
+    """
+
+    def __init__(self, http: Http, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+        self.done = False
+        self._http = http
+        self._rid: str = body["rid"]
+        self._events: deque[Event] = deque()
+        self._arrived = asyncio.Event()
+        self._pump = asyncio.create_task(self._read(body, headers))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """All events.
+
+        Raises:
+            BackendError: As `Reader.read` and `Http.events`.
+        """
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                self.done = event.finish is not None or event.aborted is not None
+                if event.aborted is not None:
+                    raise BackendUnavailable(f"{self._http.url} gave the request up: {event.aborted}")
+                yield event
+            if self._pump.done():
+                if not self._events:
+                    self.done = True
+                    self._pump.result()
+                    return
+                continue
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def abort(self, seconds: float) -> Usage:
+        """Ends the request on the server; returns what it had sampled and nobody has read.
+
+        Args:
+            seconds: How long to wait for the server's last word; then the connection is closed, which ends it too.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._pump.done():
+                    with suppress(BackendError):
+                        await self._http.post("/abort_request", {"rid": self._rid})
+                    await asyncio.wait([self._pump], timeout=AGAIN_SECONDS)
+        self._pump.cancel()
+        await asyncio.wait([self._pump])
+        if not self._pump.cancelled():
+            self._pump.exception()  # looked at, so that nobody complains
+        return sum((event.usage for event in self._events), Usage())
+
+    async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+        reader = Reader(self._http.url)
+        try:
+            async with aclosing(self._http.events("/generate", body, headers)) as lines:
+                async for data in lines:
+                    self._events.append(reader.read(data))
+                    self._arrived.set()
+        finally:
+            self._arrived.set()
+
+
+class Cutter:
+    """Makes chunks of events: a chunk ends with the token that completes the separator.
+
+    Args:
+        request: What was asked.
+        texts: Turns ids into text, where one event brought more tokens than one.
+
+    Attributes:
+        ids: All tokens so far.
+    """
+
+    def __init__(self, request: StepRequest, texts: Texts) -> None:
+        self.ids: list[int] = []
+        self._before = list(request.ids[-CONTEXT:])
+        self._rollout = request.rollout
+        self._separator = Separator(request.separator)
+        self._texts = texts
+
+    async def chunks(self, event: Event) -> list[Chunk]:
+        """The chunks of one event; the first has the prompt's counts, each has its own tokens."""
+        pieces = await self._pieces(event)
+        self.ids += event.ids
+        chunks = []
+        for place, (ids, text, end) in enumerate(pieces):
+            last = place == len(pieces) - 1
+            prompt = event.usage if place == 0 else Usage()
+            usage = Usage(prompt.prompt_computed, prompt.prompt_cached, len(ids))
+            finish = event.finish if last else None
+            chunks.append(Chunk(tuple(ids), text, end or finish == "step", finish, usage))
+        return chunks
+
+    async def _pieces(self, event: Event) -> list[tuple[list[int], str, bool]]:
+        """Ids, text, and whether a step ends there."""
+        if not self._rollout:
+            return [(event.ids, event.text, False)]
+        ids, text, separator = event.ids, event.text, self._separator
+        if len(ids) < 2 or not separator.within(text):
+            return [(ids, text, separator.add(text))]
+        # Several tokens came at once, and a step ends among them: their texts say at which.
+        before = (self._before + self.ids)[-CONTEXT:]
+        whole = await self._texts([[*before, *ids[:end]] for end in range(len(ids) + 1)])
+        pieces: list[tuple[list[int], str, bool]] = []
+        cut = shown = spent = 0
+        for end in range(1, len(ids) + 1):
+            reach = len(text) if end == len(ids) else max(spent, len(whole[end]) - len(whole[0]))
+            ends, spent = separator.add(text[spent:reach]), reach
+            if ends or end == len(ids):
+                pieces.append((ids[cut:end], text[shown:spent], ends))
+                cut, shown = end, spent
+        return pieces
