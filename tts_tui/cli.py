@@ -187,8 +187,14 @@ def remove_model(name: str) -> int:
 
 
 @cli.command()
-def doctor() -> int:
-    """Say what this machine has, and what is missing. Exit code 3 if something is."""
+@click.argument("url", required=False)
+@option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.")
+def doctor(url: str | None, api_key: str | None) -> int:
+    """Say what this machine has, or what the SGLang server at URL can do. Exit code 3 if something is missing."""
+    if url is not None:
+        from tts_tui.checkup import report as examine
+
+        return examine(url, api_key)
     from tts_tui.doctor import report
 
     return report()
