@@ -7,6 +7,7 @@
 # torch is taken as its CPU build; `make TORCH_BUILD=pip ...` takes the one that pip takes, CUDA included.
 
 VENV ?= .venv
+SGLANG_VENV ?= .venv-sglang
 TORCH ?= torch==2.13.0
 export TORCH_BUILD ?= cpu
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
@@ -23,12 +24,13 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help solve setup dev test lint format types imports unit slow model bench clean distclean
+.PHONY: help solve setup dev test lint format types imports unit slow sglang-cpu server-tests model bench clean \
+	distclean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '3,4p' Makefile | cut -c2-
-	@echo '   make lint types imports unit slow   the parts of make test'
+	@echo '   make lint types imports unit slow server-tests   the parts of make test'
 	@echo '   make format bench clean distclean'
 
 solve: $(VENV)/.run
@@ -61,6 +63,10 @@ $(VENV)/.dev: $(VENV)/.run
 model: $(VENV)/.run
 	@$(TTS) models pull embedded
 
+# A real SGLang server for tests, in an environment of its own: it pins much.
+sglang-cpu: $(VENV)/bin/python
+	@$(PY) scripts/sglang_cpu/install.py $(SGLANG_VENV)
+
 # -- tests -------------------------------------------------------------------------------------------------------------
 
 # One after another also under make -j: the timing of the tests' own limits depends on it.
@@ -70,6 +76,7 @@ test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory imports
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory slow
+	@$(MAKE) --no-print-directory server-tests
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff format --check
@@ -92,10 +99,20 @@ imports: $(VENV)/.dev build/types
 	cd build/types && $(abspath $(VENV))/bin/lint-imports --config ../../pyproject.toml --cache-dir ../importlinter
 
 unit: $(VENV)/.dev
-	$(PY) -m pytest -q -n auto -m 'not slow and not embedded' --cov --cov-report=term $(ARGS)
+	$(PY) -m pytest -q -n auto -m 'not slow and not embedded and not sglang' --cov --cov-report=term $(ARGS)
 
 slow: $(VENV)/.dev model
-	$(PY) -m pytest -q -m 'slow or embedded' --timeout 600 $(ARGS)
+	$(PY) -m pytest -q -m '(slow or embedded) and not sglang' --timeout 600 $(ARGS)
+
+# Left out where SGLang's CPU server does not run, but not where TTS_TUI_TESTS says that it must.
+server-tests: $(VENV)/.dev model
+	@case "$$(uname -sm),$$TTS_TUI_TESTS," in \
+	'Linux x86_64,'* | *,sglang,*) \
+		$(MAKE) --no-print-directory sglang-cpu && \
+		TTS_TUI_SGLANG_PYTHON='$(abspath $(SGLANG_VENV))/bin/python' \
+			$(PY) -m pytest -q -m sglang --timeout 600 $(ARGS);; \
+	*) echo 'The tests with a real SGLang server are left out: it is set up on Linux x86-64 only.';; \
+	esac
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
 
@@ -108,4 +125,4 @@ clean:
 	find tts_tui strategies backends tests examples benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(SGLANG_VENV)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import servers
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,11 +25,14 @@ _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests on data that is not there."""
+    """Skips tests on data or servers that are not there."""
     absent = pytest.mark.skip(reason="no ../shared beside the checkout")
+    alone = pytest.mark.skip(reason=f"{servers.PYTHON_VARIABLE} names no Python that has SGLang (make server-tests)")
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(absent)
+        if item.get_closest_marker("sglang") and not servers.PYTHON:
+            item.add_marker(alone)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -51,6 +57,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def shared() -> Path:
     """The folder of larger data; only for tests that are marked `shared`."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def sglang_python() -> str:
+    """A Python that has SGLang; only for tests that are marked `sglang`, as all fixtures that use it."""
+    if not servers.PYTHON:
+        pytest.skip(f"{servers.PYTHON_VARIABLE} names no Python that has SGLang")
+    return servers.PYTHON
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of two layers with the embedded model's tokenizer."""
+    return servers.make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_server(sglang_python: str, tiny_model: Path) -> Iterator[servers.Server]:
+    """A server of the random model, one for all tests: leave it running."""
+    with servers.Server.start(tiny_model) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def smollm2_server(sglang_python: str) -> Iterator[servers.Server]:
+    """A server of the embedded model, one for all tests: leave it running."""
+    with servers.Server.start(servers.pull.pull()) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

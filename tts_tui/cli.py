@@ -186,6 +186,60 @@ def remove_model(name: str) -> int:
     return remove_model(name)
 
 
+@cli.group()
+def serve() -> None:
+    """Serve a model with SGLang, on a GPU or a CPU, until Ctrl-C.
+
+    SGLang may be in another environment than tts-tui: --python names its Python.
+    """
+
+
+_served = options(
+    click.argument("model"),
+    click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- SGLANG FLAGS]"),
+    option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
+    option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
+    option("--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"),
+    option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
+    click.option(
+        "--python",
+        envvar="TTS_TUI_SGLANG_PYTHON",
+        metavar="PATH",
+        help="A Python that has SGLang; the environment has it as TTS_TUI_SGLANG_PYTHON.  [default: this one]",
+    ),
+    option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        help="What to compute on.  [default: a GPU where there is one]",
+    ),
+)
+
+
+@serve.command("policy")
+@_served
+def serve_policy(model: str, **given: Any) -> int:
+    """Serve MODEL (embedded, a folder or a hub id) for --policy. What follows -- goes to SGLang as it is."""
+    from tts_tui.serve import serve
+
+    return serve("policy", model, given)
+
+
+@serve.command("prm")
+@_served
+def serve_prm(model: str, **given: Any) -> int:
+    """Serve the process reward model MODEL (a folder or a hub id).
+
+    The class that its config.json names decides how: ...ForCausalLM as a language model, whose score is the probability
+    of a token; ...ForSequenceClassification and ...ForRewardModel through SGLang's embeddings;
+    Qwen2ForProcessRewardModel and Qwen2ForPrmModel as the language model that they contain, whose last hidden states
+    the client puts through the head. What follows -- goes to SGLang as it is.
+    """
+    from tts_tui.serve import serve
+
+    return serve("prm", model, given)
+
+
 @cli.command()
 @click.argument("url", required=False)
 @option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.")
@@ -255,6 +309,8 @@ def run(arguments: list[str]) -> int:
 def _sentence(error: click.ClickException) -> str:
     text = error.format_message()
     text = text[:1].lower() + text[1:].rstrip(".")
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and "serve" in error.ctx.command_path:
+        return f"{text}; put -- before flags for SGLang"
     if isinstance(error, click.NoSuchOption) and not error.possibilities:
         return f"{text}; put -- before a problem that begins with a dash"
     return text

@@ -1,0 +1,286 @@
+"""What `tts-tui serve` decides: flags, environment, refusals. No server is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import alive, free_port
+from tts_tui.backends import pull, serving
+from tts_tui.backends.server_process import ServerProcess, check_port, reason
+from tts_tui.backends.serving import Environment, Launch, command, resolve
+from tts_tui.errors import BackendUnavailable, ModelNotFound, UsageError
+
+CPU = Environment("/some/python", "0.5.23", "cpu")
+GPU = Environment("/some/python", "0.5.23", "cuda")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Makes a folder whose configuration names a class."""
+
+    def make(*architectures: str) -> str:
+        (tmp_path / "config.json").write_text(json.dumps({"architectures": architectures}))
+        return str(tmp_path)
+
+    return make
+
+
+def value(launch: Launch, flag: str) -> str:
+    """What follows the last `flag`, which is the one that counts."""
+    place = len(launch.argv) - launch.argv[::-1].index(flag)
+    return launch.argv[place]
+
+
+def test_on_a_cpu_it_has_flags_and_environment_of_its_own(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    launch = command("policy", "/model", CPU, port=30100, context_length=512)
+    assert launch.argv[0] == "/some/python" and launch.argv[1].endswith("sglang_boot.py")
+    assert (value(launch, "--model-path"), value(launch, "--port")) == ("/model", "30100")
+    assert (value(launch, "--device"), value(launch, "--context-length")) == ("cpu", "512")
+    assert {"--enable-metrics", "--incremental-streaming-output", "--sleep-on-idle"} < set(launch.argv)
+    assert launch.env["OMP_NUM_THREADS"] == launch.env["SGLANG_USE_CPU_ENGINE"] == "1"
+    assert launch.log == pull.cache_root() / "logs" / "serve-policy-30100.log"
+
+
+def test_on_a_gpu_sglang_decides_itself(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "as the user says")
+    launch = command("policy", "ORG/NAME", GPU)
+    assert set(launch.argv).isdisjoint(serving._CPU)
+    assert launch.env.keys().isdisjoint(serving._CPU_ENVIRONMENT.keys() - os.environ.keys())
+    assert {"--enable-metrics", "--incremental-streaming-output"} < set(launch.argv)
+    assert launch.env["HF_HUB_OFFLINE"] == "as the user says"
+
+
+def test_the_user_has_the_last_word(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    launch = command("policy", "/model", CPU, extra=["--max-total-tokens", "9"])
+    assert (value(launch, "--max-total-tokens"), launch.env["OMP_NUM_THREADS"]) == ("9", "7")
+
+
+def test_the_key_is_neither_in_the_command_nor_in_the_environment(monkeypatch):
+    monkeypatch.setenv("TTS_TUI_API_KEY", "secret")
+    launch = command("policy", "/model", CPU, api_key="secret")
+    assert "secret" not in [*launch.argv, *launch.env.values()] and launch.api_key == "secret"
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--disable-radix-cache"], "cache of shared prefixes"),
+        (["--tp", "2", "--disable-radix"], "cache of shared prefixes"),
+        (["--api-key=x"], "TTS_TUI_API_KEY in the environment"),
+        (["--port", "1"], "give --port before the --"),
+        (["--model-path", "x"], "give the model before the --"),
+        (["another"], "one model is served at a time"),
+    ],
+)
+def test_what_must_not_be_passed_on_is_refused(extra, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        command("policy", "/model", CPU, extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("LlamaForCausalLM", ["--incremental-streaming-output"]),
+        ("Qwen2ForRewardModel", ["--is-embedding"]),
+        ("LlamaForSequenceClassification", ["--is-embedding"]),
+        (
+            "Qwen2ForProcessRewardModel",
+            [
+                "--incremental-streaming-output",
+                "--json-model-override-args",
+                '{"architectures":["Qwen2ForCausalLM"]}',
+                "--return-hidden-states-mode",
+                "last",
+            ],
+        ),
+    ],
+)
+def test_a_reward_model_is_served_as_its_class_wants(name, flags, checkpoint):
+    launch = command("prm", checkpoint(name), GPU)
+    start = launch.argv.index("warning") + 1
+    assert list(launch.argv[start:]) == flags
+
+
+def test_other_reward_models_are_refused_with_what_is_known(checkpoint):
+    with pytest.raises(UsageError, match=r"is a BertModel, .*ForSequenceClassification"):
+        command("prm", checkpoint("BertModel"), GPU)
+    with pytest.raises(UsageError, match="unnamed class"):
+        command("prm", checkpoint(), GPU)
+
+
+def test_where_models_are(tmp_path, checkpoint):
+    assert resolve("policy", "embedded") == str(pull.model_path())
+    assert resolve("policy", "hf:ORG/NAME") == "ORG/NAME"
+    assert resolve("policy", checkpoint("X")) == str(tmp_path)
+    for model, sentence in (("/no/where", "no folder /no/where"), (str(ROOT), "no config.json"), ("name", "no folder")):
+        with pytest.raises(ModelNotFound, match=sentence):
+            resolve("policy", model)
+    with pytest.raises(UsageError, match="needs no server"):
+        resolve("prm", "embedded")
+
+
+def test_a_configuration_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BackendUnavailable, match=r"configuration of .* cannot be read"):
+        serving.architecture(str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="check the name and the network"):
+        serving.architecture("ORG/NAME")  # tests are offline
+
+
+def test_addresses_for_clients():
+    known = {"127.0.0.1": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]", "example.org": "example.org"}
+    for host, shown in known.items():
+        assert command("policy", "/model", GPU, host=host, port=9).url == f"http://{shown}:9"
+
+
+# -- the other Python --------------------------------------------------------------------------------------------------
+
+
+def fake_python(folder: Path, answer: str, code: int = 0) -> str:
+    """A program that answers `answer` whatever it is asked."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\necho {shlex.quote(answer)}\necho 'its reason' >&2\nexit {code}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_gpu_is_taken_where_there_is_one(tmp_path):
+    python = fake_python(tmp_path, '{"sglang": "1.0", "cuda": true}')
+    assert serving.examine(python) == Environment(python, "1.0", "cuda")
+    python = fake_python(tmp_path, '{"sglang": "1.0", "cuda": false}')
+    assert serving.examine(python) == Environment(python, "1.0", "cpu")
+    with pytest.raises(BackendUnavailable, match="finds no GPU: use --device cpu"):
+        serving.examine(python, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "error", "sentence"),
+    [
+        ('{"sglang": null}', 0, BackendUnavailable, r"no SGLang: pip install 'tts-tui\[sglang\]', or name .* --python"),
+        ("", 1, BackendUnavailable, "cannot load torch: its reason"),
+        ("hello", 0, UsageError, "is no Python"),
+    ],
+)
+def test_a_python_that_cannot_serve_is_told(answer, code, error, sentence, tmp_path):
+    with pytest.raises(error, match=sentence):
+        serving.examine(fake_python(tmp_path, answer, code))
+
+
+def test_a_python_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot run .*: No such file"):
+        serving.examine(str(tmp_path / "none"))
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+def test_why_a_server_ended():
+    log = [
+        "[2026-01-01 10:00:00] Load weight begin.",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1, in <module>',
+        "RuntimeError: Cannot find any model weights with `x`",
+        "",
+        "[2026-01-01 10:00:01] Received sigquit from a child process.",
+    ]
+    assert reason(log) == "RuntimeError: Cannot find any model weights with `x`"
+    assert reason(["usage: sglang", "sglang serve: error: unrecognized arguments: --x"]).endswith("arguments: --x")
+    assert reason(["[2026-01-01 10:00:00] the last thing."]) == "the last thing"
+    assert reason([]) == "it said nothing"
+
+
+def test_a_port_in_use_is_refused():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} .*in use.*--port"):
+            check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
+
+
+SERVER = """
+import http.server, subprocess, sys, time
+key = sys.stdin.readline().strip()
+subprocess.Popen(["sleep", "600"])
+print("[2026] Load weight begin", key, flush=True)
+class Reply(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Reply).serve_forever()
+"""
+
+
+def launch_of(code: str, folder: Path, port: int) -> Launch:
+    argv = (sys.executable, "-c", code, str(port))
+    return Launch(argv, dict(os.environ), "127.0.0.1", port, folder / "logs" / "server.log", "secret")
+
+
+def test_a_server_from_its_start_to_its_end(tmp_path):
+    stages: list[str] = []
+    launch = launch_of(SERVER, tmp_path, free_port())
+    with ServerProcess(launch) as server:
+        server.wait_ready(stages.append, timeout=60)
+        assert server.running and len(alive(server.pid)) == 2
+    assert not server.running and not alive(server.pid)
+    assert stages[0] == "importing"
+    assert launch.log.read_text() == "[2026] Load weight begin ***\n"
+    server.stop()
+
+
+def test_one_that_does_not_listen_to_sigterm_is_ended_by_force(tmp_path):
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVER
+    server = ServerProcess(launch_of(code, tmp_path, free_port()))
+    server.start()
+    server.wait_ready(timeout=60)
+    server.stop(0.2)
+    assert not alive(server.pid)
+
+
+def test_one_that_ends_by_itself_says_why(tmp_path):
+    code = "import sys; sys.exit('ValueError: no secret here')"
+    with (
+        ServerProcess(launch_of(code, tmp_path, free_port())) as server,
+        pytest.raises(BackendUnavailable, match=r"starting: ValueError: no \*\*\* here; its log is .*server.log"),
+    ):
+        server.wait_ready(timeout=60)
+    with ServerProcess(launch_of(SERVER, tmp_path, free_port())) as server:
+        server.wait_ready(timeout=60)
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(BackendUnavailable, match="the server ended: "):
+            server.wait()
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "sentence"),
+    [
+        (["policy", "/no/where"], 2, "there is no folder /no/where"),
+        (["policy", "embedded", "--tp", "2"], 2, "put -- before flags for SGLang"),
+        (["policy", "embedded", "--", "--disable-radix-cache"], 2, "--disable-radix-cache cannot be passed on"),
+        (["policy", "embedded", "--api-key", "a b"], 2, "the API key must be"),
+        (["policy", "embedded", "--python", "/no/python"], 2, "cannot run /no/python"),
+        (["prm", "embedded"], 2, "needs no server"),
+    ],
+)
+def test_mistakes_are_one_sentence(call, code, sentence, capsys):
+    from tts_tui.cli import run
+
+    assert run(["serve", call[0], "--port", str(free_port()), *call[1:]]) == code
+    err = capsys.readouterr().err
+    assert sentence in err and err.count("\n") == 1
