@@ -1,0 +1,125 @@
+"""Bar 2: wall time of Best-of-N against one raw batch, and of beam search against its_hub's."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.sglang.common import PROBLEMS, Options, flush, its_hub, plan, solving, verdict
+from benchmarks.sglang.servers import counted
+from tts_tui import Plan, Solver
+from tts_tui.backends.http import Http
+from tts_tui.backends.sglang import SGLangPolicy
+
+BATCH_BAR, BEAM_BAR = 1.05, 0.5
+TOKENS = 48
+"""Tokens of each path in the comparison with a batch: all of one length, so that both do the same work."""
+
+
+async def run(options: Options) -> None:
+    """Prints both comparisons."""
+    print(
+        f"Orchestration: Best-of-N 16 / one POST of 16 equal prompts, {TOKENS} tokens each, whatever they say, in turn"
+    )
+    async with solving(options.url) as (solver, policy):
+        never_end(policy)
+        for name, warm in (("prompt in the cache", True), ("cache empty", False)):
+            ratios = await _batches(solver, policy, options.turns, warm)
+            print(f"  {name}: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+            verdict(f"median, {name}", statistics.median(ratios), BATCH_BAR)
+    if options.its_hub:
+        await _beams(options)
+    else:
+        print("  Beam search against its_hub: left out, for --its-hub names no Python that has its_hub 1.2")
+
+
+def never_end(policy: SGLangPolicy) -> None:
+    """Has every path written to its limit."""
+    plain = policy.http.events
+
+    def events(path: str, body: dict[str, Any], headers: Any = None) -> Any:
+        return plain(path, {**body, "sampling_params": {**body["sampling_params"], "ignore_eos": True}}, headers)
+
+    policy.http.events = events  # type: ignore[method-assign, assignment]
+
+
+async def _batches(solver: Solver, policy: SGLangPolicy, turns: int, warm: bool) -> list[float]:
+    """Ours / theirs, each turn with another problem."""
+    asked = plan("best-of-n", total_tokens=TOKENS)
+    drawing = {"temperature": asked.sampling.temperature, "max_new_tokens": TOKENS, "ignore_eos": True}
+    ratios = []
+    for turn in range(turns):
+        problem = PROBLEMS[turn % len(PROBLEMS)]
+        ids = list((await policy.prompt(problem)).ids)
+
+        async def ours(problem: str = problem) -> None:
+            result = await solver.solve(problem, asked)
+            written = result.tree.counts.completion
+            assert written == asked.n * TOKENS, (written, result.finished)
+
+        async def theirs(ids: list[int] = ids) -> None:
+            body = {"input_ids": [ids] * asked.n, "sampling_params": drawing}
+            replies = await policy.http.post("/generate", body)
+            assert sum(reply["meta_info"]["completion_tokens"] for reply in replies) == asked.n * TOKENS
+
+        seconds = {}
+        for run in (ours, theirs) if turn % 2 else (theirs, ours):
+            await flush(policy.http)
+            if warm:
+                first = {**drawing, "max_new_tokens": 1}
+                await policy.http.post("/generate", {"input_ids": ids, "sampling_params": first})
+            began = time.perf_counter()
+            await run()
+            seconds[run] = time.perf_counter() - began
+        ratios.append(seconds[ours] / seconds[theirs])
+    return ratios
+
+
+async def _beams(options: Options) -> None:
+    """Ours and its_hub's in turn, on the same problems."""
+    asked = plan("beam", total_tokens=options.total_tokens)
+    problems = [PROBLEMS[turn % len(PROBLEMS)] for turn in range(options.turns)]
+    print("Orchestration: beam search N=16 M=4 / its_hub 1.2's, same server, problems, sizes and reward model, in turn")
+    print("  its_hub keeps 4 of 16 beams and copies each 4 times. It goes through the chat route, knows no end of text")
+    print("  but \\boxed, so it goes on to the last step, and waits for the whole round, as beam search does.")
+    print(f"  {'':<10} {'ours: s':>9} {'tokens':>7} {'its_hub: s':>11} {'tokens':>7} {'rounds':>7} {'ratio':>6}")
+    http = Http(options.url)
+    await http.open()
+    ratios, per_token = [], []
+    async with its_hub(options, options.url, problems, asked) as hub, solving(options.url) as (solver, _):
+        for turn, problem in enumerate(problems):
+            rows: dict[str, tuple[float, int]] = {}
+            rounds = 0
+            for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
+                await flush(http)
+                before, began = await counted(http), time.perf_counter()
+                if who == "ours":
+                    await solver.solve(problem, _as_they_are(asked))
+                else:
+                    _, rounds = await hub.solve()
+                seconds = time.perf_counter() - began
+                rows[who] = seconds, (await counted(http) - before).generation
+            (own, tokens), (other, others) = rows["ours"], rows["theirs"]
+            ratios.append(own / other)
+            per_token.append(own / tokens / (other / others))
+            print(
+                f"  problem {turn + 1:<2} {own:>9.1f} {tokens:>7} {other:>11.1f} {others:>7} {rounds:>7}"
+                f" {ratios[-1]:>6.2f}",
+                flush=True,
+            )
+    await http.close()
+    verdict("median of wall times", statistics.median(ratios), BEAM_BAR)
+    print(
+        f"  median of seconds a token written: ratio {statistics.median(per_token):.2f}; range of wall {_range(ratios)}"
+    )
+
+
+def _as_they_are(asked: Plan) -> Plan:
+    """With the defaults for everything that these benchmarks do not compare."""
+    return asked.with_(speculation="auto") if hasattr(asked, "speculation") else asked
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"

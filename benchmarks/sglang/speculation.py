@@ -1,0 +1,56 @@
+"""Bar 3: what it brings to write steps ahead of their time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from benchmarks.sglang.common import PROBLEMS, Options, can_speculate, flush, plan, solving
+from tts_tui import Plan, Solver, Usage
+from tts_tui.backends.sglang import SGLangPolicy
+from tts_tui.result import Result
+
+SIZES = ((4, 2), (8, 4), (16, 4))
+
+
+async def run(options: Options) -> None:
+    """Prints a row for each size."""
+    print("Speculation: wall time of a beam search that writes ahead / one that does not, in turn, same problems")
+    if not can_speculate():
+        print("  not there yet: plans have no field `speculation`")
+        return
+    print(f"  {'N, M':<8} {'median ratio':>12} {'least':>6} {'most':>6} {'wasted tokens':>14} {'tokens on / off':>16}")
+    for n, m in SIZES:
+        asked = plan("beam", n, m, total_tokens=options.total_tokens)
+        async with solving(options.url) as (solver, policy):
+            await _size(solver, policy, asked, PROBLEMS[: options.problems])
+
+
+async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tuple[str, ...]) -> None:
+    ratios: list[float] = []
+    wasted = {"on": 0, "off": 0}
+    written = {"on": 0, "off": 0}
+    for turn, problem in enumerate(problems):
+        per_token: dict[str, float] = {}
+        for kind in ("on", "off") if turn % 2 else ("off", "on"):
+            await flush(policy.http)
+            began = time.perf_counter()
+            result = await solver.solve(problem, asked.with_(speculation=kind))
+            tokens = result.tree.counts.completion
+            ahead = _ahead(result)
+            # Samples differ from run to run, and their lengths with them: seconds for each token that the tree holds.
+            per_token[kind] = (time.perf_counter() - began) / max(1, tokens - ahead)
+            wasted[kind] += ahead
+            written[kind] += tokens
+        ratios.append(per_token["on"] / per_token["off"])
+    share = wasted["on"] / max(1, written["on"])
+    print(
+        f"  {asked.n:>2}, {asked.m:<4} {statistics.median(ratios):>12.2f} {min(ratios):>6.2f} {max(ratios):>6.2f}"
+        f" {wasted['on']:>8} {share:>5.1%} {written['on']:>8} /{written['off']:>6}",
+        flush=True,
+    )
+
+
+def _ahead(result: Result) -> int:
+    ahead: Usage = getattr(result.tree, "ahead", Usage())
+    return ahead.completion
