@@ -3,69 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from msgspec import Struct
-
 from benchmarks.sglang.common import PROBLEMS, Options, plan, solving, verdict
+from benchmarks.sglang.lag import LAG_BAR, Lag, lag
 from benchmarks.sglang.orchestration import never_end
 from tts_tui import Sampling, StepRequest
 from tts_tui.backends.sglang import SGLangPolicy
 
 STREAMS, TOKENS = 256, 64
-PERIOD = 0.005
-LAG_BAR = 0.020
-
-
-class Lag(Struct):
-    """Seconds by which a sleeping task woke up late.
-
-    Attributes:
-        worst: The most.
-        own: The most that this process computed while the task slept: what it was late by on a machine without load.
-        late: How often it was later than the bar.
-        ticks: How often it slept.
-    """
-
-    worst: float = 0.0
-    own: float = 0.0
-    late: int = 0
-    ticks: int = 0
-
-
-@asynccontextmanager
-async def lag() -> AsyncGenerator[Lag]:
-    """Measures while the context is open."""
-    seen = Lag()
-
-    async def tick() -> None:
-        while True:
-            began, cpu = time.perf_counter(), time.process_time()
-            await asyncio.sleep(PERIOD)
-            seen.own = max(seen.own, time.process_time() - cpu)
-            late = time.perf_counter() - began - PERIOD
-            seen.worst = max(seen.worst, late)
-            seen.late += late > LAG_BAR
-            seen.ticks += 1
-
-    task = asyncio.create_task(tick())
-    try:
-        yield seen
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def run(options: Options) -> None:
     """Prints the cost of whole searches, and of the policy alone."""
     print(f"Client cost: {STREAMS} streams of {TOKENS} tokens at once from a tiny model (2 random layers)")
-    print(
-        f"  {'':<28} {'tokens':>7} {'wall s':>7} {'CPU s':>6} {'CPU s / 10 000':>15} {'worst lag':>10} {'own CPU':>9} {'> 20 ms':>8}"
-    )
+    head = "tokens", "wall s", "CPU s", "CPU s / 10 000", "worst lag", "own CPU", "> 20 ms"
+    print("  {:<28} {:>7} {:>7} {:>6} {:>15} {:>10} {:>9} {:>8}".format("", *head))
     async with solving(options.tiny_url, concurrency=STREAMS) as (solver, policy):
         never_end(policy)
         asked = plan("majority", STREAMS, total_tokens=TOKENS, vote="majority")

@@ -29,8 +29,8 @@ PROBLEMS = (
     "A bag holds 5 red, 4 blue and 3 green marbles. Two are drawn without replacement. What is the probability that "
     "both are red?",
     "If 2x + 3y = 23 and x - y = 4, what is the value of x * y?",
-    "One pipe fills a tank in 6 hours and another one in 4 hours. A drain empties it in 12 hours. How long does it take "
-    "to fill the tank if all three are open?",
+    "One pipe fills a tank in 6 hours and another one in 4 hours. A drain empties it in 12 hours. How long does it "
+    "take to fill the tank if all three are open?",
     "What is the remainder when 7^50 is divided by 5? Explain how the powers of 7 repeat.",
     "A square and an equilateral triangle have the same perimeter. The side of the triangle is 12 cm. What is the area "
     "of the square?",

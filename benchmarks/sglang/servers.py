@@ -20,10 +20,20 @@ from msgspec import Struct
 from tts_tui.backends.http import Http
 
 FLAGS = (
-    "--device cpu --dtype float32 --attention-backend torch_native --sampling-backend pytorch --disable-overlap-schedule"
-    " --cuda-graph-backend-decode disabled --cuda-graph-backend-prefill disabled --grammar-backend none"
-    " --max-total-tokens 20000 --enable-metrics --incremental-streaming-output --sleep-on-idle --log-level warning"
-).split()
+    *("--device", "cpu"),
+    *("--dtype", "float32"),
+    *("--attention-backend", "torch_native"),
+    *("--sampling-backend", "pytorch"),
+    "--disable-overlap-schedule",
+    *("--cuda-graph-backend-decode", "disabled"),
+    *("--cuda-graph-backend-prefill", "disabled"),
+    *("--grammar-backend", "none"),
+    *("--max-total-tokens", "20000"),
+    "--enable-metrics",
+    "--incremental-streaming-output",
+    "--sleep-on-idle",
+    *("--log-level", "warning"),
+)
 ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
     "OMP_NUM_THREADS": "1",
