@@ -141,7 +141,10 @@ class Http:
             raise BackendError("the connection to the server is closed")
         data = None if body is None else msgspec.json.encode(body)
         kind = {} if body is None else {"Content-Type": "application/json"}
-        return self._session.request(method, self.url + path, data=data, headers={**kind, **headers})
+        # Redirections are told, not followed: problem and key go where the user said, and nowhere else.
+        return self._session.request(
+            method, self.url + path, data=data, headers={**kind, **headers}, allow_redirects=False
+        )
 
     async def _read(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> bytes:
         try:
@@ -175,18 +178,33 @@ class Http:
         data = await reply.read()
         said = message_of(data)
         told = f": {said}" if said else ""
+        if self._key:  # a server may repeat what it was sent
+            told = told.replace(self._key, "***")
+        if reply.status < 400:
+            raise self._redirected(reply)
         if reply.status in (401, 403):
             what = "does not accept this API key" if self._key else f"wants an API key: set {API_KEY}"
             raise WrongServer(f"{self.url} {what}")
         if reply.status in (429, 503):
             raise BackendOverloaded(f"{self.url} is overloaded or still loading{told}", _retry_after(reply))
+        if reply.status in (502, 504):
+            raise BackendUnavailable(f"the proxy at {self.url} does not reach the server behind it{told}")
         if reply.status in (404, 405):
             raise RequestRefused(f"{self.url} knows no {reply.url.path}", reply.status)
-        if data.lstrip()[:1] == b"<":
+        if data.lstrip()[:1] == b"<" and reply.status < 500:
             raise self._no_json(data)
         if reply.status in (400, 413, 422):
             raise RequestRefused(f"{self.url} refused the request{told}", reply.status)
         raise BackendBadResponse(f"{self.url} failed with status {reply.status}{told}")
+
+    def _redirected(self, reply: aiohttp.ClientResponse) -> BackendError:
+        target = urlsplit(reply.headers.get("Location", ""))
+        if not target.hostname:
+            return WrongServer(f"{self.url} sends its callers elsewhere: check the address")
+        return WrongServer(
+            f"{self.url} sends its callers to {target.scheme}://{target.netloc.rpartition('@')[2]}: name the server "
+            "itself, or log in to the network if that is a log-in page"
+        )
 
     def explain(self, error: BaseException) -> BackendError:
         """An error of the HTTP client, in a sentence."""

@@ -19,7 +19,7 @@ import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
@@ -47,6 +47,7 @@ OVERLOADS = 8
 ROUTING = "X-SMG-Routing-Key"
 """Header by which SGLang's router keeps requests on one worker."""
 
+T = TypeVar("T")
 Messages = Callable[[str], Sequence[dict[str, str]]]
 
 
@@ -193,6 +194,7 @@ class SGLangPolicy:
             self.dispatch.slot(request.session, ahead=request.ahead),
         ):
             stream = Stream(self.http, body(request, room), {ROUTING: request.session} if request.session else {})
+            self._keep(stream.pump)  # the end of the stream is read behind its last event
             cutter = Cutter(request, self._texts)
             try:
                 async for event in stream.events():
@@ -212,12 +214,21 @@ class SGLangPolicy:
 
     async def _farewell(self, stream: Stream) -> Usage:
         """Aborts `stream` and returns what it had sampled beyond what was read."""
-        task = asyncio.ensure_future(stream.abort(FAREWELL_SECONDS))
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
+        task = self._keep(asyncio.create_task(stream.abort(FAREWELL_SECONDS)))
         with suppress(asyncio.CancelledError):
             return await asyncio.shield(task)
         return Usage()
+
+    def _keep(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Has `close` end it, should it still run then."""
+        self._streams.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._streams.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever wanted to know has heard of it
 
     async def _texts(self, prefixes: Sequence[Sequence[int]]) -> list[str]:
         reply = await self.http.post("/detokenize", {"tokens": [list(ids) for ids in prefixes]})

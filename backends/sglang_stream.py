@@ -135,6 +135,7 @@ class Stream:
 
     Attributes:
         done: It has ended by itself.
+        pump: The task that reads it, up to the end of the answer.
     """
 
     def __init__(self, http: Http, body: dict[str, Any], headers: Mapping[str, str]) -> None:
@@ -143,7 +144,7 @@ class Stream:
         self._rid: str = body["rid"]
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
-        self._pump = asyncio.create_task(self._read(body, headers))
+        self.pump = asyncio.create_task(self._read(body, headers))
 
     async def events(self) -> AsyncIterator[Event]:
         """All events.
@@ -158,10 +159,10 @@ class Stream:
                 if event.aborted is not None:
                     raise BackendUnavailable(f"{self._http.url} gave the request up: {event.aborted}")
                 yield event
-            if self._pump.done():
+            if self.pump.done():
                 if not self._events:
                     self.done = True
-                    self._pump.result()
+                    self.pump.result()
                     return
                 continue
             self._arrived.clear()
@@ -173,16 +174,16 @@ class Stream:
         Args:
             seconds: How long to wait for the server's last word; then the connection is closed, which ends it too.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self._pump.done():
-                    with suppress(BackendError):
-                        await self._http.post("/abort_request", {"rid": self._rid})
-                    await asyncio.wait([self._pump], timeout=AGAIN_SECONDS)
-        self._pump.cancel()
-        await asyncio.wait([self._pump])
-        if not self._pump.cancelled():
-            self._pump.exception()  # looked at, so that nobody complains
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while not self.pump.done():
+                        with suppress(BackendError):
+                            await self._http.post("/abort_request", {"rid": self._rid})
+                        await asyncio.wait([self.pump], timeout=AGAIN_SECONDS)
+        finally:  # also where the policy is closed in the meantime: nobody else ends the pump
+            self.pump.cancel()
+            await asyncio.wait([self.pump])
         return sum((event.usage for event in self._events), Usage())
 
     async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
