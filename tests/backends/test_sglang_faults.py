@@ -1,0 +1,247 @@
+"""Whatever a network or a server does, a search ends, says in one sentence what happened, and counts right."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import pytest
+
+from tests.fake_sglang import FakeSGLang
+from tests.proxy import PAGE, Fault, Proxy
+from tests.scripted import ScriptedPRM
+from tts_tui import Plan, Solver, Usage, load
+from tts_tui.backends.http import Http
+from tts_tui.backends.sglang import SGLangPolicy
+from tts_tui.errors import BackendError, WrongServer
+from tts_tui.events import StepFailed
+
+BAD_JSON = Fault(200, '{"hello": 1}')
+NO_EVENT = Fault(200, 'data: {"hello": 1}\n\n', kind="text/event-stream")
+BROKEN = "broke the connection off"
+
+FAULTS = {
+    "late": (Fault(wait=0.3), None),
+    "reset at once": (Fault(then="reset"), BROKEN),
+    "reset in mid-stream": (Fault(then="reset", after=5), BROKEN),
+    "ended early": (Fault(then="end", after=5), "ended its answer in the middle"),
+    "damaged": (Fault(then="damage", after=5), "sent an event that is damaged"),
+    "silent": (Fault(then="hang"), "has sent nothing for 0.5 s: see its log, or stop and restart it"),
+    "silent in mid-stream": (Fault(then="hang", after=5), "has sent nothing for 0.5 s"),
+    "500": (Fault(500, '{"error": {"message": "out of memory"}}'), "failed with status 500: out of memory"),
+    "502 with a page": (Fault(502, "<html>", kind="text/html"), "does not reach the server behind it"),
+    "503": (Fault(503), None),
+    "503 with a time": (Fault(503, headers={"Retry-After": "0.1"}), None),
+    "429": (Fault(429, headers={"Retry-After": "0"}), None),
+    "a page": (PAGE, "answers with a web page: another program is behind that address, or a proxy in between"),
+    "other JSON": (BAD_JSON, "sent an answer that is damaged or no JSON"),
+    "other events": (NO_EVENT, "failed: without a reason"),
+}
+FOR_GOOD = ("a page",)
+"""What is not tried again."""
+
+
+class Searched:
+    """A search behind a proxy, and what it left behind."""
+
+    def __init__(self, strategy: str, **settings) -> None:
+        self.plan = Plan(strategy=strategy, n=4, m=2, **settings)
+        self.events = []
+
+    @property
+    def failures(self) -> list[StepFailed]:
+        return [event for event in self.events if isinstance(event, StepFailed)]
+
+    async def run(self, url: str, problem: str = "What is 3 + 4?", *, record=None, **settings):
+        """Runs it to its end, and checks what must hold whatever happens."""
+        policy = SGLangPolicy(url, **{"stall": 0.5, "patience": 2.0, **settings})
+        prm = ScriptedPRM(lambda steps: 1 / len(steps))
+        async with Solver(policy, prm) as solver:
+            result = await solver.solve(problem, self.plan, record=record, sinks=[self.events.append])
+        counts = result.finished.tokens.policy
+        assert Usage(counts.prompt_computed, counts.prompt_cached, counts.completion) == policy.total
+        assert policy.dispatch.running == 0
+        await until(lambda: not left_over())
+        for failure in self.failures:
+            assert "\n" not in failure.error and "Traceback" not in failure.error
+        return result
+
+
+def left_over() -> list[str]:
+    """Tasks of the package: those of a test and its servers are not."""
+    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    return [name for name in names if not name.startswith(("RequestHandler.", "Searched.", "test_"))]
+
+
+async def until(true, seconds: float = 5.0) -> None:
+    end = monotonic() + seconds
+    while not true():
+        assert monotonic() < end, f"it never came: {left_over()}"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    """Waits as short as tests want them."""
+    monkeypatch.setattr("tts_tui.search.BACKOFF", 0.01)
+    monkeypatch.setattr("tts_tui.backends.dispatch.FIRST_WAIT", 0.05)
+
+
+@pytest.mark.parametrize("strategy", ["best-of-n", "beam"])
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_search_survives(strategy, name):
+    fault, sentence = FAULTS[name]
+    search = Searched(strategy)
+    async with FakeSGLang() as server, Proxy(server.url, None, fault, fault) as proxy:
+        result = await search.run(proxy.url)
+        await until(lambda: server.running == proxy.open == 0)
+    assert (result.reason, result.answer) == ("solved", "7")
+    assert len(search.failures) == (0 if sentence is None else 2)
+    for failure in search.failures:
+        assert sentence in failure.error
+        assert failure.retry == (name not in FOR_GOOD)
+
+
+async def test_an_overload_is_no_failure_and_is_waited_for_once():
+    search = Searched("best-of-n")
+    overload = Fault(503, headers={"Retry-After": "0.2"})
+    async with FakeSGLang() as server, Proxy(server.url, None, overload, overload, overload) as proxy:
+        began = monotonic()
+        await search.run(proxy.url)
+        assert proxy.count == 4 + 3
+        assert len(server.bodies("/generate")) == 4
+        assert monotonic() - began >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (Fault(then="reset", after=5), BROKEN),
+        (Fault(500), "failed with status 500"),
+        (Fault(503), "is overloaded or still loading"),
+        (Fault(400, '{"error": {"message": "no"}}'), "refused the request: no"),
+        (PAGE, "answers with a web page"),
+    ],
+)
+async def test_a_server_that_does_nothing_right_ends_the_search_as_failed(fault, sentence, monkeypatch):
+    monkeypatch.setattr("tts_tui.backends.dispatch.LONGEST_WAIT", 0.05)
+    search = Searched("best-of-n")
+    async with FakeSGLang() as server, Proxy(server.url) as proxy:
+        proxy.forever = fault
+        result = await search.run(proxy.url)
+    assert result.reason == "failed"
+    assert sentence in result.finished.detail
+    assert result.answer is None
+
+
+async def test_a_server_that_comes_back_is_waited_for():
+    search = Searched("beam")
+    async with FakeSGLang() as server, Proxy(server.url, None, None, Fault(then="die", after=3)) as proxy:
+
+        async def come_back():
+            await until(lambda: proxy.always)
+            await asyncio.sleep(0.3)
+            proxy.come_back()
+
+        result, _ = await asyncio.gather(search.run(proxy.url, patience=30.0), come_back())
+    assert (result.reason, result.answer) == ("solved", "7")
+    assert all(BROKEN in failure.error and failure.retry for failure in search.failures)
+
+
+async def test_a_server_that_stays_dead_ends_the_search_and_it_can_be_resumed(tmp_path):
+    record = tmp_path / "run.jsonl"
+    search = Searched("best-of-n")
+    async with FakeSGLang() as server:
+        server.pace = 0.005
+        async with Proxy(server.url, Fault(then="die", after=30)) as proxy:
+            result = await search.run(proxy.url, record=record, patience=0.2)
+        assert (result.reason, result.answer) == ("failed", None)
+        assert BROKEN in result.finished.detail
+        whole = [node.text for node in load(record).nodes[1:] if node.state == "done"]
+        assert set(whole) == {"Step 1: 3 + 4 = 7\n\n"}
+        asked = len(server.bodies("/generate"))
+        async with Solver(SGLangPolicy(server.url), ScriptedPRM(lambda steps: 0.5)) as solver:
+            resumed = await solver.resume(record)
+        # What was whole is not asked for again: those requests go on behind it.
+        longer = [
+            body
+            for body in server.bodies("/generate")[asked:]
+            if len(body["input_ids"]) > len(resumed.tree.start.prompt_ids)
+        ]
+        assert len(longer) == len(whole)
+    assert (resumed.reason, resumed.answer) == ("solved", "7")
+    firsts = [node.text for node in load(record).nodes if node.depth == 1 and node.state == "done"]
+    assert firsts == ["Step 1: 3 + 4 = 7\n\n"] * 4
+
+
+async def test_a_search_that_is_cancelled_leaves_nothing_running():
+    async with FakeSGLang() as server:
+        server.pace = 0.02
+        search = Searched("best-of-n")
+        task = asyncio.create_task(search.run(server.url))
+        await until(lambda: server.running == 4)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert left_over() == []
+        await until(lambda: server.running == 0)
+        assert len(server.aborted) == 4
+
+
+async def test_a_path_that_fills_the_context_ends_there():
+    context = len("P") + 1000
+    async with FakeSGLang("So it goes on, " * 200, server={"context_length": context}) as server:
+        search = Searched("best-of-n", step_tokens=64)
+        result = await search.run(server.url, messages=lambda problem: [{"role": "user", "content": "P"}])
+    assert (result.reason, result.answer) == ("unsolved", None)
+    assert "0 solutions" not in result.finished.detail
+    assert {
+        len(body["input_ids"]) + body["sampling_params"]["max_new_tokens"] for body in server.bodies("/generate")
+    } == {context - 6}
+
+
+# -- what is said of a failure -----------------------------------------------------------------------------------------
+
+KEY = "a-key-to-find"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "sentence"),
+    [
+        (Fault(401), WrongServer, "does not accept this API key"),
+        (Fault(403), WrongServer, "does not accept this API key"),
+        (Fault(400, '{"error": "the key a-key-to-find may not"}'), BackendError, "the key *** may not"),
+        (Fault(500, '{"error": "the key a-key-to-find may not"}'), BackendError, "the key *** may not"),
+        (Fault(302, headers={"Location": "https://log.in/?key=a-key-to-find"}), WrongServer, "to https://log.in: name"),
+        (Fault(302, headers={"Location": "/login"}), WrongServer, "sends its callers elsewhere"),
+        (PAGE, WrongServer, "a proxy in between"),
+        (Fault(407, "<html>", kind="text/html"), WrongServer, "a proxy in between"),
+        (Fault(504), BackendError, "does not reach the server behind it"),
+        (Fault(then="reset"), BackendError, BROKEN),
+    ],
+)
+@pytest.mark.parametrize("way", ["get", "post", "events"])
+async def test_no_sentence_holds_the_key(fault, kind, sentence, way):
+    http = Http("http://127.0.0.1:1", api_key=KEY)
+    async with Proxy("http://127.0.0.1:1", always=fault) as proxy:
+        http.url = proxy.url
+        await http.open()
+        try:
+            with pytest.raises(kind) as raised:
+                if way == "events":
+                    async for _ in http.events("/generate", {}):
+                        pass
+                else:
+                    await (http.get("/model_info") if way == "get" else http.post("/generate", {}))
+        finally:
+            await http.close()
+    said = str(raised.value)
+    assert sentence in said and KEY not in said and "\n" not in said
+
+
+async def test_a_redirection_takes_the_key_nowhere():
+    async with FakeSGLang() as elsewhere, Proxy("", always=Fault(307, headers={"Location": elsewhere.url})) as proxy:
+        policy = SGLangPolicy(proxy.url, api_key=KEY)
+        with pytest.raises(WrongServer, match="sends its callers to http://127"):
+            await policy.start()
+        await policy.close()
+        assert elsewhere.asked == []
