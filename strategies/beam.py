@@ -66,7 +66,7 @@ async def official(search: Search, *, first: int, beams: int, group: int = 0) ->
         group: Independent part of the search; DVTS runs one such beam search per subtree.
     """
     m, depth = search.plan.m, search.plan.max_depth
-    children = {search.root: await _first_steps(search, first, group)}
+    children = {search.root: await _first_steps(search, first, group, beams)}
     front = [search.root]
     done: list[Node] = []
     room = beams
@@ -87,7 +87,7 @@ async def official(search: Search, *, first: int, beams: int, group: int = 0) ->
             break
         select(search, front, grown, f"of {len(grown)} by the score of the last step")
         going = [node for node in front if not ended(node) and node.depth < depth]
-        steps = await asyncio.gather(*(_next_steps(search, node, m, group) for node in going))
+        steps = await asyncio.gather(*(_next_steps(search, node, m, group, room) for node in going))
         children = {node: [] for node in front} | dict(zip(going, steps, strict=True))
     return done
 
@@ -109,16 +109,17 @@ def select(search: Search, kept: Sequence[Node], pool: Sequence[Node], why: str)
     search.prune([node for node in pool if node not in chosen], f"not among the best {len(kept)} {why}")
 
 
-async def _first_steps(search: Search, n: int, group: int) -> list[Node]:
+async def _first_steps(search: Search, n: int, group: int, survivors: int) -> list[Node]:
     """First steps; if none is usable, a second round in which anything goes."""
-    usable = _usable(search, await search.expand([search.root], n, group=group))
+    usable = _usable(search, await search.expand([search.root], n, group=group, survivors=survivors))
     return usable or await search.expand([search.root], n, start=n, group=group, merge=False)
 
 
-async def _next_steps(search: Search, node: Node, m: int, group: int) -> list[Node]:
+async def _next_steps(search: Search, node: Node, m: int, group: int, survivors: int) -> list[Node]:
     """M usable next steps, or fewer; none if three rounds brought none."""
     for attempt in range(TRIES):
-        usable = _usable(search, await search.expand([node], m, start=attempt * m, group=group))
+        steps = search.expand([node], m, start=attempt * m, group=group, survivors=survivors)
+        usable = _usable(search, await steps)
         if usable:
             return usable
     return []

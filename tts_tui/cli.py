@@ -91,6 +91,12 @@ _plan = options(
         "--vote", metavar="NAME", help="Vote of the solutions: majority, prm-max or prm-vote.  [default: suits the PRM]"
     ),
     option("--semantics", metavar="NAME", help="Where implementations differ: official or sal.  [default: official]"),
+    option(
+        "--speculation",
+        metavar="WHEN",
+        help="Write steps on while their round waits for others: auto, on or off.  [default: auto, where a server has "
+        "room for it]",
+    ),
     option("--temperature", type=float, help="Randomness of the sampling.  [default: 0.7; 0 for cot]"),
     option("--top-p", type=float, help="Draw only from the likeliest tokens up to this share.  [default: 1]"),
     option("--step-tokens", type=int, help="Most tokens of a step.  [default: 2048; 256 for the embedded model]"),

@@ -25,7 +25,7 @@ from tts_tui.ui.display import Display, is_terminal, make
 from tts_tui.ui.progress import Progress
 from tts_tui.ui.text import one_line
 
-_PLAN = ("n", "m", "score", "vote", "semantics", "step_tokens", "total_tokens", "max_depth", "seed")
+_PLAN = ("n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth", "seed")
 
 
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:

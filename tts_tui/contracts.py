@@ -57,6 +57,13 @@ class Usage(Struct, frozen=True, omit_defaults=True):
             self.completion + other.completion,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_computed - other.prompt_computed,
+            self.prompt_cached - other.prompt_cached,
+            self.completion - other.completion,
+        )
+
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
     """How tokens are drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` -1 switch those filters off."""

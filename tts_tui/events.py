@@ -16,7 +16,7 @@ from tts_tui.contracts import Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 """Version of the event format; a reader refuses a newer one."""
 
 ROOT = 0
@@ -69,12 +69,24 @@ class StepStarted(Event, frozen=True):
         parent: The node that it continues.
         slot: Which of the parent's continuations this is, from 0. A retry has the same slot and a new node.
         group: Which independent part of the search it belongs to (a DVTS subtree); part of the slot's identity.
+        ahead: What of it was written, and counted by `WrittenAhead`, before it was asked for.
     """
 
     node: int
     parent: int
     slot: int
     group: int = 0
+    ahead: Usage = Usage()
+
+
+class WrittenAhead(Event, frozen=True):
+    """Tokens were written beyond the end of a step, in case that the search goes on from it.
+
+    They are spent, whether it does or not; what of them is used turns up in `StepStarted.ahead`.
+    """
+
+    node: int
+    usage: Usage
 
 
 class StepStreamed(Event, frozen=True):
@@ -257,6 +269,7 @@ AnyEvent = (
     SearchStarted
     | SearchResumed
     | StepStarted
+    | WrittenAhead
     | StepStreamed
     | StepFinished
     | StepFailed

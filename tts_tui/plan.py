@@ -18,10 +18,12 @@ from tts_tui.errors import PlanError, UnknownName
 Score = Literal["min", "last", "avg", "prod"]
 Vote = Literal["majority", "prm-max", "prm-vote"]
 Semantics = Literal["official", "sal"]
+Speculation = Literal["auto", "on", "off"]
 
 SCORES: tuple[str, ...] = get_args(Score)
 VOTES: tuple[str, ...] = get_args(Vote)
 SEMANTICS: tuple[str, ...] = get_args(Semantics)
+SPECULATIONS: tuple[str, ...] = get_args(Speculation)
 
 
 class Plan(Struct, frozen=True):
@@ -39,6 +41,8 @@ class Plan(Struct, frozen=True):
         max_depth: Most steps of a path that is grown step by step.
         separator: Text that ends a step.
         semantics: Which public implementation decides where the two differ.
+        speculation: Whether steps are written on while their round still waits for others (`tts_tui.ahead`): auto does
+            so where the policy has room for it and no token is limited.
         budget: Limits of tokens, FLOPs and seconds.
         seed: Seeds every sample; two runs with one seed draw alike as far as the backend's arithmetic does.
         why: The reason for this plan, one sentence.
@@ -55,6 +59,7 @@ class Plan(Struct, frozen=True):
     max_depth: int = 40
     separator: str = SEPARATOR
     semantics: Semantics = "official"
+    speculation: Speculation = "auto"
     budget: Budget = Budget()
     seed: int = 0
     why: str = "chosen by the user"
@@ -64,6 +69,7 @@ class Plan(Struct, frozen=True):
             ("score", self.score, SCORES),
             ("vote", self.vote, VOTES),
             ("semantics", self.semantics, SEMANTICS),
+            ("speculation", self.speculation, SPECULATIONS),
         ):
             if value not in known:
                 raise UnknownName(name, value, known)

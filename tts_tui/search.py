@@ -77,7 +77,7 @@ class Search:
         self.plan = plan
         self._journal = journal
         self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF) if prm else None
-        self._writer = Writer(policy, prompt, plan, journal, self._scorer, ATTEMPTS, BACKOFF)
+        self._writer = Writer(policy, prompt, plan, journal, self._scorer, ATTEMPTS, BACKOFF, self._spawn)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
@@ -106,7 +106,14 @@ class Search:
     # -- what strategies call ----------------------------------------------------------------------------------------
 
     def expand(
-        self, nodes: Sequence[Node], n: int | Sequence[int], *, start: int = 0, group: int = 0, merge: bool = True
+        self,
+        nodes: Sequence[Node],
+        n: int | Sequence[int],
+        *,
+        start: int = 0,
+        group: int = 0,
+        merge: bool = True,
+        survivors: int = 0,
     ) -> Expansion:
         """Samples `n` next steps of each node, and scores them.
 
@@ -118,11 +125,13 @@ class Search:
             start: First slot; a second round of attempts starts where the first one ended.
             group: Independent part of the search; duplicates are looked for inside it only.
             merge: Give up a step that says the same as an older sibling.
+            survivors: How many steps of this depth and group the search will go on with, those of the highest value.
+                That lets them be written on before it says so (`tts_tui.ahead`); 0 if that cannot be told.
         """
         counts = [n] * len(nodes) if isinstance(n, int) else n
         return Expansion(
             [
-                self._place("step", node, slot, group, merge)
+                self._place("step", node, slot, group, merge, survivors)
                 for node, count in zip(nodes, counts, strict=True)
                 for slot in range(start, start + count)
             ]
@@ -146,6 +155,7 @@ class Search:
         fresh = tuple(node.id for node in nodes if not node.pruned)
         if fresh:
             self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
+            self._writer.ahead.drop(nodes)
 
     # -- what people call --------------------------------------------------------------------------------------------
 
@@ -212,14 +222,23 @@ class Search:
             raise StrategyError(f"the strategy {strategy.name!r} failed: {error!r}") from error
 
     def _place(
-        self, kind: Literal["step", "roll"], node: Node, slot: int, group: int, merge: bool = False
+        self,
+        kind: Literal["step", "roll"],
+        node: Node,
+        slot: int,
+        group: int,
+        merge: bool = False,
+        survivors: int = 0,
     ) -> asyncio.Task[Node | None]:
         """The task that fills a slot: whoever asks while it is being filled waits for the same one."""
         key = (kind, node.id, slot, group)
         task = self._places.get(key)
         if task is None or task.done():
             writer = self._writer
-            work = writer.step(node, slot, group, merge) if kind == "step" else writer.roll(node, slot, group)
+            if kind == "step":
+                work = writer.step(node, slot, group, merge, survivors)
+            else:
+                work = writer.roll(node, slot, group)
             task = self._places[key] = self._spawn(work)
             task.add_done_callback(lambda _: self._places.pop(key, None))
         return task

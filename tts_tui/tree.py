@@ -32,11 +32,13 @@ from tts_tui.events import (
     StepScored,
     StepStarted,
     StepStreamed,
+    WrittenAhead,
 )
 
 State = Literal["writing", "done", "failed"]
 
 _NOTHING: list[Any] = []
+_NO_USAGE = Usage()
 
 
 class Counts:
@@ -203,6 +205,7 @@ class SearchTree:
         started: The first event, with problem, plan and models.
         finished: The last event, once there is one.
         counts: Token totals, live.
+        ahead: Tokens among them that were written ahead of their time, and not used so far.
         newest: The step that was finished last.
         solutions: Nodes that ended an answer, in the order in which they did.
         paused: Whether the search is paused.
@@ -215,6 +218,7 @@ class SearchTree:
         self.started: SearchStarted | None = None
         self.finished: SearchFinished | None = None
         self.counts = Counts()
+        self.ahead = Usage()
         self.newest: Node | None = None
         self.solutions: list[Node] = []
         self.paused = False
@@ -224,6 +228,7 @@ class SearchTree:
             SearchStarted: self._started,
             SearchResumed: self._resumed,
             StepStarted: self._step_started,
+            WrittenAhead: self._written_ahead,
             StepStreamed: self._step_streamed,
             StepFinished: self._step_finished,
             StepFailed: self._step_failed,
@@ -295,7 +300,7 @@ class SearchTree:
 
     def unique_tokens(self) -> int:
         """Prompt tokens and all tokens of all steps: what a perfect cache would compute."""
-        return len(self.start.prompt_ids) + self.counts.completion
+        return len(self.start.prompt_ids) + self.counts.completion - self.ahead.completion
 
     # -- one fold per event ------------------------------------------------------------------------------------------
 
@@ -324,11 +329,19 @@ class SearchTree:
             raise RecordCorrupt(f"step {event.node} follows step {len(self.nodes) - 1}: events are missing")
         parent = self._node(event.parent)
         node = Node(event.node, parent, event.slot, event.group)
+        if event.ahead != _NO_USAGE:
+            node.usage = event.ahead
+            self.ahead -= event.ahead
         self.nodes.append(node)
         if parent.children is _NOTHING:
             parent.children = [node]
         else:
             parent.children.append(node)
+
+    def _written_ahead(self, event: WrittenAhead) -> None:
+        self._node(event.node)
+        self.ahead += event.usage
+        self.counts.add(event.usage)
 
     def _step_streamed(self, event: StepStreamed) -> None:
         node = self._node(event.node)

@@ -6,6 +6,9 @@ import asyncio
 import hashlib
 from contextlib import aclosing
 
+from msgspec.structs import replace
+
+from tts_tui.ahead import Ahead, Early, Spawn
 from tts_tui.answers import boxed, extract
 from tts_tui.contracts import Chunk, Finish, Policy, Prompt, StepRequest, Usage
 from tts_tui.errors import BackendBadResponse, BackendError, BudgetExhausted, ContextExceeded
@@ -22,6 +25,7 @@ from tts_tui.plan import Plan
 from tts_tui.scoring import Scorer
 from tts_tui.tree import Node
 
+NOTHING = Usage()
 ENDED = "the search ended before the step did"
 
 
@@ -29,6 +33,10 @@ class Draft:
     """A step that is being written."""
 
     def __init__(self, node: Node) -> None:
+        self.begin(node)
+
+    def begin(self, node: Node) -> None:
+        """Goes on with a new step."""
         self.node = node
         self.ids: list[int] = []
         self.text = ""
@@ -39,6 +47,10 @@ class Draft:
         self.ids += chunk.ids
         self.text += chunk.text
         self.usage += chunk.usage
+
+    def spend(self, usage: Usage) -> None:
+        """Tokens that were sampled for it and came after its last chunk."""
+        self.usage += usage
 
 
 class Writer:
@@ -52,8 +64,10 @@ class Writer:
         scorer: Who scores finished steps; None if nothing is scored.
         attempts: How often a step is tried.
         backoff: Seconds before the first retry; doubled each time.
+        spawn: Starts a task that ends with the search.
 
     Attributes:
+        ahead: What is written before it is asked for.
         gate: Steps start only while it is set.
         last_error: Why a step was given up last, if a model was the reason.
         last_problem: Why a step was given up last, also if it was a full context.
@@ -68,6 +82,7 @@ class Writer:
         scorer: Scorer | None,
         attempts: int,
         backoff: float,
+        spawn: Spawn,
     ) -> None:
         self._policy = policy
         self._prompt = prompt
@@ -80,11 +95,12 @@ class Writer:
         # Whether a step repeats a sibling is decided right after it is finished: a kill leaves it open for one at most.
         self._unsettled = journal.tree.newest
         self._limited = plan.budget.tokens is not None or plan.budget.flops is not None
+        self.ahead = Ahead(policy, plan, journal, spawn, self._request, self._check_budget)
         self.gate = asyncio.Event()
         self.gate.set()
         self.last_error = self.last_problem = ""
 
-    async def step(self, parent: Node, slot: int, group: int, merge: bool) -> Node | None:
+    async def step(self, parent: Node, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
         """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
         node = self._journal.tree.at(parent, slot, group)
         if node is not None:
@@ -93,7 +109,10 @@ class Writer:
             node = await self._try(parent, slot, group, rollout=False)
         if node is None:
             return None
+        if self.gate.is_set():
+            self.ahead.whole(node, survivors)
         await self.settle(node, merge)
+        self.ahead.settled(node, survivors if self.gate.is_set() else 0)
         return node if node.merged_into is None else None
 
     async def roll(self, parent: Node, slot: int, group: int) -> Node | None:
@@ -151,47 +170,35 @@ class Writer:
             await self.gate.wait()
             last = self._last(parent, slot, group) if rollout else None
             origin, place = (parent, slot) if last is None else (last, 0)
-            draft = self._start(origin, place, group)
+            early = None if rollout else self.ahead.take(origin, place, group)
+            draft = Draft(self._start(origin, place, group, early.head if early else NOTHING))
             try:
-                return await self._write(draft, attempt, rollout)
+                return await self._write(draft, early, attempt, rollout)
             except BackendError as error:
                 if error.retryable and attempt < self._attempts:
                     await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
                     continue
                 self.last_problem = str(error)
-                if error.retryable:
+                if not isinstance(error, ContextExceeded):
                     self.last_error = str(error)
                 return None
         return None
 
-    def _start(self, parent: Node, slot: int, group: int) -> Draft:
+    def _start(self, parent: Node, slot: int, group: int, ahead: Usage = NOTHING) -> Node:
         tree = self._journal.tree
-        event = StepStarted(t=self._journal.now, node=len(tree.nodes), parent=parent.id, slot=slot, group=group)
+        event = StepStarted(
+            t=self._journal.now, node=len(tree.nodes), parent=parent.id, slot=slot, group=group, ahead=ahead
+        )
         self._journal.write(event)
-        return Draft(tree.nodes[-1])
+        return tree.nodes[-1]
 
-    async def _write(self, draft: Draft, attempt: int, rollout: bool) -> Node:
+    async def _write(self, draft: Draft, early: Early | None, attempt: int, rollout: bool) -> Node:
         """Streams into `draft`; in a rollout, every step end begins a new one. Returns the last step."""
-        finish: Finish | None = None
         try:
-            async with aclosing(self._policy.stream(self._request(draft.node, attempt, rollout))) as chunks:
-                async for chunk in chunks:
-                    draft.add(chunk)
-                    if chunk.finish:
-                        finish = chunk.finish
-                    self._journal.write(
-                        StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=chunk.usage)
-                    )
-                    if rollout and chunk.step_end and not finish and draft.text.strip():
-                        self._finish(draft, "step")
-                        if self._scorer:
-                            self._scorer.submit(draft.node)  # scored while the next step is written
-                        await self.gate.wait()
-                        draft = self._start(draft.node, 0, draft.node.group)
-                    if not finish:  # a step that is whole is kept, whatever it cost
-                        self._check_budget()
-            if finish is None:
-                raise BackendBadResponse("the policy's stream ended without saying why")
+            if early is not None:
+                finish = await self._read_early(draft, early)
+            else:
+                finish = await self._read(draft, attempt, rollout)
         except BackendError as error:
             self._fail(draft, str(error), retry=error.retryable and attempt < self._attempts)
             raise
@@ -205,24 +212,64 @@ class Writer:
         self._finish(draft, finish if rollout else self._ending(finish, draft.text))
         return draft.node
 
+    async def _read(self, draft: Draft, attempt: int, rollout: bool) -> Finish:
+        assert draft.node.parent is not None
+        request = self._request(draft.node.parent, draft.node.slot, draft.node.group, attempt, rollout)
+        async with aclosing(self._policy.stream(replace(request, late=draft.spend))) as chunks:
+            async for chunk in chunks:
+                self._take(draft, chunk, chunk.usage)
+                if chunk.finish:
+                    return chunk.finish
+                if rollout and chunk.step_end and draft.text.strip():
+                    self._finish(draft, "step")
+                    if self._scorer:
+                        self._scorer.submit(draft.node)  # scored while the next step is written
+                    await self.gate.wait()
+                    draft.begin(self._start(draft.node, 0, draft.node.group))
+                self._check_budget()  # not before: a step that is whole is kept, whatever it cost
+        raise BackendBadResponse("the policy's stream ended without saying why")
+
+    async def _read_early(self, draft: Draft, early: Early) -> Finish:
+        """The same for a step that was begun before it was asked for."""
+        early.take(draft.spend)
+        try:
+            while (item := await early.read()) is not None:
+                chunk, counted = item
+                self._take(draft, chunk, NOTHING if counted else chunk.usage)
+                if chunk.finish:
+                    return chunk.finish
+                self._check_budget()
+        finally:
+            await early.close()
+        raise BackendBadResponse("the policy's stream ended without saying why")
+
+    def _take(self, draft: Draft, chunk: Chunk, usage: Usage) -> None:
+        draft.add(chunk)
+        self._journal.write(StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=usage))
+
     def _ending(self, finish: Finish, text: str) -> Finish:
         """The official code takes a box as the end of the answer, whatever follows."""
         official = self._plan.semantics == "official"
         return "boxed" if finish == "step" and official and boxed(text) is not None else finish
 
-    def _request(self, node: Node, attempt: int, rollout: bool) -> StepRequest:
-        assert node.parent is not None
-        path = node.parent.path_ids
+    def _request(self, parent: Node, slot: int, group: int, attempt: int = 1, rollout: bool = False) -> StepRequest:
+        """What fills a slot.
+
+        Raises:
+            ContextExceeded: The path has all the tokens that it may have.
+        """
+        path = parent.path_ids
         left = self._plan.total_tokens - len(path)
         if left <= 0:
             raise ContextExceeded(f"the path has its {self._plan.total_tokens} tokens: raise total_tokens in the plan")
+        address = [*((step.group, step.slot) for step in parent.path), (group, slot)]
         return StepRequest(
             ids=(*self._prompt.ids, *path),
             sampling=self._plan.sampling,
             max_tokens=left if rollout else min(left, self._plan.step_tokens),
             separator=self._plan.separator,
             rollout=rollout,
-            seed=step_seed(self._plan.seed, [(step.group, step.slot) for step in node.path], attempt),
+            seed=step_seed(self._plan.seed, address, attempt),
             session=self._session,
         )
 
