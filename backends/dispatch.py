@@ -20,6 +20,8 @@ from tts_tui.backends.knee import Knee
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
 """Seconds that nothing is sent after an overload; doubled from the first to the longest while it lasts."""
+LONGEST_ASKED = 120.0
+"""Most seconds that a server is believed, should it ask for more."""
 
 
 class Dispatch:
@@ -75,11 +77,23 @@ class Dispatch:
         """The server asked for time: nothing is sent for that long. Returns how long."""
         now = self._clock()
         self.knee.overloaded(now)
-        wait = self._wait if retry_after is None else retry_after
-        if now >= self._closed_until:  # one burst is one overload
-            self._wait = min(LONGEST_WAIT, self._wait * 2)
+        left = self._closed_until - now
+        if retry_after is not None:
+            wait = min(retry_after, LONGEST_ASKED)
+        elif left > 0:  # one burst is one overload, however many requests were in it
+            wait = left
+        else:
+            wait, self._wait = self._wait, min(LONGEST_WAIT, self._wait * 2)
         self._closed_until = max(self._closed_until, now + wait)
         return wait
+
+    async def close(self) -> None:
+        """Lets nobody go any more. Safe to call twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._starter is not None:
+            self._starter.cancel()
+            await asyncio.wait([self._starter])
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

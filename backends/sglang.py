@@ -146,6 +146,7 @@ class SGLangPolicy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.dispatch.close()
         await self.http.close()
 
     async def prompt(self, problem: str) -> Prompt:

@@ -99,7 +99,7 @@ class Reader:
         text = wire.text
         if self._whole:
             text, self._text = wire.text[len(self._text) :], wire.text
-        elif first:
+        elif len(wire.output_ids) == meta.completion_tokens:  # nothing came before: it may be either
             self._text = wire.text
         self._tokens = meta.completion_tokens
         event = Event(wire.output_ids[len(wire.output_ids) - new :], text, usage)

@@ -10,7 +10,8 @@ import pytest
 from tests.fake_sglang import FakeSGLang
 from tests.proxy import PAGE, Fault, Proxy
 from tests.scripted import ScriptedPRM
-from tts_tui import Plan, Solver, Usage, load
+from tests.servers import Server, free_port
+from tts_tui import Budget, Plan, Solver, Usage, load
 from tts_tui.backends.http import Http
 from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.errors import BackendError, WrongServer
@@ -26,8 +27,8 @@ FAULTS = {
     "reset in mid-stream": (Fault(then="reset", after=5), BROKEN),
     "ended early": (Fault(then="end", after=5), "ended its answer in the middle"),
     "damaged": (Fault(then="damage", after=5), "sent an event that is damaged"),
-    "silent": (Fault(then="hang"), "has sent nothing for 0.5 s: see its log, or stop and restart it"),
-    "silent in mid-stream": (Fault(then="hang", after=5), "has sent nothing for 0.5 s"),
+    "silent": (Fault(then="hang"), "has sent nothing for 1 s: see its log, or stop and restart it"),
+    "silent in mid-stream": (Fault(then="hang", after=5), "has sent nothing for 1 s"),
     "500": (Fault(500, '{"error": {"message": "out of memory"}}'), "failed with status 500: out of memory"),
     "502 with a page": (Fault(502, "<html>", kind="text/html"), "does not reach the server behind it"),
     "503": (Fault(503), None),
@@ -54,7 +55,7 @@ class Searched:
 
     async def run(self, url: str, problem: str = "What is 3 + 4?", *, record=None, **settings):
         """Runs it to its end, and checks what must hold whatever happens."""
-        policy = SGLangPolicy(url, **{"stall": 0.5, "patience": 2.0, **settings})
+        policy = SGLangPolicy(url, **{"stall": 30.0, "patience": 2.0, **settings})
         prm = ScriptedPRM(lambda steps: 1 / len(steps))
         async with Solver(policy, prm) as solver:
             result = await solver.solve(problem, self.plan, record=record, sinks=[self.events.append])
@@ -93,7 +94,7 @@ async def test_a_search_survives(strategy, name):
     fault, sentence = FAULTS[name]
     search = Searched(strategy)
     async with FakeSGLang() as server, Proxy(server.url, None, fault, fault) as proxy:
-        result = await search.run(proxy.url)
+        result = await search.run(proxy.url, stall=1.0 if "silent" in name else 30.0)
         await until(lambda: server.running == proxy.open == 0)
     assert (result.reason, result.answer) == ("solved", "7")
     assert len(search.failures) == (0 if sentence is None else 2)
@@ -125,6 +126,7 @@ async def test_an_overload_is_no_failure_and_is_waited_for_once():
 )
 async def test_a_server_that_does_nothing_right_ends_the_search_as_failed(fault, sentence, monkeypatch):
     monkeypatch.setattr("tts_tui.backends.dispatch.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("tts_tui.backends.sglang.OVERLOADS", 2)
     search = Searched("best-of-n")
     async with FakeSGLang() as server, Proxy(server.url) as proxy:
         proxy.forever = fault
@@ -245,3 +247,61 @@ async def test_a_redirection_takes_the_key_nowhere():
             await policy.start()
         await policy.close()
         assert elsewhere.asked == []
+
+
+# -- real servers ------------------------------------------------------------------------------------------------------
+
+SHORT = {"step_tokens": 40, "total_tokens": 200}
+REAL = [name for name in FAULTS if name not in ("silent", "silent in mid-stream")]
+
+
+def idle(server: Server) -> bool:
+    return sum(load["num_running_reqs"] for load in server.ask("/v1/loads")["loads"]) == 0
+
+
+@pytest.mark.sglang
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("strategy", ["best-of-n", "beam"])
+@pytest.mark.parametrize("name", REAL)
+async def test_a_search_on_a_real_server_survives(strategy, name, tiny_server: Server):
+    fault, sentence = FAULTS[name]
+    search = Searched(strategy, **SHORT)
+    async with Proxy(tiny_server.url, None, fault, fault) as proxy:
+        result = await search.run(proxy.url)
+    # Its model is a random one: it writes to the limit, and answers nothing.
+    assert result.reason in ("unsolved", "solved") and len(result.tree) > 4
+    assert len(search.failures) == (0 if sentence is None else 2)
+    assert all(sentence in failure.error for failure in search.failures)
+    await until(lambda: idle(tiny_server))
+
+
+@pytest.mark.sglang
+@pytest.mark.timeout(600)
+async def test_a_search_on_a_real_server_that_is_ended_leaves_it_idle(tiny_server: Server):
+    search = Searched("best-of-n", budget=Budget(tokens=600))
+    result = await search.run(tiny_server.url)
+    assert result.reason == "budget"
+    await until(lambda: idle(tiny_server))
+
+
+@pytest.mark.sglang
+@pytest.mark.timeout(900)
+async def test_a_real_server_that_is_killed_and_comes_back(tiny_model):
+    port = free_port()
+    servers = [await asyncio.to_thread(Server.start, tiny_model, port=port)]
+    search = Searched("best-of-n", total_tokens=1500)
+    try:
+
+        async def kill_and_start():
+            await until(lambda: len(search.events) > 100, 60)
+            await asyncio.to_thread(servers[0].kill)
+            servers.append(await asyncio.to_thread(Server.start, tiny_model, port=port))
+
+        result, _ = await asyncio.gather(search.run(servers[0].url, patience=600.0), kill_and_start())
+        assert result.reason in ("unsolved", "solved")
+        assert search.failures and all(failure.retry for failure in search.failures)
+        assert not [node for node in result.tree.nodes if node.state == "writing"]
+        await until(lambda: idle(servers[1]))
+    finally:
+        for server in servers:
+            await asyncio.to_thread(server.stop)
