@@ -48,6 +48,8 @@ CONTEXT = 4096
 """Context of a server that does not say how long its own is."""
 LEAST_ROOM = 32
 """Tokens that are asked for also where our guess leaves no room for them: the server knows better."""
+USELESS_ROOM = 8
+"""Tokens for which a refused request is not shortened further."""
 MOST_LISTED = 10
 
 STREAM_OPTIONS: tuple[dict[str, Any], ...] = (
@@ -165,7 +167,7 @@ class OpenAIPolicy:
                         yield chunk
                 return
             except ContextExceeded:  # by our guess the prompt was shorter than it is
-                if begun or room < LEAST_ROOM:
+                if begun or room <= USELESS_ROOM:
                     raise
                 room //= 2
 
