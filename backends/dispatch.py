@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from asyncio_throttle import Throttler
+from asyncio_throttle.throttler import Throttler
 
 from tts_tui.backends.knee import Knee
 

@@ -41,13 +41,13 @@ class Knee:
         self._before: int | None = None
         self._rest = 0
         self._calm = 0.0
-        self._open(0.0)
+        self._began: float | None = None
+        self._count = self._load = 0
 
     def tokens(self, count: int, running: int, now: float) -> None:
         """`count` tokens came while `running` requests were under way."""
         if self._began is None:
             self._open(now)
-            self._began = now
             return  # of the first ones nobody knows how long they took
         self._count += count
         self._load += count * running
@@ -57,11 +57,10 @@ class Knee:
             if full:
                 self._judge(self._count / spent, now)
             self._open(now)
-            self._began = now
 
     def idle(self) -> None:
         """Nothing is under way: the time until the next request says nothing about the server."""
-        self._open(0.0)
+        self._open(None)
 
     def overloaded(self, now: float) -> None:
         """The server asked for less."""
@@ -71,8 +70,9 @@ class Knee:
         self._before, self._rest, self._calm = None, PATIENCE, now + CALM_SECONDS
         self._rates.clear()
 
-    def _open(self, now: float) -> None:
-        self._began: float | None = None
+    def _open(self, now: float | None) -> None:
+        """Begins a window."""
+        self._began = now
         self._count = self._load = 0
 
     def _judge(self, rate: float, now: float) -> None:

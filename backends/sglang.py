@@ -288,7 +288,7 @@ class SGLangPolicy:
 
 def body(request: StepRequest, room: int) -> dict[str, Any]:
     """What `/generate` is asked."""
-    drawing = {
+    drawing: dict[str, Any] = {
         "temperature": request.sampling.temperature,
         "top_p": request.sampling.top_p,
         "top_k": request.sampling.top_k,

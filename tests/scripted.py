@@ -41,6 +41,7 @@ class ScriptedPolicy:
     Attributes:
         requests: All requests, in the order in which they started.
         running: Streams that are open.
+        sampled: Tokens in all chunks that were made.
         faults: Errors to raise, one per request, before its stream begins; None for none.
     """
 
@@ -51,7 +52,7 @@ class ScriptedPolicy:
         self.info = ModelInfo("scripted", 10, context)
         self.requests: list[StepRequest] = []
         self.seen: dict[tuple[int, ...], int] = {}
-        self.running = 0
+        self.running = self.sampled = 0
         self.opened = asyncio.Event()
         self.most_running = 0
         self.closed = False
@@ -83,6 +84,7 @@ class ScriptedPolicy:
         self.most_running = max(self.most_running, self.running)
         try:
             async for chunk in self._chunks(request):
+                self.sampled += chunk.usage.completion
                 yield chunk
         finally:
             self.running -= 1

@@ -199,11 +199,12 @@ class PlanSummary(Struct, frozen=True):
 
 
 class PolicyTokens(Struct, frozen=True):
-    """Tokens of the policy."""
+    """Tokens of the policy; `ahead` is the part of `completion` that was written ahead of its time and not used."""
 
     prompt_computed: int
     prompt_cached: int
     completion: int
+    ahead: int = 0
 
 
 class PrmTokens(Struct, frozen=True):

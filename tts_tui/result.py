@@ -87,7 +87,9 @@ def finish(
         detail=detail,
         plan=_summary(plan),
         tokens=Tokens(
-            PolicyTokens(counts.prompt_computed, counts.prompt_cached, counts.completion),
+            PolicyTokens(
+                counts.prompt_computed, counts.prompt_cached, counts.completion, journal.tree.ahead.completion
+            ),
             PrmTokens(counts.prm_computed, counts.prm_cached),
         ),
         flops=Flops(*flops(counts, tree.start.policy, tree.start.prm)),

@@ -81,9 +81,10 @@ def costs(finished: SearchFinished) -> Iterator[str]:
     policy, prm = finished.tokens.policy, finished.tokens.prm
     prompt = policy.prompt_computed + policy.prompt_cached
     share = policy.prompt_cached / prompt if prompt else 0.0
+    ahead = f" ({policy.ahead:,} of them ahead and in vain)" if policy.ahead else ""
     yield (
-        f"Policy: {plural(policy.completion, 'token')} written, {policy.prompt_computed:,} of the prompts computed, "
-        f"{policy.prompt_cached:,} reused ({percent(share)} cached)."
+        f"Policy: {plural(policy.completion, 'token')} written{ahead}, "
+        f"{policy.prompt_computed:,} of the prompts computed, {policy.prompt_cached:,} reused ({percent(share)} cached)."
     )
     if prm.computed or prm.cached:
         yield f"Reward model: {plural(prm.computed, 'token')} computed, {prm.cached:,} reused."
