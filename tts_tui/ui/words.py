@@ -84,7 +84,8 @@ def costs(finished: SearchFinished) -> Iterator[str]:
     ahead = f" ({policy.ahead:,} of them ahead and in vain)" if policy.ahead else ""
     yield (
         f"Policy: {plural(policy.completion, 'token')} written{ahead}, "
-        f"{policy.prompt_computed:,} of the prompts computed, {policy.prompt_cached:,} reused ({percent(share)} cached)."
+        f"{policy.prompt_computed:,} of the prompts computed, {policy.prompt_cached:,} reused "
+        f"({percent(share)} cached)."
     )
     if prm.computed or prm.cached:
         yield f"Reward model: {plural(prm.computed, 'token')} computed, {prm.cached:,} reused."
