@@ -139,6 +139,7 @@ class OpenAIPolicy:
     async def close(self) -> None:
         """Ends the connection, and all requests with it. Safe to call twice."""
         await self._patience.close()
+        await self.dispatch.close()
         await self.http.close()
 
     async def prompt(self, problem: str) -> Prompt:
