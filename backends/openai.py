@@ -63,6 +63,8 @@ STREAM_OPTIONS: tuple[dict[str, Any], ...] = (
 class OpenAIPolicy:
     """A policy on an OpenAI-compatible server.
 
+    It is not `Spacious`: what is written ahead in vain may be billed here, so that is done only where it is asked for.
+
     Args:
         spec: `URL#MODEL`, such as `http://127.0.0.1:8000/v1#NAME`; `/v1` may be left out, and MODEL where there is one.
         api_key: By default the environment variable TTS_TUI_API_KEY.
@@ -111,11 +113,6 @@ class OpenAIPolicy:
         if self._info is None:
             raise BackendError("the policy has not been started")
         return self._info
-
-    @property
-    def spare(self) -> int:
-        """How many more streams the server could take without making another one wait."""
-        return self.dispatch.spare
 
     async def start(self) -> None:
         """Connects, looks at what is served, and has one token written to see that it works.

@@ -19,19 +19,19 @@ import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
+from tts_tui.backends.patience import Patience
 from tts_tui.backends.sglang_stream import Cutter, Stream
 from tts_tui.backends.warm import Warm
 from tts_tui.backends.weights import count_parameters
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
 from tts_tui.errors import (
     BackendError,
-    BackendOverloaded,
-    BackendUnavailable,
     ContextExceeded,
     RequestRefused,
     WrongServer,
@@ -42,8 +42,6 @@ RESERVED = 6
 """Tokens of the context that SGLang keeps for itself."""
 FAREWELL_SECONDS = 1.0
 """Longest time that an ended stream is listened to for its last count."""
-OVERLOADS = 8
-"""How often a request that met an overloaded server is sent again."""
 ROUTING = "X-SMG-Routing-Key"
 """Header by which SGLang's router keeps requests on one worker."""
 
@@ -89,14 +87,13 @@ class SGLangPolicy:
         self.total = Usage()
         self.version = ""
         self._messages = messages
-        self._patience = patience
+        self._patience = Patience(self.dispatch, lambda: self.http.text("/health"), patience)
         self._parameters = parameters
         self._fixed = concurrency is not None
         self._info: ModelInfo | None = None
         self._model = ""
         self._warm = Warm()
         self._streams: set[asyncio.Task[Any]] = set()
-        self._back: asyncio.Task[None] | None = None
 
     @property
     def info(self) -> ModelInfo:
@@ -142,7 +139,8 @@ class SGLangPolicy:
 
     async def close(self) -> None:
         """Ends all requests and the connection. Safe to call twice."""
-        tasks = [*self._streams, *([self._back] if self._back else [])]
+        await self._patience.close()
+        tasks = list(self._streams)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -158,22 +156,9 @@ class SGLangPolicy:
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         room = self._room(request)
-        for attempt in range(OVERLOADS + 1):
-            begun = False
-            try:
-                async with aclosing(self._send(request, room)) as chunks:
-                    async for chunk in chunks:
-                        begun = True
-                        yield chunk
-                return
-            except BackendOverloaded as error:
-                wait = self.dispatch.overloaded(error.retry_after)
-                if begun or attempt == OVERLOADS:
-                    raise
-                await asyncio.sleep(wait)
-            except BackendUnavailable:
-                await self._wait_until_back()
-                raise
+        async with aclosing(self._patience.stream(partial(self._send, request, room))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     # -- one request -------------------------------------------------------------------------------------------------
 
@@ -269,21 +254,6 @@ class SGLangPolicy:
             memory = (await self.http.get("/v1/loads"))["loads"][0]["memory"]
             return int(memory["weight_gb"] * 2**30 / size)
         return 0
-
-    async def _wait_until_back(self) -> None:
-        """Returns once a server that has gone answers again, or after the patience; many wait for one that asks."""
-        if self._back is None or self._back.done():
-            self._back = asyncio.create_task(self._ask_until_back())
-        await asyncio.shield(self._back)
-
-    async def _ask_until_back(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
-                while True:
-                    with suppress(BackendError):
-                        await self.http.text("/health")
-                        return
-                    await asyncio.sleep(1.0)
 
 
 def body(request: StepRequest, room: int) -> dict[str, Any]:

@@ -126,7 +126,7 @@ async def test_an_overload_is_no_failure_and_is_waited_for_once():
 )
 async def test_a_server_that_does_nothing_right_ends_the_search_as_failed(fault, sentence, monkeypatch):
     monkeypatch.setattr("tts_tui.backends.dispatch.LONGEST_WAIT", 0.05)
-    monkeypatch.setattr("tts_tui.backends.sglang.OVERLOADS", 2)
+    monkeypatch.setattr("tts_tui.backends.patience.OVERLOADS", 2)
     search = Searched("best-of-n")
     async with FakeSGLang() as server, Proxy(server.url) as proxy:
         proxy.forever = fault
