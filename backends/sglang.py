@@ -67,6 +67,7 @@ class SGLangPolicy:
         dispatch: What goes when.
         total: All tokens of this policy so far.
         version: SGLang's version, once started; empty behind a router.
+        notes: What users should know of this server, a sentence each.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class SGLangPolicy:
         self.dispatch = Dispatch(knee, rate=rate)
         self.total = Usage()
         self.version = ""
+        self.notes: tuple[str, ...] = ()
         self._messages = messages
         self._patience = Patience(self.dispatch, lambda: self.http.text("/health"), patience)
         self._parameters = parameters
@@ -125,6 +127,11 @@ class SGLangPolicy:
             )
         server = await self._server()
         self.version = str(server.get("version", ""))
+        if server.get("disable_radix_cache"):
+            self.notes = (
+                f"{self.http.url} runs without its radix cache, so every step computes its whole path again: start it "
+                "without --disable-radix-cache",
+            )
         if not self._fixed and isinstance(most := server.get("max_running_requests"), int) and most > 0:
             self.dispatch.knee = Knee(most=most)
         _, longest = await self._tokenize([{"role": "user", "content": "Hello"}])

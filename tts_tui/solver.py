@@ -17,6 +17,7 @@ from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import PlanError, TTSError, UsageError
 from tts_tui.events import (
     AnyEvent,
+    Notice,
     SearchResumed,
     SearchStarted,
 )
@@ -162,6 +163,8 @@ class Solver:
                     run=os.urandom(6).hex(),
                 )
             )
+            for note in getattr(self.policy, "notes", ()):
+                journal.write(Notice(t=journal.now, message=note))
             return await self._run(strategy, prm, prompt, plan, journal)
 
     async def resume(self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Budget | None = None) -> Result:
