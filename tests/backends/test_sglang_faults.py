@@ -252,7 +252,8 @@ async def test_a_redirection_takes_the_key_nowhere():
 # -- real servers ------------------------------------------------------------------------------------------------------
 
 SHORT = {"step_tokens": 40, "total_tokens": 200}
-REAL = [name for name in FAULTS if name not in ("silent", "silent in mid-stream")]
+REAL = ["reset at once", "reset in mid-stream", "ended early", "damaged", "503 with a time", "a page"]
+"""Those in which the server itself has a part."""
 
 
 def idle(server: Server) -> bool:
@@ -268,8 +269,10 @@ async def test_a_search_on_a_real_server_survives(strategy, name, tiny_server: S
     search = Searched(strategy, **SHORT)
     async with Proxy(tiny_server.url, None, fault, fault) as proxy:
         result = await search.run(proxy.url)
-    # Its model is a random one: it writes to the limit, and answers nothing.
-    assert result.reason in ("unsolved", "solved") and len(result.tree) > 4
+    # Its model is a random one: it writes to the limit, and mostly answers nothing. Where it does not, a step that was
+    # given up for good may be why.
+    assert result.answer is not None or result.reason == ("failed" if name in FOR_GOOD else "unsolved")
+    assert len(result.tree.solutions) + len([node for node in result.tree.nodes if node.finish == "length"]) >= 2
     assert len(search.failures) == (0 if sentence is None else 2)
     assert all(sentence in failure.error for failure in search.failures)
     await until(lambda: idle(tiny_server))
