@@ -173,7 +173,9 @@ def reward_flags(name: str, model: str) -> tuple[str, ...]:
     """
     if name in _HEAD_APART:
         override = json.dumps({"architectures": ["Qwen2ForCausalLM"]}, separators=(",", ":"))
-        return (*_CAUSAL, "--json-model-override-args", override, "--return-hidden-states-mode", "last")
+        # Not the mode "last": the HTTP interface of SGLang 0.5.23 refuses requests for it. "full" gives the states of
+        # the tokens that are not in the cache yet, to `"return_hidden_states": true` and at least one new token.
+        return (*_CAUSAL, "--json-model-override-args", override, "--return-hidden-states-mode", "full")
     if name.endswith(_POOLED):
         return ("--is-embedding",)
     if name.endswith("ForCausalLM"):

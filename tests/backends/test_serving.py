@@ -101,7 +101,7 @@ def test_what_must_not_be_passed_on_is_refused(extra, sentence):
                 "--json-model-override-args",
                 '{"architectures":["Qwen2ForCausalLM"]}',
                 "--return-hidden-states-mode",
-                "last",
+                "full",
             ],
         ),
     ],
