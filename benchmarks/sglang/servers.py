@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
 }
 READY_SECONDS = 240.0
+_GROUPS: dict[str, int] = {}
 _COUNTER = re.compile(r"^sglang:(prompt|cached|generation)_tokens_total\{[^}]*\} ([\d.e+]+)$", re.MULTILINE)
 
 
@@ -87,6 +88,7 @@ def serve(python: str, model: str | Path, *flags: str) -> Iterator[str]:
         argv, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     url = f"http://127.0.0.1:{port}"
+    _GROUPS[url] = process.pid
     try:
         end = time.monotonic() + READY_SECONDS
         while not _healthy(url):
@@ -100,6 +102,19 @@ def serve(python: str, model: str | Path, *flags: str) -> Iterator[str]:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         log.close()
+
+
+def cpu_seconds(url: str) -> float | None:
+    """CPU seconds of all processes of a server that `serve` started; None for any other server, and outside Linux."""
+    if url not in _GROUPS:
+        return None
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == _GROUPS[url]:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
 def _healthy(url: str) -> bool:
