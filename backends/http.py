@@ -71,6 +71,10 @@ class Http:
         self._stall = stall
         self._session: aiohttp.ClientSession | None = None
 
+    def other(self, url: str) -> Http:
+        """The same for another server, with the same key."""
+        return Http(url, api_key=self._key, stall=self._stall)
+
     async def open(self) -> None:
         """Gets ready; connections are made as they are needed, and kept."""
         if self._session is None:

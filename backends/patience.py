@@ -40,14 +40,19 @@ class Patience:
         """The chunks of one request, which is sent again while the server is overloaded.
 
         Raises:
-            BackendError: The request failed. If the server had gone, it is back now, or the patience is over.
+            BackendError: The request failed. If the server has gone, the next one waits until it is back, or until
+                the patience is over.
         """
+        if self._back is not None:  # whoever met the silence first has told of it; the others wait for its end
+            await asyncio.shield(self._back)
         for attempt in range(OVERLOADS + 1):
             begun = False
             try:
                 async with aclosing(send()) as chunks:
                     async for chunk in chunks:
                         begun = True
+                        if self._back is not None and self._back.done():
+                            self._back = None
                         yield chunk
                 return
             except BackendOverloaded as error:
@@ -56,17 +61,13 @@ class Patience:
                     raise
                 await asyncio.sleep(wait)
             except BackendUnavailable as error:
-                if error.retryable:  # another program behind the address will not become the right one
-                    await self._until_back()
+                # Another program behind the address will not become the right one.
+                if error.retryable and self._back is None:
+                    self._back = asyncio.create_task(self._ask())
                 raise
 
-    async def _until_back(self) -> None:
-        """Returns once a server that has gone answers again, or after the patience; many wait for one that asks."""
-        if self._back is None or self._back.done():
-            self._back = asyncio.create_task(self._ask())
-        await asyncio.shield(self._back)
-
     async def _ask(self) -> None:
+        """Returns once a server that has gone answers again, or after the patience; that is not begun a second time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._seconds):
                 while True:

@@ -26,6 +26,7 @@ from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.patience import Patience
+from tts_tui.backends.sglang_server import SGLangServer
 from tts_tui.backends.sglang_stream import Cutter, Stream
 from tts_tui.backends.warm import Warm
 from tts_tui.backends.weights import count_parameters
@@ -33,8 +34,6 @@ from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
 from tts_tui.errors import (
     BackendError,
     ContextExceeded,
-    RequestRefused,
-    WrongServer,
 )
 from tts_tui.prompts import family_of, messages
 
@@ -63,7 +62,8 @@ class SGLangPolicy:
         parameters: Number of weights, for FLOPs; by default found out as well as it can be.
 
     Attributes:
-        http: The connection.
+        server: What is at the address.
+        http: The connection to it.
         dispatch: What goes when.
         total: All tokens of this policy so far.
         version: SGLang's version, once started; empty behind a router.
@@ -82,7 +82,8 @@ class SGLangPolicy:
         patience: float = 60.0,
         parameters: int | None = None,
     ) -> None:
-        self.http = Http(url, api_key=api_key, stall=stall)
+        self.server = SGLangServer(Http(url, api_key=api_key, stall=stall))
+        self.http = self.server.http
         knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
         self.dispatch = Dispatch(knee, rate=rate)
         self.total = Usage()
@@ -93,7 +94,6 @@ class SGLangPolicy:
         self._parameters = parameters
         self._fixed = concurrency is not None
         self._info: ModelInfo | None = None
-        self._model = ""
         self._warm = Warm()
         self._streams: set[asyncio.Task[Any]] = set()
 
@@ -115,33 +115,25 @@ class SGLangPolicy:
         Raises:
             BackendUnavailable: Nothing answers, or something else; the message says what to do.
         """
-        await self.http.open()
-        model = await look(self.http, "/model_info", "/get_model_info")
-        if not isinstance(model, dict) or "model_path" not in model:
-            raise not_sglang(self.http.url)
-        self._model = str(model["model_path"])
-        if model.get("is_generation") is False:
-            raise WrongServer(
-                f"{self.http.url} serves {self._model} as a reward model, which writes nothing: name the server of "
-                "the policy, or start it without --is-embedding"
-            )
-        server = await self._server()
-        self.version = str(server.get("version", ""))
-        if server.get("disable_radix_cache"):
+        await self.server.start()
+        model = self.server.model
+        settings = await self.server.settings()
+        self.version = str(settings.get("version", ""))
+        if settings.get("disable_radix_cache"):
             self.notes = (
                 f"{self.http.url} runs without its radix cache, so every step computes its whole path again: start it "
                 "without --disable-radix-cache",
             )
-        if not self._fixed and isinstance(most := server.get("max_running_requests"), int) and most > 0:
-            self.dispatch.knee = Knee(most=most)
-        _, longest = await self._tokenize([{"role": "user", "content": "Hello"}])
-        parameters = self._parameters or await asyncio.to_thread(count_parameters, self._model)
-        name = self._model.rstrip("/").rpartition("/")[2]
+        if not self._fixed and isinstance(most := settings.get("max_running_requests"), int) and most > 0:
+            self.dispatch.knee = Knee(most=most * len(self.server.workers))
+        _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
+        parameters = self._parameters or await asyncio.to_thread(count_parameters, model)
+        name = model.rstrip("/").rpartition("/")[2]
         self._info = ModelInfo(
             name=name,
-            parameters=parameters or await self._parameters_by_memory(server),
-            context=(server.get("context_length") or longest or 4096) - RESERVED,
-            family=family_of(f"{name} {model.get('model_type', '')}"),
+            parameters=parameters or await self._parameters_by_memory(settings),
+            context=(settings.get("context_length") or longest or 4096) - RESERVED,
+            family=family_of(f"{name} {self.server.kind}"),
         )
 
     async def close(self) -> None:
@@ -152,12 +144,12 @@ class SGLangPolicy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.dispatch.close()
-        await self.http.close()
+        await self.server.close()
 
     async def prompt(self, problem: str) -> Prompt:
         """Applies the served model's chat template to `problem`, with the server's own tokenizer."""
         chat = self._messages(problem) if self._messages else default_messages(problem, self.info)
-        ids, _ = await self._tokenize(list(chat))
+        ids, _ = await self.server.tokenize(chat)
         return Prompt(problem, ids)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
@@ -186,9 +178,10 @@ class SGLangPolicy:
             self._warm.turn(request.session, request.ids) as began,
             self.dispatch.slot(request.session, ahead=request.ahead),
         ):
-            stream = Stream(self.http, body(request, room), {ROUTING: request.session} if request.session else {})
+            headers = {ROUTING: request.session} if request.session else {}
+            stream = Stream(self.http, body(request, room), headers, self.server.abort)
             self._keep(stream.pump)  # the end of the stream is read behind its last event
-            cutter = Cutter(request, self._texts)
+            cutter = Cutter(request, self.server.texts)
             try:
                 async for event in stream.events():
                     began()
@@ -223,44 +216,10 @@ class SGLangPolicy:
         if not task.cancelled():
             task.exception()  # looked at: whoever wanted to know has heard of it
 
-    async def _texts(self, prefixes: Sequence[Sequence[int]]) -> list[str]:
-        reply = await self.http.post("/detokenize", {"tokens": [list(ids) for ids in prefixes]})
-        texts = reply.get("text") if isinstance(reply, dict) else None
-        if not isinstance(texts, list) or len(texts) != len(prefixes):
-            raise BackendError(f"{self.http.url} could not turn tokens into text")
-        return texts
-
-    # -- the server --------------------------------------------------------------------------------------------------
-
-    async def _server(self) -> dict[str, Any]:
-        try:
-            found = await look(self.http, "/server_info", "/get_server_info")
-        except (RequestRefused, WrongServer):
-            return {}  # a router has none, or may not show it
-        return found if isinstance(found, dict) else {}
-
-    async def _tokenize(self, chat: list[dict[str, str]]) -> tuple[tuple[int, ...], int]:
-        """Ids of a chat that the model is to answer, and the longest sequence that the server takes."""
-        try:
-            reply = await self.http.post("/tokenize", {"model": self._model, "messages": chat})
-        except RequestRefused as error:
-            if error.status in (404, 405):
-                raise WrongServer(
-                    f"{self.http.url} cannot apply a chat template: SGLang 0.5.10 or newer is needed there"
-                ) from error
-            raise WrongServer(no_template(self._model, str(error))) from error
-        ids = reply.get("tokens") if isinstance(reply, dict) else None
-        if not isinstance(ids, list) or not ids:
-            raise not_sglang(self.http.url)
-        return tuple(ids), int(reply.get("max_model_len") or 0)
-
-    async def _parameters_by_memory(self, server: dict[str, Any]) -> int:
+    async def _parameters_by_memory(self, settings: dict[str, Any]) -> int:
         """By the memory that the weights take, which is about right where they are not quantized; 0 if unknown."""
-        size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(server.get("dtype")).removeprefix("torch."), 2)
-        with suppress(BackendError, KeyError, IndexError, TypeError):
-            memory = (await self.http.get("/v1/loads"))["loads"][0]["memory"]
-            return int(memory["weight_gb"] * 2**30 / size)
-        return 0
+        size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(settings.get("dtype")).removeprefix("torch."), 2)
+        return int(await self.server.weights_gb() * 2**30 / size)
 
 
 def body(request: StepRequest, room: int) -> dict[str, Any]:
@@ -285,33 +244,3 @@ def default_messages(problem: str, info: ModelInfo) -> Sequence[dict[str, str]]:
 
         return shots.messages(problem)
     return messages(problem, info.family)
-
-
-async def look(http: Http, *paths: str) -> Any:
-    """The first of `paths` that the server knows: names have changed between versions.
-
-    Raises:
-        WrongServer: It knows none.
-    """
-    for path in paths:
-        try:
-            return await http.get(path)
-        except RequestRefused:
-            continue
-    raise not_sglang(http.url)
-
-
-def not_sglang(url: str) -> WrongServer:
-    """What to say when something answers that is no SGLang server."""
-    return WrongServer(
-        f"{url} answers, but is no SGLang server: check the address, or use --policy openai:{url}#MODEL if it speaks "
-        "OpenAI's protocol"
-    )
-
-
-def no_template(model: str, said: str) -> str:
-    """What to say when a chat cannot be turned into a prompt."""
-    return (
-        f"{model} has no chat template that can be used: serve an instruction-tuned model, or start the server with "
-        f"--chat-template ({said})"
-    )

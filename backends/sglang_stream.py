@@ -132,16 +132,24 @@ class Stream:
         http: The server.
         body: The request; its `rid` is what it is aborted by.
         headers: Sent with it.
+        abort: Ends a request on the server, by its `rid`.
 
     Attributes:
         done: It has ended by itself.
         pump: The task that reads it, up to the end of the answer.
     """
 
-    def __init__(self, http: Http, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        http: Http,
+        body: dict[str, Any],
+        headers: Mapping[str, str],
+        abort: Callable[[str], Awaitable[None]],
+    ) -> None:
         self.done = False
         self._http = http
         self._rid: str = body["rid"]
+        self._abort = abort
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self.pump = asyncio.create_task(self._read(body, headers))
@@ -178,8 +186,7 @@ class Stream:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     while not self.pump.done():
-                        with suppress(BackendError):
-                            await self._http.post("/abort_request", {"rid": self._rid})
+                        await self._abort(self._rid)
                         await asyncio.wait([self.pump], timeout=AGAIN_SECONDS)
         finally:  # also where the policy is closed in the meantime: nobody else ends the pump
             self.pump.cancel()

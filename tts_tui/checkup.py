@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from tts_tui.backends.http import Http
-from tts_tui.backends.sglang import RESERVED, ROUTING, look
+from tts_tui.backends.sglang import RESERVED, ROUTING
+from tts_tui.backends.sglang_server import look
 from tts_tui.doctor import ADVICE, BAD, OK, Finding
 from tts_tui.errors import BackendError, RequestRefused, WrongServer
 from tts_tui.ui.text import one_line, plural
