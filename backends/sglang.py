@@ -18,7 +18,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ from tts_tui.backends.weights import count_parameters
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
 from tts_tui.errors import (
     BackendError,
+    BackendTimeout,
+    BackendUnavailable,
     ContextExceeded,
 )
 from tts_tui.prompts import family_of, messages
@@ -95,6 +97,8 @@ class SGLangPolicy:
         self._fixed = concurrency is not None
         self._info: ModelInfo | None = None
         self._warm = Warm()
+        # Routing keys of searches that a worker has failed.
+        self._routes: dict[str, str] = {}
         self._streams: set[asyncio.Task[Any]] = set()
 
     @property
@@ -178,7 +182,8 @@ class SGLangPolicy:
             self._warm.turn(request.session, request.ids) as began,
             self.dispatch.slot(request.session, ahead=request.ahead),
         ):
-            headers = {ROUTING: request.session} if request.session else {}
+            key = self._routes.get(request.session, request.session)
+            headers = {ROUTING: key} if key else {}
             stream = Stream(self.http, body(request, room), headers, self.server.abort)
             self._keep(stream.pump)  # the end of the stream is read behind its last event
             cutter = Cutter(request, self.server.texts)
@@ -191,19 +196,30 @@ class SGLangPolicy:
                         if chunk.step_end or chunk.finish:
                             self._warm.add(request.session, (*request.ids, *cutter.ids))
                         yield chunk
+            except (BackendUnavailable, BackendTimeout):
+                if self.server.is_router and self._routes.get(request.session, request.session) == key:
+                    self._routes[request.session] = uuid.uuid4().hex  # another worker may do better
+                raise
             finally:
                 if not stream.done:
-                    late = await self._farewell(stream)
-                    self.total += late
-                    if request.late is not None and late != Usage():
-                        request.late(late)
+                    await self._farewell(stream, request)
 
-    async def _farewell(self, stream: Stream) -> Usage:
-        """Aborts `stream` and returns what it had sampled beyond what was read."""
+    async def _farewell(self, stream: Stream, request: StepRequest) -> None:
+        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry."""
         task = self._keep(asyncio.create_task(stream.abort(FAREWELL_SECONDS)))
-        with suppress(asyncio.CancelledError):
-            return await asyncio.shield(task)
-        return Usage()
+        hurried = False
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                hurried = True
+        if not task.cancelled():
+            late = task.result()
+            self.total += late
+            if request.late is not None and late != Usage():
+                request.late(late)
+        if hurried:
+            raise asyncio.CancelledError
 
     def _keep(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         """Has `close` end it, should it still run then."""

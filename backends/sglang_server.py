@@ -41,6 +41,8 @@ class SGLangServer:
         Raises:
             BackendUnavailable: Nothing answers, or something else, or it serves no policy.
         """
+        await self.close()  # what an earlier start found
+        self.workers = [self.http]
         await self.http.open()
         model = await look(self.http, "/model_info", "/get_model_info")
         if not isinstance(model, dict) or "model_path" not in model:
