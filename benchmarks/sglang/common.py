@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ class ItsHub:
 async def its_hub(options: Options, url: str, problems: Sequence[str], like: Plan) -> AsyncGenerator[ItsHub]:
     """its_hub, loaded, for `problems` with the sizes of `like`."""
     async with solving(url) as (_, policy):
-        model = policy._model
+        model = (await policy.http.get("/model_info"))["model_path"]
     (system, _) = messages("")
     order = {
         "url": url,
@@ -143,7 +143,8 @@ async def its_hub(options: Options, url: str, problems: Sequence[str], like: Pla
         await hub._say(json.dumps(order))
         yield hub
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # done with its problems it ends by itself
+            process.kill()
         await process.wait()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.sglang.common import PROBLEMS, Options, flush, its_hub, plan, solving, verdict
 from benchmarks.sglang.servers import counted, cpu_seconds
-from tts_tui import Plan, Solver
+from tts_tui import Plan, SearchTree, Solver, Usage
 from tts_tui.backends.http import Http
 from tts_tui.backends.sglang import SGLangPolicy
 
@@ -91,25 +91,28 @@ def _spent(policy: SGLangPolicy) -> float:
 
 
 async def _beams(options: Options) -> None:
-    """Ours and its_hub's in turn, on the same problems."""
-    asked = plan("beam", total_tokens=options.total_tokens)
+    """Ours and its_hub's in turn, on the same problems and with its limits: tokens a step, and steps."""
+    asked = plan("beam")
+    asked = asked.with_(total_tokens=asked.step_tokens * asked.max_depth)
     problems = [PROBLEMS[turn % len(PROBLEMS)] for turn in range(options.turns)]
     print("Orchestration: beam search N=16 M=4 / its_hub 1.2's, same server, problems, sizes and reward model, in turn")
     print("  its_hub keeps 4 of 16 beams and copies each 4 times. It goes through the chat route, knows no end of text")
     print("  but \\boxed, so it goes on to the last step, and waits for the whole round, as beam search does.")
-    print(f"  {'':<10} {'ours: s':>9} {'tokens':>7} {'its_hub: s':>11} {'tokens':>7} {'rounds':>7} {'ratio':>6}")
+    print("  unused: of our tokens, those of steps that were cut off and written anew, and of steps ahead for nothing.")
+    head = "ours: s", "tokens", "unused", "rounds", "its_hub: s", "tokens", "rounds", "ratio"
+    print("  {:<10} {:>8} {:>7} {:>7} {:>7} {:>11} {:>7} {:>7} {:>6}".format("", *head))
     http = Http(options.url)
     await http.open()
     ratios, per_token = [], []
     async with its_hub(options, options.url, problems, asked) as hub, solving(options.url) as (solver, _):
         for turn, problem in enumerate(problems):
             rows: dict[str, tuple[float, int]] = {}
-            rounds = 0
+            rounds, tree = 0, SearchTree()
             for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
                 await flush(http)
                 before, began = await counted(http), time.perf_counter()
                 if who == "ours":
-                    await solver.solve(problem, _as_they_are(asked))
+                    tree = (await solver.solve(problem, _as_they_are(asked))).tree
                 else:
                     _, rounds = await hub.solve()
                 seconds = time.perf_counter() - began
@@ -118,8 +121,8 @@ async def _beams(options: Options) -> None:
             ratios.append(own / other)
             per_token.append(own / tokens / (other / others))
             print(
-                f"  problem {turn + 1:<2} {own:>9.1f} {tokens:>7} {other:>11.1f} {others:>7} {rounds:>7}"
-                f" {ratios[-1]:>6.2f}",
+                f"  problem {turn + 1:<2} {own:>8.1f} {tokens:>7} {_unused(tree):>7} {_depth(tree):>7} {other:>11.1f}"
+                f" {others:>7} {rounds:>7} {ratios[-1]:>6.2f}",
                 flush=True,
             )
     await http.close()
@@ -127,6 +130,16 @@ async def _beams(options: Options) -> None:
     print(
         f"  median of seconds a token written: ratio {statistics.median(per_token):.2f}; range of wall {_range(ratios)}"
     )
+
+
+def _unused(tree: SearchTree) -> int:
+    cut = sum(len(node.ids) for node in tree.nodes[1:] if node.finish == "length")
+    ahead: Usage = getattr(tree, "ahead", Usage())
+    return cut + ahead.completion
+
+
+def _depth(tree: SearchTree) -> int:
+    return max(node.depth for node in tree.nodes)
 
 
 def _as_they_are(asked: Plan) -> Plan:
