@@ -92,7 +92,7 @@ class SGLangPolicy:
         self.version = ""
         self.notes: tuple[str, ...] = ()
         self._messages = messages
-        self._patience = Patience(self.dispatch, lambda: self.http.text("/health"), patience)
+        self._patience = Patience(self.dispatch, self.server.alive, patience)
         self._parameters = parameters
         self._fixed = concurrency is not None
         self._info: ModelInfo | None = None

@@ -53,10 +53,8 @@ class SGLangServer:
                 f"{self.http.url} serves {self.model} as a reward model, which writes nothing: name the server of "
                 "the policy, or start it without --is-embedding"
             )
-        with suppress(BackendError):  # only a router has it
-            listed = await self.http.get("/workers")
-            urls = [str(worker["url"]) for worker in listed["workers"] if worker.get("url")]
-            self.workers = [self.http.other(url) for url in urls] or self.workers
+        with suppress(BackendError):  # only a router has them
+            self.workers = [self.http.other(url) for url in await self._listed()] or self.workers
         for worker in self.workers:
             await worker.open()
 
@@ -64,6 +62,23 @@ class SGLangServer:
         """Closes all connections. Safe to call twice."""
         for http in (*self.workers, self.http):
             await http.close()
+
+    async def alive(self) -> None:
+        """Returns if it can be asked again.
+
+        Raises:
+            BackendError: It does not answer, or it is a router that takes a dead worker for a healthy one.
+        """
+        if not self.is_router:
+            await self.http.text("/health")
+            return
+        healthy = await self._listed()
+        await asyncio.gather(*(worker.text("/health") for worker in self.workers if worker.url in healthy))
+
+    async def _listed(self) -> list[str]:
+        """Addresses of the workers that a router takes for healthy."""
+        listed = (await self.http.get("/workers"))["workers"]
+        return [str(worker["url"]).rstrip("/") for worker in listed if worker.get("is_healthy", True)]
 
     @property
     def is_router(self) -> bool:
