@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from tts_tui.backends.http import Http
+from tts_tui.backends.own_tokenizer import OwnTokenizer
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, RequestRefused, WrongServer
 
 Chat = Sequence[dict[str, str]]
@@ -34,6 +35,8 @@ class SGLangServer:
         self.http = http
         self.model = self.kind = ""
         self.workers: list[Http] = [http]
+        self._tokenizer_path = ""
+        self._own: OwnTokenizer | None = None
 
     async def start(self) -> None:
         """Connects, and looks at what is there.
@@ -48,6 +51,7 @@ class SGLangServer:
         if not isinstance(model, dict) or "model_path" not in model:
             raise not_sglang(self.http.url)
         self.model, self.kind = str(model["model_path"]), str(model.get("model_type", ""))
+        self._tokenizer_path, self._own = str(model.get("tokenizer_path") or self.model), None
         if model.get("is_generation") is False:
             raise WrongServer(
                 f"{self.http.url} serves {self.model} as a reward model, which writes nothing: name the server of "
@@ -62,6 +66,11 @@ class SGLangServer:
         """Closes all connections. Safe to call twice."""
         for http in (*self.workers, self.http):
             await http.close()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the chat template is applied here, for the server cannot."""
+        return self._own is not None
 
     async def alive(self) -> None:
         """Returns if it can be asked again.
@@ -96,26 +105,43 @@ class SGLangServer:
         """Ids of a chat that the model is to answer, and the longest sequence that the server takes, 0 if unknown.
 
         Raises:
-            WrongServer: It cannot apply a chat template, or the model has none.
+            WrongServer: The model has no chat template, or it cannot be applied there nor here.
         """
+        if self._own is None:
+            try:
+                reply = await self._ask_any("POST", ("/tokenize",), {"model": self.model, "messages": list(chat)})
+            except RequestRefused as refused:
+                await self._load_own(refused)
+            else:
+                ids = reply.get("tokens") if isinstance(reply, dict) else None
+                if not isinstance(ids, list) or not ids:
+                    raise not_sglang(self.http.url)
+                return tuple(ids), int(reply.get("max_model_len") or 0)
+        assert self._own is not None
+        return await asyncio.to_thread(self._own.ids, chat), 0
+
+    async def _load_own(self, refused: RequestRefused) -> None:
+        """The server cannot apply a chat template: it is too old for that, or the model has none."""
+        none = WrongServer(
+            f"{self.model} has no chat template that can be used: serve an instruction-tuned model, or start the "
+            f"server with --chat-template ({refused})"
+        )
+        if "template" in str(refused):  # it is new enough to look for one
+            raise none from refused
         try:
-            reply = await self._ask_any("POST", ("/tokenize",), {"model": self.model, "messages": list(chat)})
-        except RequestRefused as error:
-            if error.status in (404, 405):
-                raise WrongServer(
-                    f"{self.http.url} cannot apply a chat template: SGLang 0.5.10 or newer is needed there"
-                ) from error
+            self._own = await asyncio.to_thread(OwnTokenizer, self._tokenizer_path)
+        except WrongServer:
+            raise none from refused
+        except BackendUnavailable as error:
             raise WrongServer(
-                f"{self.model} has no chat template that can be used: serve an instruction-tuned model, or start the "
-                f"server with --chat-template ({error})"
+                f"{self.http.url} cannot apply a chat template, and {error}: update that SGLang to 0.5.23 or newer, or "
+                f"copy the tokenizer to this machine ({refused})"
             ) from error
-        ids = reply.get("tokens") if isinstance(reply, dict) else None
-        if not isinstance(ids, list) or not ids:
-            raise not_sglang(self.http.url)
-        return tuple(ids), int(reply.get("max_model_len") or 0)
 
     async def texts(self, prefixes: Sequence[Sequence[int]]) -> list[str]:
         """Texts of many sequences of ids."""
+        if self._own is not None:
+            return self._own.texts(prefixes)
         reply = await self._ask_any("POST", ("/detokenize",), {"tokens": [list(ids) for ids in prefixes]})
         texts = reply.get("text") if isinstance(reply, dict) else None
         if not isinstance(texts, list) or len(texts) != len(prefixes):

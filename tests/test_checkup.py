@@ -97,7 +97,7 @@ async def test_no_chat_template():
     async with FakeSGLang() as server:
         server.answers["/tokenize"] = answer
         (bad,) = only(await findings(server.url), BAD)
-    assert "no chat template that can be used" in bad and "--chat-template gives it one" in bad
+    assert "no chat template that can be used" in bad and "--chat-template" in bad
 
 
 async def test_no_log_probabilities():
@@ -174,14 +174,14 @@ async def test_a_router_tells_its_workers(workers, state, sentence):
     assert keys
 
 
-async def test_a_router_that_passes_no_tokenize_on():
+async def test_the_workers_of_a_router_are_asked_for_the_chat_template():
     async def answer(request):
-        return web.json_response({"workers": [{"is_healthy": True}]})
+        return web.json_response({"workers": [{"url": worker.url, "is_healthy": True}]})
 
-    async with FakeSGLang(missing=["/tokenize"]) as server:
+    async with FakeSGLang() as worker, FakeSGLang(missing=["/tokenize"]) as server:
         server.answers["/workers"] = answer
         found = await findings(server.url)
-    assert any("passes no /tokenize on" in one for one in only(found, BAD))
+    assert any("a chat template" in one for one in only(found, OK))
 
 
 async def test_a_server_that_dies_in_the_middle_ends_the_checks():

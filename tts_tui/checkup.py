@@ -20,7 +20,7 @@ import msgspec
 
 from tts_tui.backends.http import Http
 from tts_tui.backends.sglang import RESERVED, ROUTING
-from tts_tui.backends.sglang_server import look
+from tts_tui.backends.sglang_server import SGLangServer, look
 from tts_tui.doctor import ADVICE, BAD, OK, Finding
 from tts_tui.errors import BackendError, RequestRefused, WrongServer
 from tts_tui.ui.text import one_line, plural
@@ -186,20 +186,17 @@ class Checkup:
     # -- a policy ----------------------------------------------------------------------------------------------------
 
     async def _chat_template(self) -> AsyncIterator[Finding]:
-        chat = [{"role": "user", "content": "Hello"}]
+        server = SGLangServer(self._http.other(self._http.url))
         try:
-            reply = await self._http.post("/tokenize", {"model": str(self._model["model_path"]), "messages": chat})
-        except RequestRefused as error:
-            if error.status not in (404, 405):
-                yield BAD, f"the model has no chat template that can be used: {error}; --chat-template gives it one"
-            elif self._routed:
-                yield BAD, "the router passes no /tokenize on: name one of its workers, or a router that does"
-            else:
-                yield BAD, "it cannot apply a chat template: SGLang 0.5.10 or newer is needed"
+            await server.start()
+            ids, self._longest = await server.tokenize([{"role": "user", "content": "Hello"}])
+        except (RequestRefused, WrongServer) as error:
+            yield BAD, str(error)
             return
-        count = len(reply["tokens"])
-        self._longest = int(reply.get("max_model_len") or 0)
-        yield OK, f"a chat template: one word is {plural(count, 'token')} in it"
+        finally:
+            await server.close()
+        said = f"a chat template: one word is {plural(len(ids), 'token')} in it"
+        yield OK, said + (", by the tokenizer on this machine, for the server applies none" if server.is_old else "")
 
     async def _context(self) -> AsyncIterator[Finding]:
         longest = self._server.get("context_length") or self._longest
