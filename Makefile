@@ -24,14 +24,14 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help solve setup dev test lint format types imports unit slow sglang-cpu server-tests model bench clean \
+.PHONY: bench-sglang help solve setup dev test lint format types imports unit slow sglang-cpu server-tests model bench clean \
 	distclean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '3,4p' Makefile | cut -c2-
 	@echo '   make lint types imports unit slow server-tests   the parts of make test'
-	@echo '   make format bench clean distclean'
+	@echo '   make format bench bench-sglang clean distclean'
 
 solve: $(VENV)/.run
 	@$(TTS) solve $(ARGS) -- "$$PROBLEM"
@@ -119,6 +119,10 @@ server-tests: $(VENV)/.dev model
 bench: $(VENV)/.dev model
 	@for file in benchmarks/[a-z]*.py; do \
 		name=$$(basename "$$file" .py); echo "== $$name"; $(PY) -m "benchmarks.$$name" || exit 1; done
+
+# The same for searches on real SGLang servers; half an hour on two cores.
+bench-sglang: $(VENV)/.dev model sglang-cpu
+	$(PY) -m benchmarks.sglang --python $(abspath $(SGLANG_VENV))/bin/python $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
