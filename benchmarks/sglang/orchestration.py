@@ -98,9 +98,10 @@ async def _beams(options: Options) -> None:
     print("Orchestration: beam search N=16 M=4 / its_hub 1.2's, same server, problems, sizes and reward model, in turn")
     print("  its_hub keeps 4 of 16 beams and copies each 4 times. It goes through the chat route, knows no end of text")
     print("  but \\boxed, so it goes on to the last step, and waits for the whole round, as beam search does.")
-    print("  unused: of our tokens, those of steps that were cut off and written anew, and of steps ahead for nothing.")
-    head = "ours: s", "tokens", "unused", "rounds", "its_hub: s", "tokens", "rounds", "ratio"
-    print("  {:<10} {:>8} {:>7} {:>7} {:>7} {:>11} {:>7} {:>7} {:>6}".format("", *head))
+    print("  Of our tokens, cut: steps that reached the step limit, which are written anew here and kept there; ahead:")
+    print("  written ahead of their time for nothing.")
+    head = "ours: s", "tokens", "cut", "ahead", "rounds", "its_hub: s", "tokens", "rounds", "ratio"
+    print("  {:<10} {:>8} {:>7} {:>6} {:>6} {:>7} {:>11} {:>7} {:>7} {:>6}".format("", *head))
     http = Http(options.url)
     await http.open()
     ratios, per_token = [], []
@@ -121,8 +122,8 @@ async def _beams(options: Options) -> None:
             ratios.append(own / other)
             per_token.append(own / tokens / (other / others))
             print(
-                f"  problem {turn + 1:<2} {own:>8.1f} {tokens:>7} {_unused(tree):>7} {_depth(tree):>7} {other:>11.1f}"
-                f" {others:>7} {rounds:>7} {ratios[-1]:>6.2f}",
+                f"  problem {turn + 1:<2} {own:>8.1f} {tokens:>7} {_cut(tree):>6} {_ahead(tree):>6} {_depth(tree):>7}"
+                f" {other:>11.1f} {others:>7} {rounds:>7} {ratios[-1]:>6.2f}",
                 flush=True,
             )
     await http.close()
@@ -132,10 +133,13 @@ async def _beams(options: Options) -> None:
     )
 
 
-def _unused(tree: SearchTree) -> int:
-    cut = sum(len(node.ids) for node in tree.nodes[1:] if node.finish == "length")
+def _cut(tree: SearchTree) -> int:
+    return sum(len(node.ids) for node in tree.nodes[1:] if node.finish == "length")
+
+
+def _ahead(tree: SearchTree) -> int:
     ahead: Usage = getattr(tree, "ahead", Usage())
-    return cut + ahead.completion
+    return ahead.completion
 
 
 def _depth(tree: SearchTree) -> int:
