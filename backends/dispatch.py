@@ -20,6 +20,8 @@ from tts_tui.backends.knee import Knee
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
 """Seconds that nothing is sent after an overload; doubled from the first to the longest while it lasts."""
+BURST = 4
+"""Requests that begin before the event loop does something else: hundreds at once would hold it up."""
 LONGEST_ASKED = 120.0
 """Most seconds that a server is believed, should it ask for more."""
 
@@ -46,6 +48,7 @@ class Dispatch:
         self._throttler = None if rate is None else Throttler(*_per(rate))
         self._starter: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._bursting = False
         self._closed_until = 0.0
         self._wait = FIRST_WAIT
 
@@ -120,8 +123,16 @@ class Dispatch:
             if self._next_queue() is not None and (self._starter is None or self._starter.done()):
                 self._starter = asyncio.get_running_loop().create_task(self._start_at_rate(self._throttler))
             return
-        while self._open() and self._grant():
-            pass
+        for _ in range(BURST):
+            if not (self._open() and self._grant()):
+                return
+        if not self._bursting and self._next_queue() is not None:
+            self._bursting = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._bursting = False
+        self._pump()
 
     async def _start_at_rate(self, throttler: Throttler) -> None:
         """The only one that waits for the throttler, which polls for everybody who does."""
