@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -57,6 +58,9 @@ class CausalModel:
         each = torch.empty(0, dtype=self.dtype).element_size() * (layers * 2 * kv_heads * size + features)
         self.bytes_per_token = each
         self.slots = slots or _default_slots(each, self.context, self.device)
+        # transformers renames it in the course of its 5th version, one model after the other.
+        known = inspect.signature(self._body.forward).parameters
+        self._cache_name = "cache" if "cache" in known else "past_key_values"
         self._cache = PoolCache(layers, self.slots, kv_heads, size, self.dtype, self.device)
         self.states = torch.empty((self.slots, features), dtype=self.dtype, device=self.device)
         self._captured: dict[int, Tensor] = {}
@@ -79,9 +83,9 @@ class CausalModel:
         out = self._body(
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=torch.tensor([positions], device=self.device),
-            past_key_values=self._cache,
             use_cache=True,
             plan=plan,
+            **{self._cache_name: self._cache},
         )
         parts = [self._captured.pop(layer)[0] for layer in self._capture]
         parts.append(out.last_hidden_state[0])

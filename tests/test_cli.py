@@ -80,7 +80,7 @@ MISTAKES = [
     (["replay", sys.executable], "is not a recording"),
     (["resume", "/does/not/exist"], "cannot read /does/not/exist"),
     (["resume", "/dev/null"], "is empty: not a recording"),
-    (["doctor", "now"], "unexpected extra argument"),
+    (["doctor", "now"], "is no address of a server"),
 ]
 
 

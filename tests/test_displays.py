@@ -167,7 +167,7 @@ async def test_json_is_one_event_a_line_and_ends_with_the_end():
     assert last["event"] == "search_finished"
     assert last["answer"] == result.answer
     assert set(last["plan"]) == {"strategy", "n", "m", "score", "vote"}
-    assert set(last["tokens"]["policy"]) == {"prompt_computed", "prompt_cached", "completion"}
+    assert set(last["tokens"]["policy"]) == {"prompt_computed", "prompt_cached", "completion", "ahead"}
     assert set(last["tokens"]["prm"]) == {"computed", "cached"}
     assert set(last["flops"]) == {"policy", "prm"}
     assert last["seconds"] >= 0 and last["reason"] == "solved"

@@ -63,7 +63,7 @@ def test_every_strategy_comes_to_an_end(strategy, tmp_path):
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["event"] == "search_finished" and last["reason"] in ("solved", "unsolved")
     assert last["plan"]["strategy"] == strategy
-    assert set(last["tokens"]["policy"]) == {"prompt_computed", "prompt_cached", "completion"}
+    assert set(last["tokens"]["policy"]) == {"prompt_computed", "prompt_cached", "completion", "ahead"}
     assert last["tokens"]["policy"]["completion"] > 0 and last["flops"]["policy"] > 0 and last["seconds"] > 0
     assert (last["answer"] is not None) == (done.returncode == 0)
     assert (tmp_path / "run.jsonl").read_text() == done.stdout

@@ -56,7 +56,9 @@ _models = options(
         help="Language model: embedded, hf:PATH, hf:ORG/NAME, sglang:URL or openai:URL#MODEL.  [default: embedded]",
     ),
     option("--prm", metavar="SPEC", help="Process reward model: embedded or none.  [default: embedded]"),
-    option("--api-key", metavar="KEY", help="Key for the policy's server; better kept in TTS_TUI_API_KEY."),
+    option(
+        "--api-key", metavar="KEY", help="Key for the policy's server; better kept in TTS_TUI_API_KEY.  [default: none]"
+    ),
     option(
         "--concurrency",
         type=click.IntRange(min=1),
@@ -248,7 +250,7 @@ def serve_prm(model: str, **given: Any) -> int:
 
 @cli.command()
 @click.argument("url", required=False)
-@option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.")
+@option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.  [default: none]")
 def doctor(url: str | None, api_key: str | None) -> int:
     """Say what this machine has, or what the SGLang server at URL can do. Exit code 3 if something is missing."""
     if url is not None:
