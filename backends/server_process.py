@@ -145,6 +145,8 @@ class ServerProcess:
             BackendTimeout: It took longer.
         """
         end = monotonic() + timeout if timeout is not None else float("inf")
+        if tell:
+            tell(self._stage)
         while not self._healthy():
             if not self.running:
                 raise BackendUnavailable(f"the server ended while it was starting: {self._last_words()}")

@@ -42,12 +42,14 @@ class Early:
 
     Attributes:
         head: What was written, and counted, while nobody read.
+        began: The policy has been asked.
     """
 
     def __init__(
         self, policy: Policy, request: StepRequest, count: Callable[[Usage], None], check: Callable[[], None]
     ) -> None:
         self.head = Usage()
+        self.began = False
         self._chunks = policy.stream(replace(request, ahead=True, late=self._late))
         self._spend: Callable[[Usage], None] = count
         self._check = check
@@ -89,6 +91,7 @@ class Early:
         await self._chunks.aclose()
 
     async def _write(self) -> None:
+        self.began = True
         try:
             async with aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
@@ -182,12 +185,14 @@ class Ahead:
         return self._on and going and node.depth < self._plan.max_depth
 
     def _begin(self, node: Node, children: int) -> None:
-        """Begins the first `children` of `node`, as far as there is room."""
+        """Begins the first `children` of `node`, as far as there is room: one that waits would be no gain."""
+        room = self._policy.spare - self._unborn() if isinstance(self._policy, Spacious) else children
         for slot in range(children):
             if (node.id, node.group, slot) in self._early or self._journal.tree.at(node, slot, node.group):
                 continue
-            if isinstance(self._policy, Spacious) and self._policy.spare <= 0:
+            if room <= 0:
                 return
+            room -= 1
             try:
                 request = self._request(node, slot, node.group)
             except ContextExceeded:
@@ -195,6 +200,10 @@ class Ahead:
             early = Early(self._policy, request, self._counter(node), self._check)
             self._early[node.id, node.group, slot] = early
             early.begin(self._spawn)
+
+    def _unborn(self) -> int:
+        """Steps that were begun in this very moment, and that the policy has not heard of."""
+        return sum(1 for early in self._early.values() if not early.began)
 
     def _counter(self, node: Node) -> Callable[[Usage], None]:
         def count(usage: Usage) -> None:

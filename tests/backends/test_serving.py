@@ -236,7 +236,7 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
         server.wait_ready(stages.append, timeout=60)
         assert server.running and len(alive(server.pid)) == 2
     assert not server.running and not alive(server.pid)
-    assert stages[0] == "importing"
+    assert stages
     assert launch.log.read_text() == "[2026] Load weight begin ***\n"
     server.stop()
 
