@@ -15,11 +15,13 @@ from time import monotonic
 
 from asyncio_throttle.throttler import Throttler
 
-from tts_tui.backends.knee import Knee
+from tts_tui.backends.knee import Knee, Pace
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
 """Seconds that nothing is sent after an overload; doubled from the first to the longest while it lasts."""
+SLOWER = 0.15
+"""By how much requests that nobody needs yet may slow those down that somebody waits for."""
 BURST = 4
 """Requests that begin before the event loop does something else: hundreds at once would hold it up."""
 LONGEST_ASKED = 120.0
@@ -35,13 +37,16 @@ class Dispatch:
         clock: Seconds.
 
     Attributes:
+        pace: How much slower requests become with one more.
         running: Requests under way.
+        ahead: Those of them that nobody needs yet.
         most_running: Most of them at any time.
     """
 
     def __init__(self, knee: Knee, *, rate: float | None = None, clock: Callable[[], float] = monotonic) -> None:
         self.knee = knee
-        self.running = self.most_running = 0
+        self.pace = Pace()
+        self.running = self.most_running = self.ahead = 0
         self._clock = clock
         # One queue a search, in turn; the second class is for steps ahead of their time.
         self._waiting: tuple[OrderedDict[str, deque[asyncio.Future[None]]], ...] = (OrderedDict(), OrderedDict())
@@ -53,28 +58,39 @@ class Dispatch:
         self._wait = FIRST_WAIT
 
     @property
-    def spare(self) -> int:
+    def free(self) -> int:
         """How many more requests could be under way without making one wait that somebody needs."""
         if self._clock() < self._closed_until:
             return 0
         return max(0, self.knee.limit - self.running - sum(len(queue) for queue in self._waiting[0].values()))
 
+    @property
+    def spare(self) -> int:
+        """How many more requests could be under way without making those wait or slow that somebody needs."""
+        slack = self.pace.slack(self.running - self.ahead, SLOWER) - self.ahead
+        return max(0, int(min(self.free, slack)))
+
     @asynccontextmanager
     async def slot(self, session: str = "", *, ahead: bool = False) -> AsyncGenerator[None]:
         """Waits for leave to have one more request under way, and gives it back at the end."""
         await self._enter(session, ahead)
+        self.ahead += ahead
         try:
             yield
         finally:
+            self.ahead -= ahead
             self.running -= 1
             if not self.running:
                 self.knee.idle()
+                self.pace.idle()
             self._pump()
 
     def came(self, tokens: int) -> None:
         """So many tokens came back: how the knee is found."""
         self._wait = FIRST_WAIT
-        self.knee.tokens(tokens, self.running, self._clock())
+        now = self._clock()
+        self.knee.tokens(tokens, self.running, now)
+        self.pace.tokens(tokens, self.running, now)
 
     def overloaded(self, retry_after: float | None) -> float:
         """The server asked for time: nothing is sent for that long. Returns how long."""

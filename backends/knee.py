@@ -7,6 +7,13 @@ doubling while doubling pays, and later by one level up now and then, for server
 
 from __future__ import annotations
 
+PIECE_SECONDS = 0.2
+PIECE_TOKENS = 8
+"""A sample of the pace is taken over at least this long and this many tokens."""
+FADE = 0.97
+"""What is left of older samples when one comes."""
+ENOUGH = 4.0
+"""Weight of samples from which on the pace is known."""
 WINDOW_SECONDS = 1.0
 WINDOW_TOKENS = 64
 """A rate is taken over at least this long and this many tokens."""
@@ -20,6 +27,47 @@ CUT = 0.8
 """What an overload leaves of the limit."""
 CALM_SECONDS = 15.0
 """Seconds after an overload in which the limit does not rise."""
+
+
+class Pace:
+    """How much slower each stream becomes with one more: seconds a token = base + slope x streams, least squares."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._count = self._load = 0
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    def tokens(self, count: int, running: int, now: float) -> None:
+        """`count` tokens came while `running` requests were under way."""
+        if self._began is None:
+            self._began = now
+            return
+        self._count += count
+        self._load += count * running
+        spent = now - self._began
+        if spent >= PIECE_SECONDS and self._count >= PIECE_TOKENS:
+            streams = self._load / self._count
+            self._add(streams, streams * spent / self._count)
+            self._began, self._count, self._load = now, 0, 0
+
+    def idle(self) -> None:
+        """Nothing is under way."""
+        self._began, self._count, self._load = None, 0, 0
+
+    def slack(self, needed: int, share: float) -> float:
+        """How many streams beside `needed` ones make those slower by at most `share`; 0 while that is not known."""
+        spread = self._xx * self._n - self._x**2
+        if self._n < ENOUGH or spread < (0.05 * self._x) ** 2:
+            return 0.0
+        slope = (self._xy * self._n - self._x * self._y) / spread
+        base = (self._y - slope * self._x) / self._n
+        pace = max(base, 0.0) + slope * needed
+        return float("inf") if slope <= 0 else share * pace / slope
+
+    def _add(self, x: float, y: float) -> None:
+        fade = FADE
+        self._n, self._x, self._y = self._n * fade + 1, self._x * fade + x, self._y * fade + y
+        self._xx, self._xy = self._xx * fade + x * x, self._xy * fade + x * y
 
 
 class Knee:

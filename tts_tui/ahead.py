@@ -186,7 +186,9 @@ class Ahead:
 
     def _begin(self, node: Node, children: int) -> None:
         """Begins the first `children` of `node`, as far as there is room: one that waits would be no gain."""
-        room = self._policy.spare - self._unborn() if isinstance(self._policy, Spacious) else children
+        room = children
+        if self._plan.speculation == "auto" and isinstance(self._policy, Spacious):
+            room = self._policy.spare - self._unborn()
         for slot in range(children):
             if (node.id, node.group, slot) in self._early or self._journal.tree.at(node, slot, node.group):
                 continue

@@ -42,7 +42,7 @@ class Plan(Struct, frozen=True):
         separator: Text that ends a step.
         semantics: Which public implementation decides where the two differ.
         speculation: Whether steps are written on while their round still waits for others (`tts_tui.ahead`): auto does
-            so where the policy has room for it and no token is limited.
+            so where the policy has room for it, so that no step becomes much slower by it, and no token is limited.
         budget: Limits of tokens, FLOPs and seconds.
         seed: Seeds every sample; two runs with one seed draw alike as far as the backend's arithmetic does.
         why: The reason for this plan, one sentence.

@@ -16,23 +16,25 @@ SIZES = ((4, 2), (8, 4), (16, 4))
 async def run(options: Options) -> None:
     """Prints a row for each size."""
     print("Speculation: wall time of a beam search that writes ahead / one that does not, in turn, same problems")
+    print("  auto writes ahead as far as it slows other steps little, on wherever it can")
     if not can_speculate():
         print("  not there yet: plans have no field `speculation`")
         return
-    print(f"  {'N, M':<8} {'median ratio':>12} {'least':>6} {'most':>6} {'wasted tokens':>14} {'tokens on / off':>16}")
+    print(f"  {'N, M':<13} {'median ratio':>12} {'least':>6} {'most':>6} {'wasted tokens':>14} {'tokens on / off':>16}")
     for n, m in SIZES:
         asked = plan("beam", n, m, total_tokens=options.total_tokens)
         async with solving(options.url) as (solver, policy):
-            await _size(solver, policy, asked, PROBLEMS[: options.problems])
+            for how in ("auto", "on"):
+                await _size(solver, policy, asked, PROBLEMS[: options.problems], how)
 
 
-async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tuple[str, ...]) -> None:
+async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tuple[str, ...], how: str) -> None:
     ratios: list[float] = []
-    wasted = {"on": 0, "off": 0}
-    written = {"on": 0, "off": 0}
+    wasted = {how: 0, "off": 0}
+    written = {how: 0, "off": 0}
     for turn, problem in enumerate(problems):
         per_token: dict[str, float] = {}
-        for kind in ("on", "off") if turn % 2 else ("off", "on"):
+        for kind in (how, "off") if turn % 2 else ("off", how):
             await flush(policy.http)
             began = time.perf_counter()
             result = await solver.solve(problem, asked.with_(speculation=kind))
@@ -42,11 +44,12 @@ async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tup
             per_token[kind] = (time.perf_counter() - began) / max(1, tokens - ahead)
             wasted[kind] += ahead
             written[kind] += tokens
-        ratios.append(per_token["on"] / per_token["off"])
-    share = wasted["on"] / max(1, written["on"])
+        ratios.append(per_token[how] / per_token["off"])
+    share = wasted[how] / max(1, written[how])
     print(
-        f"  {asked.n:>2}, {asked.m:<4} {statistics.median(ratios):>12.2f} {min(ratios):>6.2f} {max(ratios):>6.2f}"
-        f" {wasted['on']:>8} {share:>5.1%} {written['on']:>8} /{written['off']:>6}",
+        f"  {asked.n:>2}, {asked.m:<4} {how:<4} {statistics.median(ratios):>12.2f}"
+        f" {min(ratios):>6.2f} {max(ratios):>6.2f}"
+        f" {wasted[how]:>8} {share:>5.1%} {written[how]:>8} /{written['off']:>6}",
         flush=True,
     )
 

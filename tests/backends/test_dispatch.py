@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tts_tui.backends import dispatch as dispatching
 from tts_tui.backends import warm as warming
 from tts_tui.backends.dispatch import Dispatch
-from tts_tui.backends.knee import CALM_SECONDS, CUT, PATIENCE, Knee
+from tts_tui.backends.knee import CALM_SECONDS, CUT, PATIENCE, Knee, Pace
 from tts_tui.backends.warm import Warm
 
 
@@ -171,10 +171,10 @@ async def test_what_is_ahead_of_its_time_goes_last_of_all_searches():
     crowd.come("third", "b")
     crowd.come("fourth", "b")
     await settle()
-    assert dispatch.spare == 0
+    assert dispatch.free == 0
     await crowd.drain()
     assert crowd.order == ["first", "second", "third", "fourth", "ahead"]
-    assert dispatch.most_running == 2 and dispatch.spare == 2
+    assert dispatch.most_running == 2 and dispatch.free == 2
 
 
 async def test_who_has_given_up_waiting_takes_no_room():
@@ -186,7 +186,7 @@ async def test_who_has_given_up_waiting_takes_no_room():
     crowd.tasks["waits"].cancel()
     await settle()
     dispatch.knee.limit = 3
-    assert dispatch.spare == 1
+    assert dispatch.free == 1
     await crowd.drain()
 
 
@@ -221,7 +221,7 @@ def test_no_order_of_cancellations_loses_a_slot(steps, rate):
             await asyncio.sleep(0.02)
             await crowd.drain()
         assert all(task.done() for task in crowd.tasks.values())
-        assert dispatch.running == 0 and dispatch.spare == 3
+        assert dispatch.running == 0 and dispatch.free == 3
         async with AsyncExitStack() as stack, asyncio.timeout(5):
             for _ in range(3):
                 await stack.enter_async_context(dispatch.slot())
@@ -275,7 +275,7 @@ async def test_a_burst_of_overloads_is_one_and_they_double_while_they_last():
     dispatch = Dispatch(Knee(100, most=100), clock=clock)
     first = dispatching.FIRST_WAIT
     assert {dispatch.overloaded(None) for _ in range(10)} == {first}
-    assert dispatch.spare == 0 and dispatch.knee.limit == int(100 * CUT)
+    assert dispatch.free == 0 and dispatch.knee.limit == int(100 * CUT)
     waits = []
     for _ in range(8):
         clock.now += 1000
@@ -293,7 +293,7 @@ async def test_a_server_is_given_the_time_that_it_asks_for_within_reason():
     crowd = Crowd(dispatch)
     crowd.come("waits")
     await settle()
-    assert crowd.order == [] and dispatch.spare == 0
+    assert crowd.order == [] and dispatch.free == 0
     clock.now += 3.0
     dispatch._reopen()
     await crowd.drain()
@@ -396,3 +396,47 @@ async def test_what_is_remembered_is_bounded(monkeypatch):
     assert len(warm._known) == 10
     async with asyncio.timeout(1), warm.turn("run", (99,)) as began:
         began()
+
+
+@pytest.mark.parametrize(
+    ("base", "slope", "needed", "slack"), [(0.1, 0.01, 10, 3), (0.01, 0.0001, 16, 17), (1.0, 0.0, 8, 1e9)]
+)
+def test_how_many_more_streams_slow_the_others_by_a_share_is_found(base, slope, needed, slack):
+    pace, now = Pace(), 0.0
+    for running in [16, 12, 8, 4, 2, 1] * 3:
+        for _ in range(10):
+            now += base + slope * running
+            for _ in range(running):
+                pace.tokens(1, running, now)
+    assert (
+        pace.slack(needed, 0.15) >= slack * 0.8
+        if slack > 100
+        else pace.slack(needed, 0.15) == pytest.approx(slack, rel=0.25)
+    )
+
+
+def test_of_an_unknown_server_nothing_is_promised():
+    pace, now = Pace(), 0.0
+    assert pace.slack(8, 0.15) == 0
+    for _ in range(100):  # always as many: what one more would cost is not seen
+        now += 0.1
+        for _ in range(8):
+            pace.tokens(1, 8, now)
+    assert pace.slack(8, 0.15) == 0
+
+
+async def test_room_to_write_ahead_is_what_slows_the_others_little():
+    now = [0.0]
+    dispatch = Dispatch(Knee(32), clock=lambda: now[0])
+    assert (dispatch.free, dispatch.spare) == (32, 0)
+    async with AsyncExitStack() as stack:
+        for running in (8, 16):
+            while dispatch.running < running:
+                await stack.enter_async_context(dispatch.slot("a"))
+            for _ in range(100):
+                now[0] += 0.1 + 0.01 * running
+                for _ in range(running):
+                    dispatch.came(1)
+        assert dispatch.free > dispatch.spare == 3
+        await stack.enter_async_context(dispatch.slot("a", ahead=True))
+        assert dispatch.spare == 2
