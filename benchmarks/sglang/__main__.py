@@ -62,7 +62,7 @@ def _start(options: Options, bar: str, stack: contextlib.ExitStack) -> None:
     missing = [
         name
         for name, needed in (
-            ("tiny_url", bar in ON_TINY),
+            ("tiny_url", bar in ON_TINY or bar == "speculation"),
             ("url", bar not in ON_TINY),
             ("cold_url", bar == "kv" and bool(options.python)),
         )
@@ -72,9 +72,10 @@ def _start(options: Options, bar: str, stack: contextlib.ExitStack) -> None:
         return
     if not options.python:
         raise SystemExit(f"the bar {bar} needs a server: give its address, or a Python that has SGLang with --python")
-    if missing == ["tiny_url"]:
+    if "tiny_url" in missing:
         tiny = options.tiny or make_tiny(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         options.tiny_url = stack.enter_context(serve(options.python, tiny, "--max-running-requests", "256"))
+    if not {"url", "cold_url"} & set(missing):
         return
     if not options.model:
         from tts_tui.backends.pull import model_path

@@ -11,6 +11,8 @@ from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.result import Result
 
 SIZES = ((4, 2), (8, 4), (16, 4))
+SEPARATOR = "el"
+"""Stands in one token of 33 of the vocabulary: so long are the steps of a random model, and very unlike each other."""
 
 
 async def run(options: Options) -> None:
@@ -21,11 +23,22 @@ async def run(options: Options) -> None:
         print("  not there yet: plans have no field `speculation`")
         return
     print(f"  {'N, M':<13} {'median ratio':>12} {'least':>6} {'most':>6} {'wasted tokens':>14} {'tokens on / off':>16}")
-    for n, m in SIZES:
-        asked = plan("beam", n, m, total_tokens=options.total_tokens)
-        async with solving(options.url) as (solver, policy):
-            for how in ("auto", "on"):
-                await _size(solver, policy, asked, PROBLEMS[: options.problems], how)
+    problems = PROBLEMS[: options.problems]
+    if options.url:
+        print("  SmolLM2-135M, where every stream slows the others:")
+        for n, m in SIZES:
+            await _kinds(options.url, plan("beam", n, m, total_tokens=options.total_tokens), problems)
+    if options.tiny_url:
+        print(f"  a tiny random model with the separator {SEPARATOR!r}, where there is more room:")
+        for n, m in SIZES:
+            asked = plan("beam", n, m, total_tokens=1024, step_tokens=256, max_depth=10, separator=SEPARATOR)
+            await _kinds(options.tiny_url, asked, problems)
+
+
+async def _kinds(url: str, asked: Plan, problems: tuple[str, ...]) -> None:
+    async with solving(url) as (solver, policy):
+        for how in ("auto", "on"):
+            await _size(solver, policy, asked, problems, how)
 
 
 async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tuple[str, ...], how: str) -> None:
