@@ -12,6 +12,8 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -49,6 +51,7 @@ def main() -> None:
     if unknown := set(bars) - set(BARS):
         parser.error(f"there is no bar {', '.join(sorted(unknown))}: there are {', '.join(BARS)}")
     options = Options(**args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end too
     print("The reward model is a hash of the text, the same everywhere: these bars are about orchestration alone.")
     with contextlib.ExitStack() as stack:
         for bar in bars:
