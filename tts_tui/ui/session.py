@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -84,6 +85,9 @@ async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Re
 
     with interrupts(display, stop):
         async with solver:
+            # What libraries and models made stays to the end: looking through it again would hold up streams and screen.
+            gc.collect()
+            gc.freeze()
             async with display:
                 result = await work()
             display.conclude(result.finished)
