@@ -85,7 +85,7 @@ async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Re
 
     with interrupts(display, stop):
         async with solver:
-            # What libraries and models made stays to the end: looking through it again would hold up streams and screen.
+            # What libraries and models made stays to the end: to look through it again would hold up streams.
             gc.collect()
             gc.freeze()
             async with display:
