@@ -162,10 +162,10 @@ class Stream:
         """
         while True:
             while self._events:
+                if (why := self._events[0].aborted) is not None:  # it stays, for `abort` to count
+                    raise BackendUnavailable(f"{self._http.url} gave the request up: {why}")
                 event = self._events.popleft()
-                self.done = event.finish is not None or event.aborted is not None
-                if event.aborted is not None:
-                    raise BackendUnavailable(f"{self._http.url} gave the request up: {event.aborted}")
+                self.done = event.finish is not None
                 yield event
             if self.pump.done():
                 if not self._events:
