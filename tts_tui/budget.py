@@ -9,8 +9,47 @@ from msgspec import Struct
 from tts_tui.errors import PlanError
 
 if TYPE_CHECKING:
-    from tts_tui.contracts import ModelInfo
-    from tts_tui.tree import Counts
+    from tts_tui.contracts import ModelInfo, Usage
+
+
+class Counts:
+    """Running totals of a tree, in tokens.
+
+    Attributes:
+        prompt_computed: Policy prompt tokens that passed the model.
+        prompt_cached: Policy prompt tokens reused.
+        completion: Policy tokens sampled.
+        prm_computed: PRM tokens that passed the model.
+        prm_cached: PRM tokens reused.
+    """
+
+    __slots__ = ("completion", "prm_cached", "prm_computed", "prompt_cached", "prompt_computed")
+
+    def __init__(self) -> None:
+        self.prompt_computed = self.prompt_cached = self.completion = 0
+        self.prm_computed = self.prm_cached = 0
+
+    @property
+    def computed(self) -> int:
+        """Tokens that passed either model: what a token budget limits."""
+        return self.prompt_computed + self.completion + self.prm_computed
+
+    @property
+    def cached_share(self) -> float:
+        """Share of the policy's prompt tokens that were reused, 0 to 1."""
+        total = self.prompt_computed + self.prompt_cached
+        return self.prompt_cached / total if total else 0.0
+
+    def add(self, usage: Usage, sign: int = 1) -> None:
+        """Adds (or, with sign -1, takes back) a policy usage."""
+        self.prompt_computed += sign * usage.prompt_computed
+        self.prompt_cached += sign * usage.prompt_cached
+        self.completion += sign * usage.completion
+
+    def as_tuple(self) -> tuple[int, int, int, int, int]:
+        """All five counts, for comparing."""
+        policy = (self.prompt_computed, self.prompt_cached, self.completion)
+        return (*policy, self.prm_computed, self.prm_cached)
 
 
 class Budget(Struct, frozen=True, omit_defaults=True):
