@@ -182,8 +182,7 @@ class Http:
         data = await reply.read()
         said = message_of(data)
         told = f": {said}" if said else ""
-        if self._key:  # a server may repeat what it was sent
-            told = told.replace(self._key, "***")
+        told = self.without_key(told)
         if reply.status < 400:
             raise self._redirected(reply)
         if reply.status in (401, 403):
@@ -200,6 +199,10 @@ class Http:
         if reply.status in (400, 413, 422):
             raise RequestRefused(f"{self.url} refused the request{told}", reply.status)
         raise BackendBadResponse(f"{self.url} failed with status {reply.status}{told}")
+
+    def without_key(self, text: str) -> str:
+        """`text` without the API key: a server may repeat what it was sent."""
+        return text.replace(self._key, "***") if self._key else text
 
     def _redirected(self, reply: aiohttp.ClientResponse) -> BackendError:
         target = urlsplit(reply.headers.get("Location", ""))

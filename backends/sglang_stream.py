@@ -63,10 +63,10 @@ _decoder = msgspec.json.Decoder(Wire)
 
 
 class Reader:
-    """Makes one request's events of its data."""
+    """Makes one request's events of its data; `clean` takes out of what the server says what nobody may see."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, clean: Callable[[str], str] = str) -> None:
+        self._url, self._clean = url, clean
         self._begun = False
         self._tokens = 0
         self._text = ""
@@ -116,7 +116,7 @@ class Reader:
 
     def _failed(self, error: Any) -> BackendError:
         details = error if isinstance(error, dict) else {"message": error}
-        said = " ".join(str(details.get("message") or "without a reason").split())[:300]
+        said = self._clean(" ".join(str(details.get("message") or "without a reason").split()))[:300]
         code = details.get("code")
         if code in (429, 503):
             return BackendOverloaded(f"{self._url} is overloaded: {said}")
@@ -194,7 +194,7 @@ class Stream:
         return sum((event.usage for event in self._events), Usage())
 
     async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        reader = Reader(self._http.url)
+        reader = Reader(self._http.url, self._http.without_key)
         try:
             async with aclosing(self._http.events("/generate", body, headers)) as lines:
                 async for data in lines:

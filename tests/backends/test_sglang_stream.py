@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts_tui import Sampling, StepRequest, Usage
+from tts_tui.backends.http import Http
 from tts_tui.backends.sglang_stream import Cutter, Event, Reader
 from tts_tui.backends.text import CONTEXT, Separator
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, RequestRefused
@@ -222,3 +223,11 @@ async def test_the_prompt_is_counted_with_the_first_chunk():
         Usage(completion=1),
         Usage(completion=1),
     ]
+
+
+def test_an_error_in_a_stream_that_repeats_the_key_is_told_without_it():
+    http = Http("http://127.0.0.1:1", api_key="sesame")
+    reader = Reader(http.url, http.without_key)
+    with pytest.raises(BackendError) as caught:
+        reader.read(b'{"error": {"message": "no entry for sesame", "code": 400}}')
+    assert "no entry for ***" in str(caught.value)
