@@ -264,7 +264,7 @@ def examine(python: str | None = None, device: str = "auto") -> Environment:
     found = _ask(path, device)
     if found.get("sglang") is None:
         raise BackendUnavailable(
-            f"{path} has no SGLang: pip install 'tts-tui[sglang]', or name a Python that has it with --python"
+            f"{path} has no SGLang: pip install sglang, or name a Python that has it with --python"
         )
     if device == "cuda" and not found.get("cuda"):
         raise BackendUnavailable(f"the torch of {path} finds no GPU: use --device cpu, or install torch with CUDA")

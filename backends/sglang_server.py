@@ -82,12 +82,17 @@ class SGLangServer:
             await self.http.text("/health")
             return
         healthy = await self._listed()
+        if not healthy:
+            raise BackendUnavailable(f"no worker behind {self.http.url} is healthy: start one")
         await asyncio.gather(*(worker.text("/health") for worker in self.workers if worker.url in healthy))
 
     async def _listed(self) -> list[str]:
         """Addresses of the workers that a router takes for healthy."""
-        listed = (await self.http.get("/workers"))["workers"]
-        return [str(worker["url"]).rstrip("/") for worker in listed if worker.get("is_healthy", True)]
+        found = await self.http.get("/workers")
+        try:
+            return [str(worker["url"]).rstrip("/") for worker in found["workers"] if worker.get("is_healthy", True)]
+        except (TypeError, KeyError, AttributeError):
+            raise BackendBadResponse(f"{self.http.url} lists its workers in a way of its own") from None
 
     @property
     def is_router(self) -> bool:

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from benchmarks.sglang.its_hub_beam import score
@@ -65,16 +64,10 @@ class Dice:
         return [StepScore(score("".join(request.steps))) for request in requests]
 
 
-def can_speculate() -> bool:
-    """Whether this version of the code writes steps ahead of their time."""
-    return any(field.name == "speculation" for field in msgspec.structs.fields(Plan))
-
-
 def plan(strategy: str, n: int = 16, m: int = 4, **changes: Any) -> Plan:
     """The plan of all bars; nothing is written ahead unless `changes` say so."""
     settings: dict[str, Any] = {"sampling": Sampling(0.8), "step_tokens": 128, "total_tokens": 384, "max_depth": 8}
-    if can_speculate():
-        settings["speculation"] = "off"
+    settings["speculation"] = "off"
     return Plan(strategy=strategy, n=n, m=m, **{**settings, **changes})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.kv import unique
-from benchmarks.sglang.common import PROBLEMS, Options, can_speculate, flush, its_hub, plan, solving, verdict
+from benchmarks.sglang.common import PROBLEMS, Options, flush, its_hub, plan, solving, verdict
 from benchmarks.sglang.servers import Counted, counted
 from tts_tui import Plan
 from tts_tui.backends.http import Http
@@ -28,8 +28,7 @@ async def run(options: Options) -> None:
             await ours(options.cold_url, strategy, problems[:COLD_PROBLEMS], options, " (radix cache off)")
     if options.its_hub:
         await theirs(options, problems[: max(2, options.problems // 3)])
-    if can_speculate():
-        print("  Nothing was written ahead here; what that costs is in the bar `speculation`.")
+    print("  Nothing was written ahead here; what that costs is in the bar `speculation`.")
 
 
 async def ours(url: str, strategy: str, problems: tuple[str, ...], options: Options, note: str = "") -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.sglang.common import PROBLEMS, Options, flush, its_hub, plan, solving, verdict
 from benchmarks.sglang.servers import counted, cpu_seconds
-from tts_tui import Plan, SearchTree, Solver, Usage
+from tts_tui import Plan, SearchTree, Solver
 from tts_tui.backends.http import Http
 from tts_tui.backends.sglang import SGLangPolicy
 
@@ -138,8 +138,7 @@ def _cut(tree: SearchTree) -> int:
 
 
 def _ahead(tree: SearchTree) -> int:
-    ahead: Usage = getattr(tree, "ahead", Usage())
-    return ahead.completion
+    return tree.ahead.completion
 
 
 def _depth(tree: SearchTree) -> int:
@@ -148,7 +147,7 @@ def _depth(tree: SearchTree) -> int:
 
 def _as_they_are(asked: Plan) -> Plan:
     """With the defaults for everything that these benchmarks do not compare."""
-    return asked.with_(speculation="auto") if hasattr(asked, "speculation") else asked
+    return asked.with_(speculation="auto")
 
 
 def _list(values: Sequence[float]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 
-from benchmarks.sglang.common import PROBLEMS, Options, can_speculate, flush, plan, solving
-from tts_tui import Plan, Solver, Usage
+from benchmarks.sglang.common import PROBLEMS, Options, flush, plan, solving
+from tts_tui import Plan, Solver
 from tts_tui.backends.sglang import SGLangPolicy
-from tts_tui.result import Result
 
 SIZES = ((4, 2), (8, 4), (16, 4))
 SEPARATOR = "el"
@@ -19,9 +18,6 @@ async def run(options: Options) -> None:
     """Prints a row for each size."""
     print("Speculation: wall time of a beam search that writes ahead / one that does not, in turn, same problems")
     print("  auto writes ahead as far as it slows other steps little, on wherever it can")
-    if not can_speculate():
-        print("  not there yet: plans have no field `speculation`")
-        return
     print(f"  {'N, M':<13} {'median ratio':>12} {'least':>6} {'most':>6} {'wasted tokens':>14} {'tokens on / off':>16}")
     problems = PROBLEMS[: options.problems]
     if options.url:
@@ -52,7 +48,7 @@ async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tup
             began = time.perf_counter()
             result = await solver.solve(problem, asked.with_(speculation=kind))
             tokens = result.tree.counts.completion
-            ahead = _ahead(result)
+            ahead = result.tree.ahead.completion
             # Samples differ from run to run, and their lengths with them: seconds for each token that the tree holds.
             per_token[kind] = (time.perf_counter() - began) / max(1, tokens - ahead)
             wasted[kind] += ahead
@@ -65,8 +61,3 @@ async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tup
         f" {wasted[how]:>8} {share:>5.1%} {written[how]:>8} /{written['off']:>6}",
         flush=True,
     )
-
-
-def _ahead(result: Result) -> int:
-    ahead: Usage = getattr(result.tree, "ahead", Usage())
-    return ahead.completion

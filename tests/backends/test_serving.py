@@ -167,7 +167,7 @@ def test_a_gpu_is_taken_where_there_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "code", "error", "sentence"),
     [
-        ('{"sglang": null}', 0, BackendUnavailable, r"no SGLang: pip install 'tts-tui\[sglang\]', or name .* --python"),
+        ('{"sglang": null}', 0, BackendUnavailable, r"no SGLang: pip install sglang, or name .* --python"),
         ("", 1, BackendUnavailable, "cannot load torch: its reason"),
         ("hello", 0, UsageError, "is no Python"),
     ],
