@@ -1,0 +1,52 @@
+"""What stands at an address: a router whose workers live or not, or something with a list of its own."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from tests.fake_sglang import FakeSGLang
+from tts_tui.backends.http import Http
+from tts_tui.backends.sglang_server import SGLangServer
+from tts_tui.errors import BackendUnavailable
+
+
+def says(value):
+    async def answer(request):
+        return web.json_response(value)
+
+    return answer
+
+
+async def test_a_router_without_a_healthy_worker_is_not_alive():
+    async with FakeSGLang() as worker, FakeSGLang() as router:
+        router.answers["/workers"] = says({"workers": [{"url": worker.url, "is_healthy": True}]})
+        server = SGLangServer(Http(router.url))
+        await server.start()
+        await server.alive()
+        assert server.is_router
+        router.answers["/workers"] = says({"workers": [{"url": worker.url, "is_healthy": False}]})
+        with pytest.raises(BackendUnavailable, match="is healthy: start one"):
+            await server.alive()
+        await server.close()
+
+
+async def test_a_router_that_takes_a_dead_worker_for_a_healthy_one_is_not_alive():
+    async with FakeSGLang() as worker, FakeSGLang() as router:
+        router.answers["/workers"] = says({"workers": [{"url": worker.url, "is_healthy": True}]})
+        server = SGLangServer(Http(router.url))
+        await server.start()
+        await worker.stop()
+        with pytest.raises(BackendUnavailable):
+            await server.alive()
+        await server.close()
+
+
+@pytest.mark.parametrize("listed", [None, [], {}, {"workers": 3}, {"workers": ["a"]}, {"workers": [{}]}])
+async def test_a_server_with_another_list_of_workers_is_one_server(listed):
+    async with FakeSGLang() as fake:
+        fake.answers["/workers"] = says(listed)
+        server = SGLangServer(Http(fake.url))
+        await server.start()
+        assert not server.is_router
+        await server.close()
