@@ -273,3 +273,14 @@ async def test_a_real_reward_model_lives_on(sglang_python, tmp_path):
             assert only(found, BAD) == []
             assert "a reward model server: it gives one number for a text" in only(found, OK)
         assert server.running
+
+
+async def test_a_stream_that_is_over_before_its_abort_blames_nobody():
+    async def nothing(request):
+        return web.Response()
+
+    async with FakeSGLang() as server:
+        server.answers["/abort_request"] = nothing
+        found = await findings(server.url)
+    assert not only(found, BAD)
+    assert any("over before its abort" in one for one in only(found, ADVICE))

@@ -256,6 +256,9 @@ class Checkup:
             if not task.done():
                 yield BAD, f"a stream goes on {END_SECONDS:g} s after its abort: update SGLang"
                 return
+            if task.result() in ("length", "stop"):
+                yield ADVICE, "the stream was over before its abort reached it: whether aborts work is not known"
+                return
             if task.result() != "abort":
                 yield BAD, "a stream that is aborted ends without a last word, so that its tokens cannot be counted"
                 return
