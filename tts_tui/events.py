@@ -16,11 +16,18 @@ from tts_tui.contracts import Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.plan import Plan
 
-FORMAT = 2
+FORMAT = 3
 """Version of the event format; a reader refuses a newer one."""
 
 ROOT = 0
 """Id of the root node, which holds the prompt."""
+
+HAND = 1_000_000
+"""Group of steps that a person asked for: behind all groups of a strategy."""
+WRITTEN = HAND + 1
+"""Group of steps that a person wrote."""
+
+By = Literal["strategy", "person"]
 
 Reason = Literal["solved", "unsolved", "budget", "timeout", "interrupted", "failed"]
 """Why a search ended: it ran to its end with or without an answer, tokens or FLOPs ran out, time ran out, someone
@@ -41,6 +48,21 @@ class Event(Struct, frozen=True, tag_field="event", tag=_tag, kw_only=True, omit
     t: float = 0.0
 
 
+class Origin(Struct, frozen=True):
+    """Where a fork comes from.
+
+    Attributes:
+        run: The `SearchStarted.run` that it was forked from.
+        node: The node there that it goes on from.
+        steps: How many steps lead to it. They are the first nodes after the root, copied and free of charge, and the
+            node with this id is the root of the fork's own search.
+    """
+
+    run: str
+    node: int
+    steps: int
+
+
 class SearchStarted(Event, frozen=True):
     """The first event. The root node exists from here on."""
 
@@ -53,6 +75,7 @@ class SearchStarted(Event, frozen=True):
     created: str
     format: int = msgspec.field(default=FORMAT)
     run: str = ""
+    origin: Origin | None = None
 
 
 class SearchResumed(Event, frozen=True):
@@ -70,6 +93,7 @@ class StepStarted(Event, frozen=True):
         slot: Which of the parent's continuations this is, from 0. A retry has the same slot and a new node.
         group: Which independent part of the search it belongs to (a DVTS subtree); part of the slot's identity.
         ahead: What of it was written, and counted by `WrittenAhead`, before it was asked for.
+        by: Who asked for it, or wrote it.
     """
 
     node: int
@@ -77,6 +101,7 @@ class StepStarted(Event, frozen=True):
     slot: int
     group: int = 0
     ahead: Usage = Usage()
+    by: By = "strategy"
 
 
 class WrittenAhead(Event, frozen=True):
@@ -154,17 +179,31 @@ class ScoreFailed(Event, frozen=True):
 
 
 class NodesKept(Event, frozen=True):
-    """The strategy goes on with these nodes."""
+    """The strategy goes on with these nodes; or a person restored them, whoever had given them up."""
 
     nodes: tuple[int, ...]
     why: str
+    by: By = "strategy"
 
 
 class NodesPruned(Event, frozen=True):
-    """The strategy gives these nodes up."""
+    """The strategy gives these nodes up; or a person cut them, and all that stands below."""
 
     nodes: tuple[int, ...]
     why: str
+    by: By = "strategy"
+
+
+class BranchBegun(Event, frozen=True):
+    """The plan's strategy also runs from this node, as a search of its own whose solutions vote too."""
+
+    node: int
+
+
+class PlanChanged(Event, frozen=True):
+    """A person changed the plan. If its strategy must decide anew, all that it had pruned is taken back; cuts stay."""
+
+    plan: Plan
 
 
 class SolutionFound(Event, frozen=True):
@@ -181,7 +220,13 @@ class Notice(Event, frozen=True):
 
 
 class SearchPaused(Event, frozen=True):
-    """No new step starts until `SearchContinued`."""
+    """No new step of a strategy starts until `SearchContinued`."""
+
+
+class SearchStepped(Event, frozen=True):
+    """One step, or one round of steps, was let through a pause."""
+
+    round: bool = False
 
 
 class SearchContinued(Event, frozen=True):
@@ -279,9 +324,12 @@ AnyEvent = (
     | ScoreFailed
     | NodesKept
     | NodesPruned
+    | BranchBegun
+    | PlanChanged
     | SolutionFound
     | Notice
     | SearchPaused
+    | SearchStepped
     | SearchContinued
     | SearchFinished
 )

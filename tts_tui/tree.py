@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from tts_tui.budget import Counts
-from tts_tui.contracts import Finish, Usage
+from tts_tui.contracts import Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.events import (
     ROOT,
     AnyEvent,
+    BranchBegun,
     Event,
     NodesKept,
     NodesPruned,
     Notice,
+    PlanChanged,
     ScoreFailed,
     SearchContinued,
     SearchFinished,
     SearchPaused,
     SearchResumed,
     SearchStarted,
+    SearchStepped,
     SolutionFound,
     StepFailed,
     StepFinished,
@@ -35,127 +38,19 @@ from tts_tui.events import (
     StepStreamed,
     WrittenAhead,
 )
+from tts_tui.node import NO_CHILDREN, Node, State
+from tts_tui.plan import Plan
 
-State = Literal["writing", "done", "failed"]
+__all__ = ["Node", "SearchTree", "State", "restarts"]
 
-_NOTHING: list[Any] = []
 _NO_USAGE = Usage()
 
 
-class Node:
-    """One step. Its id never changes, and its parent is always older.
-
-    Attributes:
-        id: Position in `SearchTree.nodes`.
-        parent: The step before; None for the root.
-        slot: Which of the parent's continuations it is; with `group` the address that a resumed search looks it up by.
-        group: Which independent part of the search it belongs to.
-        ids: Token ids, exactly as sampled.
-        text: What they say; grows while the step is written.
-        state: "writing", "done" or "failed".
-        finish: How the step ended, once done.
-        score: The PRM's score in [0, 1], or None.
-        usage: Policy tokens it cost.
-        merged_into: The older sibling with the same text, if any.
-        pruned: The strategy gave it up.
-        why: Why it was kept, pruned, or failed.
-        solved: It ended its path's answer.
-        answer: The answer read out of that path, if any.
-    """
-
-    __slots__ = (
-        "answer",
-        "children",
-        "finish",
-        "group",
-        "id",
-        "ids",
-        "merged_into",
-        "parent",
-        "pruned",
-        "score",
-        "slot",
-        "solved",
-        "state",
-        "text",
-        "usage",
-        "why",
+def restarts(before: Plan, after: Plan) -> bool:
+    """Whether a change of plan has the strategy decide anew; score, vote, sampling and limits change as it goes."""
+    return any(
+        getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "semantics", "max_depth")
     )
-
-    def __init__(self, id: int, parent: Node | None, slot: int = 0, group: int = 0) -> None:
-        self.id = id
-        self.parent = parent
-        self.slot = slot
-        self.group = group
-        self.children: list[Node] = _NOTHING
-        self.ids: array[int] | None = None
-        self.text = ""
-        self.state: State = "writing"
-        self.finish: Finish | None = None
-        self.score: float | None = None
-        self.usage: Usage | None = None
-        self.merged_into: int | None = None
-        self.pruned = False
-        self.why = ""
-        self.solved = False
-        self.answer: str | None = None
-
-    def __repr__(self) -> str:
-        return f"<Node {self.id} {self.state} {self.text[:30]!r}>"
-
-    @property
-    def blank(self) -> bool:
-        """Whether the step says nothing."""
-        return not self.text.strip()
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the answer ended here."""
-        return self.finish in ("eos", "boxed")
-
-    @property
-    def path(self) -> list[Node]:
-        """The steps from the first to this one, root left out."""
-        nodes = []
-        node: Node = self
-        while node.parent is not None:
-            nodes.append(node)
-            node = node.parent
-        nodes.reverse()
-        return nodes
-
-    @property
-    def depth(self) -> int:
-        """Number of steps up to this one; 0 for the root."""
-        return len(self.path)
-
-    @property
-    def label(self) -> str:
-        """The address as people read it, such as `0.3.1`: the place among its siblings at every level."""
-        return ".".join(["0", *(str(step.parent.children.index(step)) for step in self.path if step.parent)])
-
-    @property
-    def path_ids(self) -> list[int]:
-        """Token ids of the path, without the prompt."""
-        return [token for step in self.path if step.ids is not None for token in step.ids]
-
-    @property
-    def path_text(self) -> str:
-        """Text of the path."""
-        return "".join(step.text for step in self.path)
-
-    @property
-    def scores(self) -> list[float]:
-        """Scores of the path's steps. A blank step has none, so "last" is never the score of an empty step."""
-        return [step.score for step in self.path if step.score is not None]
-
-    @property
-    def value(self) -> float:
-        """Score of the path's last step that says something; -1 if it has none, so that it sorts last."""
-        node: Node | None = self
-        while node is not None and node.blank:
-            node = node.parent
-        return -1.0 if node is None or node.score is None else node.score
 
 
 class SearchTree:
@@ -169,6 +64,9 @@ class SearchTree:
         ahead: Tokens among them that were written ahead of their time, and not used so far.
         newest: The step that was finished last.
         solutions: Nodes that ended an answer, in the order in which they did.
+        branches: Nodes from which a person had the strategy run as well, in that order.
+        restored: Ids of nodes that a person restored, and nobody has cut since.
+        plan: The present plan; after the first event.
         paused: Whether the search is paused.
         seconds: Time of the newest event.
         notices: Messages for people.
@@ -182,9 +80,15 @@ class SearchTree:
         self.ahead = Usage()
         self.newest: Node | None = None
         self.solutions: list[Node] = []
+        self.branches: list[Node] = []
+        self.restored: set[int] = set()
+        self.plan = Plan()
         self.paused = False
         self.seconds = 0.0
         self.notices: list[str] = []
+        self._given = 0  # tokens of steps that were sampled elsewhere: copied, or written by a person
+        self._held = self._paused_at = 0.0
+        self._apart: set[int] = set()
         self._folds: dict[type[Event], Callable[[Any], None]] = {
             SearchStarted: self._started,
             SearchResumed: self._resumed,
@@ -198,9 +102,12 @@ class SearchTree:
             ScoreFailed: self._nothing,
             NodesKept: self._kept,
             NodesPruned: self._pruned,
+            BranchBegun: self._branch,
+            PlanChanged: self._plan_changed,
             SolutionFound: self._solution,
             Notice: self._notice,
             SearchPaused: self._pause,
+            SearchStepped: self._nothing,
             SearchContinued: self._continue,
             SearchFinished: self._finished,
         }
@@ -221,6 +128,17 @@ class SearchTree:
     def root(self) -> Node:
         """The node of the prompt."""
         return self.nodes[ROOT]
+
+    @property
+    def search_root(self) -> Node:
+        """The node that the plan's strategy runs from: the root, or where a fork was begun."""
+        origin = self.start.origin
+        return self.nodes[origin.steps] if origin and origin.steps < len(self.nodes) else self.root
+
+    @property
+    def held(self) -> float:
+        """Seconds that the search was paused; they count for no time limit."""
+        return self._held + (self.seconds - self._paused_at if self.paused else 0.0)
 
     @property
     def start(self) -> SearchStarted:
@@ -261,7 +179,41 @@ class SearchTree:
 
     def unique_tokens(self) -> int:
         """Prompt tokens and all tokens of all steps: what a perfect cache would compute."""
-        return len(self.start.prompt_ids) + self.counts.completion - self.ahead.completion
+        return len(self.start.prompt_ids) + self._given + self.counts.completion - self.ahead.completion
+
+    def is_cut(self, node: Node) -> bool:
+        """Whether a person cut the node, or one above it."""
+        above: Node | None = node
+        while above is not None:
+            if above.cut:
+                return True
+            above = above.parent
+        return False
+
+    def voters(self) -> list[Node]:
+        """Solutions that nobody has given up, in the order in which they ended."""
+        return [node for node in self.solutions if not node.pruned and not self.is_cut(node)]
+
+    def closed(self, parent: Node, slot: int, group: int) -> bool:
+        """Whether nothing new may be sampled in that slot, because a person cut what was or would be there."""
+        if self.is_cut(parent):
+            return True
+        return bool(self._apart) and any(
+            child.cut and child.slot == slot and child.group == group for child in parent.children
+        )
+
+    def left_out(self, node: Node, root: Node) -> bool:
+        """Whether a strategy that runs from `root` does not see `node`, because a person took it out of its hands.
+
+        What was cut before the strategy had gone on with it never was there for it, also if it was restored since: so
+        the strategy decides alike when it runs again over the recorded tree.
+        """
+        above: Node | None = node if self._apart else None
+        while above is not None and above is not root:
+            if above.id in self._apart and not above.kept:
+                return True
+            above = above.parent
+        return False
 
     # -- one fold per event ------------------------------------------------------------------------------------------
 
@@ -274,12 +226,14 @@ class SearchTree:
         if self.started is not None:
             raise RecordCorrupt("a second search_started: two recordings in one file")
         self.started = event
+        self.plan = event.plan
         root = Node(ROOT, None)
         root.state = "done"
         self.nodes.append(root)
 
     def _resumed(self, event: SearchResumed) -> None:
         self.finished = None
+        self._hold(event.t)
         self.paused = False
         for node in self.nodes:
             if node.state == "writing":
@@ -290,11 +244,12 @@ class SearchTree:
             raise RecordCorrupt(f"step {event.node} follows step {len(self.nodes) - 1}: events are missing")
         parent = self._node(event.parent)
         node = Node(event.node, parent, event.slot, event.group)
+        node.by_hand = event.by == "person"
         if event.ahead != _NO_USAGE:
             node.usage = event.ahead
             self.ahead -= event.ahead
         self.nodes.append(node)
-        if parent.children is _NOTHING:
+        if parent.children is NO_CHILDREN:
             parent.children = [node]
         else:
             parent.children.append(node)
@@ -323,6 +278,8 @@ class SearchTree:
         node.text = event.text
         node.finish = event.finish
         self.newest = node
+        if event.usage == _NO_USAGE:
+            self._given += len(event.ids)
         self._settle(node, event.usage)
 
     def _step_failed(self, event: StepFailed) -> None:
@@ -343,12 +300,35 @@ class SearchTree:
     def _kept(self, event: NodesKept) -> None:
         for id in event.nodes:
             node = self._node(id)
-            node.pruned, node.why = False, event.why
+            if event.by == "person":
+                node.cut = False
+                self.restored.add(id)
+            else:
+                node.kept = True
+            if not node.cut:
+                node.pruned, node.why = False, event.why
 
     def _pruned(self, event: NodesPruned) -> None:
         for id in event.nodes:
             node = self._node(id)
             node.pruned, node.why = True, event.why
+            if event.by == "person":
+                node.cut = True
+                self._apart.add(id)
+                self.restored.discard(id)
+
+    def _branch(self, event: BranchBegun) -> None:
+        self.branches.append(self._node(event.node))
+
+    def _plan_changed(self, event: PlanChanged) -> None:
+        before, self.plan = self.plan, event.plan
+        if not restarts(before, event.plan):
+            return
+        for node in self.nodes:
+            node.kept = False
+            if node.pruned and not node.cut:
+                node.pruned, node.why = False, ""
+        self._apart = {id for id in self._apart if self.nodes[id].cut}
 
     def _solution(self, event: SolutionFound) -> None:
         node = self._node(event.node)
@@ -360,10 +340,17 @@ class SearchTree:
         self.notices.append(event.message)
 
     def _pause(self, event: SearchPaused) -> None:
-        self.paused = True
+        if not self.paused:
+            self.paused, self._paused_at = True, event.t
 
     def _continue(self, event: SearchContinued) -> None:
+        self._hold(event.t)
         self.paused = False
+
+    def _hold(self, until: float) -> None:
+        if self.paused:
+            self._held += max(0.0, until - self._paused_at)
+            self._paused_at = until
 
     def _finished(self, event: SearchFinished) -> None:
         for id in (*([] if event.node is None else [event.node]), *(n for vote in event.votes for n in vote.solutions)):
