@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from rich.style import Style
 from rich.text import Text
 
+from tts_tui.contracts import Finish
 from tts_tui.events import Tally
-from tts_tui.tree import Node, SearchTree
+from tts_tui.tree import Node, SearchTree, State
 from tts_tui.ui import words
 from tts_tui.ui.outline import Row, rows
 from tts_tui.ui.text import bar, clock, digits, one_line, percent, plural, short, tail
 from tts_tui.writing import ENDED
+
+Heat = Literal["bar", "colour", "digits"]
 
 BAR = 6
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -53,6 +57,40 @@ class Moment:
     unicode: bool = True
 
 
+class Look(NamedTuple):
+    """All that decides how a step's line looks, apart from the terminal: equal looks are equal lines.
+
+    Attributes:
+        root: Whether it is the root, whose line is the problem.
+        text: What it says.
+        value: The number that is shown for it, in [0, 1], or None.
+        rails: The lines that connect it to its parent.
+        fold: The mark of a step that can be folded or opened, or nothing.
+        hidden: How many steps are folded away below it.
+        skipped: Whether steps between it and the line above it are left out.
+        times: How many samples said this.
+        yours: A person wrote it or asked for it.
+        cut: A person pruned it.
+    """
+
+    root: bool
+    text: str
+    value: float | None
+    rails: str
+    state: State
+    finish: Finish | None
+    solved: bool
+    answer: str | None
+    pruned: bool
+    why: str
+    times: int
+    yours: bool
+    cut: bool
+    fold: str = ""
+    hidden: int = 0
+    skipped: bool = False
+
+
 def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, moment: Moment) -> list[Text]:
     """At most `height` lines of at most `width` columns."""
     if tree.started is None or width < 1 or height < 1:
@@ -61,7 +99,7 @@ def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, mom
     head = [_plan_line(tree, len(active), moment), _gauges(tree, width, moment)] if height >= 8 else []
     foot = [_answers(tree, moment, width)] if height >= 4 else []
     outline = rows(tree, active, height - len(head) - len(foot))
-    lines = [*head, *(_node_line(row, tree, width, moment) for row in outline), *foot]
+    lines = [*head, *(_row(row, tree, width, moment) for row in outline), *foot]
     for line in lines:
         _fit(line, width, moment.unicode)
     return lines
@@ -78,7 +116,7 @@ def _fit(line: Text, width: int, unicode: bool) -> None:
 
 
 _ASCII = str.maketrans(
-    {"├": "|", "│": "|", "└": "`", "─": "-", "★": "*", "✗": "x", "…": ".", "·": "-", "●": "*", "×": "x"}
+    {"├": "|", "│": "|", "└": "`", "─": "-", "★": "*", "✗": "x", "…": ".", "·": "-", "●": "*", "×": "x", "✎": "+"}
 )
 
 
@@ -119,24 +157,83 @@ def _gauges(tree: SearchTree, width: int, moment: Moment) -> Text:
     return line
 
 
-def _node_line(row: Row, tree: SearchTree, width: int, moment: Moment) -> Text:
-    node = row.node
+def _row(row: Row, tree: SearchTree, width: int, moment: Moment) -> Text:
+    shown = look(
+        row.node,
+        row.rails,
+        _times(row.node),
+        problem=tree.start.problem,
+        hidden=row.folded,
+        skipped=row.skipped,
+    )
+    return node_line(shown, width, tick=moment.tick, unicode=moment.unicode)
+
+
+def look(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) -> Look:
+    """How a step looks now.
+
+    Args:
+        node: The step.
+        rails: The lines that connect it to its parent.
+        times: How many samples said this.
+        problem: What stands in the root's line.
+        more: Other fields of `Look` that are not their defaults.
+    """
+    root = node.parent is None
+    fields = {"value": node.score, "cut": getattr(node, "cut", False), "yours": getattr(node, "by_hand", False), **more}
+    return Look(
+        root=root,
+        text=problem if root else node.text,
+        rails=rails,
+        times=times,
+        state=node.state,
+        finish=node.finish,
+        solved=node.solved,
+        answer=node.answer,
+        pruned=node.pruned,
+        why=node.why,
+        **fields,
+    )
+
+
+def node_line(look: Look, width: int, *, tick: int = 0, unicode: bool = True, heat: Heat = "bar") -> Text:
+    """The line of a step, which may be longer than `width`: its score, rails, state as glyph and word, and text.
+
+    Args:
+        look: The step.
+        width: Columns that there are.
+        tick: Turns the spinner of a step that is being written.
+        unicode: Whether the terminal knows more than ASCII.
+        heat: How the score is shown: digits and a bar, digits on the colour of the score, or digits alone.
+    """
     line = Text(no_wrap=True)
-    if node is tree.root:
-        line.append(" " * (BAR + 5)).append(one_line(tree.start.problem, width), style=BOLD)
+    if look.root:
+        line.append(" " * (fold_column(look.rails, width, heat) - 1)).append(one_line(look.text, width), style=BOLD)
     else:
-        heat = None if node.score is None else HEAT[round(min(max(node.score, 0.0), 1.0) * 100)]
-        line.append(f" {digits(node.score)} ")
-        line.append(bar(node.score or 0.0, BAR, blocks=moment.unicode), style=heat if heat is not None else "")
-        line.append(f" {_rails(row.rails, width)}")
-        if row.skipped:
+        _score(line, look.value, unicode, heat)
+        line.append(f" {_rails(look.rails, width)}")
+        if look.fold:
+            line.append(f"{look.fold} ")
+        if look.skipped:
             line.append("… ")
-        _what(line, node, width, moment)
-    if row.folded > 0:
-        note = f" +{row.folded:,} folded"
+        _what(line, look, width, tick, unicode)
+    if look.hidden > 0:
+        note = f" +{look.hidden:,} folded"
         line.truncate(max(0, width - len(note)), overflow="ellipsis")
         line.append(note, style=DIM)
     return line
+
+
+def fold_column(rails: str, width: int, heat: Heat = "bar") -> int:
+    """The column behind the rails, where the mark of what can be folded stands."""
+    return 6 + (BAR if heat == "bar" else 0) + len(_rails(rails, width))
+
+
+def _score(line: Text, value: float | None, unicode: bool, heat: Heat) -> None:
+    style = "" if value is None else HEAT[round(min(max(value, 0.0), 1.0) * 100)]
+    line.append(f" {digits(value)} ", style=style if heat == "colour" else "")
+    if heat == "bar":
+        line.append(bar(value or 0.0, BAR, blocks=unicode), style=style)
 
 
 def _rails(rails: str, width: int) -> str:
@@ -145,25 +242,27 @@ def _rails(rails: str, width: int) -> str:
     return rails if len(rails) <= most else "…" + rails[len(rails) - most + 1 :]
 
 
-def _what(line: Text, node: Node, width: int, moment: Moment) -> None:
+def _what(line: Text, look: Look, width: int, tick: int, unicode: bool) -> None:
     """Glyph and word of the step's state, then its text."""
-    if node.state == "writing":
-        spinner = SPINNER[moment.tick % len(SPINNER)] if moment.unicode else "|/-\\"[moment.tick % 4]
-        line.append(f"{spinner} writing ", style=BOLD).append(tail(node.text, max(10, width - line.cell_len)))
+    if look.yours:
+        line.append("✎ yours ", style=BOLD)
+    if look.state == "writing":
+        spinner = SPINNER[tick % len(SPINNER)] if unicode else "|/-\\"[tick % 4]
+        line.append(f"{spinner} writing ", style=BOLD).append(tail(look.text, max(10, width - line.cell_len)))
         return
-    if node.solved:
-        line.append(f"★ answer {words.answer(node.answer)} ", style=BOLD)
-    elif node.state == "failed" and node.why == ENDED:
+    if look.solved:
+        line.append(f"★ answer {words.answer(look.answer)} ", style=BOLD)
+    elif look.state == "failed" and look.why == ENDED:
         line.append("! unfinished ", style=BOLD)
-    elif node.state == "failed":
-        line.append(f"! failed ({one_line(node.why, 60)}) ", style=BOLD)
-    elif node.finish == "length":
+    elif look.state == "failed":
+        line.append(f"! failed ({one_line(look.why, 60)}) ", style=BOLD)
+    elif look.finish == "length":
         line.append("! cut off ", style=BOLD)
-    if node.pruned:
-        line.append("✗ pruned ", style=BOLD)
-    if (times := _times(node)) > 1:
-        line.append(f"×{times} ", style=BOLD)
-    line.append(one_line(node.text, width), style=DIM if node.pruned or node.state == "failed" else "")
+    if look.cut or look.pruned:
+        line.append("✗ cut " if look.cut else "✗ pruned ", style=BOLD)
+    if look.times > 1:
+        line.append(f"×{look.times} ", style=BOLD)
+    line.append(one_line(look.text, width), style=DIM if look.pruned or look.cut or look.state == "failed" else "")
 
 
 def _times(node: Node) -> int:

@@ -1,0 +1,436 @@
+"""Which rows a view of the whole tree has: one a visible step, depth first, counted so that each is found at once.
+
+Pure, and made for trees that grow while somebody looks: a few numbers a node, a walk to the root for each new one, and
+no recursion, for a path may be deeper than Python's stack.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from tts_tui.events import ROOT
+from tts_tui.tree import Node, SearchTree
+
+Order = Literal["born", "score"]
+
+_SHOWN, _OPEN, _PRUNED, _MERGED = 1, 2, 4, 8
+_BULK = 1000
+"""From so many new nodes on, everything is counted anew: cheaper than a walk to the root for each."""
+_WIDE = 32
+"""From so many children on, their rows are also summed by blocks."""
+_BLOCK = 32
+_RAILS = 512
+"""Characters of rails that are kept: more than any terminal shows of them."""
+
+
+class Line(NamedTuple):
+    """One row.
+
+    Attributes:
+        id: The step.
+        rails: The lines that connect it to its parent, such as `│ ├─`.
+        hidden: How many steps are folded away below it.
+    """
+
+    id: int
+    rails: str
+    hidden: int
+
+
+@dataclass(slots=True)
+class _Siblings:
+    """The children of one step in the view's order, and the sums of their rows by block if there are many."""
+
+    ids: array[int]
+    sums: list[int] | None = None
+
+
+class _Place(NamedTuple):
+    """Where a walk is: a step, its place among its siblings, its rails, and those that its children hang from."""
+
+    id: int
+    place: int
+    rails: str
+    below: str
+
+
+class Folding:
+    """The rows of a tree, some of them folded away.
+
+    The root is the first row and always open. A step that repeats a sibling has no row, nor has a failed attempt that
+    was tried again. A step that is pruned folds, and opens again when it is restored; by hand both can be done always.
+    An only child stands in its parent's column, so that rails grow where a tree branches and nowhere else.
+
+    Args:
+        tree: The tree. What it has by now is taken in.
+
+    Attributes:
+        tree: The tree.
+        order: Order of siblings: as they were born, or best score first.
+        held: While set, nothing of the tree is taken in; it all comes with the first `sync` afterwards.
+    """
+
+    def __init__(self, tree: SearchTree) -> None:
+        self.tree = tree
+        self.order: Order = "born"
+        self.held = False
+        self._flags = bytearray()
+        self._parent = array("i")
+        self._rows = array("i")  # rows of what hangs below a step, as if it was open
+        self._steps = array("i")  # steps below it that would have a row if all were open
+        self._kids = array("i")  # children with a row
+        self._place = array("i")  # among its siblings, where those are in _siblings
+        self._siblings: dict[int, _Siblings] = {}
+        self._twins: dict[int, int] = {}
+        self._failed: dict[tuple[int, int, int], int] = {}
+        self._stale: set[int] = set()
+        self.sync()
+
+    @property
+    def known(self) -> int:
+        """How many nodes of the tree were taken in."""
+        return len(self._flags)
+
+    # -- what the tree says ------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Takes in the nodes that the tree has more by now, and what changed while it was held."""
+        known = len(self._flags)
+        if self.held or (known == len(self.tree.nodes) and not self._stale):
+            return
+        if len(self.tree.nodes) - known >= _BULK:
+            self._add_all(self.tree.nodes[known:])
+        else:
+            for node in self.tree.nodes[known:]:
+                self._add(node)
+        stale, self._stale = self._stale, set()
+        for id in sorted(stale):
+            self.changed(id)
+
+    def changed(self, id: int) -> None:
+        """Reads one node again: pruned, restored, merged, failed or scored."""
+        if self.held:
+            self._stale.add(id)
+        elif ROOT < id < len(self._flags):
+            node = self.tree.nodes[id]
+            before, now = self._flags[id], self._read(node)
+            if self.order == "score":
+                self._siblings.pop(self._parent[id], None)
+            if (before ^ now) & _OPEN:
+                self._set_open(id, bool(now & _OPEN))
+            if (before ^ now) & _SHOWN:
+                self._set_shown(id, bool(now & _SHOWN))
+            self._flags[id] = now
+
+    def _read(self, node: Node) -> int:
+        """The flags of a node as they are now. What it is remembered for beside them is taken note of."""
+        before = self._flags[node.id]
+        flags = before & ~_SHOWN
+        if node.pruned and not before & _PRUNED:
+            flags = (flags | _PRUNED) & ~_OPEN
+        elif before & _PRUNED and not node.pruned:
+            flags = (flags | _OPEN) & ~_PRUNED
+        if node.merged_into is not None:
+            if not before & _MERGED:
+                self._twins[node.merged_into] = self._twins.get(node.merged_into, 0) + 1
+            return flags | _MERGED
+        return flags if self._tried_again(node) else flags | _SHOWN
+
+    def _tried_again(self, node: Node) -> bool:
+        if node.state != "failed" or node.parent is None:
+            return False
+        for other in reversed(node.parent.children):
+            if other.id <= node.id:
+                break
+            if other.slot == node.slot and other.group == node.group:
+                return True
+        self._failed[node.parent.id, node.group, node.slot] = node.id
+        return False
+
+    def _append(self, node: Node) -> None:
+        self._flags.append(_OPEN)
+        self._parent.append(node.parent.id if node.parent is not None else ROOT)
+        for column in (self._rows, self._steps, self._kids, self._place):
+            column.append(0)
+        if self._failed and node.parent is not None:
+            earlier = self._failed.pop((node.parent.id, node.group, node.slot), None)
+            if earlier is not None:
+                self._stale.add(earlier)
+
+    def _add(self, node: Node) -> None:
+        self._append(node)
+        id, parent = node.id, self._parent[node.id]
+        flags = self._flags[id] = self._read(node)
+        siblings = self._siblings.get(parent)
+        if siblings is not None and self.order == "born":
+            self._place[id] = len(siblings.ids)
+            siblings.ids.append(id)
+            if siblings.sums is not None and self._place[id] % _BLOCK == 0:
+                siblings.sums.append(0)
+        elif siblings is not None:
+            del self._siblings[parent]
+        if flags & _SHOWN and id != ROOT:
+            self._kids[parent] += 1
+            self._bump(id, 1, 1)
+
+    def _add_all(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            self._append(node)
+            self._flags[node.id] = self._read(node)
+        for earlier in self._stale:
+            self._flags[earlier] = self._read(self.tree.nodes[earlier])
+        self._stale.clear()
+        self._siblings.clear()
+        count = len(self._flags)
+        for column in (self._rows, self._steps, self._kids):
+            column[:] = array("i", bytes(4 * count))
+        for id in range(count - 1, ROOT, -1):  # children are younger than their parents
+            if self._flags[id] & _SHOWN:
+                parent = self._parent[id]
+                self._rows[parent] += self._share(id)
+                self._steps[parent] += 1 + self._steps[id]
+                self._kids[parent] += 1
+
+    # -- counts ------------------------------------------------------------------------------------------------------
+
+    def _share(self, id: int) -> int:
+        """Rows that a step and what hangs below it have."""
+        flags = self._flags[id]
+        if not flags & _SHOWN:
+            return 0
+        return 1 + self._rows[id] if flags & _OPEN else 1
+
+    def _bump(self, id: int, rows: int, steps: int) -> None:
+        """Tells the ancestors of a step that it has so many rows and steps more."""
+        parents, flags = self._parent, self._flags
+        while id != ROOT:
+            parent = parents[id]
+            if rows:
+                self._rows[parent] += rows
+                siblings = self._siblings.get(parent)
+                if siblings is not None and siblings.sums is not None:
+                    siblings.sums[self._place[id] // _BLOCK] += rows
+                if not flags[parent] & _OPEN:
+                    rows = 0
+            self._steps[parent] += steps
+            if not flags[parent] & _SHOWN or not (rows or steps):
+                return
+            id = parent
+
+    def _set_open(self, id: int, open: bool) -> None:
+        self._flags[id] ^= _OPEN
+        if self._flags[id] & _SHOWN and self._rows[id]:
+            self._bump(id, self._rows[id] if open else -self._rows[id], 0)
+
+    def _set_shown(self, id: int, shown: bool) -> None:
+        sign = 1 if shown else -1
+        rows = 1 + (self._rows[id] if self._flags[id] & _OPEN else 0)
+        self._flags[id] ^= _SHOWN
+        self._kids[self._parent[id]] += sign
+        self._bump(id, sign * rows, sign * (1 + self._steps[id]))
+
+    # -- what a person does ------------------------------------------------------------------------------------------
+
+    def set_order(self, order: Order) -> None:
+        """Orders siblings anew."""
+        self.order = order
+        self._siblings.clear()
+
+    def is_open(self, id: int) -> bool:
+        """Whether the children of a step have rows, as far as it has a row itself."""
+        return bool(self._flags[id] & _OPEN)
+
+    def children(self, id: int) -> list[int]:
+        """Children of a step that have rows when it is open, in the view's order."""
+        return [child for child in self._ids(id) if self._flags[child] & _SHOWN]
+
+    def foldable(self, id: int) -> bool:
+        """Whether a step has something to fold."""
+        return id != ROOT and self._kids[id] > 0
+
+    def times(self, id: int) -> int:
+        """How many samples said what a step says; the others are merged into it."""
+        return 1 + self._twins.get(id, 0)
+
+    def open(self, id: int) -> None:
+        """Opens a step."""
+        if not self._flags[id] & _OPEN:
+            self._set_open(id, True)
+
+    def close(self, id: int) -> None:
+        """Folds away what is below a step, if there is something."""
+        if self.foldable(id) and self._flags[id] & _OPEN:
+            self._set_open(id, False)
+
+    def toggle(self, id: int) -> None:
+        """Opens a step that is folded, folds one that is open."""
+        if self._flags[id] & _OPEN:
+            self.close(id)
+        else:
+            self.open(id)
+
+    def reveal(self, id: int) -> None:
+        """Opens the ancestors of a step."""
+        while ROOT < id < len(self._flags):
+            id = self._parent[id]
+            self.open(id)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return 1 + self._rows[ROOT] if self._flags else 0
+
+    def visible(self, id: int) -> int:
+        """The step itself if it has a row, else the sibling that it repeats, or its nearest ancestor with a row."""
+        node = self.tree.nodes[id]
+        while node.id >= len(self._flags) and node.parent is not None:  # not taken in yet
+            node = node.parent
+        while node.merged_into is not None and node.merged_into < node.id:
+            node = self.tree.nodes[node.merged_into]
+        nearest = step = node.id
+        while step != ROOT:
+            parent = self._parent[step]
+            if not self._flags[step] & _SHOWN or not self._flags[parent] & _OPEN:
+                nearest = parent
+            step = parent
+        return nearest
+
+    def index(self, id: int) -> int | None:
+        """The row of a step; None if it has none."""
+        row = 0
+        if id >= len(self._flags):
+            return None
+        while id != ROOT:
+            parent = self._parent[id]
+            if not self._flags[id] & _SHOWN or not self._flags[parent] & _OPEN:
+                return None
+            row += 1 + self._before(parent, id)
+            id = parent
+        return row
+
+    def at(self, y: int) -> int:
+        """The step in a row.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        if not 0 <= y < len(self):
+            raise IndexError(f"row {y} of {len(self)}")
+        return self._walk_to(y)[-1].id
+
+    def window(self, top: int, height: int) -> list[Line]:
+        """The rows from `top` on, at most `height`."""
+        top = max(top, 0)
+        count = min(height, len(self) - top)
+        if count <= 0:
+            return []
+        places = self._walk_to(top)
+        lines = [self._line(places[-1])]
+        while len(lines) < count:
+            here = places[-1]
+            following = self._next(here, 0) if self._flags[here.id] & _OPEN else None
+            while following is None:
+                here = places.pop()
+                following = self._next(places[-1], here.place + 1)
+            places.append(following)
+            lines.append(self._line(following))
+        return lines
+
+    def walk(self) -> Iterator[int]:
+        """All steps that have a row when everything is open, in the order of rows."""
+        left = [ROOT] if self._flags else []
+        while left:
+            id = left.pop()
+            yield id
+            if self._kids[id]:
+                left += reversed(self.children(id))
+
+    def _line(self, place: _Place) -> Line:
+        hidden = 0 if self._flags[place.id] & _OPEN else self._steps[place.id]
+        return Line(place.id, place.rails, hidden)
+
+    def _enter(self, parent: _Place, id: int, place: int) -> _Place:
+        above = parent.below
+        if self._kids[parent.id] == 1:
+            return _Place(id, place, above, above)
+        if id == self._last(parent.id):
+            return _Place(id, place, above + "└─", (above + "  ")[-_RAILS:])
+        return _Place(id, place, above + "├─", (above + "│ ")[-_RAILS:])
+
+    def _walk_to(self, y: int) -> list[_Place]:
+        """The way from the root to row `y`."""
+        places = [_Place(ROOT, 0, "", "")]
+        while y:
+            id, place, y = self._child_at(places[-1].id, y - 1)
+            places.append(self._enter(places[-1], id, place))
+        return places
+
+    def _child_at(self, parent: int, y: int) -> tuple[int, int, int]:
+        """The child that row `y` below `parent` belongs to, its place, and the row counted from the child."""
+        siblings, place = self._siblings.get(parent), 0
+        if siblings is not None and siblings.sums is not None:
+            for block, rows in enumerate(siblings.sums):
+                if y < rows:
+                    place = block * _BLOCK
+                    break
+                y -= rows
+        ids = self._ids(parent)
+        while y >= (rows := self._share(ids[place])):
+            y -= rows
+            place += 1
+        return ids[place], place, y
+
+    def _next(self, parent: _Place, place: int) -> _Place | None:
+        """The first child with a row from `place` on."""
+        if not self._kids[parent.id]:
+            return None
+        ids = self._ids(parent.id)
+        for number in range(place, len(ids)):
+            if self._flags[ids[number]] & _SHOWN:
+                return self._enter(parent, ids[number], number)
+        return None
+
+    def _before(self, parent: int, id: int) -> int:
+        """Rows of the siblings before a step."""
+        if self._kids[parent] == 1:
+            return 0
+        ids = self._ids(parent)
+        siblings = self._siblings.get(parent)
+        if siblings is None or siblings.sums is None:
+            return sum(self._share(other) for other in ids[: ids.index(id)])
+        block, rest = divmod(self._place[id], _BLOCK)
+        start = block * _BLOCK
+        return sum(siblings.sums[:block]) + sum(self._share(ids[start + place]) for place in range(rest))
+
+    def _last(self, parent: int) -> int:
+        """The last child that has a row."""
+        return next(id for id in reversed(self._ids(parent)) if self._flags[id] & _SHOWN)
+
+    def _ids(self, parent: int) -> Sequence[int]:
+        """All children of a step, in the view's order."""
+        siblings = self._siblings.get(parent)
+        if siblings is not None:
+            return siblings.ids
+        nodes = self.tree.nodes[parent].children
+        count = len(self._flags)
+        ids = [node.id for node in nodes if node.id < count]
+        if len(ids) < 2 or (self.order == "born" and len(ids) < _WIDE):
+            return ids
+        if self.order == "score":
+            ids.sort(key=self._rank)
+        sums = None
+        for place, id in enumerate(ids):
+            self._place[id] = place
+        if len(ids) >= _WIDE:
+            shares = [self._share(id) for id in ids]
+            sums = [sum(shares[start : start + _BLOCK]) for start in range(0, len(ids), _BLOCK)]
+        self._siblings[parent] = _Siblings(array("i", ids), sums)
+        return self._siblings[parent].ids
+
+    def _rank(self, id: int) -> tuple[float, int]:
+        score = self.tree.nodes[id].score
+        return (1.0 if score is None else -score, id)

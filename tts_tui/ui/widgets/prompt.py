@@ -1,0 +1,45 @@
+"""A field for text of several lines that Enter hands over."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual.binding import BindingType
+from textual.events import Key
+from textual.message import Message
+from textual.widgets import TextArea
+
+NEW_LINE = frozenset({"alt+enter", "shift+enter", "ctrl+j", "ctrl+enter"})
+"""Keys for a new line; terminals differ in which of them arrive."""
+
+
+class Prompt(TextArea):
+    """Enter hands the text over; a new line is another key, and pasted text keeps its lines."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    class Submitted(Message):
+        """Enter was pressed.
+
+        Args:
+            text: What stands in the field.
+        """
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, text: str = "", **settings: Any) -> None:
+        super().__init__(text, show_line_numbers=False, highlight_cursor_line=False, **settings)
+
+    async def _on_key(self, event: Key) -> None:
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Submitted(self.text))
+        elif event.key in NEW_LINE:
+            event.stop()
+            event.prevent_default()
+            self.insert("\n")
+        else:
+            await super()._on_key(event)

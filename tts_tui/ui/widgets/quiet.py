@@ -1,0 +1,29 @@
+"""Text that is drawn again only when it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+from textual.widgets import Static
+
+
+class Quiet(Static):
+    """Lines of text that a timer sets again and again; what stays the same costs no repaint."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, **settings)
+        self._shown: list[Text] = []
+
+    def put(self, lines: Sequence[Text]) -> bool:
+        """Shows `lines`; whether that changed anything."""
+        if len(lines) == len(self._shown) and all(
+            new.plain == old.plain and new.spans == old.spans for new, old in zip(lines, self._shown, strict=True)
+        ):
+            return False
+        same_height = len(lines) == len(self._shown)
+        self._shown = [line.copy() for line in lines]
+        self.update(Group(*self._shown), layout=not same_height or self.styles.auto_dimensions)
+        return True

@@ -1,0 +1,84 @@
+"""One step in full: what is known of it, the path that led to it, and its text, live while it is written."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markdown import Markdown
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from tts_tui.tree import Node, SearchTree
+from tts_tui.ui import panels
+from tts_tui.ui.latex import readable
+from tts_tui.ui.text import clean
+from tts_tui.ui.widgets.quiet import Quiet
+
+LIVE = 3000
+"""Characters of a growing text that are drawn: the last ones. Drawing all of it would cost more with every token."""
+BEFORE = 4000
+"""Characters that are shown of the steps before."""
+WHOLE = 20_000
+"""Characters that are shown of a finished step."""
+
+
+class StepView(VerticalScroll, can_focus=True):
+    """Shows one step of a tree."""
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self._seen: tuple[object, ...] = ()
+        self._place: tuple[int, int] = (0, -1)
+
+    def compose(self) -> ComposeResult:
+        """Head, then text."""
+        yield Quiet(id="step-head")
+        yield Static(id="step-text", markup=False)
+
+    def put(self, tree: SearchTree, id: int | None) -> bool:
+        """Shows step `id`; whether anything was drawn."""
+        if tree.started is None or id is None or id >= len(tree.nodes):
+            return False
+        node = tree.nodes[id]
+        head = panels.step_head(node, max(20, self.size.width - 2))
+        drawn = self.query_one(Quiet).put(head)
+        writing = node.state == "writing"
+        seen = (builtin_id(tree), id, node.state, len(node.text))
+        if seen == self._seen:
+            return drawn
+        self._seen = seen
+        self.query_one("#step-text", Static).update(self._live(node) if writing else whole(tree, node))
+        if self._place != (builtin_id(tree), id):
+            self._place = (builtin_id(tree), id)
+            self.scroll_home(animate=False)
+        elif writing:
+            self.scroll_end(animate=False)
+        return True
+
+    def _live(self, node: Node) -> RenderableType:
+        text = clean(node.text[-LIVE:])
+        return Text(("…" if len(node.text) > LIVE else "") + text + "▌")
+
+
+builtin_id = id
+
+
+def whole(tree: SearchTree, node: Node) -> RenderableType:
+    """A finished step as people read it, below the steps before it."""
+    if node.parent is None:
+        return _markdown(tree.start.problem)
+    before = clean("".join(step.text for step in node.path[:-1]))
+    cut = len(before) > BEFORE
+    parts: list[RenderableType] = []
+    if before.strip():
+        parts.append(Text(("…" if cut else "") + readable(before[-BEFORE:]).rstrip() + "\n", style="dim"))
+    parts.append(_markdown(node.text))
+    return Group(*parts)
+
+
+def _markdown(text: str) -> RenderableType:
+    shown = clean(text[:WHOLE])
+    if len(text) > WHOLE:
+        return Text(f"{shown}…\n({len(text) - WHOLE:,} more characters)")
+    return Markdown(readable(shown).strip(), hyperlinks=False)
