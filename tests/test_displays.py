@@ -42,7 +42,8 @@ from tts_tui.ui import outline, session, text
 from tts_tui.ui.display import AnswerDisplay, Display
 from tts_tui.ui.frame import Moment, frame
 from tts_tui.ui.jsonl import JsonDisplay
-from tts_tui.ui.live import LiveDisplay, Rate, Votes
+from tts_tui.ui.live import LiveDisplay
+from tts_tui.ui.standing import Rate, Votes
 from tts_tui.ui.plain import MOST_ALIKE, PlainDisplay
 from tts_tui.ui.progress import Progress
 

@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
+from tts_tui import options as with_
 from tts_tui._version import __version__
 from tts_tui.errors import TTSError, UsageError
 
@@ -24,105 +24,43 @@ an error.
 Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted.
 """
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 MOST_BYTES = 4_000_000
 """Longest problem that is read at all; no model has a context for more."""
-DISPLAYS = ("live", "plain", "json", "none")
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option that an environment variable can set too: `--step-tokens` is TTS_TUI_STEP_TOKENS."""
-    long = next(name for name in names if len(name) > 3 and name.startswith("--"))
-    return click.option(*names, envvar="TTS_TUI_" + long[2:].upper().replace("-", "_"), **settings)
-
-
-def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator."""
-
-    def apply(command: F) -> F:
-        for decorate in reversed(decorators):
-            command = decorate(command)
-        return command
-
-    return apply
-
-
-_models = options(
-    option(
-        "--policy",
-        metavar="SPEC",
-        help="Language model: embedded, hf:PATH, hf:ORG/NAME, sglang:URL or openai:URL#MODEL.  [default: embedded]",
-    ),
-    option("--prm", metavar="SPEC", help="Process reward model: embedded or none.  [default: embedded]"),
-    option(
-        "--api-key", metavar="KEY", help="Key for the policy's server; better kept in TTS_TUI_API_KEY.  [default: none]"
-    ),
-    option(
-        "--concurrency",
-        type=click.IntRange(min=1),
-        help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
-    ),
-    option(
-        "--rate",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Most requests to the policy's server that begin in a second.  [default: no limit]",
-    ),
-)
-_limits = options(
-    option("--budget-tokens", type=int, help="Stop after this many computed tokens.  [default: no limit]"),
-    option("--timeout", type=float, metavar="SECONDS", help="Stop after this time.  [default: no limit]"),
-)
-_display = option(
-    "--display",
-    type=click.Choice(DISPLAYS),
-    help="live draws the tree, plain tells it in lines, json prints one event a line, none prints the answer alone.  "
-    "[default: live on a terminal, plain off it]",
-)
-_plan = options(
-    option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
-    click.option("--n", "-n", type=int, envvar="TTS_TUI_N", help="Budget of candidates.  [default: 16; 1 for cot]"),
-    click.option("--m", "-m", type=int, envvar="TTS_TUI_M", help="Beam width; must divide N.  [default: 4]"),
-    option(
-        "--score",
-        metavar="NAME",
-        help="Score of a path: min, last, avg or prod of its steps.  [default: suits the PRM]",
-    ),
-    option(
-        "--vote", metavar="NAME", help="Vote of the solutions: majority, prm-max or prm-vote.  [default: suits the PRM]"
-    ),
-    option("--semantics", metavar="NAME", help="Where implementations differ: official or sal.  [default: official]"),
-    option(
-        "--speculation",
-        metavar="WHEN",
-        help="Write steps on while their round waits for others: auto, on or off.  [default: auto, where a server has "
-        "room for it]",
-    ),
-    option("--temperature", type=float, help="Randomness of the sampling.  [default: 0.7; 0 for cot]"),
-    option("--top-p", type=float, help="Draw only from the likeliest tokens up to this share.  [default: 1]"),
-    option("--step-tokens", type=int, help="Most tokens of a step.  [default: 2048; 256 for the embedded model]"),
-    option("--total-tokens", type=int, help="Most tokens of a path.  [default: 8192; 512 for the embedded model]"),
-    option("--max-depth", type=int, help="Most steps of a path.  [default: 40]"),
-    option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
-    option("--budget-flops", type=float, help="Stop after this many FLOPs.  [default: no limit]"),
-)
-
-
-@click.group(context_settings=_HELP, help=_ABOUT)
+@click.group(context_settings=_HELP, help=_ABOUT, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="tts-tui %(version)s")
-def cli() -> None:
-    """The group of all commands."""
+@click.pass_context
+def cli(context: click.Context) -> int | None:
+    """The group of all commands; alone it opens the terminal UI."""
+    if context.invoked_subcommand is not None:
+        return None
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
+        click.echo(context.get_help(), err=True)
+        return 2
+    return int(context.invoke(tui))
+
+
+@cli.command()
+@with_.plan
+@with_.limits
+@with_.models
+def tui(**given: Any) -> int:
+    """Open the terminal UI, as tts-tui alone does: solve problems, watch the search, take part in it."""
+    from tts_tui.commands import open_ui
+
+    return open_ui(given)
 
 
 @cli.command()
 @click.argument("prompt", nargs=-1)
-@option("--file", type=click.Path(path_type=Path), metavar="FILE", help="Read the problem from a file.")
-@_plan
-@_limits
-@_models
-@option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search in a new file.")
-@_display
+@with_.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="Read the problem from a file.")
+@with_.plan
+@with_.limits
+@with_.models
+@with_.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search in a new file.")
+@with_.display
 def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
     """Solve one problem. PROMPT is its text, or - for standard input; -- comes before one that begins with a dash."""
     from tts_tui.commands import solve_problem
@@ -132,8 +70,8 @@ def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_display
-@option("--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 for live, else 0]")
+@with_.display
+@with_.option("--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 where it is drawn, else 0]")
 def replay(file: Path, display: str | None, speed: float | None) -> int:
     """Show a recorded search again, exactly as it was."""
     from tts_tui.commands import replay_file
@@ -143,14 +81,56 @@ def replay(file: Path, display: str | None, speed: float | None) -> int:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_display
-@_limits
-@_models
+@with_.display
+@with_.limits
+@with_.models
 def resume(file: Path, **given: Any) -> int:
     """Continue a recorded search where it stopped, in the same file. Limits given here replace the recorded ones."""
     from tts_tui.commands import resume_file
 
     return resume_file(file, given)
+
+
+@cli.command()
+@click.argument("first", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("second", type=click.Path(path_type=Path), metavar="FILE")
+def compare(first: Path, second: Path) -> int:
+    """Open two recordings side by side in the terminal UI: trees, answers, tokens, time."""
+    from tts_tui.commands import compare_files
+
+    return compare_files(first, second)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def export(file: Path, out: Path) -> int:
+    """Draw a recording as a picture that stands alone: OUT is a new .html or .svg file."""
+    from tts_tui.commands import export_file
+
+    return export_file(file, out)
+
+
+@cli.command()
+def keys() -> int:
+    """List the keys of the terminal UI with the names by which [keymap] in the settings file changes them."""
+    from tts_tui.commands import list_keys
+
+    return list_keys()
+
+
+@cli.command("serve-ui")
+@with_.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@with_.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS OF tts-tui tui]")
+def serve_ui(host: str, port: int, arguments: tuple[str, ...]) -> int:
+    """Serve the terminal UI to browsers, until Ctrl-C; every visitor gets a session of its own.
+
+    There is no password: whoever reaches the address can run searches here. It is this machine alone by default.
+    """
+    from tts_tui.commands import serve_ui
+
+    return serve_ui(host, port, arguments)
 
 
 @cli.command()
@@ -202,20 +182,20 @@ def serve() -> None:
     """
 
 
-_served = options(
+_served = with_.options(
     click.argument("model"),
     click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- SGLANG FLAGS]"),
-    option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
-    option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
-    option("--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"),
-    option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
+    with_.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
+    with_.option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
+    with_.option("--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"),
+    with_.option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
     click.option(
         "--python",
         envvar="TTS_TUI_SGLANG_PYTHON",
         metavar="PATH",
         help="A Python that has SGLang; the environment has it as TTS_TUI_SGLANG_PYTHON.  [default: this one]",
     ),
-    option(
+    with_.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
@@ -250,7 +230,7 @@ def serve_prm(model: str, **given: Any) -> int:
 
 @cli.command()
 @click.argument("url", required=False)
-@option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.  [default: none]")
+@with_.option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.  [default: none]")
 def doctor(url: str | None, api_key: str | None) -> int:
     """Say what this machine has, or what the SGLang server at URL can do. Exit code 3 if something is missing."""
     if url is not None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -22,8 +20,12 @@ from tts_tui.solver import Solver, check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import session
 from tts_tui.ui.display import Display, is_terminal, make
+from tts_tui.ui.models import quieten
 from tts_tui.ui.progress import Progress
 from tts_tui.ui.text import one_line
+
+if TYPE_CHECKING:
+    from tts_tui.ui.settings import Settings
 
 _PLAN = ("n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth", "seed")
 
@@ -31,14 +33,19 @@ _PLAN = ("n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     """`tts-tui solve`: everything that can be checked without a model is checked before one is loaded."""
     problem = check_problem(problem)
-    solver = make_solver(given["policy"] or pull.EMBEDDED.name, given["prm"] or "embedded", given)
+    solver = make_solver(*specs(given), given)
     plan = make_plan(solver, given)
     solver.check(plan)
     record: Path | None = given["record"]
     if record is not None:
         check_recordable(record)
+    if given["display"] == "tui":
+        from tts_tui.ui import launch
+
+        return launch.launch(launch.Models(solver, *specs(given)), plan, settings(), launch.problem(problem, record))
     display = make(given["display"])
-    _load(display, given["policy"] or "embedded", (given["prm"] or "embedded") if solver.needs_prm(plan) else "none")
+    policy, prm = specs(given)
+    _load(display, policy, prm if solver.needs_prm(plan) else "none")
     return session.complete(session.search(solver, display, problem, plan, record))
 
 
@@ -47,6 +54,8 @@ def replay_file(path: Path, name: str | None, speed: float | None) -> int:
     if speed is not None and not 0 <= speed < float("inf"):
         raise UsageError(f"the speed must be 0 or more, not {speed:g}")
     load(path)  # a recording that cannot be used is refused before anything is drawn
+    if name == "tui" or (name is None and is_terminal(sys.stdout) and sys.stdin.isatty()):
+        return _show(path, 1.0 if speed is None else speed)
     live = name == "live" or (name is None and is_terminal(sys.stdout))
     pace = speed if speed is not None else 1.0 if live else 0.0
     display = make(name, title=f"replay ×{pace:g}" if pace else "replay")
@@ -57,15 +66,94 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
     """`tts-tui resume`."""
     tree = load(path)
     policy, prm = recorded_models(tree, given)
-    budget = limits(given, tree.start.plan.budget)
+    budget = limits(given, tree.plan.budget)
+    if given["display"] == "tui":
+        from tts_tui.ui import launch
+
+        models = launch.Models(make_solver(policy, prm, given), policy, prm)
+        return launch.launch(models, tree.plan, settings(), launch.resumption(path, budget))
     display = make(given["display"])
     if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
         display.past(read(path))
         display.conclude(tree.finished)
         return session.exit_code(tree.finished)
     solver = make_solver(policy, prm, given)
-    _load(display, policy, prm if solver.needs_prm(tree.start.plan) else "none")
+    _load(display, policy, prm if solver.needs_prm(tree.plan) else "none")
     return session.complete(session.resume(solver, display, path, budget))
+
+
+# -- the terminal UI ---------------------------------------------------------------------------------------------------
+
+
+def open_ui(given: Mapping[str, Any]) -> int:
+    """`tts-tui`, `tts-tui tui`."""
+    from tts_tui.ui import launch
+
+    chosen = settings()
+    policy, prm = specs({"policy": given["policy"] or chosen.policy, "prm": given["prm"] or chosen.prm})
+    solver = make_solver(policy, prm, given)
+    plan = make_plan(solver, given)
+    solver.check(plan)
+    return launch.launch(launch.Models(solver, policy, prm), plan, chosen)
+
+
+def _show(path: Path, speed: float) -> int:
+    """A replay in the terminal UI; runs can be begun from it, on the embedded models or those of the settings."""
+    from tts_tui.ui import launch
+
+    chosen = settings()
+    policy, prm = specs({"policy": chosen.policy, "prm": chosen.prm})
+    solver = Solver(policy, prm)
+    models = launch.Models(solver, policy, prm)
+    return launch.launch(models, solver.plan(), chosen, launch.recording(path, speed))
+
+
+def compare_files(first: Path, second: Path) -> int:
+    """`tts-tui compare`."""
+    from tts_tui.ui import launch
+
+    for path in (first, second):
+        load(path)
+    return launch.launch(None, None, settings(), launch.comparison(first, second))
+
+
+def export_file(path: Path, out: Path) -> int:
+    """`tts-tui export`."""
+    from tts_tui.ui import export
+
+    export.write(load(path), out)
+    print(f"Written: {out}")
+    return 0
+
+
+def list_keys() -> int:
+    """`tts-tui keys`."""
+    from tts_tui.ui import keys
+
+    for id, (key, said) in keys.known().items():
+        print(f"{id:<24} {key:<24} {said}")
+    return 0
+
+
+def serve_ui(host: str, port: int, arguments: Sequence[str]) -> int:
+    """`tts-tui serve-ui`."""
+    from tts_tui.ui import web
+
+    return web.serve(host, port, ["tui", *arguments])
+
+
+def settings() -> Settings:
+    """The user's settings, checked.
+
+    Raises:
+        ConfigError: They hold what cannot be used; the message names it.
+    """
+    from tts_tui.ui import keys
+    from tts_tui.ui.settings import load as load_settings
+
+    chosen = load_settings()
+    keys.check(chosen.keymap)
+    return chosen
 
 
 # -- plans -------------------------------------------------------------------------------------------------------------
@@ -95,6 +183,11 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     plan = solver.plan(given["strategy"], **changes)
     drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
+
+
+def specs(given: Mapping[str, Any]) -> tuple[str, str]:
+    """Specs of policy and reward model: those of the options, else the embedded ones."""
+    return given["policy"] or pull.EMBEDDED.name, given["prm"] or pull.EMBEDDED.name
 
 
 def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
@@ -152,11 +245,7 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
 
 def _load(display: Display, policy: str, prm: str) -> None:
     """Quietens libraries, pulls the embedded model on first use, and says that models are being loaded."""
-    if not os.environ.get("TTS_TUI_DEBUG"):
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
+    quieten()
     if pull.EMBEDDED.name in (policy, prm) and not pull.is_present():
         session.note(f"the model {pull.EMBEDDED.title} is not here yet: taking it once, for good")
         with Progress(sys.stderr) as progress:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import deque
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -16,56 +15,17 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from tts_tui.events import SearchFinished, Tally
-from tts_tui.tree import SearchTree
+from tts_tui.events import SearchFinished
 from tts_tui.ui import words
 from tts_tui.ui.display import Display
 from tts_tui.ui.frame import BOLD, Moment, frame
+from tts_tui.ui.standing import Rate, Votes
 from tts_tui.ui.text import one_line
-from tts_tui.voting import Candidate, tally
 
 FRAMES = 8.0
 """Repaints a second."""
 _RESTORE = b"\x1b[?1049l\x1b[?25h\x1b[0m\r\n"
 """Leaves the alternate screen, shows the cursor, ends all styles."""
-
-
-class Votes:
-    """Answers so far; counted again only when a solution or a score has come since."""
-
-    def __init__(self) -> None:
-        self._seen: tuple[int, int] = (-1, -1)
-        self._votes: tuple[Tally, ...] = ()
-
-    def of(self, tree: SearchTree) -> tuple[Tally, ...]:
-        """The votes as they stand."""
-        if tree.finished is not None:
-            return tree.finished.votes
-        seen = (len(tree.solutions), tree.counts.prm_computed + tree.counts.prm_cached)
-        # Each count reads every path, so a large search is counted at every tenth new solution.
-        few = seen[0] <= 200 or seen[0] // 10 != self._seen[0] // 10
-        if seen != self._seen and few and tree.started is not None:
-            plan = tree.started.plan
-            voters = [node for node in tree.solutions if not node.pruned]
-            candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in voters]
-            self._votes, self._seen = tally(candidates, plan.score, plan.vote), seen
-        return self._votes
-
-
-class Rate:
-    """Tokens a second over the last seconds."""
-
-    def __init__(self, window: float = 3.0) -> None:
-        self._window = window
-        self._points: deque[tuple[float, int]] = deque()
-
-    def at(self, t: float, tokens: int) -> float:
-        """The rate, after `tokens` in all at time `t`."""
-        self._points.append((t, tokens))
-        while len(self._points) > 2 and self._points[1][0] < t - self._window:
-            self._points.popleft()
-        (began, before), (now, after) = self._points[0], self._points[-1]
-        return (after - before) / (now - began) if now > began else 0.0
 
 
 class LiveDisplay(Display):

@@ -1,0 +1,83 @@
+"""A recording as a film: every place of it is the same, from whichever side one comes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.test_recording import picture
+from tests.test_displays import run
+from tts_tui import SearchTree
+from tts_tui.ui.model import is_decision
+from tts_tui.ui.player import SPEEDS, Player
+
+
+async def test_it_ends_where_the_search_did():
+    result, events = await run()
+    player = Player(events)
+    player.advance(1e9)
+    assert player.at_end and not player.playing
+    assert picture(player.model.tree) == picture(result.tree)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["step", "decision", "seek"]), st.integers(-30, 300)), max_size=12), st.data())
+async def test_every_place_is_the_fold_of_what_came_before(moves, data):
+    _, events = await run()
+    player = Player(events)
+    for kind, amount in moves:
+        if kind == "step":
+            player.step(amount)
+        elif kind == "decision":
+            player.decision(1 if amount > 0 else -1)
+        else:
+            player.seek(amount)
+        assert 0 <= player.position <= len(events)
+        if player.position:
+            expected = SearchTree.fold(events[: player.position])
+            assert picture(player.model.tree) == picture(expected)
+
+
+async def test_decisions_are_gone_through_one_by_one_and_back():
+    _, events = await run()
+    player = Player(events)
+    places = [place for place, event in enumerate(events, 1) if is_decision(event)]
+    for place in places:
+        player.decision(1)
+        assert player.position == place
+    for place in reversed(places[:-1]):
+        player.decision(-1)
+        assert player.position == place
+    player.decision(-1)
+    assert player.position == 0
+
+
+async def test_time_passes_as_fast_as_it_is_told():
+    _, events = await run()
+    slow, fast = Player(events, speed=0.25), Player(events, speed=4.0)
+    for player in (slow, fast):
+        player.advance(0.001)
+    assert slow.position <= fast.position
+    slow.toggle()
+    before = slow.position
+    slow.advance(100.0)
+    assert slow.position == before
+
+
+async def test_at_its_end_it_plays_again_from_the_beginning():
+    _, events = await run()
+    player = Player(events)
+    player.advance(1e9)
+    player.toggle()
+    assert player.playing and player.position == 0
+    assert player.turns == 1
+
+
+async def test_speeds_stay_within_their_limits():
+    _, events = await run()
+    player = Player(events)
+    for _ in range(20):
+        player.faster(1)
+    assert player.speed == SPEEDS[-1]
+    for _ in range(20):
+        player.faster(-1)
+    assert player.speed == SPEEDS[0]

@@ -1,0 +1,89 @@
+"""Options of the command line that several commands share. Each can be set by the environment, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DISPLAYS = ("tui", "live", "plain", "json", "none")
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option that an environment variable can set too: `--step-tokens` is TTS_TUI_STEP_TOKENS."""
+    long = next(name for name in names if len(name) > 3 and name.startswith("--"))
+    return click.option(*names, envvar="TTS_TUI_" + long[2:].upper().replace("-", "_"), **settings)
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator."""
+
+    def apply(command: F) -> F:
+        for decorate in reversed(decorators):
+            command = decorate(command)
+        return command
+
+    return apply
+
+
+models = options(
+    option(
+        "--policy",
+        metavar="SPEC",
+        help="Language model: embedded, hf:PATH, hf:ORG/NAME, sglang:URL or openai:URL#MODEL.  [default: embedded]",
+    ),
+    option("--prm", metavar="SPEC", help="Process reward model: embedded or none.  [default: embedded]"),
+    option(
+        "--api-key", metavar="KEY", help="Key for the policy's server; better kept in TTS_TUI_API_KEY.  [default: none]"
+    ),
+    option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
+    ),
+    option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Most requests to the policy's server that begin in a second.  [default: no limit]",
+    ),
+)
+limits = options(
+    option("--budget-tokens", type=int, help="Stop after this many computed tokens.  [default: no limit]"),
+    option("--timeout", type=float, metavar="SECONDS", help="Stop after this time.  [default: no limit]"),
+)
+display = option(
+    "--display",
+    type=click.Choice(DISPLAYS),
+    help="tui opens the terminal UI, live draws the tree, plain tells it in lines, json prints one event a line, none prints "
+    "the answer alone.  [default: live on a terminal, plain off it]",
+)
+plan = options(
+    option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
+    click.option("--n", "-n", type=int, envvar="TTS_TUI_N", help="Budget of candidates.  [default: 16; 1 for cot]"),
+    click.option("--m", "-m", type=int, envvar="TTS_TUI_M", help="Beam width; must divide N.  [default: 4]"),
+    option(
+        "--score",
+        metavar="NAME",
+        help="Score of a path: min, last, avg or prod of its steps.  [default: suits the PRM]",
+    ),
+    option(
+        "--vote", metavar="NAME", help="Vote of the solutions: majority, prm-max or prm-vote.  [default: suits the PRM]"
+    ),
+    option("--semantics", metavar="NAME", help="Where implementations differ: official or sal.  [default: official]"),
+    option(
+        "--speculation",
+        metavar="WHEN",
+        help="Write steps on while their round waits for others: auto, on or off.  [default: auto, where a server has "
+        "room for it]",
+    ),
+    option("--temperature", type=float, help="Randomness of the sampling.  [default: 0.7; 0 for cot]"),
+    option("--top-p", type=float, help="Draw only from the likeliest tokens up to this share.  [default: 1]"),
+    option("--step-tokens", type=int, help="Most tokens of a step.  [default: 2048; 256 for the embedded model]"),
+    option("--total-tokens", type=int, help="Most tokens of a path.  [default: 8192; 512 for the embedded model]"),
+    option("--max-depth", type=int, help="Most steps of a path.  [default: 40]"),
+    option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
+    option("--budget-flops", type=float, help="Stop after this many FLOPs.  [default: no limit]"),
+)

@@ -1,0 +1,298 @@
+"""The terminal UI: screens, the runs of this session, and what opens them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from tts_tui.budget import Budget
+from tts_tui.errors import TTSError
+from tts_tui.plan import Plan
+from tts_tui.recording import read
+from tts_tui.solver import check_problem
+from tts_tui.tree import SearchTree
+from tts_tui.ui import runs
+from tts_tui.ui.model import RunModel
+from tts_tui.ui.models import Models
+from tts_tui.ui.player import Player
+from tts_tui.ui.runner import Runner
+from tts_tui.ui.screens.dialogs import Choice, Question
+from tts_tui.ui.screens.home import HomeScreen, describe
+from tts_tui.ui.screens.run import RunScreen
+from tts_tui.ui.settings import Settings
+from tts_tui.ui.text import one_line
+
+INTERRUPTED = 130
+PATIENCE = 5.0
+"""Seconds that searches have for their last events when the app is left."""
+
+
+class TTSApp(App[int]):
+    """The app.
+
+    Args:
+        models: Whom searches ask; None for a session that only shows recordings.
+        plan: What the next search does; changed by people.
+        settings: Theme, keys, whether runs are recorded.
+        opening: Opens something over the first screen.
+
+    Attributes:
+        runners: Runs of this session, oldest first.
+        asked: The run that the session was opened for, if it was.
+    """
+
+    TITLE = "tts-tui"
+    CSS_PATH = "style.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+        (0, "-tiny"),
+        (40, "-narrow"),
+        (80, "-medium"),
+        (120, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-flat"), (16, "-low"), (24, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "leave", "quit", id="app.quit", show=False, priority=True, tooltip="Quit"),
+        Binding("ctrl+c", "interrupt", "stop", id="app.interrupt", show=False, priority=True, tooltip="Stop the search; once more to quit"),
+    ]  # fmt: skip
+
+    def __init__(
+        self,
+        models: Models | None,
+        plan: Plan | None,
+        settings: Settings | None = None,
+        opening: Callable[[TTSApp], Runner | None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.models = models
+        self.plan = plan
+        self.settings = settings or Settings()
+        self.runners: list[Runner] = []
+        self.asked: Runner | None = None
+        self._opening = opening
+        self._signals = 0
+
+    # -- begin and end -----------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        """Opens the first screen."""
+        if self.settings.theme:
+            self.theme = self.settings.theme
+        if self.settings.keymap:
+            self.set_keymap(self.settings.keymap)
+        self._listen()
+        self.push_screen(HomeScreen())
+        if self._opening is not None:
+            self.asked = self._opening(self)
+        if self.models is not None and self.models.remote:
+            self.run_worker(self._connect(), exit_on_error=False, group="models")
+
+    async def _connect(self) -> None:
+        assert self.models is not None
+        try:
+            await self.models.load()
+        except TTSError:
+            return  # the first screen says it
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(kind) is not signal.SIG_IGN:
+                loop.add_signal_handler(kind, self._signalled)
+
+    def _signalled(self) -> None:
+        """A signal from outside: stops what runs and quits; the second one does not wait."""
+        self._signals += 1
+        if self._signals > 1:
+            if self._driver is not None:
+                self._driver.stop_application_mode()
+            os._exit(INTERRUPTED)
+        self._leave_soon(INTERRUPTED)
+
+    async def _wind_up(self, code: int) -> None:
+        """Stops all searches, waits for their last events, frees the models, and leaves."""
+        for runner in self.runners:
+            runner.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while any(not runner.done for runner in self.runners):
+                    await asyncio.sleep(0.02)
+        if self.models is not None and not self.models.loading:
+            await self.models.close()
+        self.exit(code)
+
+    def _leave_soon(self, code: int) -> None:
+        self.run_worker(self._wind_up(code), exit_on_error=False, group="end")
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C: stops the search that is shown; the second time, or where nothing runs, it leaves."""
+        screen = self.screen
+        runner = screen.runner if isinstance(screen, RunScreen) else None
+        if runner is None or runner.done or runner.stopping:
+            self._leave_soon(INTERRUPTED if runner is not None and not runner.done else 0)
+            return
+        runner.stop()
+        self.notify("Stopping: the best answer so far is taken. Once more quits.", markup=False)
+
+    def action_leave(self) -> None:
+        """Leaves, after a question if something runs."""
+        if all(runner.done for runner in self.runners):
+            self._leave_soon(0)
+            return
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self._leave_soon(INTERRUPTED)
+
+        self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    def begin(self, problem: str, path: Path | None = None) -> Runner | None:
+        """Solves a problem by the present plan, and shows it; None if that cannot be begun."""
+        assert self.models is not None and self.plan is not None
+        try:
+            problem = check_problem(problem)
+            self.models.solver.check(self.plan)
+            path = path or self._new_path(problem)
+        except TTSError as error:
+            self.notify(one_line(str(error), 500), severity="error", markup=False)
+            return None
+        return self._go(Runner(self.models, problem, self.plan, path))
+
+    def begin_fork(self, tree: SearchTree, node: int, plan: Plan) -> None:
+        """Begins a new run from a step of another one, and shows it."""
+        if self.models is None:
+            return
+        self._go(Runner.fork(self.models, tree, node, plan, self._new_path(tree.start.problem)))
+
+    def resume_recording(self, path: Path, budget: Budget | None = None) -> Runner | None:
+        """Goes on with an interrupted recording; None if that cannot be begun."""
+        if self.models is None:
+            self.notify("This session only shows recordings.", severity="warning", markup=False)
+            return None
+        try:
+            return self._go(Runner.resume(self.models, path, budget))
+        except TTSError as error:
+            self.notify(one_line(str(error), 500), severity="error", markup=False)
+            return None
+
+    def _new_path(self, problem: str) -> Path | None:
+        """Where to record; None, with a word about it, if nothing can be written."""
+        if not self.settings.record:
+            return None
+        try:
+            return runs.new_path(problem, datetime.now())
+        except TTSError as error:
+            self.notify(f"Not recorded: {one_line(str(error), 400)}", severity="warning", markup=False)
+            return None
+
+    def _go(self, runner: Runner) -> Runner:
+        self.runners.append(runner)
+        self.run_worker(runner.work(), exit_on_error=False, group="search", exclusive=False)
+        self.show_runner(runner)
+        return runner
+
+    def show_runner(self, runner: Runner) -> None:
+        """Opens the screen of a run."""
+        self.push_screen(RunScreen(runner=runner))
+
+    def open_recording(self, path: Path, speed: float = 0.0) -> None:
+        """Shows a recording: at its end, or from its beginning at `speed`."""
+        player = self._player(path)
+        if player is None:
+            return
+        player.speed = speed or 1.0
+        if not speed:
+            player.playing = False
+            player.seek(len(player))
+        self.push_screen(RunScreen(player=player, title=f"replay {path.name}"))
+
+    def _player(self, path: Path) -> Player | None:
+        try:
+            player = Player(list(read(path)))
+            SearchTree.fold(player.events)
+        except TTSError as error:
+            self.notify(one_line(str(error), 500), severity="error", markup=False)
+            return None
+        return player
+
+    # -- compare -----------------------------------------------------------------------------------------------------
+
+    def compare_recording(self, path: Path) -> None:
+        """Asks which run to put beside a recording."""
+        player = self._player(path)
+        if player is not None:
+            player.seek(len(player))
+            self.choose_other(player.model)
+
+    def compare_files(self, first: Path, second: Path) -> None:
+        """Opens two recordings side by side."""
+        players = [self._player(path) for path in (first, second)]
+        shown = [player for player in players if player is not None]
+        for player in shown:
+            player.seek(len(player))
+        if len(shown) == len(players):
+            self.compare(shown[0].model, shown[1].model)
+
+    def choose_other(self, first: RunModel) -> None:
+        """Asks which run to put beside `first`."""
+        if first.tree.started is None:
+            return
+        live = [runner for runner in self.runners if runner.model is not first and runner.model.tree.started]
+        taken = {runner.path for runner in live}
+        stored = [run for run in runs.recent(30) if not run.broken and run.path not in taken]
+        if not live and not stored:
+            self.notify("There is no other run to compare with.", severity="warning", markup=False)
+            return
+        lines = [Text(f"this session: {r.plan.strategy} · {one_line(r.problem, 60)}") for r in live]
+        lines += [describe(run) for run in stored]
+
+        def show(place: int | None) -> None:
+            if place is None:
+                return
+            if place < len(live):
+                self.compare(first, live[place].model)
+            elif (player := self._player(stored[place - len(live)].path)) is not None:
+                player.seek(len(player))
+                self.compare(first, player.model)
+
+        self.push_screen(Choice("Compare with which run?", lines), show)
+
+    def compare(self, first: RunModel, second: RunModel) -> None:
+        """Opens two runs side by side."""
+        from tts_tui.ui.screens.compare import CompareScreen
+
+        names = (first.tree.plan.strategy, second.tree.plan.strategy)
+        self.push_screen(CompareScreen(first, second, names))
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the command palette offers: every key that works here, by its description, then Textual's own."""
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.tooltip and binding.id and active.enabled and not binding.system:
+                run = self._caller(active.node, binding.action)
+                yield SystemCommand(f"{binding.description} ({self.get_key_display(binding)})", binding.tooltip, run)
+        for command in super().get_system_commands(screen):
+            if command.title not in ("Screenshot", "Keys"):
+                yield command
+
+    def _caller(self, node: object, action: str) -> object:
+        async def run() -> None:
+            await self.run_action(action, default_namespace=node)  # type: ignore[arg-type]
+
+        return run
+

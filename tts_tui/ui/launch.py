@@ -1,0 +1,86 @@
+"""Opens the terminal UI from the command line, and leaves the terminal as it was."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tts_tui.budget import Budget
+from tts_tui.errors import UsageError
+from tts_tui.plan import Plan
+from tts_tui.ui import words
+from tts_tui.ui.app import TTSApp
+from tts_tui.ui.display import is_terminal
+from tts_tui.ui.models import Models
+from tts_tui.ui.runner import Runner
+from tts_tui.ui.session import exit_code
+from tts_tui.ui.settings import Settings
+
+Opening = Callable[[TTSApp], "Runner | None"]
+"""Opens something in the app that has just started; gives the run whose exit code is the session's."""
+
+
+def launch(models: Models | None, plan: Plan | None, settings: Settings, opening: Opening | None = None) -> int:
+    """Runs the app to its end; returns the exit code.
+
+    Raises:
+        UsageError: There is no terminal, or the settings name keys that do not exist.
+    """
+    if not (is_terminal(sys.stdout) and sys.stdin is not None and sys.stdin.isatty()):
+        raise UsageError(
+            "the terminal UI needs a terminal: use `tts-tui solve` with --display plain or json, or `tts-tui --help`"
+        )
+    app = TTSApp(models, plan, settings, opening)
+    code = app.run() or 0
+    if app.asked is not None:
+        code = _report(app.asked) or code
+    elif app.return_code:
+        code = 3
+    if models is not None and models.loading:  # a thread that still loads would hold up the end for seconds
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _report(runner: Runner) -> int:
+    """Leaves the answer on the ordinary screen."""
+    finished = runner.model.tree.finished
+    if finished is not None:
+        print("\n".join(words.closing(finished)))
+    if runner.path is not None and runner.path.exists():
+        print(f"Recorded in {runner.path}")
+    if runner.trouble:
+        print(f"tts-tui: {runner.trouble}", file=sys.stderr)
+        return 3
+    return exit_code(finished) if finished is not None else 130
+
+
+def problem(text: str, path: Path | None) -> Opening:
+    """Opens with a search for `text`."""
+    return lambda app: app.begin(text, path)
+
+
+def recording(path: Path, speed: float) -> Opening:
+    """Opens with a replay."""
+
+    def play(app: TTSApp) -> None:
+        app.open_recording(path, speed)
+
+    return play
+
+
+def resumption(path: Path, budget: Budget | None) -> Opening:
+    """Opens with a run that goes on."""
+    return lambda app: app.resume_recording(path, budget)
+
+
+def comparison(first: Path, second: Path) -> Opening:
+    """Opens with two recordings side by side."""
+
+    def show(app: TTSApp) -> None:
+        app.compare_files(first, second)
+
+    return show
+

@@ -1,0 +1,138 @@
+"""What the terminal UI knows of one run, as plain values: the fold of its events, without any widget.
+
+Events only change values here. Widgets pull from it with a timer, so that a token costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from tts_tui.events import (
+    AnyEvent,
+    BranchBegun,
+    NodesKept,
+    NodesPruned,
+    Notice,
+    PlanChanged,
+    ScoreFailed,
+    SearchContinued,
+    SearchFinished,
+    SearchPaused,
+    SearchResumed,
+    SearchStarted,
+    SearchStepped,
+    SolutionFound,
+    StepFailed,
+    StepFinished,
+    StepMerged,
+    StepScored,
+    StepStarted,
+)
+from tts_tui.tree import Node, SearchTree
+from tts_tui.ui.folding import Folding
+from tts_tui.ui.standing import Rate, Votes
+from tts_tui.writing import ENDED
+
+DECISIONS = (
+    SearchStarted,
+    SearchResumed,
+    NodesKept,
+    NodesPruned,
+    SolutionFound,
+    StepFailed,
+    ScoreFailed,
+    Notice,
+    PlanChanged,
+    BranchBegun,
+    SearchPaused,
+    SearchContinued,
+    SearchStepped,
+    SearchFinished,
+)
+"""Events that tell what was decided and what happened; the others only fill the tree."""
+
+
+def is_decision(event: AnyEvent) -> bool:
+    """Whether `event` belongs to the story of a run; a step that a person asked for does, too."""
+    if isinstance(event, StepStarted):
+        return event.by == "person"
+    return isinstance(event, DECISIONS) and not (isinstance(event, StepFailed) and event.error == ENDED)
+
+
+class RunModel:
+    """One run as the screens see it.
+
+    Args:
+        tree: The tree of a search that folds its events itself; then call `hear`. By default a tree of its own, into
+            which `apply` folds.
+
+    Attributes:
+        tree: The fold of the events.
+        folding: Which rows the tree view has.
+        writing: Ids of the steps that are being written, oldest first.
+        decisions: Events that tell the story, in order.
+        newest: Id of the step that changed last; None before the first.
+        policy_rate, prm_rate: Tokens a second, lately.
+    """
+
+    def __init__(self, tree: SearchTree | None = None) -> None:
+        self.tree = tree if tree is not None else SearchTree()
+        self.folding = Folding(self.tree)
+        self.writing: dict[int, None] = {}
+        self.decisions: list[AnyEvent] = []
+        self.newest: int | None = None
+        self.policy_rate = Rate()
+        self.prm_rate = Rate()
+        self._votes = Votes()
+        self._changed: set[int] = set()
+
+    def apply(self, event: AnyEvent) -> None:
+        """Folds an event, and hears it."""
+        self.tree.apply(event)
+        self.hear(event)
+
+    def hear(self, event: AnyEvent) -> None:
+        """Takes note of an event that is in the tree already."""
+        match event:
+            case StepStarted():
+                self.writing[event.node] = None
+            case StepFinished() | StepFailed():
+                self.writing.pop(event.node, None)
+                self.newest = event.node
+                self._changed.add(event.node)
+            case StepScored() | StepMerged():
+                self._changed.add(event.node)
+            case NodesKept() | NodesPruned():
+                self._changed.update(event.nodes)
+            case PlanChanged():
+                self._changed.update(range(len(self.tree.nodes)))
+            case SearchResumed():
+                self._changed.update(self.writing)
+                self.writing.clear()
+        if is_decision(event):
+            self.decisions.append(event)
+
+    def pull(self) -> None:
+        """Brings the rows up to date with the tree; called before anything is drawn."""
+        self.folding.sync()
+        if self._changed:
+            changed, self._changed = self._changed, set()
+            for id in sorted(changed):
+                self.folding.changed(id)
+
+    @property
+    def votes(self) -> tuple:  # type: ignore[type-arg]
+        """The answers with their votes, best first."""
+        return self._votes.of(self.tree)
+
+    @property
+    def best(self) -> Node | None:
+        """The step to look at: what stands for the answer so far, else the best one that may still be grown."""
+        votes = self.votes
+        if votes:
+            return self.tree.nodes[votes[0].solutions[0]]
+        open_ones = (n for n in self.tree.nodes[-400:] if n.state == "done" and not n.pruned and n.parent is not None)
+        return max(open_ones, key=lambda node: (node.value, node.id), default=None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return self.tree.finished is not None

@@ -1,0 +1,128 @@
+"""One run in the terminal UI: begins it, holds what a person may do in it, and keeps its failure in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tts_tui.budget import Budget
+from tts_tui.errors import TTSError
+from tts_tui.plan import Plan
+from tts_tui.recording import read
+from tts_tui.result import Result
+from tts_tui.search import Search
+from tts_tui.solver import Solver
+from tts_tui.tree import SearchTree
+from tts_tui.ui.model import RunModel
+from tts_tui.ui.models import Models
+
+
+class Runner:
+    """A search that was asked for in the UI.
+
+    Args:
+        models: Whom it asks.
+        path: Its recording, or None.
+
+    Attributes:
+        model: What the screens show.
+        search: The handle on the running search; None before it begins and after it ended.
+        trouble: Why it failed, a sentence; empty if it did not.
+        done: Whether nothing runs any more.
+        stopping: Whether it was told to stop.
+        problem: What is to be solved.
+        plan: What was asked for; `model.tree.plan` is what holds now.
+    """
+
+    def __init__(self, models: Models, problem: str, plan: Plan, path: Path | None) -> None:
+        self.models = models
+        self.problem = problem
+        self.plan = plan
+        self.path = path
+        self.model = RunModel()
+        self.search: Search | None = None
+        self.trouble = ""
+        self.done = self.stopping = False
+        self._origin: tuple[SearchTree, int] | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._resumes = False
+        self._budget: Budget | None = None
+
+    @classmethod
+    def fork(cls, models: Models, tree: SearchTree, node: int, plan: Plan, path: Path | None) -> Runner:
+        """A run that begins with the path to `node` of another one, which stays as it is."""
+        runner = cls(models, tree.start.problem, plan, path)
+        runner._origin = (tree, node)
+        return runner
+
+    @classmethod
+    def resume(cls, models: Models, path: Path, budget: Budget | None = None) -> Runner:
+        """The run of a recording, which goes on in the same file.
+
+        Raises:
+            TTSError: The recording cannot be used.
+        """
+        model = RunModel()
+        for event in read(path):
+            model.apply(event)
+        runner = cls(models, model.tree.start.problem, model.tree.plan, path)
+        runner.model = model
+        runner._resumes = True
+        runner._budget = budget
+        return runner
+
+    @property
+    def running(self) -> bool:
+        """Whether a search runs, so that a person can take part."""
+        return self.search is not None
+
+    async def work(self) -> None:
+        """Loads the models and runs the search to its end. Never raises, except when cancelled."""
+        self._task = asyncio.current_task()
+        try:
+            solver = await self.models.load()
+            await self._run(solver)
+        except TTSError as error:
+            self.trouble = str(error)
+        except MemoryError:
+            self.trouble = "the memory is full: use a smaller N or a smaller model"
+        except Exception as error:  # the UI outlives whatever happens in a search
+            self.trouble = f"unexpected {type(error).__name__}: {error}"
+        finally:
+            self.search, self.done = None, True
+
+    def _run(self, solver: Solver) -> Awaitable[Result]:
+        if self._resumes:
+            assert self.path is not None
+            return solver.resume(self.path, sinks=[self.model.apply], budget=self._budget, steer=self._begun)
+        common = {"record": self.path, "sinks": [self.model.hear], "steer": self._begun}
+        if self._origin is not None:
+            tree, node = self._origin
+            return solver.fork(tree, tree.nodes[node], self.plan, into=self.model.tree, **common)  # type: ignore[arg-type]
+        return solver.solve(self.problem, self.plan, tree=self.model.tree, **common)  # type: ignore[arg-type]
+
+    def _begun(self, search: Search) -> None:
+        self.search = search
+
+    def stop(self) -> None:
+        """Ends the search; the best answer so far is given. Before it has begun, it does not begin."""
+        self.stopping = True
+        if self.search is not None:
+            self.search.stop()
+        elif self._task is not None:
+            self._task.cancel()
+
+    def act(self, action: Callable[[Search], object]) -> None:
+        """Does something in the running search.
+
+        Raises:
+            TTSError: It cannot be done now; the message says why.
+        """
+        if self.search is None:
+            raise NotRunning("the search is over: press b to begin a new run from this step")
+        action(self.search)
+
+
+class NotRunning(TTSError):
+    """There is no search to take part in."""

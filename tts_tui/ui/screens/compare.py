@@ -1,0 +1,136 @@
+"""Two runs side by side: trees, answers, and what they cost."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Input
+
+from tts_tui.budget import flops
+from tts_tui.tree import SearchTree
+from tts_tui.ui import panels, words
+from tts_tui.ui.model import RunModel
+from tts_tui.ui.screens.viewing import Viewing
+from tts_tui.ui.text import one_line, percent, short
+from tts_tui.ui.widgets.quiet import Quiet
+from tts_tui.ui.widgets.tree_view import TreeView
+
+FRAMES = 8.0
+
+
+class CompareScreen(Viewing):
+    """Puts two runs side by side; both may still be running.
+
+    Args:
+        first, second: The runs.
+        names: What they are called.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "other", "other side", id="compare.other", tooltip="Go to the other tree"),
+        Binding("escape,q", "leave", "back", id="compare.leave", tooltip="Back to where you came from"),
+    ]
+
+    def __init__(self, first: RunModel, second: RunModel, names: tuple[str, str] = ("left", "right")) -> None:
+        super().__init__()
+        self.models = (first, second)
+        self._names = names
+        self._tick = 0
+
+    @property
+    def model(self) -> RunModel:
+        """The run on the side that has the keys."""
+        return self.models[1 if self.query_one("#right-tree").has_focus else 0]
+
+    @property
+    def tree_view(self) -> TreeView:
+        """The tree on that side."""
+        return self.query_one("#right-tree" if self.query_one("#right-tree").has_focus else "#left-tree", TreeView)
+
+    def compose(self) -> ComposeResult:
+        """Two trees over one table."""
+        with Horizontal(id="pair"):
+            for side in ("left", "right"):
+                with Vertical(classes="half"):
+                    yield Quiet(id=f"{side}-status")
+                    yield TreeView(id=f"{side}-tree")
+                    yield Quiet(id=f"{side}-answers")
+        yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
+        yield Quiet(id="table")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Shows both."""
+        for side, model, name in zip(("left", "right"), self.models, self._names, strict=True):
+            view = self.query_one(f"#{side}-tree", TreeView)
+            view.border_title = one_line(name, 60)
+            model.pull()
+            view.show(model)
+        self.query_one("#find").display = False
+        self.query_one("#left-tree").focus()
+        self.set_interval(1 / FRAMES, self.tick)
+        self.tick()
+
+    def tick(self) -> None:
+        """Looks at both."""
+        if self.app.screen is not self:
+            return
+        self._tick += 1
+        for side, model in zip(("left", "right"), self.models, strict=True):
+            view = self.query_one(f"#{side}-tree", TreeView)
+            if not view.frozen:
+                model.pull()
+            view.pull(self._tick)
+            width = max(10, view.size.width)
+            self.query_one(f"#{side}-status", Quiet).put([panels.status(model, width)])
+            self.query_one(f"#{side}-answers", Quiet).put(panels.answers(model, width, 3))
+        self.query_one("#table", Quiet).put(table(*self.models, width=self.size.width))
+
+    def action_other(self) -> None:
+        """To the other tree."""
+        self.query_one("#left-tree" if self.query_one("#right-tree").has_focus else "#right-tree").focus()
+
+    def action_leave(self) -> None:
+        """Back."""
+        if not self.close_find():
+            self.app.pop_screen()
+
+
+def figures(tree: SearchTree) -> list[tuple[str, float, str]]:
+    """What a run came to: label, number, and the number for people; nan where there is none to compare."""
+    counts = tree.counts
+    spent = sum(flops(counts, tree.start.policy, tree.start.prm))
+    return [
+        ("steps", float(len(tree)), f"{len(tree):,}"),
+        ("solutions", float(len(tree.solutions)), f"{len(tree.solutions):,}"),
+        ("tokens computed", float(counts.computed), f"{counts.computed:,}"),
+        ("written", float(counts.completion), f"{counts.completion:,}"),
+        ("prompt cached", counts.cached_share, percent(counts.cached_share)),
+        ("FLOPs", spent, short(spent)),
+        ("seconds", tree.seconds, f"{tree.seconds:.1f}"),
+    ]
+
+
+def table(first: RunModel, second: RunModel, *, width: int) -> list[Text]:
+    """The figures of both, and their ratio."""
+    if first.tree.started is None or second.tree.started is None:
+        return []
+    lines = []
+    answers = [words.answer(m.votes[0].answer) if m.votes else "none" for m in (first, second)]
+    column = min(28, max(12, (width - 30) // 3))
+    lines.append(_row("answer", one_line(answers[0], column), one_line(answers[1], column), "", column))
+    for (label, a, said), (_, b, other) in zip(figures(first.tree), figures(second.tree), strict=True):
+        lines.append(_row(label, said, other, f"× {b / a:.2f}" if a and label != "prompt cached" else "", column))
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def _row(label: str, first: str, second: str, ratio: str, column: int) -> Text:
+    line = Text(f" {label:<16}", style="dim", no_wrap=True)
+    line.append(f"{first:>{column}}", style="not dim bold").append(f"{second:>{column}}", style="not dim bold")
+    return line.append(f"   {ratio}", style="not dim")

@@ -1,0 +1,108 @@
+"""Small windows over a screen: a question, a step of one's own, a choice among runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Label, OptionList, Static
+from textual.widgets.option_list import Option
+
+from tts_tui.ui.widgets.prompt import Prompt
+
+
+class Question(ModalScreen[bool]):
+    """Asks for a yes.
+
+    Args:
+        text: The question.
+        yes: What yes does, in a word or two.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y,enter", "answer(True)", "yes", id="question.yes", tooltip="Do it"),
+        Binding("n,escape,q", "answer(False)", "no", id="question.no", tooltip="Leave everything as it is"),
+    ]
+
+    def __init__(self, text: str, yes: str) -> None:
+        super().__init__()
+        self._text, self._yes = text, yes
+
+    def compose(self) -> ComposeResult:
+        """The question and its keys."""
+        with Vertical(classes="dialog"):
+            yield Static(self._text, markup=False)
+            yield Static(f"y  {self._yes}      n  go back", markup=False, classes="hint")
+
+    def action_answer(self, yes: bool) -> None:
+        """Closes it."""
+        self.dismiss(yes)
+
+
+class Write(ModalScreen["str | None"]):
+    """Takes a step that a person writes.
+
+    Args:
+        where: Label of the step that it follows.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "back", id="write.leave", tooltip="Write nothing"),
+    ]
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+
+    def compose(self) -> ComposeResult:
+        """A field and what it is for."""
+        with Vertical(classes="dialog"):
+            yield Static(f"Your own next step after step {self._where}; the search goes on from it.", markup=False)
+            yield Prompt(id="own-step", placeholder="Step 2: 15 - 6 = 9")
+            yield Static("enter  add it     alt+enter  new line     esc  back", markup=False, classes="hint")
+
+    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+        """Gives the text back."""
+        if event.text.strip():
+            self.dismiss(event.text)
+
+    def action_leave(self) -> None:
+        """Closes it."""
+        self.dismiss(None)
+
+
+class Choice(ModalScreen["int | None"]):
+    """Lets people choose one of some lines.
+
+    Args:
+        title: What for.
+        lines: The choices.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "back", id="choice.leave", tooltip="Choose nothing"),
+    ]
+
+    def __init__(self, title: str, lines: Sequence[Text]) -> None:
+        super().__init__()
+        self._title, self._lines = title, lines
+
+    def compose(self) -> ComposeResult:
+        """The list."""
+        with Vertical(classes="dialog"):
+            yield Label(self._title, markup=False)
+            yield OptionList(*[Option(line) for line in self._lines])
+            yield Static("enter  choose     esc  back", markup=False, classes="hint")
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Gives the number of the choice back."""
+        self.dismiss(event.option_index)
+
+    def action_leave(self) -> None:
+        """Closes it."""
+        self.dismiss(None)

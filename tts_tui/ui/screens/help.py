@@ -1,0 +1,86 @@
+"""Which keys do what, for whatever has the focus, and what the glyphs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+GLYPHS = (
+    ("⠋ writing", "the policy writes this step"),
+    ("★ answer", "a path that ended its answer"),
+    ("✗ pruned", "the strategy gave it up"),
+    ("✗ cut", "you gave it up"),
+    ("✎ yours", "you wrote it, or asked for it"),
+    ("! failed", "it could not be written"),
+    ("×3", "so many samples said the same"),
+    ("▸ ▾", "folded, open"),
+    (".81 ████", "score of the reward model for the step, 0 to 1"),
+)
+
+
+class Help(ModalScreen[None]):
+    """Lists the keys of a screen and of what has its focus.
+
+    Args:
+        screen: The screen that it is about.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1", "leave", "back", id="help.leave", tooltip="Close the help"),
+    ]
+
+    def __init__(self, screen: Screen[object]) -> None:
+        super().__init__()
+        self._lines = list(lines(screen))
+
+    def compose(self) -> ComposeResult:
+        """One scrolling text."""
+        with VerticalScroll(classes="dialog wide"):
+            yield Static(Text("\n").join(self._lines), id="help-text", markup=False)
+
+    def action_leave(self) -> None:
+        """Closes it."""
+        self.dismiss(None)
+
+
+def lines(screen: Screen[object]) -> Iterator[Text]:
+    """Keys by where they come from, what has the focus first; then the glyphs."""
+    seen: set[str] = set()
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for active in screen.active_bindings.values():
+        node, binding = active.node, active.binding
+        if binding.system or not binding.description or not active.enabled or binding.action in seen:
+            continue
+        seen.add(binding.action)
+        keys = {
+            screen.app.get_key_display(other.binding)
+            for other in screen.active_bindings.values()
+            if other.binding.action == binding.action
+        }
+        said = binding.tooltip or binding.description
+        rows.setdefault(_title(node, screen), []).append((" ".join(sorted(keys, key=len)), said))
+    for title, keys_of in rows.items():
+        yield Text(title, style="bold")
+        for key, said in keys_of:
+            yield Text(f"  {key:<14} {said}")
+        yield Text("")
+    yield Text("Glyphs", style="bold")
+    for glyph, said in GLYPHS:
+        yield Text(f"  {glyph:<14} {said}")
+    yield Text("")
+    yield Text("Keys can be changed: [keymap] in the settings file, by the names that `tts-tui keys` lists.", style="dim")
+
+
+def _title(node: object, screen: Screen[object]) -> str:
+    if node is screen:
+        return "This screen"
+    if node is screen.app:
+        return "Everywhere"
+    return str(getattr(node, "border_title", None) or type(node).__name__)

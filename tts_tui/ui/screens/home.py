@@ -1,0 +1,251 @@
+"""The first screen: a field for the problem, examples, recent runs, and how the models are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer, OptionList, Static
+from textual.widgets.option_list import Option
+
+from tts_tui.plan import Plan
+from tts_tui.ui import panels, words
+from tts_tui.ui.runner import Runner
+from tts_tui.ui.runs import Run, recent, remove
+from tts_tui.ui.screens.dialogs import Question
+from tts_tui.ui.screens.help import Help
+from tts_tui.ui.screens.plan import PlanForm
+from tts_tui.ui.text import one_line
+from tts_tui.ui.widgets.prompt import Prompt
+from tts_tui.ui.widgets.quiet import Quiet
+
+if TYPE_CHECKING:
+    from tts_tui.ui.app import TTSApp
+
+EXAMPLES = (
+    "What is 7 + 8 - 6?",
+    "What is 7 * 6 + 5?",
+    "Tom has 12 apples. He gives 5 to Ann and buys 9 more. How many apples does he have?",
+    "Solve for x: 3x + 5 = 20.",
+    r"What is $\frac{3}{4}$ of 48?",
+)
+WELCOME = (
+    "Type a problem and press Enter: a small model tries many ways to solve it, step by step,",
+    "a reward model scores every step, and the best ones are grown on. You watch the tree grow,",
+    "and may steer it: pause, cut a branch, write a step yourself. Everything is kept and can be replayed.",
+)
+SHOWN = 30
+"""Recent runs in the list."""
+
+
+class HomeScreen(Screen[None]):
+    """Where runs begin."""
+
+    app: TTSApp  # type: ignore[assignment]
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+t", "example", "example", id="home.example", tooltip="Put the next example into the field"),
+        Binding("ctrl+o", "plan", "plan", id="home.plan", tooltip="Choose strategy, N, M, vote and budget"),
+        Binding("ctrl+r", "recent", "recent", id="home.recent", tooltip="Go to the recent runs"),
+        Binding("escape", "field", "field", id="home.field", show=False, tooltip="Go back to the field"),
+        Binding("delete", "remove", "remove", id="home.remove", show=False, tooltip="Remove the recording that is marked"),
+        Binding("c", "compare", "compare", id="home.compare", show=False, tooltip="Put the marked run beside another one"),
+        Binding("r", "resume", "go on", id="home.resume", show=False, tooltip="Go on with a run that stopped early"),
+        Binding("f1,question_mark", "help", "help", id="home.help", tooltip="Explain the keys"),
+    ]  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._example = -1
+        self._runs: list[Run] = []
+
+    def compose(self) -> ComposeResult:
+        """Field, plan, lists."""
+        yield Quiet(id="home-head")
+        yield Prompt(id="problem", placeholder="A problem, in words or LaTeX. Enter solves it.")
+        yield Quiet(id="home-plan")
+        with Horizontal(id="home-lists"):
+            with Vertical(id="home-left"):
+                yield Static("Examples", classes="title")
+                yield OptionList(*[Option(Text(f"{n} {text}")) for n, text in enumerate(EXAMPLES, 1)], id="examples")
+            with Vertical(id="home-right"):
+                yield Static("Runs", classes="title")
+                yield OptionList(id="runs")
+                yield Static(Text("\n").join(Text(line) for line in WELCOME), id="welcome", markup=False)
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Starts to look after the models."""
+        field = self.query_one("#problem", Prompt)
+        field.border_title = "Problem"
+        field.border_subtitle = "enter solves · alt+enter new line"
+        field.focus()
+        self.query_one("#runs").display = False
+        self.set_interval(0.5, self.look)
+        self.look()
+        self.call_after_refresh(self.refresh_runs)
+
+    def on_screen_resume(self) -> None:
+        """Whoever comes back sees what has happened meanwhile."""
+        self.refresh_runs()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Says how the models are, and what runs."""
+        if self.app.screen is not self:
+            return
+        models, plan = self.app.models, self.app.plan
+        head = [Text(" tts-tui ", style="bold reverse").append("  test-time scaling: search for an answer, and watch it")]
+        if models is not None:
+            line = Text(f" policy {one_line(models.policy, 60)}, reward model {one_line(models.prm, 40)}: ")
+            head.append(line.append(models.said, style="bold"))
+            if models.trouble:
+                head.append(Text(f" ! {one_line(models.trouble, 300)}"))
+        self.query_one("#home-head", Quiet).put(head)
+        if plan is not None:
+            limits = dict(panels.plan_lines(plan))
+            said = f" plan  {limits['strategy']}, {limits['answer by']}, {limits['sampling']}, {limits['budget']}"
+            self.query_one("#home-plan", Quiet).put([Text(said), Text(f"       {limits['why']}", style="dim")])
+        if self.app.runners and any(not runner.done for runner in self.app.runners):
+            self.refresh_runs()
+
+    def refresh_runs(self) -> None:
+        """Reads the list anew: runs of this session that are not over first, then recordings."""
+        listed = self.query_one("#runs", OptionList)
+        running = [runner for runner in self.app.runners if not runner.done]
+        busy = {runner.path for runner in running}
+        self._runs = [run for run in recent(SHOWN) if run.path not in busy]
+        rows = [Option(_running(runner), id=f"live-{id(runner)}") for runner in running]
+        rows += [Option(describe(run)) for run in self._runs]
+        marked = listed.highlighted
+        listed.set_options(rows)
+        if marked is not None and rows:
+            listed.highlighted = min(marked, len(rows) - 1)
+        listed.display = bool(rows)
+        self.query_one("#welcome").display = not rows
+
+    # -- acting ------------------------------------------------------------------------------------------------------
+
+    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+        """Solves what was typed."""
+        if event.text.strip():
+            self.app.begin(event.text)
+        else:
+            self.notify("Type a problem first, or press ctrl+t for an example.", severity="warning", markup=False)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """An example goes into the field, a run opens."""
+        if event.option_list.id == "examples":
+            self._put(event.option_index)
+        else:
+            running, run = self._marked()
+            if running is not None:
+                self.app.show_runner(running)
+            elif run is not None:
+                self.app.open_recording(run.path)
+
+    def on_key(self, event: object) -> None:
+        """Digits choose an example, unless they are typed into the field."""
+        key = getattr(event, "key", "")
+        if key in "12345" and len(key) == 1 and not isinstance(self.focused, Prompt):
+            self._put(int(key) - 1)
+
+    def _put(self, place: int) -> None:
+        self._example = place
+        field = self.query_one("#problem", Prompt)
+        field.text = EXAMPLES[place]
+        field.move_cursor(field.document.end)
+        field.focus()
+
+    def _marked(self) -> tuple[Runner | None, Run | None]:
+        place = self.query_one("#runs", OptionList).highlighted
+        running = [runner for runner in self.app.runners if not runner.done]
+        if place is None:
+            return None, None
+        if place < len(running):
+            return running[place], None
+        place -= len(running)
+        return None, self._runs[place] if place < len(self._runs) else None
+
+    def action_example(self) -> None:
+        """The next example."""
+        self._put((self._example + 1) % len(EXAMPLES))
+
+    def action_field(self) -> None:
+        """Back to the field."""
+        self.query_one("#problem").focus()
+
+    def action_recent(self) -> None:
+        """To the list of runs."""
+        if self.query_one("#runs").display:
+            self.query_one("#runs").focus()
+        else:
+            self.notify("There are no runs yet.", markup=False)
+
+    def action_plan(self) -> None:
+        """Changes the plan of the next run."""
+        models, plan = self.app.models, self.app.plan
+        if models is None or plan is None:
+            return
+
+        def take(chosen: Plan | None) -> None:
+            if chosen is not None:
+                self.app.plan = chosen
+                self.look()
+
+        self.app.push_screen(PlanForm(plan, models.solver.plan, models.solver.check), take)
+
+    def action_remove(self) -> None:
+        """Removes a recording, after a question."""
+        _, run = self._marked()
+        if run is None or not self.query_one("#runs").has_focus:
+            return
+
+        def go(yes: bool | None) -> None:
+            if yes:
+                remove(run.path)
+                self.refresh_runs()
+
+        self.app.push_screen(Question(f"Remove the recording of {one_line(run.problem, 60)!r} for good?", "remove"), go)
+
+    def action_compare(self) -> None:
+        """Another run beside the marked one."""
+        _, run = self._marked()
+        if run is not None:
+            self.app.compare_recording(run.path)
+
+    def action_resume(self) -> None:
+        """Goes on with an interrupted run."""
+        _, run = self._marked()
+        if run is not None:
+            self.app.resume_recording(run.path)
+
+    def action_help(self) -> None:
+        """Shows the keys."""
+        self.app.push_screen(Help(self))
+
+
+def describe(run: Run) -> Text:
+    """One recording in a line."""
+    when = run.when.astimezone().strftime("%d %b %H:%M") if run.when else ""
+    line = Text(f"{when} ", style="dim", no_wrap=True, overflow="ellipsis")
+    if run.broken:
+        return line.append(f"! {one_line(run.path.name, 60)}: {one_line(run.broken, 200)}")
+    if run.answer is not None:
+        line.append(f"★ {words.answer(run.answer)} ", style="bold")
+    elif run.finished:
+        line.append("■ no answer ", style="bold")
+    else:
+        line.append("‖ stopped early ", style="bold")
+    return line.append(f"{one_line(run.problem, 100)} ").append(f"· {run.strategy}", style="dim")
+
+
+def _running(runner: Runner) -> Text:
+    doing = panels.state(runner.model, runner.trouble).append(" ")
+    doing.no_wrap, doing.overflow = True, "ellipsis"
+    return doing.append(one_line(runner.problem, 100), style="not bold")

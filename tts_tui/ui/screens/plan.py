@@ -1,0 +1,142 @@
+"""The plan as a form: what a search will do, before it begins or while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from msgspec.structs import replace
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Select, Static
+
+from tts_tui import registry
+from tts_tui.budget import Budget
+from tts_tui.errors import TTSError
+from tts_tui.plan import SCORES, VOTES, Plan
+from tts_tui.ui.text import one_line
+
+NUMBERS: tuple[tuple[str, str, type], ...] = (
+    ("n", "N, candidates", int),
+    ("m", "M, beam width", int),
+    ("temperature", "temperature", float),
+    ("seed", "seed", int),
+    ("tokens", "at most tokens", int),
+    ("seconds", "at most seconds", float),
+)
+"""Field, label, kind; an empty limit is none."""
+LIMITS = ("tokens", "seconds")
+
+
+class PlanForm(ModalScreen["Plan | None"]):
+    """Changes a plan; nothing is taken over that could not run.
+
+    Args:
+        plan: Where it starts from.
+        renew: The default plan of another strategy.
+        check: Raises `TTSError` for a plan that cannot run.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "back", id="plan.leave", tooltip="Leave the plan as it is"),
+        Binding("ctrl+s", "take", "take it", id="plan.take", tooltip="Take this plan"),
+    ]
+
+    def __init__(self, plan: Plan, renew: Callable[[str], Plan], check: Callable[[Plan], None]) -> None:
+        super().__init__()
+        self._plan, self._renew, self._check = plan, renew, check
+
+    def compose(self) -> ComposeResult:
+        """One row a field."""
+        strategies = sorted(registry.strategies().items())
+        with VerticalScroll(classes="dialog wide"):
+            yield Label("The plan", classes="title")
+            with Horizontal(classes="row"):
+                yield Label("strategy")
+                options = [(f"{name}: {strategy.summary}", name) for name, strategy in strategies]
+                yield self._select("strategy", options, self._plan.strategy)
+            for name, label, _ in NUMBERS:
+                with Horizontal(classes="row"):
+                    yield Label(label)
+                    limit = name in LIMITS
+                    yield Input(self._text(name), id=name, compact=True, placeholder="no limit" if limit else "")
+            for name, label, choices in (("score", "score of a path", SCORES), ("vote", "vote", VOTES)):
+                with Horizontal(classes="row"):
+                    yield Label(label)
+                    yield self._select(name, [(choice, choice) for choice in choices], getattr(self._plan, name))
+            yield Static(f"why: {one_line(self._plan.why, 200)}", markup=False, classes="hint", id="plan-why")
+            yield Static("", markup=False, id="plan-trouble")
+            with Horizontal(classes="row"):
+                yield Button("Take it", variant="primary", id="take", compact=True)
+                yield Button("Back", id="leave", compact=True)
+
+    @staticmethod
+    def _select(name: str, options: list[tuple[str, str]], value: str) -> Select[str]:
+        return Select(options, value=value, allow_blank=False, id=name, compact=True)
+
+    def _text(self, name: str, plan: Plan | None = None) -> str:
+        plan = plan or self._plan
+        if name == "temperature":
+            return f"{plan.sampling.temperature:g}"
+        value = getattr(plan.budget if name in LIMITS else plan, name)
+        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        """Another strategy brings its own defaults along, such as no temperature for a greedy sample."""
+        if event.select.id != "strategy" or event.value == self._plan.strategy:
+            return
+        fresh = self._renew(str(event.value)).with_(budget=self._plan.budget, seed=self._plan.seed)
+        self._plan = fresh
+        for name in ("n", "m", "temperature"):
+            self.query_one(f"#{name}", Input).value = self._text(name)
+        for name in ("score", "vote"):
+            self.query_one(f"#{name}", Select).value = getattr(fresh, name)
+
+    def on_input_submitted(self) -> None:
+        """Enter in a field takes the plan."""
+        self.action_take()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """The two buttons."""
+        if event.button.id == "take":
+            self.action_take()
+        else:
+            self.action_leave()
+
+    def action_take(self) -> None:
+        """Hands the plan over if it can run, and else says why not."""
+        try:
+            plan = self._read()
+            self._check(plan)
+        except TTSError as error:
+            self.query_one("#plan-trouble", Static).update(f"! {one_line(str(error), 300)}")
+            return
+        self.dismiss(plan)
+
+    def action_leave(self) -> None:
+        """Closes it."""
+        self.dismiss(None)
+
+    def _read(self) -> Plan:
+        values = {name: self._number(name, label, kind) for name, label, kind in NUMBERS}
+        budget = Budget(tokens=values.pop("tokens"), flops=self._plan.budget.flops, seconds=values.pop("seconds"))
+        sampling = replace(self._plan.sampling, temperature=values.pop("temperature"))
+        for name in ("strategy", "score", "vote"):
+            values[name] = self.query_one(f"#{name}", Select).value
+        changed = self._plan.with_(**values, budget=budget, sampling=sampling)
+        return changed if changed == self._plan else changed.with_(why="chosen by the user")
+
+    def _number(self, name: str, label: str, kind: type) -> Any:
+        text = self.query_one(f"#{name}", Input).value.strip()
+        if not text and name in LIMITS:
+            return None
+        try:
+            return kind(text)
+        except ValueError:
+            raise NotANumber(f"{label}: {text!r} is no {'whole ' if kind is int else ''}number") from None
+
+
+class NotANumber(TTSError):
+    """A field holds no number."""

@@ -1,0 +1,201 @@
+"""One run: the tree as it grows, the step that is looked at, answers, decisions, and what a person may do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Input
+
+from tts_tui.ui import panels
+from tts_tui.ui.model import RunModel
+from tts_tui.ui.player import Player
+from tts_tui.ui.runner import Runner
+from tts_tui.ui.screens.taking_part import TakingPart
+from tts_tui.ui.text import clock, one_line
+from tts_tui.ui.widgets.quiet import Quiet
+from tts_tui.ui.widgets.step_view import StepView
+from tts_tui.ui.widgets.story_view import StoryView
+from tts_tui.ui.widgets.tree_view import TreeView
+
+FRAMES = 10.0
+"""Looks at the model a second; what changed is repainted."""
+SLOW = 3
+"""Gauges and other lines of numbers are looked at every so many frames."""
+
+
+class RunScreen(TakingPart):
+    """Shows a run of this session, or a recording.
+
+    Args:
+        runner: The run, if it is one of this session.
+        player: The recording, if it is one.
+        name: What is said first in the status line.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "back", id="run.back", tooltip="Back to the first screen; the run goes on"),
+        Binding("q", "app.leave", "quit", id="run.quit", show=False, tooltip="Quit; asks if something runs"),
+    ]
+
+    def __init__(self, *, runner: Runner | None = None, player: Player | None = None, title: str = "") -> None:
+        super().__init__()
+        self.runner = runner
+        self.player = player
+        self._title = title
+        self._shown: RunModel | None = None
+        self._tick = 0
+        self._announced = False
+
+    @property
+    def model(self) -> RunModel:
+        """What is shown."""
+        if self.runner is not None:
+            return self.runner.model
+        assert self.player is not None
+        return self.player.model
+
+    @property
+    def trouble(self) -> str:
+        """Why the run failed, if it did."""
+        return self.runner.trouble if self.runner else ""
+
+    def compose(self) -> ComposeResult:
+        """Two lines of numbers, the tree and its side, the answers."""
+        yield Quiet(id="status")
+        yield Quiet(id="gauges")
+        if self.player is not None:
+            yield Quiet(id="timeline")
+        with Horizontal(id="middle"):
+            with Vertical(id="left"):
+                yield TreeView(id="tree")
+                yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
+                yield Quiet(id="answers")
+            with Vertical(id="side"):
+                yield StepView(id="step")
+                yield StoryView(id="story")
+                yield Quiet(id="plan")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Starts the timer."""
+        titles = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
+        for name, title in titles.items():
+            self.query_one(f"#{name}").border_title = title
+        self.query_one("#find").display = False
+        self.tree_view.focus()
+        self.set_interval(1 / FRAMES, self.tick)
+        self.tick()
+
+    @property
+    def tree_view(self) -> TreeView:
+        """The tree."""
+        return self.query_one("#tree", TreeView)
+
+    def on_tree_view_opened(self, event: TreeView.Opened) -> None:
+        """Enter on a step without children shows it in full, where there is no room for both."""
+        self.add_class("-side", "-looked-step")
+        self.tick()
+
+    def action_back(self) -> None:
+        """Closes what is open, and then the screen."""
+        if self.close_find():
+            return
+        if self.maximized is not None:
+            self.minimize()
+        elif self.has_class("-side") and not self.query_one("#left").display:
+            self.action_panel("tree")
+        else:
+            self.app.pop_screen()
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Looks at the model, and repaints what changed."""
+        if not self.is_current and self.app.screen is not self:
+            return
+        self._tick += 1
+        if self.player is not None:
+            self.player.advance(1 / FRAMES)
+        model = self.model
+        if not self.tree_view.frozen:
+            model.pull()
+        if model is not self._shown:
+            self._shown = model
+            self.tree_view.show(model)
+        self.tree_view.pull(self._tick)
+        self._draw_lines(model)
+        if self.tree_view.frozen:
+            return
+        self.query_one(StepView).put(model.tree, self.tree_view.cursor_node)
+        if self._tick % SLOW == 1:
+            self._draw_panels(model)
+        self._announce()
+
+    def _draw_lines(self, model: RunModel) -> None:
+        if self._tick % SLOW != 1 and self.player is None:
+            return
+        width = self.size.width
+        frozen = " · view frozen, z goes on" if self.tree_view.frozen else ""
+        self.query_one("#status", Quiet).put(
+            [panels.status(model, width, title=self._title + frozen, trouble=self.trouble)]
+        )
+        self.query_one("#gauges", Quiet).put([self._second_line(model, width)])
+        if self.player is not None:
+            self.query_one("#timeline", Quiet).put([timeline(self.player, width)])
+
+    def _second_line(self, model: RunModel, width: int) -> Text:
+        if self.trouble:
+            return Text(f" {one_line(self.trouble, 500)}", style="bold")
+        if model.tree.started is None and self.runner is not None:
+            return Text(f" {self.runner.models.policy}: {self.runner.models.said}", style="dim")
+        return panels.gauges(model, width)
+
+    def _draw_panels(self, model: RunModel) -> None:
+        box = self.query_one("#answers", Quiet)
+        if self.has_class("-flat"):
+            box.put([panels.answers_line(model, box.size.width)])
+        else:
+            box.put(panels.answers(model, max(10, box.size.width), 5))
+        self.query_one(StoryView).put(model.decisions, model.tree)
+        if model.tree.started is not None:
+            lines = [
+                Text(f"{label:<10}", style="dim").append(value, style="" if label == "why" else "bold")
+                for label, value in panels.plan_lines(model.tree.plan)
+            ]
+            self.query_one("#plan", Quiet).put(lines)
+
+    def _announce(self) -> None:
+        """Says once how it ended, where nobody may be looking at the first line."""
+        runner = self.runner
+        if runner is None or not runner.done or self._announced:
+            return
+        self._announced = True
+        self.refresh_bindings()
+        finished = runner.model.tree.finished
+        if runner.trouble:
+            self.app.notify(one_line(runner.trouble, 500), title="The search failed", severity="error", markup=False)
+        elif finished is not None:
+            answer = panels.words.answer(finished.answer)
+            self.app.notify(f"Answer: {answer}", title="The search has ended", markup=False)
+            if finished.node is not None and self.tree_view.follow != "off":
+                self.tree_view.select(finished.node)
+
+
+def timeline(player: Player, width: int) -> Text:
+    """Where a replay stands: `▶ ×4  event 812 of 2,043  00:12 of 00:42  ────●──────`."""
+    total = len(player)
+    end = player.events[-1].t if total else 0.0
+    now = player.events[player.position - 1].t if player.position else 0.0
+    said = f" {'▶' if player.playing else '‖'} ×{player.speed:g}  event {player.position:,} of {total:,}"
+    said += f"  {clock(now)} of {clock(end)}  "
+    size = max(0, width - len(said) - 2)
+    place = round((size - 1) * (player.position / total)) if total and size > 1 else 0
+    line = Text(said, style="bold", no_wrap=True)
+    if size > 4:
+        line.append("─" * place + "●" + "─" * (size - place - 1))
+    line.truncate(width, overflow="ellipsis")
+    return line

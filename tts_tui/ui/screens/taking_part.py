@@ -1,0 +1,190 @@
+"""What a person may do in a run: hold it, steer it, add to it, begin another one from it; or walk through a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tts_tui.errors import TTSError
+from tts_tui.plan import Plan
+from tts_tui.search import Search
+from tts_tui.tree import Node
+from tts_tui.ui.player import Player
+from tts_tui.ui.runner import Runner
+from tts_tui.ui.screens.dialogs import Write
+from tts_tui.ui.screens.plan import PlanForm
+from tts_tui.ui.screens.viewing import Viewing
+
+LIVE = frozenset({"one_step", "one_round", "expand", "prune", "write", "finish"})
+"""Actions that need a search that runs."""
+FILM = frozenset({"event", "decision", "speed", "jump"})
+"""Actions that need a recording."""
+
+
+class TakingPart(Viewing):
+    """The keys of doing."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "pause", "pause", id="run.pause", tooltip="Pause or go on (in a replay: play or stop)"),
+        Binding("s", "one_step", "step", id="run.step", tooltip="Let one step be written, then pause"),
+        Binding("S", "one_round", "round", id="run.round", tooltip="Let one round be written, then pause"),
+        Binding("e", "expand", "expand", id="run.expand", tooltip="Have M more next steps of this step written"),
+        Binding("x", "prune", "prune", id="run.prune", tooltip="Give this step up, or take that back and go on from it"),
+        Binding("i", "write", "write", id="run.write", tooltip="Write the next step yourself; the search goes on from it"),
+        Binding("b", "fork", "fork", id="run.fork", tooltip="Begin a new run from this step; this one stays as it is"),
+        Binding("p", "plan", "plan", id="run.plan", tooltip="Look at the plan, and change it"),
+        Binding("t", "finish", "take best", id="run.finish", tooltip="Stop, and take the best answer so far"),
+        Binding("right_square_bracket", "event(1)", "next", id="replay.next", tooltip="One event forward"),
+        Binding("left_square_bracket", "event(-1)", "back", id="replay.back", tooltip="One event back"),
+        Binding("right_curly_bracket", "decision(1)", "decision", id="replay.next-decision", show=False, tooltip="To the next decision"),
+        Binding("left_curly_bracket", "decision(-1)", "decision", id="replay.decision-before", show=False, tooltip="To the decision before"),
+        Binding("plus", "speed(1)", "faster", id="replay.faster", show=False, tooltip="Play faster"),
+        Binding("minus", "speed(-1)", "slower", id="replay.slower", show=False, tooltip="Play slower"),
+        Binding("greater_than_sign", "jump(0.1)", "jump", id="replay.jump", show=False, tooltip="A tenth of the recording forward"),
+        Binding("less_than_sign", "jump(-0.1)", "jump back", id="replay.jump-back", show=False, tooltip="A tenth of the recording back"),
+    ]  # fmt: skip
+
+    runner: Runner | None
+    player: Player | None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Shows a key only where it does something."""
+        if action in FILM:
+            return self.player is not None
+        if action in LIVE:
+            return self.runner is not None and not self.runner.done
+        if action == "pause":
+            return self.player is not None or (self.runner is not None and not self.runner.done)
+        return True
+
+    def _do(self, action: Callable[[Search], object]) -> bool:
+        """Does something in the search, or says why that is not possible."""
+        if self.runner is None:
+            self.say("This is a recording: b begins a new run from this step.", wrong=True)
+            return False
+        if self.runner.search is None and not self.runner.done:
+            self.say("The search has not begun yet.", wrong=True)
+            return False
+        try:
+            self.runner.act(action)
+        except TTSError as error:
+            self.say(f"{error}.".replace("..", "."), wrong=True)
+            return False
+        return True
+
+    @property
+    def node(self) -> Node | None:
+        """The step that is looked at."""
+        id = self.tree_view.cursor_node
+        tree = self.model.tree
+        return tree.nodes[id] if id is not None and id < len(tree.nodes) else None
+
+    # -- the search --------------------------------------------------------------------------------------------------
+
+    def action_pause(self) -> None:
+        """Pauses the search, or goes on."""
+        if self.player is not None:
+            self.player.toggle()
+            return
+        self._do(lambda search: search.go_on() if search.tree.paused else search.pause())
+
+    def action_one_step(self) -> None:
+        """Lets one step through."""
+        self._do(lambda search: search.step())
+
+    def action_one_round(self) -> None:
+        """Lets one round through."""
+        self._do(lambda search: search.round())
+
+    def action_finish(self) -> None:
+        """Stops."""
+        self._do(lambda search: search.stop())
+
+    # -- one step ----------------------------------------------------------------------------------------------------
+
+    def action_expand(self) -> None:
+        """More children."""
+        if (node := self.node) is not None:
+            self._do(lambda search: search.hand.expand(node))
+
+    def action_prune(self) -> None:
+        """Cuts, or restores."""
+        if (node := self.node) is not None:
+            self._do(lambda search: search.hand.restore(node) if node.pruned else search.hand.cut([node]))
+
+    def action_write(self) -> None:
+        """Asks for a step."""
+        node = self.node
+        if node is None:
+            return
+
+        def add(text: str | None) -> None:
+            if text is not None:
+                self._do(lambda search: search.hand.write(node, text))
+
+        self.app.push_screen(Write(node.label), add)
+
+    # -- plans and runs ----------------------------------------------------------------------------------------------
+
+    def action_plan(self) -> None:
+        """Shows the plan; a running search takes a change over."""
+        if self.model.tree.started is None:
+            self.say("The search has not begun yet.", wrong=True)
+            return
+        running = self.runner is not None and self.runner.running
+
+        def change(plan: Plan | None) -> None:
+            if plan is None or plan == self.model.tree.plan:
+                return
+            if running:
+                self._do(lambda search: search.hand.change(plan))
+            else:
+                self._begin_fork(0, plan)
+
+        self._ask_plan(change)
+
+    def action_fork(self) -> None:
+        """Begins a new run from here, after a look at its plan."""
+        node = self.node
+        if node is None or self.model.tree.started is None:
+            return
+        if node.state != "done":
+            self.say("Only a whole step can be gone on from: wait for its end.", wrong=True)
+            return
+        self._ask_plan(lambda plan: self._begin_fork(node.id, plan) if plan is not None else None)
+
+    def _ask_plan(self, then: Callable[[Plan | None], object]) -> None:
+        models = self.app.models
+        if models is None:
+            self.say("No models: this session only shows recordings.", wrong=True)
+            return
+        solver = models.solver
+        form = PlanForm(self.model.tree.plan, solver.plan, solver.check)
+        self.app.push_screen(form, lambda plan: then(plan) and None)
+
+    def _begin_fork(self, node: int, plan: Plan) -> None:
+        self.app.begin_fork(self.model.tree, node, plan)
+
+    # -- the film ----------------------------------------------------------------------------------------------------
+
+    def action_event(self, count: int) -> None:
+        """Events forward or back."""
+        if self.player is not None:
+            self.player.step(count)
+
+    def action_decision(self, direction: int) -> None:
+        """Decisions forward or back."""
+        if self.player is not None:
+            self.player.decision(direction)
+
+    def action_speed(self, direction: int) -> None:
+        """Faster or slower."""
+        if self.player is not None:
+            self.player.faster(direction)
+
+    def action_jump(self, share: float) -> None:
+        """A share of the whole forward or back."""
+        if self.player is not None:
+            self.player.seek(self.player.position + round(share * len(self.player)))

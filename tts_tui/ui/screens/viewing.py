@@ -1,0 +1,172 @@
+"""What every screen with a tree can do without touching the search: look, find, copy, keep a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Input
+
+from tts_tui.errors import TTSError
+from tts_tui.ui import export, runs
+from tts_tui.ui.model import RunModel
+from tts_tui.ui.screens.help import Help
+from tts_tui.ui.text import clean, one_line
+from tts_tui.ui.widgets.tree_view import TreeView
+
+if TYPE_CHECKING:
+    from tts_tui.ui.app import TTSApp
+
+PANELS = ("tree", "step", "answers", "story", "plan")
+"""Ids of the panels, in the order of the keys 1 to 5."""
+
+
+class Viewing(Screen[None]):
+    """The keys of looking."""
+
+    app: TTSApp  # type: ignore[assignment]
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("z", "freeze", "freeze", id="view.freeze", show=False, tooltip="Freeze or thaw the view; the search goes on"),
+        Binding("f", "follow", "follow", id="view.follow", show=False, tooltip="Follow the newest step, the best one, or none"),
+        Binding("h", "heat", "heat", id="view.heat", show=False, tooltip="Show scores as bars, as colours, or as digits"),
+        Binding("v", "value", "value", id="view.value", show=False, tooltip="Show the step's score, the lowest of its path, or the product"),
+        Binding("o", "order", "order", id="view.order", show=False, tooltip="Order siblings by age or by score"),
+        Binding("slash", "find", "find", id="view.find", tooltip="Find a text or an answer in the tree"),
+        Binding("n", "next(False)", "next", id="view.next", show=False, tooltip="Go to the next place that was found"),
+        Binding("N", "next(True)", "previous", id="view.previous", show=False, tooltip="Go to the previous place that was found"),
+        Binding("y", "copy", "copy", id="view.copy", show=False, tooltip="Copy the path to this step"),
+        Binding("w", "picture", "picture", id="view.picture", show=False, tooltip="Keep the screen as an SVG picture"),
+        Binding("W", "export", "export", id="view.export", show=False, tooltip="Keep the whole run as an HTML page"),
+        Binding("c", "compare", "compare", id="view.compare", show=False, tooltip="Put another run beside this one"),
+        Binding("question_mark,f1", "help", "help", id="view.help", tooltip="Explain keys and glyphs"),
+        *(
+            Binding(str(number), f"panel('{name}')", name, id=f"view.panel-{name}", show=False, tooltip=f"Go to the panel: {name}; once more to enlarge it")
+            for number, name in enumerate(PANELS, 1)
+        ),
+    ]  # fmt: skip
+
+    @property
+    def model(self) -> RunModel:
+        """What is shown."""
+        raise NotImplementedError
+
+    @property
+    def tree_view(self) -> TreeView:
+        """The tree that has the keys."""
+        raise NotImplementedError
+
+    def say(self, message: str, *, wrong: bool = False) -> None:
+        """A short message over the screen."""
+        self.notify(one_line(message, 500), severity="warning" if wrong else "information", timeout=4, markup=False)
+
+    # -- the tree ----------------------------------------------------------------------------------------------------
+
+    def action_freeze(self) -> None:
+        """Freezes the view, or thaws it."""
+        self.tree_view.toggle_freeze()
+
+    def action_follow(self) -> None:
+        """Next kind of following."""
+        kinds = {"off": "nothing", "newest": "the newest step", "best": "the best step"}
+        self.say(f"Following {kinds[self.tree_view.cycle_follow()]}.")
+
+    def action_heat(self) -> None:
+        """Next way to show scores."""
+        self.tree_view.cycle_heat()
+
+    def action_value(self) -> None:
+        """Next value."""
+        kinds = {"score": "score of the step", "min": "lowest score of the path", "prod": "product over the path"}
+        self.say(f"Shown is the {kinds[self.tree_view.cycle_value()]}.")
+
+    def action_order(self) -> None:
+        """Next order."""
+        kinds = {"born": "age", "score": "score"}
+        self.say(f"Siblings are ordered by {kinds[self.tree_view.cycle_order()]}.")
+
+    # -- find --------------------------------------------------------------------------------------------------------
+
+    def action_find(self) -> None:
+        """Opens the field."""
+        field = self.query_one("#find", Input)
+        field.display = True
+        field.focus()
+
+    def action_next(self, backwards: bool) -> None:
+        """Goes to the next place."""
+        text = self.query_one("#find", Input).value
+        if not text:
+            self.action_find()
+            return
+        place, count = self.tree_view.find(text, backwards)
+        self.say(f"{place} of {count}" if count else f"{text!r} stands nowhere in the tree.", wrong=not count)
+
+    def on_input_submitted(self) -> None:
+        """Goes to the next place; the field stays for another Enter."""
+        self.action_next(False)
+
+    def close_find(self) -> bool:
+        """Closes the field; whether it was open."""
+        field = self.query_one("#find", Input)
+        if not field.display:
+            return False
+        field.display = False
+        self.tree_view.focus()
+        return True
+
+    # -- panels ------------------------------------------------------------------------------------------------------
+
+    def action_panel(self, name: str) -> None:
+        """Goes to a panel, and enlarges it the second time."""
+        panel = self.query_one(f"#{name}")
+        if self.maximized is panel:
+            self.minimize()
+        elif panel.has_focus_within or (not panel.can_focus and self.has_class("-looked-" + name)):
+            self.maximize(panel)
+        for other in PANELS:
+            self.set_class(other == name, "-looked-" + other)
+        self.set_class(name != "tree", "-side")
+        if panel.can_focus:
+            panel.focus()
+
+    # -- keep --------------------------------------------------------------------------------------------------------
+
+    def action_copy(self) -> None:
+        """Copies the path to the step that is looked at."""
+        id = self.tree_view.cursor_node
+        tree = self.model.tree
+        if id is None or tree.started is None:
+            return
+        text = tree.start.problem if id == 0 else tree.nodes[id].path_text
+        self.app.copy_to_clipboard(clean(text))
+        self.say(f"Copied the path to step {tree.nodes[id].label}.")
+
+    def action_picture(self) -> None:
+        """Writes what is on the screen as an SVG file."""
+        self._keep("svg", lambda path: path.write_text(self.app.export_screenshot(), encoding="utf-8"))
+
+    def action_export(self) -> None:
+        """Writes the whole run as a page."""
+        if self.model.tree.started is not None:
+            self._keep("html", lambda path: export.write(self.model.tree, path))
+
+    def _keep(self, kind: str, write: object) -> None:
+        try:
+            path = runs.picture_path(self.model.tree.started.problem if self.model.tree.started else "", kind)
+            write(path)  # type: ignore[operator]
+        except (OSError, TTSError) as error:
+            said = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            self.say(f"The picture could not be written: {said}.", wrong=True)
+        else:
+            self.say(f"Written: {Path(path)}")
+
+    def action_compare(self) -> None:
+        """Asks which run to put beside this one."""
+        self.app.choose_other(self.model)
+
+    def action_help(self) -> None:
+        """Shows the keys."""
+        self.app.push_screen(Help(self))
