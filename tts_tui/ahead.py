@@ -83,6 +83,12 @@ class Early:
             await self._arrived.wait()
         return self._buffer.popleft()
 
+    def rest(self) -> Usage:
+        """What was written and will not be read."""
+        unread = sum((chunk.usage for chunk, _ in self._buffer), Usage())
+        self._buffer.clear()
+        return unread
+
     async def close(self) -> None:
         """Ends it, on the server too. Safe to call twice."""
         if self._task is not None:
@@ -117,8 +123,8 @@ class Ahead:
 
     Args:
         policy: Who writes.
-        plan: Says whether anything is written ahead, and how many children a step has.
-        journal: Where tokens are counted.
+        journal: Where tokens are counted; its tree has the plan, which says whether anything is written ahead, and how
+            many children a step has.
         spawn: Starts a task that ends with the search.
         request: Makes the request for a slot of a step.
         check: Raises when the budget is spent.
@@ -127,14 +133,12 @@ class Ahead:
     def __init__(
         self,
         policy: Policy,
-        plan: Plan,
         journal: Journal,
         spawn: Spawn,
         request: Callable[[Node, int, int], StepRequest],
         check: Callable[[], None],
     ) -> None:
         self._policy = policy
-        self._plan = plan
         self._journal = journal
         self._spawn = spawn
         self._request = request
@@ -142,9 +146,17 @@ class Ahead:
         self._early: dict[tuple[int, int, int], Early] = {}
         # Steps of a round that have their scores, by depth and group.
         self._rivals: dict[tuple[int, int], list[Node]] = {}
+
+    @property
+    def _plan(self) -> Plan:
+        return self._journal.tree.plan
+
+    @property
+    def _on(self) -> bool:
+        plan = self._plan
         limited = plan.budget.tokens is not None or plan.budget.flops is not None
-        self._on = plan.speculation == "on" or (
-            plan.speculation == "auto" and isinstance(policy, Spacious) and not limited
+        return plan.speculation == "on" or (
+            plan.speculation == "auto" and isinstance(self._policy, Spacious) and not limited
         )
 
     def take(self, parent: Node, slot: int, group: int) -> Early | None:
@@ -165,6 +177,7 @@ class Ahead:
         if node.merged_into is None and node.finish != "length" and not node.blank and node not in rivals:
             rivals.append(node)
             rivals.sort(key=lambda rival: -rival.value)
+        rivals[:] = [rival for rival in rivals if not rival.cut]
         self.drop(rivals[survivors:])
         if node not in rivals[:survivors]:
             self.drop([node])
@@ -175,14 +188,23 @@ class Ahead:
         """Ends what is written behind `nodes`."""
         if self._early:
             gone = {node.id for node in nodes}
-            for place in [place for place in self._early if place[0] in gone]:
-                self._spawn(self._early.pop(place).close())
+            self.drop_if(lambda node: node.id in gone)
+
+    def drop_if(self, unwanted: Callable[[Node], bool]) -> None:
+        """Ends what is written behind nodes that are `unwanted`."""
+        for place in [place for place in self._early if unwanted(self._journal.tree.nodes[place[0]])]:
+            self._spawn(self._early.pop(place).close())
+
+    def forget(self) -> None:
+        """Ends all of it: the search will not go on as it seemed."""
+        self._rivals.clear()
+        self.drop_if(lambda _: True)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _can_go_on(self, node: Node) -> bool:
         going = node.finish == "step" and not node.blank and not node.pruned
-        return self._on and going and node.depth < self._plan.max_depth
+        return going and self._on and node.depth < self._plan.max_depth and not self._journal.tree.is_cut(node)
 
     def _begin(self, node: Node, children: int) -> None:
         """Begins the first `children` of `node`, as far as there is room: one that waits would be no gain."""

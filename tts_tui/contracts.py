@@ -172,6 +172,19 @@ class Spacious(Protocol):
         ...
 
 
+@runtime_checkable
+class Writes(Protocol):
+    """A policy that takes steps in words, so that a person can write one."""
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a step that is not the first of its path: `text` ends with the separator, or ends the answer.
+
+        Raises:
+            BackendError: It cannot be turned into ids.
+        """
+        ...
+
+
 class ScoreRequest(Struct, frozen=True):
     """One step to score, with all that came before it.
 

@@ -151,13 +151,17 @@ def _check_header(path: str | os.PathLike[str], line: bytes) -> None:
         )
 
 
-def load(path: str | os.PathLike[str]) -> SearchTree:
+def load(path: str | os.PathLike[str], into: SearchTree | None = None) -> SearchTree:
     """The tree of a recording.
+
+    Args:
+        path: The recording.
+        into: An empty tree to fold it into; by default a new one.
 
     Raises:
         UsageError, RecordError: As `read`; also if the file is empty.
     """
-    tree = SearchTree()
+    tree = SearchTree() if into is None else into
     for event in read(path):
         try:
             tree.apply(event)

@@ -19,7 +19,7 @@ from tts_tui.events import (
 )
 from tts_tui.journal import Journal
 from tts_tui.plan import Plan
-from tts_tui.search import Stopped
+from tts_tui.tasks import Stopped
 from tts_tui.tree import Node, SearchTree
 from tts_tui.voting import Candidate, tally
 
@@ -65,11 +65,9 @@ def _summary(plan: Plan) -> PlanSummary:
     return PlanSummary(plan.strategy, plan.n, plan.m, plan.score, plan.vote)
 
 
-def finish(
-    journal: Journal, plan: Plan, solutions: Sequence[Node], stopped: Stopped | None, problem: str = ""
-) -> SearchFinished:
-    """Votes, and writes the last event; `problem` is why steps were given up."""
-    tree, counts = journal.tree, journal.tree.counts
+def finish(journal: Journal, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "") -> SearchFinished:
+    """Votes by the present plan, and writes the last event; `problem` is why steps were given up."""
+    tree, counts, plan = journal.tree, journal.tree.counts, journal.tree.plan
     candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
     votes = tally(candidates, plan.score, plan.vote)
     if stopped is not None:

@@ -2,24 +2,29 @@
 
 A search is one `asyncio.TaskGroup`: the strategy, one task per step that is being written, one that scores and one that
 watches the clock. Leaving it, for whatever reason, cancels all of them, and closing a stream stops the work behind it.
+What a person does in it beside pausing is in `tts_tui.hand`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from copy import copy
+from typing import Any, Literal
 
+from tts_tui.branches import Branches, Run
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
-from tts_tui.events import NodesKept, NodesPruned, Reason, SearchContinued, SearchPaused
+from tts_tui.events import HAND, By, NodesKept, NodesPruned, Reason, SearchContinued, SearchPaused, SearchStepped
+from tts_tui.hand import Hand
 from tts_tui.journal import Journal
 from tts_tui.plan import Plan
 from tts_tui.scoring import Scorer
+from tts_tui.tasks import Stopped, Tasks, Watch
 from tts_tui.tree import Node, SearchTree
 from tts_tui.writing import Writer
 
-T = TypeVar("T")
+__all__ = ["ATTEMPTS", "BACKOFF", "Expansion", "Search", "Stopped"]
 
 ATTEMPTS = 3
 """How often a step or a batch of scores is tried before it is given up."""
@@ -27,43 +32,46 @@ BACKOFF = 0.2
 """Seconds before the first retry; doubled each time."""
 
 
-class Stopped(Exception):
-    """Ends a search from inside, with the reason."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason: Reason = reason
-        self.detail = detail
-
-
 class Expansion:
     """Steps on their way. Await it for all of them by slot, or iterate over it for each as soon as it is ready.
 
-    Steps that failed, or that only repeat an older sibling, are left out.
+    Steps that failed, that only repeat an older sibling, or that a person has cut before the strategy went on with them
+    are left out. Ending the wait does not end the steps.
     """
 
-    def __init__(self, tasks: Sequence[asyncio.Task[Node | None]]) -> None:
+    def __init__(self, tasks: Sequence[asyncio.Task[Node | None]], seen: Callable[[Node], bool]) -> None:
         self._tasks = tasks
+        self._seen = seen
 
     def __await__(self) -> Generator[Any, None, list[Node]]:
         return self._all().__await__()
 
     async def _all(self) -> list[Node]:
-        return [node for node in await asyncio.gather(*self._tasks) if node is not None]
+        if self._tasks:  # not `gather`: others may wait for the same steps
+            await asyncio.wait(self._tasks)
+        nodes = [task.result() for task in self._tasks]
+        return [node for node in nodes if node is not None and self._seen(node)]
 
     async def __aiter__(self) -> AsyncIterator[Node]:
         for ready in asyncio.as_completed(self._tasks):
             node = await ready
-            if node is not None:
+            if node is not None and self._seen(node):
                 yield node
 
 
 class Search:
-    """One search over one tree.
+    """One search over one tree, as seen from one of its nodes.
+
+    Args:
+        policy: Who writes.
+        prm: Who scores, if anybody does.
+        prompt: What every path starts with.
+        journal: Where events go; its tree is begun already, and has the plan.
+        choose: The strategy of a plan; raises if this search cannot follow that plan.
 
     Attributes:
-        plan: What is to happen.
-        tree: What has happened; strategies only read it.
+        root: The node that the strategy runs from.
+        hand: What a person may do by hand.
     """
 
     def __init__(
@@ -71,27 +79,29 @@ class Search:
         policy: Policy,
         prm: RewardModel | None,
         prompt: Prompt,
-        plan: Plan,
         journal: Journal,
+        choose: Callable[[Plan], Strategy],
     ) -> None:
-        self.plan = plan
+        self.root: Node = journal.tree.search_root
         self._journal = journal
-        self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF) if prm else None
-        self._writer = Writer(policy, prompt, plan, journal, self._scorer, ATTEMPTS, BACKOFF, self._spawn)
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
+        self._watch = Watch(journal)
+        self._run: Run | None = None
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
-        self._stop: asyncio.Future[Stopped] | None = None
+        self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF) if prm else None
+        self._writer = Writer(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
+        self._branches = Branches(journal, self._tasks, self._view)
+        self.hand = Hand(self, policy, journal, self._tasks, self._writer, self._branches, choose)
+
+    @property
+    def plan(self) -> Plan:
+        """What is to happen. A person may change it: whether that has the strategy start anew, `tree.restarts` says."""
+        return self.tree.plan
 
     @property
     def tree(self) -> SearchTree:
-        """The fold of all events so far."""
+        """The fold of all events so far; strategies only read it."""
         return self._journal.tree
-
-    @property
-    def root(self) -> Node:
-        """The node of the prompt."""
-        return self.tree.root
 
     @property
     def last_error(self) -> str:
@@ -102,6 +112,17 @@ class Search:
     def last_problem(self) -> str:
         """Why a step was given up last, whoever was the reason; empty if none was."""
         return self._writer.last_problem
+
+    def below(self, root: Node) -> Search:
+        """The same search as seen from another node."""
+        search = copy(self)
+        search.root = root
+        return search
+
+    def _view(self, run: Run) -> Search:
+        search = self.below(run.root)
+        search._run = run
+        return search
 
     # -- what strategies call ----------------------------------------------------------------------------------------
 
@@ -129,7 +150,7 @@ class Search:
                 That lets them be written on before it says so (`tts_tui.ahead`); 0 if that cannot be told.
         """
         counts = [n] * len(nodes) if isinstance(n, int) else n
-        return Expansion(
+        return self._expansion(
             [
                 self._place("step", node, slot, group, merge, survivors)
                 for node, count in zip(nodes, counts, strict=True)
@@ -142,44 +163,73 @@ class Search:
 
         Every step on the way is a node. Continuations are independent samples, so equal ones are kept.
         """
-        return Expansion([self._place("roll", node, slot, group) for slot in range(n)])
+        return self._expansion([self._place("roll", node, slot, group) for slot in range(n)])
 
     def keep(self, nodes: Sequence[Node], why: str) -> None:
         """Says that the search goes on with `nodes`."""
-        fresh = tuple(node.id for node in nodes if node.pruned or node.why != why)
-        if fresh:
+        fresh = tuple(node.id for node in nodes if not node.kept or self._is_news(node, why))
+        if fresh and not self._is_over():
             self._journal.write(NodesKept(t=self._journal.now, nodes=fresh, why=why))
 
     def prune(self, nodes: Sequence[Node], why: str) -> None:
-        """Gives `nodes` up."""
-        fresh = tuple(node.id for node in nodes if not node.pruned)
-        if fresh:
+        """Gives `nodes` up, those left out that a person has restored."""
+        fresh = tuple(node.id for node in nodes if not node.pruned and node.id not in self.tree.restored)
+        if fresh and not self._is_over():
             self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
             self._writer.ahead.drop(nodes)
 
-    # -- what people call --------------------------------------------------------------------------------------------
+    # -- what people call; more in `hand` ------------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Starts no new step until `go_on`; steps that are being written are finished."""
-        if self._writer.gate.is_set():
-            self._writer.gate.clear()
+        """Starts no new step of a strategy until `go_on`; steps that are being written are finished."""
+        if self._writer.gate.is_open:
+            self._writer.gate.close()
             self._journal.write(SearchPaused(t=self._journal.now))
+            self._watch.look()
 
     def go_on(self) -> None:
         """Ends a pause."""
-        if not self._writer.gate.is_set():
-            self._writer.gate.set()
+        if not self._writer.gate.is_open:
+            self._writer.gate.open()
             self._journal.write(SearchContinued(t=self._journal.now))
+            self._watch.look()
+
+    def step(self) -> None:
+        """Lets one step through a pause, which it begins if there is none."""
+        self.pause()
+        self._journal.write(SearchStepped(t=self._journal.now))
+        self._writer.gate.step()
+
+    def round(self) -> None:
+        """Lets all steps that wait through a pause, or all that come together next."""
+        self.pause()
+        self._journal.write(SearchStepped(t=self._journal.now, round=True))
+        self._writer.gate.round()
 
     def stop(self, reason: Reason = "interrupted", detail: str = "stopped by the user") -> None:
         """Ends the search; the best answer so far is given."""
-        if self._stop is not None and not self._stop.done():
-            self._stop.set_result(Stopped(reason, detail))
+        self._watch.stop(reason, detail)
+
+    # -- what `hand` calls -------------------------------------------------------------------------------------------
+
+    def ask(self, node: Node, slot: int) -> asyncio.Task[Node | None]:
+        """Fills a slot of a person's."""
+        return self._place("step", node, slot, HAND, merge=True, by="person")
+
+    def recheck(self) -> None:
+        """The limits have changed."""
+        self._watch.look()
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    async def run(self, strategy: Strategy) -> tuple[list[Node], Stopped | None]:
-        """Runs `strategy` to its end, or until something stops it.
+    async def run(
+        self, strategy: Strategy, steer: Callable[[Search], None] | None = None
+    ) -> tuple[list[Node], Stopped | None]:
+        """Runs `strategy` to its end, and that of all branches, or until something stops it.
+
+        Args:
+            strategy: That of the plan.
+            steer: Called with this search when it is about to begin.
 
         Returns:
             The solutions that vote, and what stopped the search early, if anything did.
@@ -187,39 +237,56 @@ class Search:
         Raises:
             StrategyError: The strategy itself failed.
         """
-        self._stop = asyncio.get_running_loop().create_future()
-        solutions: Sequence[Node] = ()
         stopped: Stopped | None = None
         failed: TTSError | None = None
         try:
-            async with asyncio.TaskGroup() as self._group:
-                helpers = [self._spawn(self._watch(self._stop))]
-                if self._scorer:
-                    helpers.append(self._spawn(self._scorer.run()))
-                solutions = await self._decide(strategy)
-                for task in tuple(self._tasks):
-                    task.cancel()
+            async with asyncio.TaskGroup() as group:
+                self._tasks.open(group)
+                try:
+                    await self._work(strategy, steer)
+                finally:
+                    self._tasks.close()
+                self._tasks.cancel()
         except BaseExceptionGroup as errors:
             stopped, failed = _outcome(errors)
-        finally:
-            self._group = None
         if failed is not None:
             raise failed
         if stopped is not None:
             # By address: in order of completion, short solutions would win ties.
-            solutions = sorted((node for node in self.tree.solutions if not node.pruned), key=_address)
+            return sorted(self.tree.voters(), key=_address), stopped
+        solutions = self._solutions()
         for node in solutions:
             if not node.solved:
                 self._writer.solve(node)
-        return list(solutions), stopped
+        return solutions, None
 
-    async def _decide(self, strategy: Strategy) -> Sequence[Node]:
-        try:
-            return await strategy.run(self)
-        except (TTSError, Stopped):
-            raise
-        except Exception as error:
-            raise StrategyError(f"the strategy {strategy.name!r} failed: {error!r}") from error
+    async def _work(self, strategy: Strategy, steer: Callable[[Search], None] | None) -> None:
+        self._tasks.spawn(self._watch.run())
+        if self._scorer:
+            self._tasks.spawn(self._scorer.run())
+        self._branches.strategy = strategy
+        if steer is not None:
+            steer(self)
+        self.hand.take_up()
+        self._branches.sync()
+        while running := [*self._branches.running(), *self.hand.running()]:
+            await asyncio.wait(running)
+
+    def _solutions(self) -> list[Node]:
+        """The strategy's, the branches', and what a person had beside these."""
+        tree = self.tree
+        by_hand = [node for node in tree.voters() if node.by_hand or node.id in tree.restored]
+        found = dict.fromkeys([*self._branches.solutions(), *sorted(by_hand, key=_address)])
+        return [node for node in found if not tree.is_cut(node)]
+
+    def _is_news(self, node: Node, why: str) -> bool:
+        return not node.cut and (node.pruned or node.why != why)
+
+    def _is_over(self) -> bool:
+        return self._run is not None and self._run.over
+
+    def _expansion(self, tasks: Sequence[asyncio.Task[Node | None]]) -> Expansion:
+        return Expansion(tasks, lambda node: not self.tree.left_out(node, self.root))
 
     def _place(
         self,
@@ -229,38 +296,29 @@ class Search:
         group: int,
         merge: bool = False,
         survivors: int = 0,
+        by: By = "strategy",
     ) -> asyncio.Task[Node | None]:
         """The task that fills a slot: whoever asks while it is being filled waits for the same one."""
+        if self._is_over():
+            raise StrategyError("the plan was changed: another run has begun")
         key = (kind, node.id, slot, group)
         task = self._places.get(key)
         if task is None or task.done():
             writer = self._writer
+            work = writer.open(node, by)
             if kind == "step":
-                work = writer.step(node, slot, group, merge, survivors)
+                task = self._tasks.spawn(writer.step(work, slot, group, merge, survivors))
             else:
-                work = writer.roll(node, slot, group)
-            task = self._places[key] = self._spawn(work)
-            task.add_done_callback(lambda _: self._places.pop(key, None))
+                task = self._tasks.spawn(writer.roll(work, slot, group))
+            place = self._places[key] = task
+            work.on_end = lambda: self._leave(key, place)
+            task.add_done_callback(lambda _: self._leave(key, place))
         return task
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        if self._group is None:
-            work.close()
-            raise StrategyError("the search is over: nothing can be expanded any more")
-        task = self._group.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _watch(self, stop: asyncio.Future[Stopped]) -> None:
-        """Waits for `stop` or for the deadline, and ends the search."""
-        limit = self.plan.budget.seconds
-        try:
-            async with asyncio.timeout(None if limit is None else max(0.0, limit - self._journal.now)):
-                stopped = await asyncio.shield(stop)
-        except TimeoutError:
-            raise Stopped("timeout", f"the time limit of {limit:g} s is reached") from None
-        raise stopped
+    def _leave(self, key: tuple[str, int, int, int], task: asyncio.Task[Node | None]) -> None:
+        """The slot is free again, unless another task has it by now."""
+        if self._places.get(key) is task:
+            del self._places[key]
 
 
 def _address(node: Node) -> list[tuple[int, int]]:

@@ -18,18 +18,24 @@ from tts_tui.errors import PlanError, TTSError, UsageError
 from tts_tui.events import (
     AnyEvent,
     Notice,
+    Origin,
+    PlanChanged,
     SearchResumed,
     SearchStarted,
 )
+from tts_tui.forking import check_path, copy_path, origin_of
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, vote_defaults
 from tts_tui.recording import Recorder, load
 from tts_tui.result import Result, failure, finish
-from tts_tui.search import Search, Stopped
-from tts_tui.tree import SearchTree
+from tts_tui.search import Search
+from tts_tui.tasks import Stopped
+from tts_tui.tree import Node, SearchTree
 
 PathType = str | os.PathLike[str]
+Steer = Callable[[Search], None]
+"""Called with a search when it is about to begin; what it keeps of it, a person can use."""
 
 
 class Solver:
@@ -126,6 +132,8 @@ class Solver:
         *,
         record: PathType | None = None,
         sinks: Iterable[Sink] = (),
+        steer: Steer | None = None,
+        tree: SearchTree | None = None,
     ) -> Result:
         """Solves one problem.
 
@@ -134,6 +142,8 @@ class Solver:
             plan: What to do; by default Best-of-N 16.
             record: File to record the search in; it must not exist.
             sinks: Called with every event.
+            steer: Called with the search when it is about to begin; `Search.hand` is what a person may do in it.
+            tree: The empty tree to fold the events into; by default a new one.
 
         Raises:
             UsageError: The problem, the plan or `record` cannot be used.
@@ -142,32 +152,65 @@ class Solver:
         """
         plan = plan or self.plan()
         problem = check_problem(problem)
-        strategy = registry.strategy(plan.strategy)
-        prm = await self._reward_model(strategy, plan)
+        prm = await self._reward_model(plan)
         prompt = await self.policy.prompt(problem)
-        self._check_prompt(prompt, plan)
+        self._check_prompt(len(prompt.ids), plan)
         with ExitStack() as stack:
-            all_sinks = [*sinks]
-            if record is not None:
-                all_sinks.insert(0, stack.enter_context(Recorder(record)))
-            journal = Journal(SearchTree(), all_sinks)
-            journal.write(
-                SearchStarted(
-                    problem=problem,
-                    plan=plan,
-                    policy=self.policy.info,
-                    prm=prm.info if prm else None,
-                    prompt_ids=prompt.ids,
-                    version=__version__,
-                    created=_now(),
-                    run=os.urandom(6).hex(),
-                )
-            )
-            for note in getattr(self.policy, "notes", ()):
-                journal.write(Notice(t=journal.now, message=note))
-            return await self._run(strategy, prm, prompt, plan, journal)
+            journal = self._journal(stack, record, sinks, tree)
+            self._begin(journal, plan, prm, prompt)
+            return await self._run(prm, prompt, journal, steer)
 
-    async def resume(self, path: PathType, *, sinks: Iterable[Sink] = (), budget: Budget | None = None) -> Result:
+    async def fork(
+        self,
+        tree: SearchTree,
+        node: Node,
+        plan: Plan | None = None,
+        *,
+        problem: str | None = None,
+        record: PathType | None = None,
+        sinks: Iterable[Sink] = (),
+        steer: Steer | None = None,
+        into: SearchTree | None = None,
+    ) -> Result:
+        """Begins a search of its own with the path to `node`, and goes on from there. The other search stays as it is.
+
+        Args:
+            tree: The other search, running or not.
+            node: A step of it that something can follow, or its root.
+            plan: What to do; by default the other search's plan.
+            problem: Another problem; the copied steps are then scored anew.
+            record, sinks, steer: As for `solve`.
+            into: The empty tree to fold the events into; by default a new one.
+
+        Raises:
+            As `solve`; UsageError also if nothing can follow `node`, or the other search had another policy.
+        """
+        origin, path = origin_of(tree, node), node.path_ids
+        plan = plan or tree.plan
+        start = tree.start
+        self._check_policy(start)
+        prm = await self._reward_model(plan)
+        if problem is None or check_problem(problem) == start.problem:
+            prompt, same = Prompt(start.problem, start.prompt_ids), True
+        else:
+            prompt, same = await self.policy.prompt(check_problem(problem)), False
+        self._check_prompt(len(prompt.ids) + len(path), plan)
+        judged = same and (prm.info.name if prm else None) == (start.prm.name if start.prm else None)
+        with ExitStack() as stack:
+            journal = self._journal(stack, record, sinks, into)
+            self._begin(journal, plan, prm, prompt, origin)
+            copy_path(node, journal, scores=judged)
+            return await self._run(prm, prompt, journal, steer)
+
+    async def resume(
+        self,
+        path: PathType,
+        *,
+        sinks: Iterable[Sink] = (),
+        budget: Budget | None = None,
+        steer: Steer | None = None,
+        tree: SearchTree | None = None,
+    ) -> Result:
         """Continues a recording from its last whole step, in the same file.
 
         What is recorded decides as it would have; a sample that was cut off goes on with new random numbers.
@@ -175,32 +218,36 @@ class Solver:
         Args:
             path: The recording.
             sinks: Called with every new event.
-            budget: Replaces the recorded budget.
+            budget: Replaces the present budget.
+            steer: As for `solve`.
+            tree: The empty tree to fold all events into, the recorded ones first; by default a new one.
 
         Raises:
             RecordError: The recording cannot be read.
             UsageError: It is another model's, or its budget is spent and `budget` gives no larger one.
         """
-        tree = load(path)
-        start = tree.start
-        if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
-            return Result(start.problem, tree, tree.finished)
-        plan = start.plan if budget is None else start.plan.with_(budget=budget)
-        spent = plan.budget.overrun(tree.counts, start.policy, start.prm)
-        if plan.budget.seconds is not None and tree.seconds >= plan.budget.seconds:
-            spent = f"the time limit of {plan.budget.seconds:g} s is reached"
-        if spent:
-            raise PlanError(f"{spent} already in this recording: give a larger one to go on")
-        strategy = registry.strategy(plan.strategy)
-        prm = await self._reward_model(strategy, plan)
-        self._check_models(tree, prm)
+        seen = load(path)
+        start = seen.start
+        if _is_complete(seen):
+            seen = seen if tree is None else load(path, tree)
+            assert seen.finished is not None
+            return Result(start.problem, seen, seen.finished)
+        plan = seen.plan if budget is None else seen.plan.with_(budget=budget)
+        _check_left(seen, plan)
+        check_path(seen)
+        prm = await self._reward_model(plan, had=start.prm is not None)
+        self._check_policy(start)
+        _check_prm(start, prm)
         with Recorder(path, resume=True) as recorder:
-            tree = load(path)  # again, now that nobody else can write it
-            if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
+            tree = load(path, tree)  # again, now that nobody else can write it
+            if _is_complete(tree):
+                assert tree.finished is not None
                 return Result(start.problem, tree, tree.finished)
             journal = Journal(tree, [recorder, *sinks])
             journal.write(SearchResumed(t=journal.now, created=_now()))
-            return await self._run(strategy, prm, Prompt(start.problem, start.prompt_ids), plan, journal)
+            if budget is not None and budget != tree.plan.budget:
+                journal.write(PlanChanged(t=journal.now, plan=tree.plan.with_(budget=budget)))
+            return await self._run(prm, Prompt(start.problem, start.prompt_ids), journal, steer)
 
     async def stream(
         self, problem: str, plan: Plan | None = None, *, record: PathType | None = None
@@ -252,10 +299,10 @@ class Solver:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _reward_model(self, strategy: Strategy, plan: Plan) -> RewardModel | None:
-        """The started reward model if the plan needs one."""
+    async def _reward_model(self, plan: Plan, *, had: bool = False) -> RewardModel | None:
+        """The started reward model if the plan needs one, or the recorded search `had` one."""
         self.check(plan)
-        if self.prm is None or not _needs_prm(strategy, plan):
+        if self.prm is None or not (had or self.needs_prm(plan)):
             return None
         async with self._prm_lock:
             if not self._prm_started:
@@ -267,44 +314,99 @@ class Solver:
                 self._prm_started = True
         return self.prm
 
-    def _check_prompt(self, prompt: Prompt, plan: Plan) -> None:
+    def _check_prompt(self, tokens: int, plan: Plan) -> None:
         context = self.policy.info.context
-        if len(prompt.ids) >= context:
+        if tokens >= context:
             raise UsageError(
-                f"the prompt has {len(prompt.ids)} tokens and the context of {self.policy.info.name} is {context}: "
+                f"the prompt has {tokens} tokens and the context of {self.policy.info.name} is {context}: "
                 "shorten the problem"
             )
-        plan.budget.check_prompt(len(prompt.ids))
+        plan.budget.check_prompt(tokens)
 
-    def _check_models(self, tree: SearchTree, prm: RewardModel | None) -> None:
-        start = tree.start
-        for what, recorded, given in (
-            ("policy", start.policy.name, self.policy.info.name),
-            ("reward model", start.prm.name if start.prm else None, prm.info.name if prm else None),
-        ):
-            if recorded != given:
-                raise UsageError(f"the recording was made with the {what} {recorded}, not {given}: resume it with that")
+    def _check_policy(self, start: SearchStarted) -> None:
+        if start.policy.name != self.policy.info.name:
+            raise UsageError(_another("policy", start.policy.name, self.policy.info.name))
 
-    async def _run(
-        self, strategy: Strategy, prm: RewardModel | None, prompt: Prompt, plan: Plan, journal: Journal
-    ) -> Result:
-        search = Search(self.policy, prm, prompt, plan, journal)
+    def _journal(
+        self, stack: ExitStack, record: PathType | None, sinks: Iterable[Sink], tree: SearchTree | None
+    ) -> Journal:
+        all_sinks = [*sinks]
+        if record is not None:
+            all_sinks.insert(0, stack.enter_context(Recorder(record)))
+        return Journal(SearchTree() if tree is None else tree, all_sinks)
+
+    def _begin(
+        self, journal: Journal, plan: Plan, prm: RewardModel | None, prompt: Prompt, origin: Origin | None = None
+    ) -> None:
+        """Writes how a search begins."""
+        journal.write(
+            SearchStarted(
+                problem=prompt.problem,
+                plan=plan,
+                policy=self.policy.info,
+                prm=prm.info if prm else None,
+                prompt_ids=prompt.ids,
+                version=__version__,
+                created=_now(),
+                run=os.urandom(6).hex(),
+                origin=origin,
+            )
+        )
+        for note in getattr(self.policy, "notes", ()):
+            journal.write(Notice(t=journal.now, message=note))
+
+    def _follow(self, plan: Plan, prm: RewardModel | None) -> Strategy:
+        """The strategy of a plan that a running search changes to."""
+        self.check(plan)
+        if prm is None and self.needs_prm(plan):
+            raise PlanError(
+                f"{plan.strategy} with vote {plan.vote} needs a reward model, and this search was begun without one: "
+                "fork it with the new plan"
+            )
+        return registry.strategy(plan.strategy)
+
+    async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: Journal, steer: Steer | None) -> Result:
+        tree = journal.tree
+        search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm))
         self._searches[search] = asyncio.current_task()
         try:
-            solutions, stopped = await search.run(strategy)
+            solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)
         except asyncio.CancelledError:
-            finish(journal, plan, journal.tree.solutions, Stopped("interrupted", "cancelled"))
+            finish(journal, tree.voters(), Stopped("interrupted", "cancelled"))
             raise
         except TTSError as error:
-            finish(journal, plan, journal.tree.solutions, Stopped("failed", str(error)))
+            finish(journal, tree.voters(), Stopped("failed", str(error)))
             raise
         finally:
             self._searches.pop(search, None)
         unanswered = not any(node.answer is not None for node in solutions)
         if stopped is None and unanswered and search.last_error:
             stopped = Stopped("failed", search.last_error)
-        finished = finish(journal, plan, solutions, stopped, search.last_problem)
-        return Result(prompt.problem, journal.tree, finished)
+        finished = finish(journal, solutions, stopped, search.last_problem)
+        return Result(prompt.problem, tree, finished)
+
+
+def _is_complete(tree: SearchTree) -> bool:
+    return tree.finished is not None and tree.finished.reason in ("solved", "unsolved")
+
+
+def _check_left(tree: SearchTree, plan: Plan) -> None:
+    """Checks that a recording has something left of its budget."""
+    spent = plan.budget.overrun(tree.counts, tree.start.policy, tree.start.prm)
+    if plan.budget.seconds is not None and tree.seconds - tree.held >= plan.budget.seconds:
+        spent = f"the time limit of {plan.budget.seconds:g} s is reached"
+    if spent:
+        raise PlanError(f"{spent} already in this recording: give a larger one to go on")
+
+
+def _check_prm(start: SearchStarted, prm: RewardModel | None) -> None:
+    recorded, given = start.prm.name if start.prm else None, prm.info.name if prm else None
+    if recorded != given:
+        raise UsageError(_another("reward model", recorded, given))
+
+
+def _another(what: str, recorded: str | None, given: str | None) -> str:
+    return f"the recording was made with the {what} {recorded}, not {given}: go on with that"
 
 
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:

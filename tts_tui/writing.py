@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from contextlib import aclosing
 
 from msgspec.structs import replace
@@ -13,6 +14,8 @@ from tts_tui.answers import boxed, extract
 from tts_tui.contracts import Chunk, Finish, Policy, Prompt, StepRequest, Usage
 from tts_tui.errors import BackendBadResponse, BackendError, BudgetExhausted, ContextExceeded
 from tts_tui.events import (
+    WRITTEN,
+    By,
     SolutionFound,
     StepFailed,
     StepFinished,
@@ -20,6 +23,7 @@ from tts_tui.events import (
     StepStarted,
     StepStreamed,
 )
+from tts_tui.gate import Gate
 from tts_tui.journal import Journal
 from tts_tui.plan import Plan
 from tts_tui.scoring import Scorer
@@ -27,17 +31,75 @@ from tts_tui.tree import Node
 
 NOTHING = Usage()
 ENDED = "the search ended before the step did"
+CUT = "cut by hand before the step was whole"
+CHANGED = "the plan was changed before the step was whole"
+
+
+class Ended(Exception):
+    """Leaves the writing of a step that nobody wants any more."""
+
+
+class Work:
+    """A slot that is being filled, and the way to end that without anybody noticing a cancellation.
+
+    Attributes:
+        at: The step that is being written, or the one that it will follow.
+        by: Who asked for it.
+        ended: Why it was ended, a sentence; empty if it was not.
+        on_end: Called once when it is ended.
+    """
+
+    __slots__ = ("_cancelled", "_task", "at", "by", "ended", "on_end")
+
+    def __init__(self, at: Node, by: By) -> None:
+        self.at = at
+        self.by: By = by
+        self.ended = ""
+        self.on_end: Callable[[], None] = lambda: None
+        self._task: asyncio.Task[object] | None = None
+        self._cancelled = False
+
+    def begin(self) -> None:
+        """The present task does the work from now on."""
+        self._task = asyncio.current_task()
+
+    def end(self, why: str) -> None:
+        """Ends it at its next chance."""
+        if not self.ended:
+            self.ended = why
+            self.on_end()
+            # A task that has not begun looks for itself, and so does the one that is just telling others of a step.
+            if self._task is not None and self._task is not asyncio.current_task():
+                self._cancelled = True
+                self._task.cancel()
+
+    def check(self) -> None:
+        """Goes on only if it was not ended.
+
+        Raises:
+            Ended: It was.
+        """
+        if self.ended:
+            raise Ended
+
+    def forgive(self) -> bool:
+        """Takes the cancellation back; says whether it was the only one."""
+        if not self._cancelled or self._task is None:
+            return False
+        self._cancelled = False
+        return self._task.uncancel() == 0
 
 
 class Draft:
     """A step that is being written."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, work: Work) -> None:
+        self.work = work
         self.begin(node)
 
     def begin(self, node: Node) -> None:
         """Goes on with a new step."""
-        self.node = node
+        self.node = self.work.at = node
         self.ids: list[int] = []
         self.text = ""
         self.usage = Usage()
@@ -59,8 +121,7 @@ class Writer:
     Args:
         policy: Who writes.
         prompt: What every path starts with.
-        plan: Limits, sampling, separator.
-        journal: Where events go.
+        journal: Where events go; its tree has the plan, with limits, sampling and separator.
         scorer: Who scores finished steps; None if nothing is scored.
         attempts: How often a step is tried.
         backoff: Seconds before the first retry; doubled each time.
@@ -68,7 +129,7 @@ class Writer:
 
     Attributes:
         ahead: What is written before it is asked for.
-        gate: Steps start only while it is set.
+        gate: What steps of a strategy pass before they start.
         last_error: Why a step was given up last, if a model was the reason.
         last_problem: Why a step was given up last, also if it was a full context.
     """
@@ -77,7 +138,6 @@ class Writer:
         self,
         policy: Policy,
         prompt: Prompt,
-        plan: Plan,
         journal: Journal,
         scorer: Scorer | None,
         attempts: int,
@@ -86,7 +146,6 @@ class Writer:
     ) -> None:
         self._policy = policy
         self._prompt = prompt
-        self._plan = plan
         self._journal = journal
         self._scorer = scorer
         self._attempts = attempts
@@ -94,38 +153,71 @@ class Writer:
         self._session = journal.tree.start.run
         # Whether a step repeats a sibling is decided right after it is finished: a kill leaves it open for one at most.
         self._unsettled = journal.tree.newest
-        self._limited = plan.budget.tokens is not None or plan.budget.flops is not None
-        self.ahead = Ahead(policy, plan, journal, spawn, self._request, self._check_budget)
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self._works: set[Work] = set()
+        self.ahead = Ahead(policy, journal, spawn, self._request, self._check_budget)
+        self.gate = Gate()
         self.last_error = self.last_problem = ""
 
-    async def step(self, parent: Node, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
+    @property
+    def _plan(self) -> Plan:
+        return self._journal.tree.plan
+
+    def open(self, parent: Node, by: By) -> Work:
+        """Work on a slot of `parent`, which `step` or `roll` then does."""
+        work = Work(parent, by)
+        self._works.add(work)
+        return work
+
+    def end_cut(self) -> None:
+        """Ends whatever is being written at or below what a person cut."""
+        for work in tuple(self._works):
+            if self._journal.tree.is_cut(work.at):
+                work.end(CUT)
+        self.ahead.drop_if(self._journal.tree.is_cut)
+
+    def end_strategy(self) -> None:
+        """Ends whatever a strategy had asked for."""
+        for work in tuple(self._works):
+            if work.by == "strategy":
+                work.end(CHANGED)
+        self.ahead.forget()
+
+    async def step(self, work: Work, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
         """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
-        node = self._journal.tree.at(parent, slot, group)
+        node = self._journal.tree.at(work.at, slot, group)
         if node is not None:
             merge = merge and node is self._unsettled
         else:
-            node = await self._try(parent, slot, group, rollout=False)
+            node = await self._try(work, work.at, slot, group, rollout=False)
+        self._works.discard(work)
         if node is None:
             return None
-        if self.gate.is_set():
+        if self.gate.is_open:
             self.ahead.whole(node, survivors)
         await self.settle(node, merge)
-        self.ahead.settled(node, survivors if self.gate.is_set() else 0)
+        self.ahead.settled(node, survivors if self.gate.is_open else 0)
         return node if node.merged_into is None else None
 
-    async def roll(self, parent: Node, slot: int, group: int) -> Node | None:
+    async def roll(self, work: Work, slot: int, group: int) -> Node | None:
         """The last step of the continuation in that slot, written on from wherever a recording left it."""
+        parent = work.at
         last = self._last(parent, slot, group)
-        if last is None or not _whole(last):
-            await self._try(parent, slot, group, rollout=True)
+        if last is None or not last.ended:
+            await self._try(work, parent, slot, group, rollout=True)
             last = self._last(parent, slot, group)
+        self._works.discard(work)
         if last is None:
             return None
         for node in last.path[parent.depth :]:  # one after the other: their scores are asked for already
             await self.settle(node, merge=False)
         return last
+
+    def given(self, parent: Node, slot: int, text: str, ids: tuple[int, ...], finish: Finish) -> Node:
+        """A step that a person wrote; it cost no tokens."""
+        node = self._start(parent, slot, WRITTEN, by="person")
+        event = StepFinished(t=self._journal.now, node=node.id, ids=ids, text=text, finish=finish, usage=NOTHING)
+        self._journal.write(event)
+        return node
 
     async def settle(self, node: Node, merge: bool) -> None:
         """Does what is still to do for a whole step: merge it, read its answer, score it. Safe to call again."""
@@ -165,32 +257,51 @@ class Writer:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    async def _try(self, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
-        for attempt in range(1, self._attempts + 1):
-            await self.gate.wait()
-            last = self._last(parent, slot, group) if rollout else None
-            origin, place = (parent, slot) if last is None else (last, 0)
-            early = None if rollout else self.ahead.take(origin, place, group)
-            draft = Draft(self._start(origin, place, group, early.head if early else NOTHING))
-            try:
-                return await self._write(draft, early, attempt, rollout)
-            except BackendError as error:
-                if error.retryable and attempt < self._attempts:
-                    await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
-                    continue
-                self.last_problem = str(error)
-                if not isinstance(error, ContextExceeded):
-                    self.last_error = str(error)
-                return None
+    async def _try(self, work: Work, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
+        """Fills the slot; None if it cannot be filled, or shall not any more."""
+        work.begin()
+        try:
+            for attempt in range(1, self._attempts + 1):
+                last = self._last(parent, slot, group) if rollout else None
+                origin, place = (parent, slot) if last is None else (last, 0)
+                work.at = origin
+                if work.ended or self._journal.tree.closed(origin, place, group):
+                    return None
+                if work.by == "strategy":
+                    await self.gate.passing()
+                early = None if rollout else self.ahead.take(origin, place, group)
+                draft = Draft(self._start(origin, place, group, early.head if early else NOTHING, work.by), work)
+                try:
+                    return await self._write(draft, early, attempt, rollout)
+                except BackendError as error:
+                    if not await self._again(error, attempt):
+                        return None
+        except asyncio.CancelledError:
+            if not work.forgive():
+                raise
+        except Ended:
+            work.forgive()
+        finally:
+            self._works.discard(work)
         return None
 
-    def _start(self, parent: Node, slot: int, group: int, ahead: Usage = NOTHING) -> Node:
+    async def _again(self, error: BackendError, attempt: int) -> bool:
+        """Whether a step that failed is tried again; returns when that shall be."""
+        if error.retryable and attempt < self._attempts:
+            await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+            return True
+        self.last_problem = str(error)
+        if not isinstance(error, ContextExceeded):
+            self.last_error = str(error)
+        return False
+
+    def _start(self, parent: Node, slot: int, group: int, ahead: Usage = NOTHING, by: By = "strategy") -> Node:
         tree = self._journal.tree
-        event = StepStarted(
-            t=self._journal.now, node=len(tree.nodes), parent=parent.id, slot=slot, group=group, ahead=ahead
+        number = len(tree.nodes)
+        self._journal.write(
+            StepStarted(t=self._journal.now, node=number, parent=parent.id, slot=slot, group=group, ahead=ahead, by=by)
         )
-        self._journal.write(event)
-        return tree.nodes[-1]
+        return tree.nodes[number]  # by then listeners may have begun others
 
     async def _write(self, draft: Draft, early: Early | None, attempt: int, rollout: bool) -> Node:
         """Streams into `draft`; in a rollout, every step end begins a new one. Returns the last step."""
@@ -202,8 +313,8 @@ class Writer:
         except BackendError as error:
             self._fail(draft, str(error), retry=error.retryable and attempt < self._attempts)
             raise
-        except (BudgetExhausted, asyncio.CancelledError):
-            self._fail(draft, ENDED, retry=False)
+        except (BudgetExhausted, asyncio.CancelledError, Ended):
+            self._fail(draft, draft.work.ended or ENDED, retry=False)
             raise
         except Exception as error:
             broken = BackendBadResponse(f"the policy failed: {type(error).__name__}: {error}")
@@ -214,6 +325,7 @@ class Writer:
 
     async def _read(self, draft: Draft, attempt: int, rollout: bool) -> Finish:
         assert draft.node.parent is not None
+        draft.work.check()
         request = self._request(draft.node.parent, draft.node.slot, draft.node.group, attempt, rollout)
         async with aclosing(self._policy.stream(replace(request, late=draft.spend))) as chunks:
             async for chunk in chunks:
@@ -221,18 +333,26 @@ class Writer:
                 if chunk.finish:
                     return chunk.finish
                 if rollout and chunk.step_end and draft.text.strip():
-                    self._finish(draft, "step")
-                    if self._scorer:
-                        self._scorer.submit(draft.node)  # scored while the next step is written
-                    await self.gate.wait()
-                    draft.begin(self._start(draft.node, 0, draft.node.group))
+                    await self._next(draft)
                 self._check_budget()  # not before: a step that is whole is kept, whatever it cost
         raise BackendBadResponse("the policy's stream ended without saying why")
+
+    async def _next(self, draft: Draft) -> None:
+        """A step of a rollout is whole: the next one begins."""
+        self._finish(draft, "step")
+        if self._scorer:
+            self._scorer.submit(draft.node)  # scored while the next step is written
+        draft.work.check()
+        if draft.work.by == "strategy":
+            await self.gate.passing()
+        draft.begin(self._start(draft.node, 0, draft.node.group, by=draft.work.by))
+        draft.work.check()
 
     async def _read_early(self, draft: Draft, early: Early) -> Finish:
         """The same for a step that was begun before it was asked for."""
         early.take(draft.spend)
         try:
+            draft.work.check()
             while (item := await early.read()) is not None:
                 chunk, counted = item
                 self._take(draft, chunk, NOTHING if counted else chunk.usage)
@@ -240,12 +360,16 @@ class Writer:
                     return chunk.finish
                 self._check_budget()
         finally:
-            await early.close()
+            try:
+                await early.close()
+            finally:
+                draft.spend(early.rest())
         raise BackendBadResponse("the policy's stream ended without saying why")
 
     def _take(self, draft: Draft, chunk: Chunk, usage: Usage) -> None:
         draft.add(chunk)
         self._journal.write(StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=usage))
+        draft.work.check()
 
     def _ending(self, finish: Finish, text: str) -> Finish:
         """The official code takes a box as the end of the answer, whatever follows."""
@@ -291,16 +415,12 @@ class Writer:
         )
 
     def _check_budget(self) -> None:
-        if self._limited:
-            start = self._journal.tree.start
-            overrun = self._plan.budget.overrun(self._journal.tree.counts, start.policy, start.prm)
-            if overrun:
-                raise BudgetExhausted(overrun)
-
-
-def _whole(node: Node) -> bool:
-    """Whether a continuation needs no more steps."""
-    return node.terminal or node.finish == "length"
+        budget = self._plan.budget
+        if budget.tokens is None and budget.flops is None:
+            return
+        start = self._journal.tree.start
+        if overrun := budget.overrun(self._journal.tree.counts, start.policy, start.prm):
+            raise BudgetExhausted(overrun)
 
 
 def step_seed(seed: int, address: list[tuple[int, int]], attempt: int = 1) -> int:

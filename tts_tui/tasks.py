@@ -1,0 +1,105 @@
+"""All tasks of one search, and what ends it before its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from tts_tui.errors import StrategyError
+from tts_tui.events import Reason
+from tts_tui.journal import Journal
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """Ends a search from inside, with the reason."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+class Tasks:
+    """Tasks that end with the search: children of its one `asyncio.TaskGroup`."""
+
+    def __init__(self) -> None:
+        self._group: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+
+    @property
+    def are_open(self) -> bool:
+        """Whether new ones may start: the search runs, and is not ending."""
+        return self._group is not None
+
+    def open(self, group: asyncio.TaskGroup) -> None:
+        """New ones start in `group` from now on."""
+        self._group = group
+
+    def close(self) -> None:
+        """No new ones start."""
+        self._group = None
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Starts one.
+
+        Raises:
+            StrategyError: The search is over.
+        """
+        if self._group is None:
+            work.close()
+            raise StrategyError("the search is over: nothing can be expanded any more")
+        task = self._group.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def cancel(self) -> None:
+        """Ends all of them."""
+        for task in tuple(self._running):
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.close()  # the group ends the others now, and would not end new ones
+
+
+class Watch:
+    """Ends a search when somebody says so, or when its time is up. Paused time does not count."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._stopped: Stopped | None = None
+        self._bell = asyncio.Event()
+
+    def stop(self, reason: Reason, detail: str) -> None:
+        """Ends the search; the first reason counts."""
+        self._stopped = self._stopped or Stopped(reason, detail)
+        self.look()
+
+    def look(self) -> None:
+        """The limit has changed, or a pause has begun or ended."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Raises what ends the search.
+
+        Raises:
+            Stopped: Always, unless it is cancelled before.
+        """
+        while self._stopped is None:
+            tree = self._journal.tree
+            limit = tree.plan.budget.seconds
+            left = None
+            if limit is not None and not tree.paused:
+                left = max(0.0, limit - (self._journal.now - tree.held))
+            self._bell.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._bell.wait()
+            except TimeoutError:
+                raise Stopped("timeout", f"the time limit of {limit:g} s is reached") from None
+        raise self._stopped
