@@ -49,7 +49,18 @@ class EmbeddedPolicy(LocalPolicy):
             await asyncio.to_thread(pull.pull, self._progress)
         await super().start()
 
-    def encode(self, text: str) -> tuple[int, ...]:
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a step in words, as the model would have written it; see `Writes.encode`."""
+        return self.step_ids(text)
+
+    def step_ids(self, text: str) -> tuple[int, ...]:
+        """A step as the model would have written it: what ends no line ends the answer."""
+        # The separator is two tokens where the model writes it, and another one where it is tokenized with the text.
+        newline = self.ids_of("\n")
+        end = newline + newline if text.endswith("\n") else (self.end_of_answer,)
+        return self.ids_of(text.strip()) + end
+
+    def ids_of(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of plain text."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 

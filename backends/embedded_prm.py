@@ -211,15 +211,8 @@ class EmbeddedPRM:
             ids = request.prompt.ids + tuple(token for step in request.step_ids for token in step)
             return ids, len(request.step_ids[-1])
         prompt = await self._model.prompt(request.prompt.problem)
-        steps = [self._step_ids(text) for text in request.steps]
+        steps = [self._model.step_ids(text) for text in request.steps]
         return prompt.ids + tuple(token for step in steps for token in step), len(steps[-1])
-
-    def _step_ids(self, text: str) -> tuple[int, ...]:
-        """A step as the embedded policy would have written it: what ends no line ends the answer."""
-        # The separator is two tokens where the policy writes it, and another one where it is tokenized with the text.
-        newline = self._model.encode("\n")
-        end = newline + newline if text.endswith("\n") else (self._model.end_of_answer,)
-        return self._model.encode(text.strip()) + end
 
 
 # --- states -----------------------------------------------------------------------------------------------------------

@@ -108,6 +108,12 @@ class LocalPolicy:
             raise BackendError("the policy has not been started")
         return await asyncio.to_thread(self._prompt, problem)
 
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a step in words; see `Writes.encode`."""
+        if self._tokenizer is None:
+            raise BackendError("the policy has not been started")
+        return tuple(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         async with aclosing(self.engine.generate(request)) as chunks:

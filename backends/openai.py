@@ -148,6 +148,10 @@ class OpenAIPolicy:
             raise BackendBadResponse(f"{self.http.url} did not apply its chat template to this problem")
         return Prompt(problem, pack(text))
 
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a step in words; see `Writes.encode`."""
+        return pack(text)
+
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         text = unpack(request.ids)

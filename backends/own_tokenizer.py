@@ -41,6 +41,10 @@ class OwnTokenizer:
         # The template writes the beginning-of-text token itself.
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def plain(self, text: str) -> tuple[int, ...]:
+        """Ids of a plain text."""
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def texts(self, prefixes: Sequence[Sequence[int]]) -> list[str]:
         """Texts of many sequences of ids, special tokens left out as the server leaves them out."""
         return [self._tokenizer.decode(list(ids), skip_special_tokens=True) for ids in prefixes]

@@ -156,6 +156,10 @@ class SGLangPolicy:
         ids, _ = await self.server.tokenize(chat)
         return Prompt(problem, ids)
 
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
+        return await self.server.encode(text)
+
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         room = self._room(request)

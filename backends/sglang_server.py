@@ -125,6 +125,21 @@ class SGLangServer:
         assert self._own is not None
         return await asyncio.to_thread(self._own.ids, chat), 0
 
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a plain text.
+
+        Raises:
+            BackendError: The server cannot be reached, or does not say.
+        """
+        if self._own is not None:
+            return self._own.plain(text)
+        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        reply = await self._ask_any("POST", ("/tokenize",), body)
+        ids = reply.get("tokens") if isinstance(reply, dict) else None
+        if not isinstance(ids, list) or not ids:
+            raise BackendBadResponse(f"{self.http.url} could not turn a text into tokens")
+        return tuple(ids)
+
     async def _load_own(self, refused: RequestRefused) -> None:
         """The server cannot apply a chat template: it is too old for that, or the model has none."""
         none = WrongServer(

@@ -137,9 +137,11 @@ async def _search_and_learn(search: Search) -> list[Node]:
     plan = search.plan
     front = [search.root]
     done: list[Node] = []
-    for depth in range(plan.max_depth):
+    start = search.root.depth
+    end = max(plan.max_depth, start + 1)
+    for depth in range(start, end):
         share = [plan.n // len(front) + (place < plan.n % len(front)) for place in range(len(front))]
-        steps = await sal_steps(search, front, share, last=depth == plan.max_depth - 1)
+        steps = await sal_steps(search, front, share, last=depth == end - 1)
         done += [node for node in steps if ended(node)]
         going = [node for node in steps if not ended(node)]
         if not going:

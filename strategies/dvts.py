@@ -42,8 +42,10 @@ async def _search_and_learn(search: Search, group: int) -> list[Node]:
     """One subtree as search-and-learn grows it; returns all siblings of its last step."""
     plan, node = search.plan, search.root
     steps: list[Node] = []
-    for depth in range(plan.max_depth):
-        grown = await sal_steps(search, [node], [plan.m], last=depth == plan.max_depth - 1, group=group)
+    start = search.root.depth
+    end = max(plan.max_depth, start + 1)
+    for depth in range(start, end):
+        grown = await sal_steps(search, [node], [plan.m], last=depth == end - 1, group=group)
         if not grown:
             break
         steps = grown

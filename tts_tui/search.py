@@ -178,33 +178,35 @@ class Search:
             self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
             self._writer.ahead.drop(nodes)
 
-    # -- what people call; more in `hand` ------------------------------------------------------------------------------
+    # -- what people call, to no effect once the search is over; more in `hand` --------------------------------------
 
     def pause(self) -> None:
         """Starts no new step of a strategy until `go_on`; steps that are being written are finished."""
-        if self._writer.gate.is_open:
+        if self._tasks.are_open and self._writer.gate.is_open:
             self._writer.gate.close()
             self._journal.write(SearchPaused(t=self._journal.now))
             self._watch.look()
 
     def go_on(self) -> None:
         """Ends a pause."""
-        if not self._writer.gate.is_open:
+        if self._tasks.are_open and not self._writer.gate.is_open:
             self._writer.gate.open()
             self._journal.write(SearchContinued(t=self._journal.now))
             self._watch.look()
 
     def step(self) -> None:
         """Lets one step through a pause, which it begins if there is none."""
-        self.pause()
-        self._journal.write(SearchStepped(t=self._journal.now))
-        self._writer.gate.step()
+        self._let(self._writer.gate.step, round=False)
 
     def round(self) -> None:
         """Lets all steps that wait through a pause, or all that come together next."""
+        self._let(self._writer.gate.round, round=True)
+
+    def _let(self, through: Callable[[], None], *, round: bool) -> None:
         self.pause()
-        self._journal.write(SearchStepped(t=self._journal.now, round=True))
-        self._writer.gate.round()
+        if self._tasks.are_open:
+            self._journal.write(SearchStepped(t=self._journal.now, round=round))
+            through()
 
     def stop(self, reason: Reason = "interrupted", detail: str = "stopped by the user") -> None:
         """Ends the search; the best answer so far is given."""

@@ -187,7 +187,7 @@ async def test_the_order_of_a_batch_and_later_steps_change_no_score(policy: Embe
 async def test_tokens_that_were_never_run_are_counted(policy: EmbeddedPolicy, prm: EmbeddedPRM) -> None:
     prompt = await policy.prompt(QUESTION)
     await policy.engine.states([prompt.ids])
-    step = policy.encode("Step 1: 7 + 8 = 15 indeed") + policy.encode("\n") * 2
+    step = policy.ids_of("Step 1: 7 + 8 = 15 indeed") + policy.ids_of("\n") * 2
     request = ScoreRequest(prompt, ("Step 1: 7 + 8 = 15 indeed\n\n",), (step,))
     before = (await policy.engine.settle()).computed
     (score,) = await prm.score([request])
@@ -228,7 +228,7 @@ async def test_a_right_step_scores_above_a_wrong_one(policy: EmbeddedPolicy, prm
     for a in range(2, 8):
         prompt = await policy.prompt(f"What is {a} + 2 + 3?")
         texts = [f"Step 1: {a} + 2 = {value}\n\n" for value in (a + 2, a + 52)]
-        steps = [policy.encode(text.strip()) + policy.encode("\n") * 2 for text in texts]
+        steps = [policy.ids_of(text.strip()) + policy.ids_of("\n") * 2 for text in texts]
         requests = [ScoreRequest(prompt, (text,), (ids,)) for text, ids in zip(texts, steps, strict=True)]
         right, wrong = await prm.score(requests)
         above += right.score > wrong.score

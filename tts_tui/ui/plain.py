@@ -12,24 +12,30 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from tts_tui.events import (
+    WRITTEN,
     AnyEvent,
+    BranchBegun,
     NodesKept,
     NodesPruned,
     Notice,
+    PlanChanged,
     ScoreFailed,
     SearchContinued,
     SearchFinished,
     SearchPaused,
     SearchResumed,
     SearchStarted,
+    SearchStepped,
     SolutionFound,
     StepFailed,
+    StepFinished,
+    StepStarted,
 )
 from tts_tui.tree import Node
 from tts_tui.ui import words
 from tts_tui.ui.display import Display
 from tts_tui.ui.text import one_line, plural
-from tts_tui.writing import ENDED
+from tts_tui.writing import CHANGED, CUT, ENDED
 
 MOST_ALIKE = 40
 """Lines of one kind that are said one by one; of a larger search the rest is summed up."""
@@ -53,10 +59,15 @@ class PlainDisplay(Display):
             SolutionFound: self._solution,
             NodesKept: self._kept,
             NodesPruned: self._pruned,
+            BranchBegun: self._branch,
+            PlanChanged: self._plan_changed,
+            StepStarted: self._asked,
+            StepFinished: self._written,
             StepFailed: self._step_failed,
             ScoreFailed: self._score_failed,
             Notice: lambda event: self._say(one_line(event.message), event.t),
             SearchPaused: lambda event: self._say("Paused.", event.t),
+            SearchStepped: lambda event: self._say("One round." if event.round else "One step.", event.t),
             SearchContinued: lambda event: self._say("Going on.", event.t),
         }
 
@@ -65,8 +76,8 @@ class PlainDisplay(Display):
         teller = self._tellers.get(type(event))
         if teller is not None:
             teller(event)
-        elif event.t - self._spoke_at >= SUMMARY and not isinstance(event, SearchFinished):
-            self._summary(event.t)
+        elif not isinstance(event, SearchFinished):
+            self._silence(event.t)
 
     def conclude(self, finished: SearchFinished | None) -> None:
         """Says how it ended."""
@@ -89,9 +100,12 @@ class PlainDisplay(Display):
         self._said[kind] += 1
         if self._said[kind] <= MOST_ALIKE:
             return False
+        self._silence(t)
+        return True
+
+    def _silence(self, t: float) -> None:
         if t - self._spoke_at >= SUMMARY:
             self._summary(t)
-        return True
 
     def _summary(self, t: float) -> None:
         tree = self.tree
@@ -119,17 +133,48 @@ class PlainDisplay(Display):
         self._say(f"Solution {len(self.tree.solutions)}, {words.scored(node)}: {what}.", event.t)
 
     def _kept(self, event: NodesKept) -> None:
+        if event.by == "person":
+            self._say(f"Restored by hand: {self._steps(event.nodes)}.", event.t)
+            return
         if self._enough("kept", event.t):
             return
         self._say(f"Kept {self._steps(event.nodes)}: {one_line(event.why)}.", event.t)
 
     def _pruned(self, event: NodesPruned) -> None:
+        if event.by == "person":
+            self._say(f"Cut by hand: {self._steps(event.nodes)}.", event.t)
+            return
         if self._enough("pruned", event.t):
             return
         self._say(f"Pruned {self._steps(event.nodes)}: {one_line(event.why)}.", event.t)
 
+    def _branch(self, event: BranchBegun) -> None:
+        self._say(f"The search also goes on from {words.scored(self.tree.nodes[event.node])}.", event.t)
+
+    def _plan_changed(self, event: PlanChanged) -> None:
+        self._say(f"The plan is now: {words.plan(event.plan)}.", event.t)
+
+    def _asked(self, event: StepStarted) -> None:
+        node = self.tree.nodes[event.node]
+        if event.by == "person" and event.group != WRITTEN and not self._is_copied(node):
+            self._say(f"A person asked for step {node.label}.", event.t)
+        else:
+            self._silence(event.t)
+
+    def _written(self, event: StepFinished) -> None:
+        node = self.tree.nodes[event.node]
+        if node.by_hand and node.group == WRITTEN and not self._is_copied(node):
+            self._say(f"A person wrote step {node.label}: {one_line(event.text, 300)}", event.t)
+        else:
+            self._silence(event.t)
+
+    def _is_copied(self, node: Node) -> bool:
+        origin = self.tree.start.origin
+        return origin is not None and node.id <= origin.steps
+
     def _step_failed(self, event: StepFailed) -> None:
-        if event.error == ENDED or self._enough("failed", event.t):  # an end is no failure, and said once
+        meant = event.error in (ENDED, CUT, CHANGED)  # an end is no failure, and said once
+        if meant or self._enough("failed", event.t):
             return
         again = ", trying again" if event.retry else ""
         node = self.tree.nodes[event.node]

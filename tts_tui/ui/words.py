@@ -54,6 +54,11 @@ def opening(start: SearchStarted) -> Iterator[str]:
     yield f"Problem: {one_line(start.problem, 1000)}"
     yield f"Policy: {model(start.policy)}. Reward model: {model(start.prm)}."
     yield f"Plan: {plan(start.plan)}."
+    if start.origin is not None:
+        copied = (
+            f"{plural(start.origin.steps, 'step')} copied from there" if start.origin.steps else "from its beginning"
+        )
+        yield f"A fork of run {one_line(start.origin.run, 40) or 'unknown'}, {copied}."
 
 
 def answer(text: str | None) -> str:
