@@ -253,6 +253,26 @@ def test_rows_that_are_held_come_all_at_once():
     assert grown.picture() == ["0", "├─1 +2", "└─4"]
 
 
+def test_another_view_of_the_same_run_takes_over_what_was_folded_by_hand():
+    grown = Growing()
+    first, second = grown.add(), grown.add()
+    grown.chain(first, 2)
+    grown.chain(second, 2)
+    grown.prune(second)
+    grown.folding.close(first)
+    grown.folding.open(second)
+    grown.folding.set_order("score")
+    later = Folding(grown.tree)
+    later.take_choices(grown.folding)
+    earlier = Folding(SearchTree())
+    earlier.take_choices(grown.folding)
+    earlier.tree.nodes += grown.tree.nodes
+    earlier.sync()
+    for other in (later, earlier):
+        assert other.order == "score" and other.window(0, 9) == grown.folding.window(0, 9)
+        assert not other.is_open(first) and other.is_open(second)
+
+
 # -- counting agrees with walking --------------------------------------------------------------------------------------
 
 

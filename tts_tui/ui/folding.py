@@ -87,6 +87,7 @@ class Folding:
         self._twins: dict[int, int] = {}
         self._failed: dict[tuple[int, int, int], int] = {}
         self._stale: set[int] = set()
+        self._choices: dict[int, bool] = {}
         self.sync()
 
     @property
@@ -119,6 +120,8 @@ class Folding:
             before, now = self._flags[id], self._read(node)
             if self.order == "score":
                 self._siblings.pop(self._parent[id], None)
+            if (before ^ now) & _PRUNED:
+                self._choices.pop(id, None)
             if (before ^ now) & _OPEN:
                 self._set_open(id, bool(now & _OPEN))
             if (before ^ now) & _SHOWN:
@@ -138,6 +141,12 @@ class Folding:
                 self._twins[node.merged_into] = self._twins.get(node.merged_into, 0) + 1
             return flags | _MERGED
         return flags if self._tried_again(node) else flags | _SHOWN
+
+    def _read_first(self, node: Node) -> int:
+        flags = self._read(node)
+        if node.id in self._choices:
+            return flags | _OPEN if self._choices[node.id] else flags & ~_OPEN
+        return flags
 
     def _tried_again(self, node: Node) -> bool:
         if node.state != "failed" or node.parent is None:
@@ -163,7 +172,7 @@ class Folding:
     def _add(self, node: Node) -> None:
         self._append(node)
         id, parent = node.id, self._parent[node.id]
-        flags = self._flags[id] = self._read(node)
+        flags = self._flags[id] = self._read_first(node)
         siblings = self._siblings.get(parent)
         if siblings is not None and self.order == "born":
             self._place[id] = len(siblings.ids)
@@ -179,7 +188,7 @@ class Folding:
     def _add_all(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             self._append(node)
-            self._flags[node.id] = self._read(node)
+            self._flags[node.id] = self._read_first(node)
         for earlier in self._stale:
             self._flags[earlier] = self._read(self.tree.nodes[earlier])
         self._stale.clear()
@@ -259,11 +268,13 @@ class Folding:
         """Opens a step."""
         if not self._flags[id] & _OPEN:
             self._set_open(id, True)
+            self._choices[id] = True
 
     def close(self, id: int) -> None:
         """Folds away what is below a step, if there is something."""
         if self.foldable(id) and self._flags[id] & _OPEN:
             self._set_open(id, False)
+            self._choices[id] = False
 
     def toggle(self, id: int) -> None:
         """Opens a step that is folded, folds one that is open."""
@@ -277,6 +288,14 @@ class Folding:
         while ROOT < id < len(self._flags):
             id = self._parent[id]
             self.open(id)
+
+    def take_choices(self, other: Folding) -> None:
+        """Takes over what was opened and folded by hand in another view of the same run, and its order."""
+        self._choices = dict(other._choices)
+        self.set_order(other.order)
+        for id, open in self._choices.items():
+            if id < len(self._flags) and bool(self._flags[id] & _OPEN) != open:
+                self._set_open(id, open)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 

@@ -7,13 +7,12 @@ look another way than they were painted are painted again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from rich.style import Style
-from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
-from textual.events import Click, Resize
+from textual.events import Click
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -22,13 +21,12 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tts_tui.events import ROOT
-from tts_tui.tree import Node, SearchTree
-from tts_tui.ui.folding import Folding, Line, Order
-from tts_tui.ui.frame import Heat, Look, fold_column, look, node_line
+from tts_tui.ui.folding import Folding, Order
+from tts_tui.ui.frame import Heat
+from tts_tui.ui.looks import Looks, Row, Shown, Value, best
 
 T = TypeVar("T")
 Follow = Literal["off", "newest", "best"]
-Value = Literal["score", "min", "prod"]
 
 FOLLOWS: tuple[Follow, ...] = ("off", "newest", "best")
 HEATS: tuple[Heat, ...] = ("bar", "colour", "digits")
@@ -37,41 +35,7 @@ VALUES: tuple[Value, ...] = ("score", "min", "prod")
 NARROW = 40
 """Columns below which a bar would leave too little for the text."""
 SPIN = 3
-"""Pulls that a spinner takes for one turn of its picture."""
-RECENT = 400
-"""Newest steps among which the best one is looked for while there is no solution."""
-_UNDERLINE = Style(underline=True)
-
-
-class Shown(Protocol):
-    """What a view shows: a tree, its rows, and the steps that are being written."""
-
-    @property
-    def tree(self) -> SearchTree:
-        """The tree."""
-
-    @property
-    def folding(self) -> Folding:
-        """Its rows."""
-
-    @property
-    def writing(self) -> dict[int, None]:
-        """Ids of the steps that are being written."""
-
-
-_Key = tuple[Look, bool, bool, int]
-"""All that decides how a row looks: the step, whether the cursor is on it, whether it was found, the spinner."""
-
-
-def best(tree: SearchTree) -> Node | None:
-    """The step that a search is at its best with: the winner, else the best solution, else the best recent step."""
-    if tree.finished is not None and tree.finished.node is not None:
-        return tree.nodes[tree.finished.node]
-    standing = [node for node in tree.solutions if not node.pruned]
-    if not standing:
-        recent = tree.nodes[1:][-RECENT:] if len(tree.nodes) <= RECENT else tree.nodes[-RECENT:]
-        standing = [node for node in recent if node.state == "done" and not node.pruned]
-    return max(standing, key=lambda node: (node.value, node.id), default=None)
+"""Pulls that a spinner takes for its next picture."""
 
 
 class TreeView(ScrollView, can_focus=True):
@@ -141,29 +105,34 @@ class TreeView(ScrollView, can_focus=True):
         super().__init__(name=name, id=id, classes=classes, disabled=disabled)
         self.cursor_node: int | None = None
         self._shown: Shown | None = None
-        self._lines: list[Line] = []
-        self._keys: list[_Key] = []
+        self._looks: Looks | None = None
+        self._rows: list[Row] = []
         self._painted: tuple[int, int, int] = (-1, -1, -1)  # first row, width, height
-        self._kept: dict[int, Look] = {}
+        self._height = 0
         self._spin = 0
-        self._needle = ""
         self._strips: LRUCache[Any, Strip] = LRUCache(256)
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def show(self, shown: Shown) -> None:
-        """Shows a run, from its first row on."""
-        if self._shown is not None:
-            self._shown.folding.held = False
-        self._shown = shown
+        """Shows a run: from its first row on, or, if it is a run that was shown already, where the cursor was."""
+        before, cursor = self._shown, self.cursor_node
         self.frozen = False
-        self.cursor_node = None
-        self._needle = ""
-        self._lines, self._keys = [], []
-        self._painted = (-1, -1, -1)
-        self._strips.clear()
-        self._scroll(0)
-        self._take_in()
+        self._shown, self._looks = shown, Looks(shown)
+        self._looks.value = self.value
+        self._painted, self._rows = (-1, -1, -1), []
+        shown.folding.sync()
+        if cursor is not None and before is not None and before.tree.started == shown.tree.started:
+            node = before.tree.nodes[cursor]
+            while node.id >= len(shown.tree.nodes) and node.parent is not None:
+                node = node.parent
+            self._measure()
+            self._set_cursor(shown.folding.visible(node.id))
+        else:
+            self.cursor_node = None
+            self._scroll(0)
+            self._take_in()
+        self._bring_into_view()
         self.refresh()
 
     @property
@@ -183,59 +152,65 @@ class TreeView(ScrollView, can_focus=True):
         self._take_in()
         return self._repaint()
 
+    @property
+    def _folding(self) -> Folding | None:
+        """What there is to move in; None as long as there is not even a root."""
+        return self._shown.folding if self._shown is not None and len(self._shown.folding) else None
+
     def _take_in(self) -> None:
         """Takes in what the tree has more, and keeps in its place what somebody looks at."""
-        shown = self._shown
-        if shown is None:
+        if self._shown is None:
             return
-        folding, anchor = shown.folding, self._anchor()
-        folding.sync()
-        if not len(folding):
+        tree, anchor = self._shown.tree, self._anchor()
+        self._shown.folding.sync()
+        folding = self._folding
+        if folding is None:
             return
         self._measure()
-        if self.cursor_node is None:
-            self._set_cursor(ROOT)
-        else:
-            self._set_cursor(folding.visible(self.cursor_node))
-        followed = {"off": None, "newest": shown.tree.newest, "best": None}[self.follow]
-        if self.follow == "best":
-            followed = best(shown.tree)
+        followed = {"off": None, "newest": tree.newest}[self.follow] if self.follow != "best" else best(tree)
         if followed is not None:
             self._set_cursor(folding.visible(followed.id))
             self._bring_into_view(margin=2)
-        elif anchor is not None:
+            return
+        self._set_cursor(ROOT if self.cursor_node is None else folding.visible(self.cursor_node))
+        if anchor is not None:
             row = folding.index(folding.visible(anchor[0]))
             if row is not None and row - anchor[1] != self.scroll_offset.y:
                 self._scroll(row - anchor[1])
 
     def _anchor(self) -> tuple[int, int] | None:
         """The step that must not move, and its line on the screen: the cursor's if it is seen, else the first one."""
-        if not self._lines or self._painted[0] != self.scroll_offset.y:
-            return None
-        for y, line in enumerate(self._lines):
-            if line.id == self.cursor_node:
-                return line.id, y
-        return self._lines[0].id, 0
+        if self._painted[0] != self.scroll_offset.y:
+            self._look()
+        for y, row in enumerate(self._rows):
+            if row.cursor:
+                return row.id, y
+        return (self._rows[0].id, 0) if self._rows else None
 
     def _measure(self) -> None:
         """Sets the height of what can be scrolled; a layout, which is costly, only if the scrollbar comes or goes."""
         rows = len(self._shown.folding) if self._shown is not None else 0
-        before, size = self.virtual_size.height, Size(0, rows)
+        before, height = self.virtual_size.height, self.container_size.height
         if before == rows:
             return
-        height = self.container_size.height
         if (before > height) != (rows > height):
-            self.virtual_size = size
-            return
-        self.set_reactive(Widget.virtual_size, size)
-        if self.show_vertical_scrollbar:
-            self.vertical_scrollbar.window_virtual_size = rows
+            self.virtual_size = Size(0, rows)
+        else:
+            self.set_reactive(Widget.virtual_size, Size(0, rows))
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.window_virtual_size = rows
         if self.scroll_offset.y > self.max_scroll_y:
             self._scroll(self.max_scroll_y)
 
     def _scroll(self, top: int) -> None:
-        if self.is_attached:
-            self.scroll_to(y=max(0, min(top, self.max_scroll_y)), animate=False, force=True)
+        """Scrolls without painting, for most rows stand where they stood; `_repaint` finds those that do not."""
+        top = max(0, min(top, self.max_scroll_y))
+        if self.is_attached and top != self.scroll_offset.y:
+            self.app.animator.force_stop_animation(self, "scroll_y")
+            self.set_reactive(Widget.scroll_target_y, top)
+            self.set_reactive(Widget.scroll_y, top)
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.position = top
 
     def _set_cursor(self, id: int) -> None:
         if id != self.cursor_node:
@@ -243,10 +218,9 @@ class TreeView(ScrollView, can_focus=True):
             self.post_message(self.Selected(self, id))
 
     def _bring_into_view(self, margin: int = 0) -> None:
-        """Scrolls as far as the cursor's row needs it; far away rows come to the middle."""
-        row = None if self._shown is None or self.cursor_node is None else self._shown.folding.index(self.cursor_node)
-        height, top = self.size.height, self.scroll_offset.y
-        if row is None or not height:
+        """Scrolls as far as the cursor's row needs it; rows that are far away come to the middle."""
+        row, height, top = self._cursor_row, self.size.height, self.scroll_offset.y
+        if not height:
             return
         margin = min(margin, (height - 1) // 2)
         if not top - height < row < top + 2 * height:
@@ -256,102 +230,63 @@ class TreeView(ScrollView, can_focus=True):
         elif row >= top + height - margin:
             self._scroll(row - height + 1 + margin)
 
+    @property
+    def _cursor_row(self) -> int:
+        folding = self._folding
+        return 0 if folding is None or self.cursor_node is None else folding.index(self.cursor_node) or 0
+
     # -- painting ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _width(self) -> int:
+        """Columns beside the scrollbar."""
+        return self.scrollable_content_region.width
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        return self.scroll_offset.y, self._width, self.size.height
+
+    def _look(self) -> None:
+        """Reads the visible rows."""
+        self._painted = top, _, height = self._place
+        self._rows = self._looks.rows(top, height, self.cursor_node, self._spin) if self._looks is not None else []
 
     def _repaint(self) -> int:
         """Has those rows painted that look another way than they did."""
-        before, keys = self._keys, self._look_at()
-        top = self._painted[0]
-        if before is keys:
-            return 0
-        rows = [y for y in range(max(len(before), len(keys))) if before[y : y + 1] != keys[y : y + 1]]
-        for y in rows:
+        before, width = self._rows, self._painted[1]
+        self._look()
+        if width != self._width:
+            self.refresh()
+        after, top = self._rows, self._painted[0]
+        changed = [y for y in range(max(len(before), len(after))) if before[y : y + 1] != after[y : y + 1]]
+        for y in changed:
             self.refresh_line(top + y)
-        return len(rows)
-
-    def _look_at(self) -> list[_Key]:
-        """Reads the visible rows."""
-        shown = self._shown
-        top, (width, height) = self.scroll_offset.y, self.size
-        self._painted = (top, width, height)
-        self._lines = shown.folding.window(top, height) if shown is not None else []
-        values: dict[int, float] = {}
-        self._keys = [self._key(line, values) for line in self._lines]
-        return self._keys
-
-    def _key(self, line: Line, values: dict[int, float]) -> _Key:
-        assert self._shown is not None
-        node, folding = self._shown.tree.nodes[line.id], self._shown.folding
-        fold = "" if not folding.foldable(line.id) else "▾" if folding.is_open(line.id) else "▸"
-        if self.frozen and line.id in self._kept:
-            seen = self._kept[line.id]._replace(rails=line.rails, hidden=line.hidden, fold=fold)
-        else:
-            seen = look(
-                node,
-                line.rails,
-                folding.times(line.id),
-                problem=self._shown.tree.start.problem if line.id == ROOT else "",
-                value=self._value(node, values),
-                hidden=line.hidden,
-                fold=fold,
-            )
-            if self.frozen:
-                self._kept[line.id] = seen
-        spin = self._spin if seen.state == "writing" else 0
-        return seen, line.id == self.cursor_node, self._matches(node), spin
-
-    def _value(self, node: Node, values: dict[int, float]) -> float | None:
-        """The number that is shown for a step; `values` are those of paths that were worked out already."""
-        if self.value == "score" or node.score is None:
-            return node.score
-        steps, step = [], node
-        while step.parent is not None and step.id not in values:
-            steps.append(step)
-            step = step.parent
-        value = values.get(step.id, 1.0)
-        for step in reversed(steps):
-            if step.score is not None:
-                value = min(value, step.score) if self.value == "min" else value * step.score
-            values[step.id] = value
-        return value
+        return len(changed)
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
-        width = self.size.width
-        if self._painted != (self.scroll_offset.y, width, self.size.height):
-            self._look_at()
+        width = self._width
+        if self._painted != self._place:
+            self._look()
         base = self.rich_style
-        if y >= len(self._keys):
+        if self._looks is None or y >= len(self._rows):
             return Strip.blank(width, base)
-        key = self._keys[y]
-        style = base + self.get_component_rich_style("tree-view--cursor", partial=True) if key[1] else base
-        cached = (key, width, self._heat, style, self._needle if key[2] else "")
-        strip = self._strips.get(cached)
+        row = self._rows[y]
+        style = base + self.get_component_rich_style("tree-view--cursor", partial=True) if row.cursor else base
+        key = (row, width, self._heat, style, self._looks.needle if row.found else "")
+        strip = self._strips.get(key)
         if strip is None:
-            strip = self._strips[cached] = self._draw(key, width, style)
+            strip = self._strips[key] = self._draw(self._looks, row, width, style)
         return strip
 
-    @property
-    def _heat(self) -> Heat:
-        return "colour" if self.heat == "bar" and self.size.width < NARROW else self.heat
-
-    def _draw(self, key: _Key, width: int, style: Style) -> Strip:
-        seen, _, found, spin = key
-        line = node_line(seen, width, tick=spin, heat=self._heat)
-        if found:
-            self._underline(line, fold_column(seen.rails, width, self._heat))
-        line.truncate(width, overflow="ellipsis")
+    def _draw(self, looks: Looks, row: Row, width: int, style: Style) -> Strip:
+        line = looks.draw(row, width, self._heat)
         line.style = style
         return Strip(line.render(self.app.console)).adjust_cell_length(width, style)
 
-    def _underline(self, line: Text, start: int) -> None:
-        """Marks what was found, or the whole step if what was found is not in the part of it that is drawn."""
-        plain, place = line.plain.lower(), start
-        while (place := plain.find(self._needle, place)) >= 0:
-            line.stylize(_UNDERLINE, place, place + len(self._needle))
-            place, start = place + len(self._needle), -1
-        if start >= 0:
-            line.stylize(_UNDERLINE, start)
+    @property
+    def _heat(self) -> Heat:
+        return "colour" if self.heat == "bar" and self._width < NARROW else self.heat
 
     # -- what a person does ------------------------------------------------------------------------------------------
 
@@ -363,55 +298,48 @@ class TreeView(ScrollView, can_focus=True):
         self._repaint()
 
     def _go_to_row(self, row: int) -> None:
-        if self._shown is not None and len(self._shown.folding):
-            folding = self._shown.folding
+        folding = self._folding
+        if folding is not None:
             self._go(folding.at(max(0, min(row, len(folding) - 1))))
-
-    def _row(self) -> int:
-        """The cursor's row."""
-        if self._shown is None or self.cursor_node is None:
-            return 0
-        return self._shown.folding.index(self._shown.folding.visible(self.cursor_node)) or 0
 
     def _refold(self) -> None:
         """After something was folded, opened or ordered anew by hand."""
-        if self._shown is not None and self.cursor_node is not None:
-            anchor = self._anchor()
-            self._measure()
-            self._set_cursor(self._shown.folding.visible(self.cursor_node))
-            if anchor is not None and anchor[0] == self.cursor_node:
-                self._scroll(self._row() - anchor[1])
-            self._bring_into_view()
-            self._repaint()
+        folding, anchor = self._folding, self._anchor()
+        if folding is None or self.cursor_node is None:
+            return
+        self._measure()
+        self._set_cursor(folding.visible(self.cursor_node))
+        if anchor is not None and anchor[0] == self.cursor_node:
+            self._scroll(self._cursor_row - anchor[1])
+        self._bring_into_view()
+        self._repaint()
 
     def select(self, id: int) -> None:
         """Puts the cursor on a step, and opens what hides it."""
-        if self._shown is None:
-            return
-        folding = self._shown.folding
-        folding.sync()
-        folding.reveal(folding.visible(id))
-        folding.reveal(id)
-        self._measure()
-        self._go(folding.visible(id))
+        if self._shown is not None:
+            self._shown.folding.sync()
+        folding = self._folding
+        if folding is not None:
+            folding.reveal(id)
+            self._measure()
+            self._go(folding.visible(id))
 
     def toggle(self, id: int) -> None:
         """Folds a step or opens it; one that has nothing to fold is `Opened`."""
-        if self._shown is None:
-            return
-        if self._shown.folding.foldable(id):
-            self._shown.folding.toggle(id)
+        folding = self._folding
+        if folding is not None and folding.foldable(id):
+            folding.toggle(id)
             self._refold()
-        else:
+        elif folding is not None:
             self.post_message(self.Opened(self, id))
 
     def action_move(self, rows: int) -> None:
         """Moves the cursor by rows."""
-        self._go_to_row(self._row() + rows)
+        self._go_to_row(self._cursor_row + rows)
 
     def action_page(self, pages: int) -> None:
         """Moves the cursor by screens."""
-        self._go_to_row(self._row() + pages * max(1, self.size.height - 1))
+        self._go_to_row(self._cursor_row + pages * max(1, self.size.height - 1))
 
     def action_first(self) -> None:
         """To the prompt."""
@@ -419,28 +347,29 @@ class TreeView(ScrollView, can_focus=True):
 
     def action_last(self) -> None:
         """To the last row."""
-        self._go_to_row(len(self._shown.folding) - 1 if self._shown is not None else 0)
+        self._go_to_row(len(self._folding or ()) - 1)
 
     def action_left(self) -> None:
         """Folds the step, or goes to the one before it."""
-        if self._shown is None or self.cursor_node is None:
+        folding, id = self._folding, self.cursor_node
+        if self._shown is None or folding is None or id is None:
             return
+        parent = self._shown.tree.nodes[id].parent
         self.follow = "off"
-        folding, node = self._shown.folding, self._shown.tree.nodes[self.cursor_node]
-        if folding.foldable(node.id) and folding.is_open(node.id):
-            self.toggle(node.id)
-        elif node.parent is not None:
-            self._go(node.parent.id)
+        if folding.foldable(id) and folding.is_open(id):
+            self.toggle(id)
+        elif parent is not None:
+            self._go(parent.id)
 
     def action_right(self) -> None:
         """Opens the step, or goes to its first continuation."""
-        if self._shown is None or self.cursor_node is None:
+        folding, id = self._folding, self.cursor_node
+        if folding is None or id is None:
             return
+        children = folding.children(id)
         self.follow = "off"
-        folding = self._shown.folding
-        children = folding.children(self.cursor_node)
-        if children and not folding.is_open(self.cursor_node):
-            self.toggle(self.cursor_node)
+        if children and not folding.is_open(id):
+            self.toggle(id)
         elif children:
             self._go(children[0])
 
@@ -453,29 +382,27 @@ class TreeView(ScrollView, can_focus=True):
     def on_click(self, event: Click) -> None:
         """Selects a step; on its mark, or twice, folds or opens it."""
         offset = event.get_content_offset(self)
-        if offset is None or offset.y >= len(self._lines):
+        if offset is None or offset.y >= len(self._rows):
             return
-        line = self._lines[offset.y]
-        self._go(line.id)
-        column = fold_column(line.rails, self.size.width, self._heat)
-        if event.chain == 2 or (column <= offset.x < column + 2 and line.id != ROOT):
-            self.toggle(line.id)
-
-    def on_mouse_scroll_down(self) -> None:
-        """A hand scrolls."""
-        self.follow = "off"
+        row = self._rows[offset.y]
+        self._go(row.id)
+        if event.chain == 2 or offset.x in row.mark(self._width, self._heat):
+            self.toggle(row.id)
 
     def on_mouse_scroll_up(self) -> None:
-        """A hand scrolls."""
+        """A hand scrolls, so nothing is followed."""
         self.follow = "off"
 
-    def on_resize(self, event: Resize) -> None:
-        """Keeps the cursor in view."""
-        seen = any(line.id == self.cursor_node for line in self._lines)
+    on_mouse_scroll_down = on_scroll_to = on_scroll_up = on_scroll_down = on_mouse_scroll_up
+
+    def on_resize(self) -> None:
+        """Keeps the cursor in view, if it was."""
+        seen = self._cursor_row - self.scroll_offset.y < (self._height or self.size.height)
+        self._height = self.size.height
         self._measure()
-        if seen or self.cursor_node is None:
-            self._take_in()
+        if seen and self._cursor_row >= self.scroll_offset.y:
             self._bring_into_view()
+        self.refresh()
 
     # -- ways to look at it ------------------------------------------------------------------------------------------
 
@@ -508,57 +435,44 @@ class TreeView(ScrollView, can_focus=True):
         self.frozen = not self.frozen
         return self.frozen
 
-    def watch_heat(self) -> None:
-        """Paints everything another way."""
-        self.refresh()
-
-    def watch_value(self) -> None:
-        """Reads all numbers again."""
-        self._kept.clear()
-        self._repaint()
-
-    def watch_frozen(self, frozen: bool) -> None:
-        """Holds what the view is made of, and what it looks like."""
-        self._kept.clear()
-        if frozen:
-            self._kept.update((line.id, key[0]) for line, key in zip(self._lines, self._keys, strict=True))
-        if self._shown is not None:
-            self._shown.folding.held = frozen
-
-    # -- finding -----------------------------------------------------------------------------------------------------
-
-    def _matches(self, node: Node) -> bool:
-        needle = self._needle
-        return bool(needle) and (needle in node.text.lower() or needle in (node.answer or "").lower())
-
     def find(self, text: str, backwards: bool = False) -> tuple[int, int]:
-        """Goes to the next step whose text or answer contains `text`, in whatever case; nothing is searched for `""`.
+        """Goes to the next step whose text or answer has `text`, in whatever case; an empty text ends that.
 
-        A text that was not searched for before is also found where the cursor is.
+        A text that was not looked for before may also be found where the cursor is.
 
         Returns:
             Which of the found steps the cursor is on, counted from 1, and how many there are; zeros if none.
         """
-        fresh, self._needle = text.lower() != self._needle, text.lower()
-        if self._shown is None or not text:
-            self._repaint()
+        if self._looks is None:
             return 0, 0
-        found: list[int] = []
-        passed = 0  # of those found, how many are before the cursor
-        here = False
-        nodes = self._shown.tree.nodes
-        for id in self._shown.folding.walk():
-            if id == self.cursor_node:
-                passed, here = len(found), self._matches(nodes[id])
-            if self._matches(nodes[id]):
-                found.append(id)
-        if not found:
+        id, place, count = self._looks.find(text, self.cursor_node, backwards)
+        if id is None:
             self._repaint()
-            return 0, 0
-        place = passed - 1 if backwards else passed + (here and not fresh)
-        place %= len(found)
-        self.select(found[place])
-        return place + 1, len(found)
+        else:
+            self.select(id)
+        return place, count
+
+    def watch_heat(self) -> None:
+        """Paints everything another way."""
+        self.refresh()
+
+    def watch_value(self, value: Value) -> None:
+        """Reads all numbers again."""
+        if self._looks is not None:
+            self._looks.value = value
+            if self.frozen:
+                self._looks.keep(())
+            self._repaint()
+
+    def watch_frozen(self, frozen: bool) -> None:
+        """Holds what the view is made of, and what it looks like."""
+        if self._shown is None or self._looks is None:
+            return
+        self._shown.folding.held = frozen
+        if frozen:
+            self._looks.keep(self._rows)
+        else:
+            self._looks.let_go()
 
 
 def _after(present: T, all: Sequence[T]) -> T:

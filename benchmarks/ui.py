@@ -1,0 +1,193 @@
+"""The terminal UI without a terminal: `python -m benchmarks.ui [PART ...] [--nodes N]`; without a part all of them.
+
+tree: a tree that grows by ten steps every 50 ms under the tree view; how late the event loop is, and rows painted a pull.
+memory: bytes a node that the view needs beside the tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import statistics
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+
+from textual.app import App, ComposeResult
+
+from benchmarks.tree import events
+from tts_tui import SearchTree, Usage
+from tts_tui.events import StepFinished, StepScored, StepStarted, StepStreamed
+from tts_tui.ui.folding import Folding
+from tts_tui.ui.widgets.tree_view import TreeView
+
+LAG_BAR = 0.016
+"""Seconds that the event loop may be late."""
+MEMORY_BAR = 500
+"""Bytes a node that a view may need."""
+PULLS = 10
+"""Pulls a second, as the screens do."""
+STREAMS = 8
+"""Steps that are being written meanwhile."""
+
+
+class Run:
+    """A tree that grows, as the view needs it."""
+
+    def __init__(self, nodes: int) -> None:
+        self.tree = SearchTree.fold(events(nodes))
+        self.folding = Folding(self.tree)
+        self.writing: dict[int, None] = {}
+
+    def grow(self, steps: int, width: int = 4) -> None:
+        """Adds finished and scored steps, and a token to each of those that are being written."""
+        for _ in range(steps):
+            node = len(self.tree.nodes)
+            self.tree.apply(StepStarted(node=node, parent=(node * 7919) % (node - STREAMS), slot=node % width))
+            usage = Usage(completion=13)
+            self.tree.apply(StepFinished(node=node, ids=(1,) * 13, text=f"Step {node}", finish="step", usage=usage))
+            self.tree.apply(StepScored(node=node, score=node % 1000 / 1000))
+            self.folding.sync()
+            self.folding.changed(node)
+        for node in self.writing:
+            self.tree.apply(StepStreamed(node=node, text=f" {node}", usage=Usage(completion=1)))
+
+    def begin(self, parent: int) -> None:
+        """Begins a step that stays unfinished."""
+        node = len(self.tree.nodes)
+        self.tree.apply(StepStarted(node=node, parent=parent, slot=9))
+        self.writing[node] = None
+
+
+class Shell(App[None]):
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.shown = run
+        self.rows: list[int] = []
+
+    def compose(self) -> ComposeResult:
+        yield TreeView()
+
+    def on_mount(self) -> None:
+        view = self.query_one(TreeView)
+        view.show(self.shown)
+        view.focus()
+        self.set_interval(1 / PULLS, lambda: self.rows.append(view.pull(len(self.rows))))
+
+
+@contextlib.asynccontextmanager
+async def lags() -> AsyncIterator[list[float]]:
+    """How late the event loop wakes up somebody who sleeps for 2 ms, over and over."""
+    late: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.002)
+            late.append(time.perf_counter() - began - 0.002)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield late
+    finally:
+        task.cancel()
+
+
+def told(what: str, late: list[float]) -> None:
+    """Prints lags against the bar."""
+    half, most = statistics.median(late), statistics.quantiles(late, n=100)[98]
+    print(
+        f"{what:<44} lag p50 {half * 1000:5.1f} ms, p99 {most * 1000:5.1f} ms; bar {LAG_BAR * 1000:.0f} ms, "
+        f"p99 / bar {most / LAG_BAR:.2f}"
+    )
+
+
+async def grown(nodes: int, follow: bool, seconds: float = 6.0) -> None:
+    """Watches a tree grow, with the cursor in the middle of it or on its newest step."""
+    run = Run(nodes)
+    app = Shell(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        view = app.query_one(TreeView)
+        for place in range(STREAMS):
+            run.begin(nodes // 2 + place)
+        await pilot.pause()
+        view.select(nodes // 2)
+        view.follow = "newest" if follow else "off"
+        await pilot.pause(0.3)
+        gc.collect()
+        app.rows.clear()
+        async with lags() as late:
+            for _ in range(round(seconds / 0.05)):
+                run.grow(10)
+                await asyncio.sleep(0.05)
+    mode = "the newest step followed" if follow else "the cursor stands"
+    told(f"{nodes:,} nodes, 200 more a second, {mode}", late)
+    rows = statistics.fmean(app.rows)
+    print(f"{'':<44} rows painted a pull {rows:.1f} of 40 (largest {max(app.rows)})")
+
+
+def tree(nodes: int) -> None:
+    """Lags under the tree view."""
+    asyncio.run(grown(min(nodes, 1_000), follow=False))
+    asyncio.run(grown(nodes, follow=False))
+    asyncio.run(grown(nodes, follow=True))
+    folding = Run(nodes).folding
+    began = time.perf_counter()
+    for top in range(0, len(folding) - 40, max(1, len(folding) // 500)):
+        folding.window(top, 40)
+    count = len(range(0, len(folding) - 40, max(1, len(folding) // 500)))
+    print(f"{'':<44} 40 rows found in {(time.perf_counter() - began) / count * 1e6:.0f} us")
+
+
+def memory(nodes: int) -> None:
+    """Bytes a node."""
+
+    async def scrolled(run: Run) -> None:
+        app = Shell(run)
+        async with app.run_test(size=(120, 40)) as pilot:
+            view = app.query_one(TreeView)
+            await pilot.pause()
+            before = tracemalloc.get_traced_memory()[0]
+            view.cycle_order()
+            for row in range(0, nodes, nodes // 200):
+                view.scroll_to(y=row, animate=False)
+                await pilot.pause()
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0] - before)
+
+    run = Run(nodes)
+    used: list[int] = []
+    gc.collect()
+    tracemalloc.start()
+    run.folding = Folding(run.tree)
+    gc.collect()
+    used.append(tracemalloc.get_traced_memory()[0])
+    asyncio.run(scrolled(run))
+    tracemalloc.stop()
+    total = sum(used) / nodes
+    print(
+        f"{nodes:,} nodes: rows {used[0] / nodes:.0f} bytes a node, the widget with all of it scrolled through by score "
+        f"{used[1] / nodes:.0f}; bar {MEMORY_BAR}, both / bar {total / MEMORY_BAR:.2f}"
+    )
+
+
+PARTS: dict[str, Callable[[int], None]] = {"tree": tree, "memory": memory}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--nodes", type=int, default=50_000)
+    options = parser.parse_args()
+    unknown = sorted(set(options.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    for name in options.parts or PARTS:
+        PARTS[name](options.nodes)
+
+
+if __name__ == "__main__":
+    main()
