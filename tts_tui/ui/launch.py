@@ -28,7 +28,7 @@ def launch(models: Models | None, plan: Plan | None, settings: Settings, opening
     Raises:
         UsageError: There is no terminal, or the settings name keys that do not exist.
     """
-    if not (is_terminal(sys.stdout) and sys.stdin is not None and sys.stdin.isatty()):
+    if sys.stdin is None or not (is_terminal(sys.stderr) and sys.stdin.isatty()):  # it draws on standard error
         raise UsageError(
             "the terminal UI needs a terminal: use `tts-tui solve` with --display plain or json, or `tts-tui --help`"
         )

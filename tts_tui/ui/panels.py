@@ -113,15 +113,21 @@ def gauges(model: RunModel, width: int) -> Text:
             parts.append(Text(f"PRM {scored:.0f} tok/s"))
     parts.append(Text(plural(len(tree), "step")))
     if limits.flops is None:
-        parts.append(Text(f"{short(spent)}FLOP" + (f", PRM {percent(spent_prm / spent)}" if spent_prm else "")))
+        parts.append(Text(f"{flop(spent)}" + (f", PRM {percent(spent_prm / spent)}" if spent_prm else "")))
     return fit(parts, width)
+
+
+def flop(number: float) -> str:
+    """`257 GFLOP`."""
+    said = short(number)
+    return f"{said[:-1]} {said[-1]}FLOP" if said[-1].isalpha() else f"{said} FLOP"
 
 
 def answers(model: RunModel, width: int, height: int) -> list[Text]:
     """Answers as they gather votes, best first, a line each."""
     votes = model.votes
     if not votes:
-        return [Text(" no answer" + ("" if model.over else " yet"), style="dim")]
+        return [fit([Text("no answer" + ("" if model.over else " yet"), style="dim")], width)]
     most = max(tally.weight for tally in votes) or 1.0
     shown = votes if len(votes) <= height else votes[: max(1, height - 1)]
     column = min(max(len(one_line(tally.answer, 24)) for tally in shown), max(4, width // 3))
@@ -144,8 +150,8 @@ def answers_line(model: RunModel, width: int) -> Text:
     votes = model.votes
     line = Text(" answers ", no_wrap=True)
     if not votes:
-        return line.append("none" if model.over else "none yet", style="dim")
-    most = max(tally.weight for tally in votes) or 1.0
+        line.append("none" if model.over else "none yet", style="dim")
+    most = max((tally.weight for tally in votes), default=1.0) or 1.0
     for place, tally in enumerate(votes):
         if line.cell_len > width:
             break
@@ -215,7 +221,7 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     """The plan as labels and values, the reason last."""
     limits = plan.budget
     budget = [f"{limits.tokens:,} tokens"] if limits.tokens is not None else []
-    budget += [f"{short(limits.flops)}FLOP"] if limits.flops is not None else []
+    budget += [flop(limits.flops)] if limits.flops is not None else []
     budget += [f"{limits.seconds:g} s"] if limits.seconds is not None else []
     drawing = f"temperature {plan.sampling.temperature:g}"
     drawing += f", top-p {plan.sampling.top_p:g}" if plan.sampling.top_p < 1 else ""

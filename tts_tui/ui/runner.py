@@ -31,6 +31,7 @@ class Runner:
         trouble: Why it failed, a sentence; empty if it did not.
         done: Whether nothing runs any more.
         stopping: Whether it was told to stop.
+        held: Whether it pauses as soon as it begins.
         problem: What is to be solved.
         plan: What was asked for; `model.tree.plan` is what holds now.
     """
@@ -43,7 +44,7 @@ class Runner:
         self.model = RunModel()
         self.search: Search | None = None
         self.trouble = ""
-        self.done = self.stopping = False
+        self.done = self.stopping = self.held = False
         self._origin: tuple[SearchTree, int] | None = None
         self._task: asyncio.Task[object] | None = None
         self._resumes = False
@@ -104,6 +105,8 @@ class Runner:
 
     def _begun(self, search: Search) -> None:
         self.search = search
+        if self.held:
+            search.pause()
 
     def stop(self) -> None:
         """Ends the search; the best answer so far is given. Before it has begun, it does not begin."""

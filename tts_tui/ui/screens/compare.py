@@ -14,7 +14,7 @@ from tts_tui.budget import flops
 from tts_tui.tree import SearchTree
 from tts_tui.ui import panels, words
 from tts_tui.ui.model import RunModel
-from tts_tui.ui.screens.viewing import Viewing
+from tts_tui.ui.screens.viewing import LAST, Viewing
 from tts_tui.ui.text import one_line, percent, short
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.tree_view import TreeView
@@ -33,6 +33,7 @@ class CompareScreen(Viewing):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "other", "other side", id="compare.other", tooltip="Go to the other tree"),
         Binding("escape,q", "leave", "back", id="compare.leave", tooltip="Back to where you came from"),
+        *LAST,
     ]
 
     def __init__(self, first: RunModel, second: RunModel, names: tuple[str, str] = ("left", "right")) -> None:

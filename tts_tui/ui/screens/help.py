@@ -56,7 +56,7 @@ def lines(screen: Screen[object]) -> Iterator[Text]:
     rows: dict[str, list[tuple[str, str]]] = {}
     for active in screen.active_bindings.values():
         node, binding = active.node, active.binding
-        if binding.system or not binding.description or not active.enabled or binding.action in seen:
+        if binding.id is None or not binding.tooltip or not active.enabled or binding.action in seen:
             continue
         seen.add(binding.action)
         keys = {
@@ -64,8 +64,7 @@ def lines(screen: Screen[object]) -> Iterator[Text]:
             for other in screen.active_bindings.values()
             if other.binding.action == binding.action
         }
-        said = binding.tooltip or binding.description
-        rows.setdefault(_title(node, screen), []).append((" ".join(sorted(keys, key=len)), said))
+        rows.setdefault(_title(node, screen), []).append((" ".join(sorted(keys, key=len)), binding.tooltip))
     for title, keys_of in rows.items():
         yield Text(title, style="bold")
         for key, said in keys_of:

@@ -34,9 +34,9 @@ EXAMPLES = (
     r"What is $\frac{3}{4}$ of 48?",
 )
 WELCOME = (
-    "Type a problem and press Enter: a small model tries many ways to solve it, step by step,",
-    "a reward model scores every step, and the best ones are grown on. You watch the tree grow,",
-    "and may steer it: pause, cut a branch, write a step yourself. Everything is kept and can be replayed.",
+    "Type a problem and press Enter: a small model tries many ways to solve it, step by step. "
+    "A reward model scores every step, and the best ones are grown on. You watch the tree grow, and may steer it: "
+    "pause, cut a branch, write a step yourself. Everything is kept, and can be replayed."
 )
 SHOWN = 30
 """Recent runs in the list."""
@@ -73,9 +73,9 @@ class HomeScreen(Screen[None]):
                 yield Static("Examples", classes="title")
                 yield OptionList(*[Option(Text(f"{n} {text}")) for n, text in enumerate(EXAMPLES, 1)], id="examples")
             with Vertical(id="home-right"):
-                yield Static("Runs", classes="title")
+                yield Static("Runs", classes="title", id="runs-title")
                 yield OptionList(id="runs")
-                yield Static(Text("\n").join(Text(line) for line in WELCOME), id="welcome", markup=False)
+                yield Static(WELCOME, id="welcome", markup=False)
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
@@ -100,7 +100,7 @@ class HomeScreen(Screen[None]):
         if self.app.screen is not self:
             return
         models, plan = self.app.models, self.app.plan
-        head = [Text(" tts-tui ", style="bold reverse").append("  test-time scaling: search for an answer, and watch it")]
+        head = [Text().append(" tts-tui ", style="bold reverse").append(" test-time scaling: search for an answer, watch it")]
         if models is not None:
             line = Text(f" policy {one_line(models.policy, 60)}, reward model {one_line(models.prm, 40)}: ")
             head.append(line.append(models.said, style="bold"))
@@ -128,6 +128,7 @@ class HomeScreen(Screen[None]):
             listed.highlighted = min(marked, len(rows) - 1)
         listed.display = bool(rows)
         self.query_one("#welcome").display = not rows
+        self.query_one("#runs-title", Static).update("Runs" if rows else "What this is")
 
     # -- acting ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.taking_part import TakingPart
+from tts_tui.ui.screens.viewing import LAST, PANELS
 from tts_tui.ui.text import clock, one_line
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.step_view import StepView
@@ -37,8 +38,9 @@ class RunScreen(TakingPart):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "back", id="run.back", tooltip="Back to the first screen; the run goes on"),
+        Binding("escape", "back", "back", id="run.back", show=False, tooltip="Back to the first screen; the run goes on"),
         Binding("q", "app.leave", "quit", id="run.quit", show=False, tooltip="Quit; asks if something runs"),
+        *LAST,
     ]
 
     def __init__(self, *, runner: Runner | None = None, player: Player | None = None, title: str = "") -> None:
@@ -82,8 +84,7 @@ class RunScreen(TakingPart):
 
     def on_mount(self) -> None:
         """Starts the timer."""
-        titles = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
-        for name, title in titles.items():
+        for name, title in PANELS.items():
             self.query_one(f"#{name}").border_title = title
         self.query_one("#find").display = False
         self.tree_view.focus()
@@ -124,8 +125,7 @@ class RunScreen(TakingPart):
         if not self.tree_view.frozen:
             model.pull()
         if model is not self._shown:
-            self._shown = model
-            self.tree_view.show(model)
+            self._show(model)
         self.tree_view.pull(self._tick)
         self._draw_lines(model)
         if self.tree_view.frozen:
@@ -134,6 +134,18 @@ class RunScreen(TakingPart):
         if self._tick % SLOW == 1:
             self._draw_panels(model)
         self._announce()
+
+    def _show(self, model: RunModel) -> None:
+        """Puts another model on the screen; where someone stood in the one before, they stand again."""
+        view, before = self.tree_view, self.tree_view.cursor_node
+        view.show(model)
+        if self._shown is None:
+            view.follow = "off" if self.player is not None else "best"
+            if model.over and (best := model.best) is not None:
+                view.select(best.id)
+        elif before is not None and before < len(model.tree.nodes):
+            view.select(before)
+        self._shown = model
 
     def _draw_lines(self, model: RunModel) -> None:
         if self._tick % SLOW != 1 and self.player is None:
@@ -156,7 +168,7 @@ class RunScreen(TakingPart):
 
     def _draw_panels(self, model: RunModel) -> None:
         box = self.query_one("#answers", Quiet)
-        if self.has_class("-flat"):
+        if not self.has_class("-tall"):
             box.put([panels.answers_line(model, box.size.width)])
         else:
             box.put(panels.answers(model, max(10, box.size.width), 5))

@@ -88,6 +88,11 @@ class TakingPart(Viewing):
         if self.player is not None:
             self.player.toggle()
             return
+        runner = self.runner
+        if runner is not None and runner.search is None and not runner.done:
+            runner.held = not runner.held
+            self.say("It will begin paused." if runner.held else "It will begin at once.")
+            return
         self._do(lambda search: search.go_on() if search.tree.paused else search.pause())
 
     def action_one_step(self) -> None:

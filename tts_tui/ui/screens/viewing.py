@@ -19,8 +19,14 @@ from tts_tui.ui.widgets.tree_view import TreeView
 if TYPE_CHECKING:
     from tts_tui.ui.app import TTSApp
 
-PANELS = ("tree", "step", "answers", "story", "plan")
-"""Ids of the panels, in the order of the keys 1 to 5."""
+PANELS = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
+"""Ids and titles of the panels, in the order of the keys 1 to 5."""
+
+LAST: tuple[BindingType, ...] = (
+    Binding("slash", "find", "find", id="view.find", tooltip="Find a text or an answer in the tree"),
+    Binding("question_mark,f1", "help", "help", id="view.help", tooltip="Explain keys and glyphs"),
+)
+"""Keys that stand last in the footer."""
 
 
 class Viewing(Screen[None]):
@@ -34,17 +40,15 @@ class Viewing(Screen[None]):
         Binding("h", "heat", "heat", id="view.heat", show=False, tooltip="Show scores as bars, as colours, or as digits"),
         Binding("v", "value", "value", id="view.value", show=False, tooltip="Show the step's score, the lowest of its path, or the product"),
         Binding("o", "order", "order", id="view.order", show=False, tooltip="Order siblings by age or by score"),
-        Binding("slash", "find", "find", id="view.find", tooltip="Find a text or an answer in the tree"),
         Binding("n", "next(False)", "next", id="view.next", show=False, tooltip="Go to the next place that was found"),
         Binding("N", "next(True)", "previous", id="view.previous", show=False, tooltip="Go to the previous place that was found"),
         Binding("y", "copy", "copy", id="view.copy", show=False, tooltip="Copy the path to this step"),
         Binding("w", "picture", "picture", id="view.picture", show=False, tooltip="Keep the screen as an SVG picture"),
         Binding("W", "export", "export", id="view.export", show=False, tooltip="Keep the whole run as an HTML page"),
         Binding("c", "compare", "compare", id="view.compare", show=False, tooltip="Put another run beside this one"),
-        Binding("question_mark,f1", "help", "help", id="view.help", tooltip="Explain keys and glyphs"),
         *(
-            Binding(str(number), f"panel('{name}')", name, id=f"view.panel-{name}", show=False, tooltip=f"Go to the panel: {name}; once more to enlarge it")
-            for number, name in enumerate(PANELS, 1)
+            Binding(str(number), f"panel('{name}')", name, id=f"view.panel-{name}", show=False, tooltip=f"Go to the panel {title}; once more enlarges it")
+            for number, (name, title) in enumerate(PANELS.items(), 1)
         ),
     ]  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""The decisions of a run, a line each; only what is on the screen is put into words."""
+"""The decisions of a run in sentences, wrapped to the width of the panel."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.segment import Segment
@@ -15,42 +16,50 @@ from tts_tui.tree import SearchTree
 from tts_tui.ui.story import tell
 from tts_tui.ui.text import clock, one_line
 
+MOST = 2000
+"""Decisions that are shown, the last ones; all of them are in the recording."""
+INDENT = 6
+"""Columns of the time before each sentence."""
+
 
 class StoryView(ScrollView, can_focus=True):
     """Follows its end, unless someone has scrolled away from it."""
 
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
-        self._events: Sequence[AnyEvent] = ()
         self._tree: SearchTree | None = None
-        self._seen: tuple[int, int] = (0, 0)
+        self._told = 0
+        self._width = 0
+        self._rows: list[tuple[str, str]] = []
 
     def put(self, events: Sequence[AnyEvent], tree: SearchTree) -> None:
         """Shows `events`, decisions of the run whose fold is `tree`."""
-        seen = (id(tree), len(events))
-        if seen == self._seen:
+        width = self.scrollable_content_region.width
+        anew = tree is not self._tree or width != self._width or len(events) < self._told
+        if not width or (not anew and len(events) == self._told):
             return
-        at_end = self.scroll_offset.y >= self.max_scroll_y - 1 or self._seen[0] != seen[0]
-        self._events, self._tree, self._seen = events, tree, seen
-        self.virtual_size = Size(self.scrollable_content_region.width, len(events))
+        at_end = anew or self.scroll_offset.y >= self.max_scroll_y - 1
+        if anew:
+            self._tree, self._width, self._rows = tree, width, []
+            self._told = max(0, len(events) - MOST)
+        for event in events[self._told :]:
+            self._rows += _rows(event, tree, width)
+        self._told = len(events)
+        self.virtual_size = Size(width, len(self._rows))
         if at_end:
             self.scroll_end(animate=False, immediate=True)
         self.refresh()
 
-    def sentence(self, row: int) -> str:
-        """The sentence of one row."""
-        if self._tree is None or not 0 <= row < len(self._events):
-            return ""
-        event = self._events[row]
-        return f"{clock(event.t)} {one_line(tell(event, self._tree) or '', 500)}"
-
     def render_line(self, y: int) -> Strip:
         """One line of the widget."""
-        width = self.scrollable_content_region.width
-        said = self.sentence(self.scroll_offset.y + y)
-        style = self.rich_style
-        if not said:
+        width, style, row = self.scrollable_content_region.width, self.rich_style, self.scroll_offset.y + y
+        if row >= len(self._rows):
             return Strip.blank(width, style)
-        time, _, sentence = said.partition(" ")
-        strip = Strip([Segment(f" {time} ", style + Style(dim=True)), Segment(sentence, style)])
-        return strip.crop_extend(0, width, style)
+        time, said = self._rows[row]
+        segments = [Segment(f"{time:<{INDENT}}", style + Style(dim=True)), Segment(said, style)]
+        return Strip(segments).crop_extend(0, width, style)
+
+
+def _rows(event: AnyEvent, tree: SearchTree, width: int) -> list[tuple[str, str]]:
+    said = textwrap.wrap(one_line(tell(event, tree) or "", 500), max(10, width - INDENT)) or [""]
+    return [(clock(event.t) if place == 0 else "", line) for place, line in enumerate(said)]
