@@ -1,6 +1,6 @@
 """The terminal UI without a terminal: `python -m benchmarks.ui [PART ...] [--nodes N]`; without a part all of them.
 
-tree: a tree that grows by ten steps every 50 ms under the tree view; how late the event loop is, and rows painted a pull.
+tree: ten steps more every 50 ms under the tree view: how late the event loop is, and how many rows a pull paints.
 memory: bytes a node that the view needs beside the tree.
 """
 
@@ -98,10 +98,8 @@ async def lags() -> AsyncIterator[list[float]]:
 def told(what: str, late: list[float]) -> None:
     """Prints lags against the bar."""
     half, most = statistics.median(late), statistics.quantiles(late, n=100)[98]
-    print(
-        f"{what:<44} lag p50 {half * 1000:5.1f} ms, p99 {most * 1000:5.1f} ms; bar {LAG_BAR * 1000:.0f} ms, "
-        f"p99 / bar {most / LAG_BAR:.2f}"
-    )
+    figures = f"p50 {half * 1000:.1f}, p99 {most * 1000:.1f}, largest {max(late) * 1000:.1f} ms"
+    print(f"{what:<60} lag {figures}; bar {LAG_BAR * 1000:.0f} ms, p99 / bar {most / LAG_BAR:.2f}")
 
 
 async def grown(nodes: int, follow: bool, seconds: float = 6.0) -> None:
@@ -125,7 +123,7 @@ async def grown(nodes: int, follow: bool, seconds: float = 6.0) -> None:
     mode = "the newest step followed" if follow else "the cursor stands"
     told(f"{nodes:,} nodes, 200 more a second, {mode}", late)
     rows = statistics.fmean(app.rows)
-    print(f"{'':<44} rows painted a pull {rows:.1f} of 40 (largest {max(app.rows)})")
+    print(f"{'':<60} rows painted a pull {rows:.1f} of 40 (largest {max(app.rows)})")
 
 
 def tree(nodes: int) -> None:
@@ -138,7 +136,7 @@ def tree(nodes: int) -> None:
     for top in range(0, len(folding) - 40, max(1, len(folding) // 500)):
         folding.window(top, 40)
     count = len(range(0, len(folding) - 40, max(1, len(folding) // 500)))
-    print(f"{'':<44} 40 rows found in {(time.perf_counter() - began) / count * 1e6:.0f} us")
+    print(f"{'':<60} 40 rows found in {(time.perf_counter() - began) / count * 1e6:.0f} us")
 
 
 def memory(nodes: int) -> None:
@@ -166,11 +164,11 @@ def memory(nodes: int) -> None:
     used.append(tracemalloc.get_traced_memory()[0])
     asyncio.run(scrolled(run))
     tracemalloc.stop()
-    total = sum(used) / nodes
+    rows, widget = (each / nodes for each in used)
     print(
-        f"{nodes:,} nodes: rows {used[0] / nodes:.0f} bytes a node, the widget with all of it scrolled through by score "
-        f"{used[1] / nodes:.0f}; bar {MEMORY_BAR}, both / bar {total / MEMORY_BAR:.2f}"
+        f"{nodes:,} nodes: rows {rows:.0f} bytes a node, the widget {widget:.0f} after a scroll through all by score; "
     )
+    print(f"{'':<60} bar {MEMORY_BAR}, both / bar {(rows + widget) / MEMORY_BAR:.2f}")
 
 
 PARTS: dict[str, Callable[[int], None]] = {"tree": tree, "memory": memory}

@@ -209,9 +209,12 @@ async def test_a_view_of_nothing_does_nothing():
         assert screen(pilot.app)[0].strip() == "q" and pilot.app.told == [("selected", 0)]
 
 
-async def test_the_cursor_is_seen_without_colours(monkeypatch):
+async def test_the_cursor_is_seen_without_colours():
     async with shell(small()) as (app, pilot, view):
         assert all(segment.style.reverse for segment in view.render_line(0))
+        await pilot.press("j")
+        assert [segment.text for segment in view.render_line(1) if not segment.style.reverse] == ["█████▍"]
+        await pilot.press("k")
         assert not any(segment.style.reverse for segment in view.render_line(1))
         app.set_focus(None)
         await pilot.pause()

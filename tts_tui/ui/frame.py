@@ -34,6 +34,9 @@ def _heat(share: float) -> Style:
 
 
 HEAT = tuple(_heat(step / 100) for step in range(101))
+BARS = tuple(Style(color=heat.bgcolor, bgcolor="#202020", reverse=False) for heat in HEAT)
+"""The same as bars: coloured as far as they reach, on a dark ground, so that they read on light terminals too."""
+_UPRIGHT = Style(reverse=False)
 DIM = Style(dim=True)
 BOLD = Style(bold=True)
 
@@ -230,10 +233,11 @@ def fold_column(rails: str, width: int, heat: Heat = "bar") -> int:
 
 
 def _score(line: Text, value: float | None, unicode: bool, heat: Heat) -> None:
-    style = "" if value is None else HEAT[round(min(max(value, 0.0), 1.0) * 100)]
-    line.append(f" {digits(value)} ", style=style if heat == "colour" else "")
+    place = 0 if value is None else round(min(max(value, 0.0), 1.0) * 100)
+    coloured = heat == "colour" and value is not None
+    line.append(f" {digits(value)} ", style=HEAT[place] + _UPRIGHT if coloured else "")
     if heat == "bar":
-        line.append(bar(value or 0.0, BAR, blocks=unicode), style=style)
+        line.append(bar(value or 0.0, BAR, blocks=unicode), style="" if value is None else BARS[place])
 
 
 def _rails(rails: str, width: int) -> str:

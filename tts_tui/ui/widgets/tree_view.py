@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
+from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
@@ -36,6 +37,7 @@ NARROW = 40
 """Columns below which a bar would leave too little for the text."""
 SPIN = 3
 """Pulls that a spinner takes for its next picture."""
+_PLAIN = Style(dim=False)
 
 
 class TreeView(ScrollView, can_focus=True):
@@ -282,7 +284,9 @@ class TreeView(ScrollView, can_focus=True):
     def _draw(self, looks: Looks, row: Row, width: int, style: Style) -> Strip:
         line = looks.draw(row, width, self._heat)
         line.style = style
-        return Strip(line.render(self.app.console)).adjust_cell_length(width, style)
+        # Dim is mixed from a row's own colours, and reversed it would be a block of another colour.
+        segments = Segment.apply_style(line.render(self.app.console), post_style=_PLAIN if row.cursor else None)
+        return Strip(segments).adjust_cell_length(width, style)
 
     @property
     def _heat(self) -> Heat:
