@@ -7,21 +7,16 @@ no recursion, for a path may be deeper than Python's stack.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from tts_tui.events import ROOT
-from tts_tui.tree import Node, SearchTree
+from tts_tui.ui.counted import BLOCK, OPEN, SHOWN, Counted, Order, Siblings
 
-Order = Literal["born", "score"]
+__all__ = ["Folding", "Line", "Order"]
 
-_SHOWN, _OPEN, _PRUNED, _MERGED = 1, 2, 4, 8
-_BULK = 1000
-"""From so many new nodes on, everything is counted anew: cheaper than a walk to the root for each."""
 _WIDE = 32
 """From so many children on, their rows are also summed by blocks."""
-_BLOCK = 32
 _RAILS = 512
 """Characters of rails that are kept: more than any terminal shows of them."""
 
@@ -40,14 +35,6 @@ class Line(NamedTuple):
     hidden: int
 
 
-@dataclass(slots=True)
-class _Siblings:
-    """The children of one step in the view's order, and the sums of their rows by block if there are many."""
-
-    ids: array[int]
-    sums: list[int] | None = None
-
-
 class _Place(NamedTuple):
     """Where a walk is: a step, its place among its siblings, its rails, and those that its children hang from."""
 
@@ -57,7 +44,7 @@ class _Place(NamedTuple):
     below: str
 
 
-class Folding:
+class Folding(Counted):
     """The rows of a tree, some of them folded away.
 
     The root is the first row and always open. A step that repeats a sibling has no row, nor has a failed attempt that
@@ -73,174 +60,6 @@ class Folding:
         held: While set, nothing of the tree is taken in; it all comes with the first `sync` afterwards.
     """
 
-    def __init__(self, tree: SearchTree) -> None:
-        self.tree = tree
-        self.order: Order = "born"
-        self.held = False
-        self._flags = bytearray()
-        self._parent = array("i")
-        self._rows = array("i")  # rows of what hangs below a step, as if it was open
-        self._steps = array("i")  # steps below it that would have a row if all were open
-        self._kids = array("i")  # children with a row
-        self._place = array("i")  # among its siblings, where those are in _siblings
-        self._siblings: dict[int, _Siblings] = {}
-        self._twins: dict[int, int] = {}
-        self._failed: dict[tuple[int, int, int], int] = {}
-        self._stale: set[int] = set()
-        self._choices: dict[int, bool] = {}
-        self.sync()
-
-    @property
-    def known(self) -> int:
-        """How many nodes of the tree were taken in."""
-        return len(self._flags)
-
-    # -- what the tree says ------------------------------------------------------------------------------------------
-
-    def sync(self) -> None:
-        """Takes in the nodes that the tree has more by now, and what changed while it was held."""
-        known = len(self._flags)
-        if self.held or (known == len(self.tree.nodes) and not self._stale):
-            return
-        if len(self.tree.nodes) - known >= _BULK:
-            self._add_all(self.tree.nodes[known:])
-        else:
-            for node in self.tree.nodes[known:]:
-                self._add(node)
-        stale, self._stale = self._stale, set()
-        for id in sorted(stale):
-            self.changed(id)
-
-    def changed(self, id: int) -> None:
-        """Reads one node again: pruned, restored, merged, failed or scored."""
-        if self.held:
-            self._stale.add(id)
-        elif ROOT < id < len(self._flags):
-            node = self.tree.nodes[id]
-            before, now = self._flags[id], self._read(node)
-            if self.order == "score":
-                self._siblings.pop(self._parent[id], None)
-            if (before ^ now) & _PRUNED:
-                self._choices.pop(id, None)
-            if (before ^ now) & _OPEN:
-                self._set_open(id, bool(now & _OPEN))
-            if (before ^ now) & _SHOWN:
-                self._set_shown(id, bool(now & _SHOWN))
-            self._flags[id] = now
-
-    def _read(self, node: Node) -> int:
-        """The flags of a node as they are now. What it is remembered for beside them is taken note of."""
-        before = self._flags[node.id]
-        flags = before & ~_SHOWN
-        if node.pruned and not before & _PRUNED:
-            flags = (flags | _PRUNED) & ~_OPEN
-        elif before & _PRUNED and not node.pruned:
-            flags = (flags | _OPEN) & ~_PRUNED
-        if node.merged_into is not None:
-            if not before & _MERGED:
-                self._twins[node.merged_into] = self._twins.get(node.merged_into, 0) + 1
-            return flags | _MERGED
-        return flags if self._tried_again(node) else flags | _SHOWN
-
-    def _read_first(self, node: Node) -> int:
-        flags = self._read(node)
-        if node.id in self._choices:
-            return flags | _OPEN if self._choices[node.id] else flags & ~_OPEN
-        return flags
-
-    def _tried_again(self, node: Node) -> bool:
-        if node.state != "failed" or node.parent is None:
-            return False
-        for other in reversed(node.parent.children):
-            if other.id <= node.id:
-                break
-            if other.slot == node.slot and other.group == node.group:
-                return True
-        self._failed[node.parent.id, node.group, node.slot] = node.id
-        return False
-
-    def _append(self, node: Node) -> None:
-        self._flags.append(_OPEN)
-        self._parent.append(node.parent.id if node.parent is not None else ROOT)
-        for column in (self._rows, self._steps, self._kids, self._place):
-            column.append(0)
-        if self._failed and node.parent is not None:
-            earlier = self._failed.pop((node.parent.id, node.group, node.slot), None)
-            if earlier is not None:
-                self._stale.add(earlier)
-
-    def _add(self, node: Node) -> None:
-        self._append(node)
-        id, parent = node.id, self._parent[node.id]
-        flags = self._flags[id] = self._read_first(node)
-        siblings = self._siblings.get(parent)
-        if siblings is not None and self.order == "born":
-            self._place[id] = len(siblings.ids)
-            siblings.ids.append(id)
-            if siblings.sums is not None and self._place[id] % _BLOCK == 0:
-                siblings.sums.append(0)
-        elif siblings is not None:
-            del self._siblings[parent]
-        if flags & _SHOWN and id != ROOT:
-            self._kids[parent] += 1
-            self._bump(id, 1, 1)
-
-    def _add_all(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            self._append(node)
-            self._flags[node.id] = self._read_first(node)
-        for earlier in self._stale:
-            self._flags[earlier] = self._read(self.tree.nodes[earlier])
-        self._stale.clear()
-        self._siblings.clear()
-        count = len(self._flags)
-        for column in (self._rows, self._steps, self._kids):
-            column[:] = array("i", bytes(4 * count))
-        for id in range(count - 1, ROOT, -1):  # children are younger than their parents
-            if self._flags[id] & _SHOWN:
-                parent = self._parent[id]
-                self._rows[parent] += self._share(id)
-                self._steps[parent] += 1 + self._steps[id]
-                self._kids[parent] += 1
-
-    # -- counts ------------------------------------------------------------------------------------------------------
-
-    def _share(self, id: int) -> int:
-        """Rows that a step and what hangs below it have."""
-        flags = self._flags[id]
-        if not flags & _SHOWN:
-            return 0
-        return 1 + self._rows[id] if flags & _OPEN else 1
-
-    def _bump(self, id: int, rows: int, steps: int) -> None:
-        """Tells the ancestors of a step that it has so many rows and steps more."""
-        parents, flags = self._parent, self._flags
-        while id != ROOT:
-            parent = parents[id]
-            if rows:
-                self._rows[parent] += rows
-                siblings = self._siblings.get(parent)
-                if siblings is not None and siblings.sums is not None:
-                    siblings.sums[self._place[id] // _BLOCK] += rows
-                if not flags[parent] & _OPEN:
-                    rows = 0
-            self._steps[parent] += steps
-            if not flags[parent] & _SHOWN or not (rows or steps):
-                return
-            id = parent
-
-    def _set_open(self, id: int, open: bool) -> None:
-        self._flags[id] ^= _OPEN
-        if self._flags[id] & _SHOWN and self._rows[id]:
-            self._bump(id, self._rows[id] if open else -self._rows[id], 0)
-
-    def _set_shown(self, id: int, shown: bool) -> None:
-        sign = 1 if shown else -1
-        rows = 1 + (self._rows[id] if self._flags[id] & _OPEN else 0)
-        self._flags[id] ^= _SHOWN
-        self._kids[self._parent[id]] += sign
-        self._bump(id, sign * rows, sign * (1 + self._steps[id]))
-
     # -- what a person does ------------------------------------------------------------------------------------------
 
     def set_order(self, order: Order) -> None:
@@ -250,11 +69,11 @@ class Folding:
 
     def is_open(self, id: int) -> bool:
         """Whether the children of a step have rows, as far as it has a row itself."""
-        return bool(self._flags[id] & _OPEN)
+        return bool(self._flags[id] & OPEN)
 
     def children(self, id: int) -> list[int]:
         """Children of a step that have rows when it is open, in the view's order."""
-        return [child for child in self._ids(id) if self._flags[child] & _SHOWN]
+        return [child for child in self._ids(id) if self._flags[child] & SHOWN]
 
     def foldable(self, id: int) -> bool:
         """Whether a step has something to fold."""
@@ -266,19 +85,19 @@ class Folding:
 
     def open(self, id: int) -> None:
         """Opens a step."""
-        if not self._flags[id] & _OPEN:
+        if not self._flags[id] & OPEN:
             self._set_open(id, True)
             self._choices[id] = True
 
     def close(self, id: int) -> None:
         """Folds away what is below a step, if there is something."""
-        if self.foldable(id) and self._flags[id] & _OPEN:
+        if self.foldable(id) and self._flags[id] & OPEN:
             self._set_open(id, False)
             self._choices[id] = False
 
     def toggle(self, id: int) -> None:
         """Opens a step that is folded, folds one that is open."""
-        if self._flags[id] & _OPEN:
+        if self._flags[id] & OPEN:
             self.close(id)
         else:
             self.open(id)
@@ -294,7 +113,7 @@ class Folding:
         self._choices = dict(other._choices)
         self.set_order(other.order)
         for id, open in self._choices.items():
-            if id < len(self._flags) and bool(self._flags[id] & _OPEN) != open:
+            if id < len(self._flags) and bool(self._flags[id] & OPEN) != open:
                 self._set_open(id, open)
 
     # -- rows --------------------------------------------------------------------------------------------------------
@@ -313,7 +132,7 @@ class Folding:
         nearest = step = node.id
         while step != ROOT:
             parent = self._parent[step]
-            if not self._flags[step] & _SHOWN or not self._flags[parent] & _OPEN:
+            if not self._flags[step] & SHOWN or not self._flags[parent] & OPEN:
                 nearest = parent
             step = parent
         return nearest
@@ -325,7 +144,7 @@ class Folding:
             return None
         while id != ROOT:
             parent = self._parent[id]
-            if not self._flags[id] & _SHOWN or not self._flags[parent] & _OPEN:
+            if not self._flags[id] & SHOWN or not self._flags[parent] & OPEN:
                 return None
             row += 1 + self._before(parent, id)
             id = parent
@@ -351,7 +170,7 @@ class Folding:
         lines = [self._line(places[-1])]
         while len(lines) < count:
             here = places[-1]
-            following = self._next(here, 0) if self._flags[here.id] & _OPEN else None
+            following = self._next(here, 0) if self._flags[here.id] & OPEN else None
             while following is None:
                 here = places.pop()
                 following = self._next(places[-1], here.place + 1)
@@ -369,7 +188,7 @@ class Folding:
                 left += reversed(self.children(id))
 
     def _line(self, place: _Place) -> Line:
-        hidden = 0 if self._flags[place.id] & _OPEN else self._steps[place.id]
+        hidden = 0 if self._flags[place.id] & OPEN else self._steps[place.id]
         return Line(place.id, place.rails, hidden)
 
     def _enter(self, parent: _Place, id: int, place: int) -> _Place:
@@ -394,7 +213,7 @@ class Folding:
         if siblings is not None and siblings.sums is not None:
             for block, rows in enumerate(siblings.sums):
                 if y < rows:
-                    place = block * _BLOCK
+                    place = block * BLOCK
                     break
                 y -= rows
         ids = self._ids(parent)
@@ -409,7 +228,7 @@ class Folding:
             return None
         ids = self._ids(parent.id)
         for number in range(place, len(ids)):
-            if self._flags[ids[number]] & _SHOWN:
+            if self._flags[ids[number]] & SHOWN:
                 return self._enter(parent, ids[number], number)
         return None
 
@@ -421,13 +240,13 @@ class Folding:
         siblings = self._siblings.get(parent)
         if siblings is None or siblings.sums is None:
             return sum(self._share(other) for other in ids[: ids.index(id)])
-        block, rest = divmod(self._place[id], _BLOCK)
-        start = block * _BLOCK
+        block, rest = divmod(self._place[id], BLOCK)
+        start = block * BLOCK
         return sum(siblings.sums[:block]) + sum(self._share(ids[start + place]) for place in range(rest))
 
     def _last(self, parent: int) -> int:
         """The last child that has a row."""
-        return next(id for id in reversed(self._ids(parent)) if self._flags[id] & _SHOWN)
+        return next(id for id in reversed(self._ids(parent)) if self._flags[id] & SHOWN)
 
     def _ids(self, parent: int) -> Sequence[int]:
         """All children of a step, in the view's order."""
@@ -446,8 +265,8 @@ class Folding:
             self._place[id] = place
         if len(ids) >= _WIDE:
             shares = [self._share(id) for id in ids]
-            sums = [sum(shares[start : start + _BLOCK]) for start in range(0, len(ids), _BLOCK)]
-        self._siblings[parent] = _Siblings(array("i", ids), sums)
+            sums = [sum(shares[start : start + BLOCK]) for start in range(0, len(ids), BLOCK)]
+        self._siblings[parent] = Siblings(array("i", ids), sums)
         return self._siblings[parent].ids
 
     def _rank(self, id: int) -> tuple[float, int]:

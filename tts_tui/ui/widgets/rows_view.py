@@ -1,0 +1,277 @@
+"""Rows of a tree on the screen: a pure pull from a tree that grows meanwhile.
+
+Work a pull is bounded by the screen: what was counted (`ui/folding.py`) gives the visible rows, and only those that
+look another way than they were painted are painted again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.cache import LRUCache
+from textual.geometry import Size
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tts_tui.events import ROOT
+from tts_tui.ui.folding import Folding
+from tts_tui.ui.frame import Heat
+from tts_tui.ui.looks import Looks, Row, Shown, Value, best
+
+Follow = Literal["off", "newest", "best"]
+
+NARROW = 40
+"""Columns below which a bar would leave too little for the text."""
+SPIN = 3
+"""Pulls that a spinner takes for its next picture."""
+_PLAIN = Style(dim=False)
+
+
+class RowsView(ScrollView):
+    """Shows the rows of a tree, with a cursor on one of them.
+
+    The cursor and the scroll position hold on to steps, not to rows: what grows above moves nothing.
+
+    Attributes:
+        cursor_node: The step that the cursor is on; None before there is one.
+        follow: What the cursor follows by itself.
+        frozen: Whether the view stands still while the search goes on.
+        heat: How scores are shown.
+        value: Which number is shown: the step's own score, or the least or the product of its path's.
+    """
+
+    ALLOW_SELECT = False
+
+    follow: reactive[Follow] = reactive[Follow]("off", repaint=False)
+    frozen: reactive[bool] = reactive(False, repaint=False)
+    heat: reactive[Heat] = reactive[Heat]("bar", repaint=False)
+    value: reactive[Value] = reactive[Value]("score", repaint=False)
+
+    def __init__(
+        self, *, name: str | None = None, id: str | None = None, classes: str | None = None, disabled: bool = False
+    ) -> None:
+        super().__init__(name=name, id=id, classes=classes, disabled=disabled)
+        self.cursor_node: int | None = None
+        self._shown: Shown | None = None
+        self._looks: Looks | None = None
+        self._rows: list[Row] = []
+        self._painted: tuple[int, int, int] = (-1, -1, -1)  # first row, width, height
+        self._height = 0
+        self._spin = 0
+        self._strips: LRUCache[Any, Strip] = LRUCache(256)
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def show(self, shown: Shown) -> None:
+        """Shows a run: from its first row on, or, if it is a run that was shown already, where the cursor was."""
+        before, cursor = self._shown, self.cursor_node
+        self.frozen = False
+        self._shown, self._looks = shown, Looks(shown)
+        self._looks.value = self.value
+        self._painted, self._rows = (-1, -1, -1), []
+        shown.folding.sync()
+        if cursor is not None and before is not None and before.tree.started == shown.tree.started:
+            node = before.tree.nodes[cursor]
+            while node.id >= len(shown.tree.nodes) and node.parent is not None:
+                node = node.parent
+            self._measure()
+            self._set_cursor(shown.folding.visible(node.id))
+        else:
+            self.cursor_node = None
+            self._scroll(0)
+            self._take_in()
+        self._bring_into_view()
+        self.refresh()
+
+    @property
+    def waiting(self) -> int:
+        """Steps that came since the view was frozen."""
+        return len(self._shown.tree.nodes) - self._shown.folding.known if self._shown is not None else 0
+
+    def pull(self, tick: int) -> int:
+        """Brings the view up to date; to be called about ten times a second, with a number that counts up.
+
+        Returns:
+            How many rows are painted again.
+        """
+        if self._shown is None or self.frozen:
+            return 0
+        self._spin = tick // SPIN
+        self._take_in()
+        return self._repaint()
+
+    @property
+    def _folding(self) -> Folding | None:
+        """What there is to move in; None as long as there is not even a root."""
+        return self._shown.folding if self._shown is not None and len(self._shown.folding) else None
+
+    def _take_in(self) -> None:
+        """Takes in what the tree has more, and keeps in its place what somebody looks at."""
+        if self._shown is None:
+            return
+        tree, anchor = self._shown.tree, self._anchor()
+        self._shown.folding.sync()
+        folding = self._folding
+        if folding is None:
+            return
+        self._measure()
+        followed = {"off": None, "newest": tree.newest}[self.follow] if self.follow != "best" else best(tree)
+        if followed is not None:
+            self._set_cursor(folding.visible(followed.id))
+            self._bring_into_view(margin=2)
+            return
+        self._set_cursor(ROOT if self.cursor_node is None else folding.visible(self.cursor_node))
+        if anchor is not None:
+            row = folding.index(folding.visible(anchor[0]))
+            if row is not None and row - anchor[1] != self.scroll_offset.y:
+                self._scroll(row - anchor[1])
+
+    def _anchor(self) -> tuple[int, int] | None:
+        """The step that must not move, and its line on the screen: the cursor's if it is seen, else the first one."""
+        if self._painted[0] != self.scroll_offset.y:
+            self._look()
+        for y, row in enumerate(self._rows):
+            if row.cursor:
+                return row.id, y
+        return (self._rows[0].id, 0) if self._rows else None
+
+    def _measure(self) -> None:
+        """Sets the height of what can be scrolled; a layout, which is costly, only if the scrollbar comes or goes."""
+        rows = len(self._shown.folding) if self._shown is not None else 0
+        before, height = self.virtual_size.height, self.container_size.height
+        if before == rows:
+            return
+        if (before > height) != (rows > height):
+            self.virtual_size = Size(0, rows)
+        else:
+            self.set_reactive(Widget.virtual_size, Size(0, rows))
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.window_virtual_size = rows
+        if self.scroll_offset.y > self.max_scroll_y:
+            self._scroll(self.max_scroll_y)
+
+    def _scroll(self, top: int) -> None:
+        """Scrolls without painting, for most rows stand where they stood; `_repaint` finds those that do not."""
+        top = max(0, min(top, self.max_scroll_y))
+        if self.is_attached and top != self.scroll_offset.y:
+            self.app.animator.force_stop_animation(self, "scroll_y")
+            self.set_reactive(Widget.scroll_target_y, top)
+            self.set_reactive(Widget.scroll_y, top)
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.position = top
+
+    def _set_cursor(self, id: int) -> None:
+        if id != self.cursor_node:
+            self.cursor_node = id
+            self.cursor_moved(id)
+
+    def cursor_moved(self, id: int) -> None:
+        """Called when the cursor has come to a step."""
+
+    def _bring_into_view(self, margin: int = 0) -> None:
+        """Scrolls as far as the cursor's row needs it; rows that are far away come to the middle."""
+        row, height, top = self._cursor_row, self.size.height, self.scroll_offset.y
+        if not height:
+            return
+        margin = min(margin, (height - 1) // 2)
+        if not top - height < row < top + 2 * height:
+            self._scroll(row - height // 2)
+        elif row < top + margin:
+            self._scroll(row - margin)
+        elif row >= top + height - margin:
+            self._scroll(row - height + 1 + margin)
+
+    @property
+    def _cursor_row(self) -> int:
+        folding = self._folding
+        return 0 if folding is None or self.cursor_node is None else folding.index(self.cursor_node) or 0
+
+    # -- painting ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _width(self) -> int:
+        """Columns beside the scrollbar."""
+        return self.scrollable_content_region.width
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        return self.scroll_offset.y, self._width, self.size.height
+
+    def _look(self) -> None:
+        """Reads the visible rows."""
+        self._painted = top, _, height = self._place
+        self._rows = self._looks.rows(top, height, self.cursor_node, self._spin) if self._looks is not None else []
+
+    def _repaint(self) -> int:
+        """Has those rows painted that look another way than they did."""
+        before, width = self._rows, self._painted[1]
+        self._look()
+        if width != self._width:
+            self.refresh()
+        after, top = self._rows, self._painted[0]
+        changed = [y for y in range(max(len(before), len(after))) if before[y : y + 1] != after[y : y + 1]]
+        for y in changed:
+            self.refresh_line(top + y)
+        return len(changed)
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the screen."""
+        width = self._width
+        if self._painted != self._place:
+            self._look()
+        base = self.rich_style
+        if self._looks is None or y >= len(self._rows):
+            return Strip.blank(width, base)
+        row = self._rows[y]
+        style = base + self.get_component_rich_style("tree-view--cursor", partial=True) if row.cursor else base
+        key = (row, width, self._heat, style, self._looks.needle if row.found else "")
+        strip = self._strips.get(key)
+        if strip is None:
+            strip = self._strips[key] = self._draw(self._looks, row, width, style)
+        return strip
+
+    def _draw(self, looks: Looks, row: Row, width: int, style: Style) -> Strip:
+        line = looks.draw(row, width, self._heat)
+        line.style = style
+        # Dim is mixed from a row's own colours, and reversed it would be a block of another colour.
+        segments = Segment.apply_style(line.render(self.app.console), post_style=_PLAIN if row.cursor else None)
+        return Strip(segments).adjust_cell_length(width, style)
+
+    @property
+    def _heat(self) -> Heat:
+        return "colour" if self.heat == "bar" and self._width < NARROW else self.heat
+
+    def on_resize(self) -> None:
+        """Keeps the cursor in view, if it was."""
+        seen = self._cursor_row - self.scroll_offset.y < (self._height or self.size.height)
+        self._height = self.size.height
+        self._measure()
+        if seen and self._cursor_row >= self.scroll_offset.y:
+            self._bring_into_view()
+        self.refresh()
+
+    def watch_heat(self) -> None:
+        """Paints everything another way."""
+        self.refresh()
+
+    def watch_value(self, value: Value) -> None:
+        """Reads all numbers again."""
+        if self._looks is not None:
+            self._looks.value = value
+            if self.frozen:
+                self._looks.keep(())
+            self._repaint()
+
+    def watch_frozen(self, frozen: bool) -> None:
+        """Holds what the view is made of, and what it looks like."""
+        if self._shown is None or self._looks is None:
+            return
+        self._shown.folding.held = frozen
+        if frozen:
+            self._looks.keep(self._rows)
+        else:
+            self._looks.let_go()
