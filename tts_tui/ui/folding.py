@@ -209,6 +209,9 @@ class Folding(Counted):
 
     def _child_at(self, parent: int, y: int) -> tuple[int, int, int]:
         """The child that row `y` below `parent` belongs to, its place, and the row counted from the child."""
+        only = self.tree.nodes[parent].children
+        if len(only) == 1:  # most of a deep path
+            return only[0].id, 0, y
         siblings, place = self._siblings.get(parent), 0
         if siblings is not None and siblings.sums is not None:
             for block, rows in enumerate(siblings.sums):
