@@ -149,7 +149,7 @@ async def _search_and_learn(search: Search) -> list[Node]:
         kept = set(sal_best(search, going, plan.n // plan.m))
         front = [node for node in going if node in kept]
         select(search, front, going, f"of {len(going)} by {plan.score}")
-    return done[: plan.n]
+    return [node for node in done if not search.tree.is_cut(node)][: plan.n]
 
 
 async def sal_steps(

@@ -21,7 +21,7 @@ def example(name, *arguments):
 
 
 @pytest.mark.embedded
-@pytest.mark.parametrize("name", ["solve.py", "stream_events.py", "custom_strategy.py"])
+@pytest.mark.parametrize("name", ["solve.py", "stream_events.py", "custom_strategy.py", "steer.py"])
 def test_an_example_comes_to_an_answer(name):
     assert "answer: " in example(name, "What is 2 + 3?")
 
@@ -35,5 +35,5 @@ async def test_the_replay_example_reads_a_recording(tmp_path):
 
 
 def test_every_example_is_tried_here():
-    tried = {"solve.py", "stream_events.py", "custom_strategy.py", "replay.py"}
+    tried = {"solve.py", "stream_events.py", "custom_strategy.py", "steer.py", "replay.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tried

@@ -173,7 +173,8 @@ class Search:
 
     def prune(self, nodes: Sequence[Node], why: str) -> None:
         """Gives `nodes` up, those left out that a person has restored."""
-        fresh = tuple(node.id for node in nodes if not node.pruned and node.id not in self.tree.restored)
+        restored = self.tree.restored
+        fresh = tuple(node.id for node in nodes if self.tree.is_apart(node) or not (node.pruned or node.id in restored))
         if fresh and not self._is_over():
             self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
             self._writer.ahead.drop(nodes)

@@ -88,7 +88,9 @@ class SearchTree:
         self.notices: list[str] = []
         self._given = 0  # tokens of steps that were sampled elsewhere: copied, or written by a person
         self._held = self._paused_at = 0.0
-        self._apart: set[int] = set()
+        self._has_cuts = False
+        self._apart: set[int] = set()  # was cut before the strategy had decided on it
+        self._seen: set[int] = set()  # the strategy had pruned it before a person cut or restored it
         self._folds: dict[type[Event], Callable[[Any], None]] = {
             SearchStarted: self._started,
             SearchResumed: self._resumed,
@@ -198,19 +200,23 @@ class SearchTree:
         """Whether nothing new may be sampled in that slot, because a person cut what was or would be there."""
         if self.is_cut(parent):
             return True
-        return bool(self._apart) and any(
+        return self._has_cuts and any(
             child.cut and child.slot == slot and child.group == group for child in parent.children
         )
+
+    def is_apart(self, node: Node) -> bool:
+        """Whether a person cut the node before the strategy had decided on it."""
+        return node.id in self._apart
 
     def left_out(self, node: Node, root: Node) -> bool:
         """Whether a strategy that runs from `root` does not see `node`, because a person took it out of its hands.
 
-        What was cut before the strategy had gone on with it never was there for it, also if it was restored since: so
-        the strategy decides alike when it runs again over the recorded tree.
+        What was cut before the strategy had kept or pruned it never was there for it, also if it was restored since:
+        so the strategy decides alike when it runs again over the recorded tree.
         """
         above: Node | None = node if self._apart else None
         while above is not None and above is not root:
-            if above.id in self._apart and not above.kept:
+            if self.is_apart(above):
                 return True
             above = above.parent
         return False
@@ -301,21 +307,34 @@ class SearchTree:
         for id in event.nodes:
             node = self._node(id)
             if event.by == "person":
+                self._remember(node)
                 node.cut = False
                 self.restored.add(id)
             else:
                 node.kept = True
+                self._apart.discard(id)
             if not node.cut:
                 node.pruned, node.why = False, event.why
 
     def _pruned(self, event: NodesPruned) -> None:
         for id in event.nodes:
             node = self._node(id)
-            node.pruned, node.why = True, event.why
             if event.by == "person":
-                node.cut = True
-                self._apart.add(id)
+                self._remember(node)
+                node.cut = self._has_cuts = True
                 self.restored.discard(id)
+                if not node.kept and id not in self._seen:
+                    self._apart.add(id)
+            elif node.cut:  # it decided before it could know
+                self._apart.discard(id)
+                self._seen.add(id)
+                continue
+            node.pruned, node.why = True, event.why
+
+    def _remember(self, node: Node) -> None:
+        """A person is about to overrule what a strategy may have decided."""
+        if node.pruned and not node.cut:
+            self._seen.add(node.id)
 
     def _branch(self, event: BranchBegun) -> None:
         self.branches.append(self._node(event.node))
@@ -328,7 +347,8 @@ class SearchTree:
             node.kept = False
             if node.pruned and not node.cut:
                 node.pruned, node.why = False, ""
-        self._apart = {id for id in self._apart if self.nodes[id].cut}
+        self._apart = {node.id for node in self.nodes if node.cut}
+        self._seen.clear()
 
     def _solution(self, event: SolutionFound) -> None:
         node = self._node(event.node)

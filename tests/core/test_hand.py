@@ -279,7 +279,7 @@ async def test_a_cut_step_leaves_its_place_to_others_in_a_beam():
     assert [run.result.tree.nodes[node].text for node in kept] == [f"b{SEP}", f"c{SEP}"]
 
 
-@pytest.mark.parametrize("strategy", ["beam", "dvts", "best-of-n", "majority"])
+@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
 @given(
     seed=st.integers(0, 50),
     cuts=st.lists(
@@ -290,10 +290,10 @@ async def test_a_cut_step_leaves_its_place_to_others_in_a_beam():
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_strategy_decides_alike_when_it_runs_again_over_the_recorded_tree(
-    strategy, seed, cuts, tmp_path_factory
+    strategy, semantics, seed, cuts, tmp_path_factory
 ):
     path = tmp_path_factory.mktemp("run") / "run.jsonl"
-    result, _, _ = await steered(cuts, plan(strategy, speculation="off"), seed, path)
+    result, _, _ = await steered(cuts, plan(strategy, semantics=semantics, speculation="off"), seed, path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
     policy, prm = models(seed)
