@@ -148,11 +148,13 @@ def settings() -> Settings:
     Raises:
         ConfigError: They hold what cannot be used; the message names it.
     """
-    from tts_tui.ui import keys
     from tts_tui.ui.settings import load as load_settings
 
     chosen = load_settings()
-    keys.check(chosen.keymap)
+    if chosen.keymap or chosen.theme:
+        from tts_tui.ui import keys
+
+        keys.check(chosen)
     return chosen
 
 

@@ -4,6 +4,7 @@
 
     TTSError
     ├── UsageError              the caller asked for something that cannot be (exit code 2)
+    │   ├── ConfigError         the settings file holds what cannot be used
     │   ├── PlanError           a plan whose numbers contradict each other
     │   └── UnknownName         no strategy, model or profile of that name
     ├── BackendError            a model or a server failed (exit code 3)
@@ -41,6 +42,10 @@ class UsageError(TTSError):
     """Raised when the caller's own input cannot be used."""
 
     exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Raised when the settings file cannot be used."""
 
 
 class PlanError(UsageError):

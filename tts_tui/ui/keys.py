@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from textual.binding import Binding
+from textual.theme import BUILTIN_THEMES
 
+from tts_tui.errors import ConfigError
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.dialogs import Choice, Question, Write
@@ -13,7 +13,7 @@ from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.home import HomeScreen
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
-from tts_tui.ui.settings import check_keymap
+from tts_tui.ui.settings import Settings, check_keymap
 from tts_tui.ui.widgets.tree_view import TreeView
 
 OWNERS = (TTSApp, HomeScreen, RunScreen, TreeView, CompareScreen, PlanForm, Write, Choice, Question, Help)
@@ -30,11 +30,13 @@ def known() -> dict[str, tuple[str, str]]:
     return found
 
 
-def check(keymap: Mapping[str, str]) -> None:
-    """Refuses names that no binding has.
+def check(settings: Settings) -> None:
+    """Refuses names of keys and themes that there are not.
 
     Raises:
         ConfigError: The message offers the nearest name.
     """
-    if keymap:
-        check_keymap(keymap, {id: key for id, (key, _) in known().items()})
+    if settings.keymap:
+        check_keymap(settings.keymap, known())
+    if settings.theme and settings.theme not in BUILTIN_THEMES:
+        raise ConfigError(f"there is no theme {settings.theme!r}: known are {', '.join(sorted(BUILTIN_THEMES))}")
