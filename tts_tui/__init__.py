@@ -4,6 +4,7 @@
 """
 
 from tts_tui._version import __version__
+from tts_tui.blocking import solve
 from tts_tui.budget import Budget
 from tts_tui.contracts import (
     Chunk,
@@ -23,7 +24,7 @@ from tts_tui.plan import Plan, default_plan
 from tts_tui.recording import load, read
 from tts_tui.result import Result
 from tts_tui.search import Search
-from tts_tui.solver import Solver, solve
+from tts_tui.solver import Solver
 from tts_tui.tree import Node, SearchTree
 
 __all__ = [

@@ -40,14 +40,3 @@ def copy_path(node: Node, journal: Journal, *, scores: bool) -> None:
         journal.write(StepFinished(t=t, node=number, ids=ids, text=step.text, finish=step.finish, usage=Usage()))
         if scores and step.score is not None:
             journal.write(StepScored(t=t, node=number, score=step.score))
-
-
-def check_path(tree: SearchTree) -> None:
-    """Checks that a recording holds the whole path that it was forked with.
-
-    Raises:
-        UsageError: It ends before that.
-    """
-    steps = tree.start.origin.steps if tree.start.origin else 0
-    if len(tree) < steps or any(node.state != "done" for node in tree.nodes[: steps + 1]):
-        raise UsageError("the recording ends within the path that it was forked with: fork again")

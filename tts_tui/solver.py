@@ -1,4 +1,4 @@
-"""The Python API: `Solver` for programs, `solve` for notebooks and REPLs."""
+"""The Python API for programs: `Solver`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Self
 from tts_tui import registry
 from tts_tui._version import __version__
 from tts_tui.budget import Budget
+from tts_tui.checks import check_left, check_path, check_policy, check_prm, check_problem, is_complete
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import PlanError, TTSError, UsageError
 from tts_tui.events import (
@@ -23,7 +24,7 @@ from tts_tui.events import (
     SearchResumed,
     SearchStarted,
 )
-from tts_tui.forking import check_path, copy_path, origin_of
+from tts_tui.forking import copy_path, origin_of
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, vote_defaults
@@ -32,6 +33,8 @@ from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search
 from tts_tui.tasks import Stopped
 from tts_tui.tree import Node, SearchTree
+
+__all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
 PathType = str | os.PathLike[str]
 Steer = Callable[[Search], None]
@@ -188,7 +191,7 @@ class Solver:
         origin, path = origin_of(tree, node), node.path_ids
         plan = plan or tree.plan
         start = tree.start
-        self._check_policy(start)
+        check_policy(start, self.policy)
         prm = await self._reward_model(plan)
         if problem is None or check_problem(problem) == start.problem:
             prompt, same = Prompt(start.problem, start.prompt_ids), True
@@ -228,19 +231,19 @@ class Solver:
         """
         seen = load(path)
         start = seen.start
-        if _is_complete(seen):
+        if is_complete(seen):
             seen = seen if tree is None else load(path, tree)
             assert seen.finished is not None
             return Result(start.problem, seen, seen.finished)
         plan = seen.plan if budget is None else seen.plan.with_(budget=budget)
-        _check_left(seen, plan)
+        check_left(seen, plan)
         check_path(seen)
         prm = await self._reward_model(plan, had=start.prm is not None)
-        self._check_policy(start)
-        _check_prm(start, prm)
+        check_policy(start, self.policy)
+        check_prm(start, prm)
         with Recorder(path, resume=True) as recorder:
             tree = load(path, tree)  # again, now that nobody else can write it
-            if _is_complete(tree):
+            if is_complete(tree):
                 assert tree.finished is not None
                 return Result(start.problem, tree, tree.finished)
             journal = Journal(tree, [recorder, *sinks])
@@ -323,10 +326,6 @@ class Solver:
             )
         plan.budget.check_prompt(tokens)
 
-    def _check_policy(self, start: SearchStarted) -> None:
-        if start.policy.name != self.policy.info.name:
-            raise UsageError(_another("policy", start.policy.name, self.policy.info.name))
-
     def _journal(
         self, stack: ExitStack, record: PathType | None, sinks: Iterable[Sink], tree: SearchTree | None
     ) -> Journal:
@@ -386,87 +385,9 @@ class Solver:
         return Result(prompt.problem, tree, finished)
 
 
-def _is_complete(tree: SearchTree) -> bool:
-    return tree.finished is not None and tree.finished.reason in ("solved", "unsolved")
-
-
-def _check_left(tree: SearchTree, plan: Plan) -> None:
-    """Checks that a recording has something left of its budget."""
-    spent = plan.budget.overrun(tree.counts, tree.start.policy, tree.start.prm)
-    if plan.budget.seconds is not None and tree.seconds - tree.held >= plan.budget.seconds:
-        spent = f"the time limit of {plan.budget.seconds:g} s is reached"
-    if spent:
-        raise PlanError(f"{spent} already in this recording: give a larger one to go on")
-
-
-def _check_prm(start: SearchStarted, prm: RewardModel | None) -> None:
-    recorded, given = start.prm.name if start.prm else None, prm.info.name if prm else None
-    if recorded != given:
-        raise UsageError(_another("reward model", recorded, given))
-
-
-def _another(what: str, recorded: str | None, given: str | None) -> str:
-    return f"the recording was made with the {what} {recorded}, not {given}: go on with that"
-
-
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:
     return strategy.needs_scores or plan.vote != "majority"
 
 
-def check_problem(problem: str) -> str:
-    """The problem without surrounding white space.
-
-    Raises:
-        UsageError: It is empty, or not text.
-    """
-    if "\0" in problem:
-        raise UsageError("the problem is not text: it holds NUL bytes")
-    if not problem.strip():
-        raise UsageError("the problem is empty: give it as an argument, with --file, or on standard input as -")
-    return problem.strip()
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def solve(
-    problem: str,
-    plan: Plan | None = None,
-    *,
-    policy: str | Policy = "embedded",
-    prm: str | RewardModel | None = "embedded",
-    record: PathType | None = None,
-    on_event: Callable[[AnyEvent], None] | None = None,
-) -> Result:
-    """Solves one problem and waits for it; works where an event loop runs already, as in notebooks.
-
-    Args:
-        problem: The problem as text.
-        plan: What to do; by default Best-of-N 16.
-        policy, prm: As for `Solver`.
-        record: File to record the search in.
-        on_event: Called with every event, in another thread.
-
-    Raises:
-        TTSError: As `Solver.solve`.
-    """
-    loop: asyncio.AbstractEventLoop | None = None
-    task: asyncio.Task[Result] | None = None
-
-    async def work() -> Result:
-        nonlocal loop, task
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        async with Solver(policy, prm) as solver:
-            return await solver.solve(problem, plan, record=record, sinks=[on_event] if on_event else ())
-
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1, "tts-tui") as thread:
-        future = thread.submit(asyncio.run, work())
-        try:
-            return future.result()
-        except BaseException:
-            if loop is not None and task is not None and not future.done():
-                loop.call_soon_threadsafe(task.cancel)
-            raise
