@@ -27,7 +27,7 @@ from tts_tui.backends.jobs import Decode, Job, Reading, State, Stats, Writing
 from tts_tui.backends.sampling import draw
 from tts_tui.backends.scheduler import Scheduler
 from tts_tui.backends.threads import Threads, cores
-from tts_tui.contracts import Chunk, StepRequest
+from tts_tui.contracts import Chunk, StepRequest, Usage
 from tts_tui.errors import BackendError, ContextExceeded
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,9 @@ class Engine:
                     return
         finally:
             self._send("drop", job, quiet=True)
+            unread = job.unread()
+            if request.late is not None and unread != Usage():
+                request.late(unread)
 
     async def states(self, prefixes: Sequence[tuple[int, ...]], last: Sequence[int] | None = None) -> list[State]:
         """The model's states at the end of each prefix, in order.

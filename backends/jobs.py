@@ -97,6 +97,15 @@ class Writing(Job):
         self._text = Detokenizer(decode, request.ids)
         self._separator = Separator(request.separator)
 
+    def unread(self) -> Usage:
+        """What chunks cost that nobody has read."""
+        rest = Usage()
+        while not self.mail.empty():
+            item = self.mail.get_nowait()
+            if isinstance(item, Chunk):
+                rest += item.usage
+        return rest
+
     def append(self, token: int, eos: frozenset[int], context: int) -> Chunk:
         """Adds a sampled token; the chunk says whether that was the last one."""
         self.ids.append(token)
