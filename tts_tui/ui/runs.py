@@ -56,7 +56,7 @@ class Run(msgspec.Struct, frozen=True):
 def folder() -> Path:
     """Where recordings are kept: below `TTS_TUI_HOME` where that is set, else in the user's data folder."""
     home = os.environ.get(HOME)
-    return (Path(home).expanduser() if home else user_data_path("tts-tui")) / "runs"
+    return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "runs"
 
 
 def new_path(problem: str, now: datetime) -> Path:
@@ -97,11 +97,22 @@ def _unwritable(place: Path, why: str) -> UsageError:
 def recent(limit: int = 20) -> list[Run]:
     """The newest recordings, newest first. Reads the ends of each file only, and never raises."""
     try:
-        files = [(entry.stat().st_mtime, entry.path) for entry in os.scandir(folder()) if entry.name.endswith(".jsonl")]
+        with os.scandir(folder()) as entries:
+            files = [
+                (_age(entry), entry.path) for entry in entries if entry.name.endswith(".jsonl") and entry.is_file()
+            ]
     except OSError:
         return []
     files.sort(reverse=True)
     return [look(Path(path)) for _, path in files[:limit]]
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    """When it was written last; one that has gone meanwhile counts as oldest, and hides no other."""
+    try:
+        return entry.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def look(path: Path) -> Run:

@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def path() -> Path:
     """Where the file is: `TTS_TUI_CONFIG` where that is set, else the user's configuration folder."""
     named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else user_config_path("tts-tui") / "config.toml"
+    return Path(os.path.expanduser(named)) if named else user_config_path("tts-tui") / "config.toml"
 
 
 def load() -> Settings:
@@ -58,6 +58,8 @@ def load() -> Settings:
         return msgspec.convert(tomllib.loads(text), Settings)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the settings {file} are no TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"the settings {file} are no TOML that can be read: it is nested too deeply") from None
     except msgspec.ValidationError as error:
         known = ", ".join(Settings.__struct_fields__)
         raise ConfigError(f"the settings {file} cannot be used: {error}; known are {known}") from error
@@ -75,4 +77,4 @@ def check_keymap(keymap: Mapping[str, str], known: Mapping[str, object]) -> None
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(f"[keymap] has no key {name!r}: {hint}`tts-tui keys` lists all names")
         if not key.strip():
-            raise ConfigError(f"[keymap] gives {name!r} no key: name one, such as {name} = \"f5\"")
+            raise ConfigError(f'[keymap] gives {name!r} no key: name one, such as {name} = "f5"')
