@@ -71,7 +71,9 @@ def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @with_.display
-@with_.option("--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 where it is drawn, else 0]")
+@with_.option(
+    "--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 where it is drawn, else 0]"
+)
 def replay(file: Path, display: str | None, speed: float | None) -> int:
     """Show a recorded search again, exactly as it was."""
     from tts_tui.commands import replay_file
@@ -187,7 +189,9 @@ _served = with_.options(
     click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- SGLANG FLAGS]"),
     with_.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
     with_.option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
-    with_.option("--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"),
+    with_.option(
+        "--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"
+    ),
     with_.option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
     click.option(
         "--python",

@@ -9,7 +9,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from tests.scripted import SEPARATOR, ScriptedPolicy, ScriptedPRM
+from tests.scripted import SEPARATOR, ScriptedPolicy, ScriptedPRM, encode
 from tts_tui import Plan, Solver
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.models import Models
@@ -30,9 +30,17 @@ def rule(steps: tuple[str, ...]) -> float:
     return (sum(map(ord, "".join(steps))) % 97) / 97
 
 
+class Wordy(ScriptedPolicy):
+    """Takes steps in words."""
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """One id a character."""
+        return tuple(encode(text))
+
+
 def models(said: Callable[[tuple[str, ...], int], str] = script, **settings: Any) -> Models:
     """Scripted models, as the app has real ones."""
-    policy = ScriptedPolicy(said, piece=settings.pop("piece", 5), **settings)
+    policy = Wordy(said, piece=settings.pop("piece", 5), **settings)
     return Models(Solver(policy, ScriptedPRM(rule)), "scripted", "scripted")
 
 
@@ -60,7 +68,7 @@ def policy_of(app: TTSApp) -> ScriptedPolicy:
     return policy
 
 
-async def until(condition: Callable[[], object], pilot: Pilot[int], turns: int = 2000) -> None:
+async def until(condition: Callable[[], object], pilot: Pilot[int], turns: int = 300) -> None:
     """Lets the app go on until `condition` holds."""
     for _ in range(turns):
         if condition():

@@ -171,6 +171,12 @@ class TTSApp(App[int]):
             return None
         return self._go(Runner(self.models, problem, self.plan, path))
 
+    def switch_run(self, problem: str, plan: Plan) -> None:
+        """Begins another run in the place of the one that is shown."""
+        self.plan = plan
+        self.pop_screen()
+        self.begin(problem)
+
     def begin_fork(self, tree: SearchTree, node: int, plan: Plan) -> None:
         """Begins a new run from a step of another one, and shows it."""
         if self.models is None:
@@ -222,7 +228,7 @@ class TTSApp(App[int]):
     def _player(self, path: Path) -> Player | None:
         try:
             player = Player(list(read(path)))
-            SearchTree.fold(player.events)
+            SearchTree.fold(player.events).start  # noqa: B018 - raises if there is none
         except TTSError as error:
             self.notify(one_line(str(error), 500), severity="error", markup=False)
             return None

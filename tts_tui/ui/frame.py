@@ -24,17 +24,29 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
+_BRIGHT = ((126, 87, 178), (86, 116, 199), (46, 158, 160), *_STOPS[3:])
+"""The same, the low end as light as a thin bar on a dark ground needs it."""
+
+
+def _colour(share: float, stops: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    place = share * (len(stops) - 1)
+    low = min(int(place), len(stops) - 2)
+    red, green, blue = (round(a + (b - a) * (place - low)) for a, b in zip(stops[low], stops[low + 1], strict=True))
+    return red, green, blue
+
+
 def _heat(share: float) -> Style:
     """A background that grows lighter with the score, so that it reads without hue, and text that stands out on it."""
-    place = share * (len(_STOPS) - 1)
-    low = min(int(place), len(_STOPS) - 2)
-    red, green, blue = (round(a + (b - a) * (place - low)) for a, b in zip(_STOPS[low], _STOPS[low + 1], strict=True))
+    red, green, blue = _colour(share, _STOPS)
     text = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
     return Style(color=text, bgcolor=f"#{red:02x}{green:02x}{blue:02x}")
 
 
 HEAT = tuple(_heat(step / 100) for step in range(101))
-BARS = tuple(Style(color=heat.bgcolor, bgcolor="#202020", reverse=False) for heat in HEAT)
+BARS = tuple(
+    Style(color="rgb({},{},{})".format(*_colour(step / 100, _BRIGHT)), bgcolor="#2a2a2e", reverse=False)
+    for step in range(101)
+)
 """The same as bars: coloured as far as they reach, on a dark ground, so that they read on light terminals too."""
 _UPRIGHT = Style(reverse=False)
 DIM = Style(dim=True)
@@ -132,7 +144,7 @@ def _status(tree: SearchTree, writing: int) -> str:
 
 
 def _plan_line(tree: SearchTree, writing: int, moment: Moment) -> Text:
-    plan, start = tree.start.plan, tree.start
+    plan, start = tree.plan, tree.start
     vote = plan.vote if plan.vote == "majority" else f"{plan.vote} of {plan.score}"
     line = Text(f" {one_line(plan.strategy, 30)} n {plan.n} · {vote}", style=BOLD)
     line.append(f" · {_status(tree, writing)}", style=BOLD)
@@ -144,7 +156,7 @@ def _plan_line(tree: SearchTree, writing: int, moment: Moment) -> Text:
 
 
 def _gauges(tree: SearchTree, width: int, moment: Moment) -> Text:
-    counts, limits = tree.counts, tree.start.plan.budget
+    counts, limits = tree.counts, tree.plan.budget
     size = 10 if width >= 100 else 5
     line = Text(" ")
     if limits.tokens is not None:
@@ -258,7 +270,7 @@ def _what(line: Text, look: Look, width: int, tick: int, unicode: bool) -> None:
         line.append(f"★ answer {words.answer(look.answer)} ", style=BOLD)
     elif look.state == "failed" and look.why == ENDED:
         line.append("! unfinished ", style=BOLD)
-    elif look.state == "failed":
+    elif look.state == "failed" and not look.cut:
         line.append(f"! failed ({one_line(look.why, 60)}) ", style=BOLD)
     elif look.finish == "length":
         line.append("! cut off ", style=BOLD)

@@ -25,8 +25,9 @@ from tts_tui.events import (
     StepMerged,
     StepScored,
     StepStarted,
+    Tally,
 )
-from tts_tui.tree import Node, SearchTree
+from tts_tui.tree import SearchTree
 from tts_tui.ui.folding import Folding
 from tts_tui.ui.standing import Rate, Votes
 from tts_tui.writing import ENDED
@@ -119,18 +120,9 @@ class RunModel:
                 self.folding.changed(id)
 
     @property
-    def votes(self) -> tuple:  # type: ignore[type-arg]
+    def votes(self) -> tuple[Tally, ...]:
         """The answers with their votes, best first."""
         return self._votes.of(self.tree)
-
-    @property
-    def best(self) -> Node | None:
-        """The step to look at: what stands for the answer so far, else the best one that may still be grown."""
-        votes = self.votes
-        if votes:
-            return self.tree.nodes[votes[0].solutions[0]]
-        open_ones = (n for n in self.tree.nodes[-400:] if n.state == "done" and not n.pruned and n.parent is not None)
-        return max(open_ones, key=lambda node: (node.value, node.id), default=None)
 
     @property
     def over(self) -> bool:

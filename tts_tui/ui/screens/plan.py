@@ -68,6 +68,7 @@ class PlanForm(ModalScreen["Plan | None"]):
                     yield self._select(name, [(choice, choice) for choice in choices], getattr(self._plan, name))
             yield Static(f"why: {one_line(self._plan.why, 200)}", markup=False, classes="hint", id="plan-why")
             yield Static("", markup=False, id="plan-trouble")
+            yield Static("enter or ctrl+s  take it     tab  next     esc  back", markup=False, classes="hint")
             with Horizontal(classes="row"):
                 yield Button("Take it", variant="primary", id="take", compact=True)
                 yield Button("Back", id="leave", compact=True)

@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Input
 
 from tts_tui.ui import panels
+from tts_tui.ui.looks import best
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
@@ -126,26 +127,27 @@ class RunScreen(TakingPart):
             model.pull()
         if model is not self._shown:
             self._show(model)
+        self.look_for_own_step()
         self.tree_view.pull(self._tick)
         self._draw_lines(model)
         if self.tree_view.frozen:
             return
-        self.query_one(StepView).put(model.tree, self.tree_view.cursor_node)
+        if said := self._instead():
+            self.query_one(StepView).say(said)
+        else:
+            self.query_one(StepView).put(model.tree, self.tree_view.cursor_node)
         if self._tick % SLOW == 1:
             self._draw_panels(model)
         self._announce()
 
     def _show(self, model: RunModel) -> None:
-        """Puts another model on the screen; where someone stood in the one before, they stand again."""
-        view, before = self.tree_view, self.tree_view.cursor_node
-        view.show(model)
-        if self._shown is None:
-            view.follow = "off" if self.player is not None else "best"
-            if model.over and (best := model.best) is not None:
-                view.select(best.id)
-        elif before is not None and before < len(model.tree.nodes):
-            view.select(before)
-        self._shown = model
+        """Puts another model on the screen: the run's own, or where a replay has gone back to."""
+        first, self._shown = self._shown is None, model
+        self.tree_view.show(model)
+        if first:
+            self.tree_view.follow = "best" if self.player is None else "off"
+            if model.over and (node := best(model.tree)) is not None:
+                self.tree_view.select(node.id)
 
     def _draw_lines(self, model: RunModel) -> None:
         if self._tick % SLOW != 1 and self.player is None:
@@ -158,6 +160,21 @@ class RunScreen(TakingPart):
         self.query_one("#gauges", Quiet).put([self._second_line(model, width)])
         if self.player is not None:
             self.query_one("#timeline", Quiet).put([timeline(self.player, width)])
+
+    def _instead(self) -> list[Text]:
+        """What stands in the place of a step: why the run failed, or what it waits for."""
+        runner = self.runner
+        if runner is None:
+            return []
+        if runner.trouble and self.tree_view.cursor_node in (None, 0):
+            return [
+                Text(one_line(runner.trouble, 2000), style="bold"),
+                Text("\nr tries again, esc goes back to the first screen; what was recorded is kept."),
+            ]
+        if runner.model.tree.started is None:
+            said = f"{one_line(runner.models.policy, 100)}: {one_line(runner.models.said, 200)}"
+            return [Text(one_line(runner.problem, 400)), Text(f"\n{said}\nThe search begins when the models are there.")]
+        return []
 
     def _second_line(self, model: RunModel, width: int) -> Text:
         if self.trouble:
@@ -193,8 +210,6 @@ class RunScreen(TakingPart):
         elif finished is not None:
             answer = panels.words.answer(finished.answer)
             self.app.notify(f"Answer: {answer}", title="The search has ended", markup=False)
-            if finished.node is not None and self.tree_view.follow != "off":
-                self.tree_view.select(finished.node)
 
 
 def timeline(player: Player, width: int) -> Text:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from tts_tui.errors import TTSError
+from tts_tui.events import WRITTEN
 from tts_tui.plan import Plan
 from tts_tui.search import Search
 from tts_tui.tree import Node
@@ -36,6 +37,7 @@ class TakingPart(Viewing):
         Binding("b", "fork", "fork", id="run.fork", tooltip="Begin a new run from this step; this one stays as it is"),
         Binding("p", "plan", "plan", id="run.plan", tooltip="Look at the plan, and change it"),
         Binding("t", "finish", "take best", id="run.finish", tooltip="Stop, and take the best answer so far"),
+        Binding("r", "again", "again", id="run.again", tooltip="Solve the same problem once more, by this plan, with another seed"),
         Binding("right_square_bracket", "event(1)", "next", id="replay.next", tooltip="One event forward"),
         Binding("left_square_bracket", "event(-1)", "back", id="replay.back", tooltip="One event back"),
         Binding("right_curly_bracket", "decision(1)", "decision", id="replay.next-decision", show=False, tooltip="To the next decision"),
@@ -48,6 +50,7 @@ class TakingPart(Viewing):
 
     runner: Runner | None
     player: Player | None
+    _awaited: int | None = None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Shows a key only where it does something."""
@@ -55,6 +58,8 @@ class TakingPart(Viewing):
             return self.player is not None
         if action in LIVE:
             return self.runner is not None and not self.runner.done
+        if action == "again":
+            return self.runner is not None and self.runner.done
         if action == "pause":
             return self.player is not None or (self.runner is not None and not self.runner.done)
         return True
@@ -126,10 +131,19 @@ class TakingPart(Viewing):
             return
 
         def add(text: str | None) -> None:
-            if text is not None:
-                self._do(lambda search: search.hand.write(node, text))
+            if text is not None and self._do(lambda search: search.hand.write(node, text)):
+                self._awaited = node.id
 
         self.app.push_screen(Write(node.label), add)
+
+    def look_for_own_step(self) -> None:
+        """Goes to the step that a person wrote, once it is there."""
+        if self._awaited is None:
+            return
+        children = self.model.tree.nodes[self._awaited].children
+        if children and children[-1].group == WRITTEN:
+            self._awaited = None
+            self.tree_view.select(children[-1].id)
 
     # -- plans and runs ----------------------------------------------------------------------------------------------
 
@@ -150,14 +164,20 @@ class TakingPart(Viewing):
 
         self._ask_plan(change)
 
+    def action_again(self) -> None:
+        """Begins a new run of the same problem."""
+        runner = self.runner
+        if runner is not None and runner.done:
+            plan = runner.plan if runner.trouble else runner.plan.with_(seed=runner.plan.seed + 1)
+            self.app.switch_run(runner.problem, plan)
+
     def action_fork(self) -> None:
         """Begins a new run from here, after a look at its plan."""
         node = self.node
         if node is None or self.model.tree.started is None:
             return
-        if node.state != "done":
-            self.say("Only a whole step can be gone on from: wait for its end.", wrong=True)
-            return
+        while node.parent is not None and (node.state != "done" or node.ended):
+            node = node.parent  # nothing can follow this one
         self._ask_plan(lambda plan: self._begin_fork(node.id, plan) if plan is not None else None)
 
     def _ask_plan(self, then: Callable[[Plan | None], object]) -> None:

@@ -13,6 +13,8 @@ from textual.widgets import Static
 class Quiet(Static):
     """Lines of text that a timer sets again and again; what stays the same costs no repaint."""
 
+    ALLOW_MAXIMIZE = True
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, **settings)
         self._shown: list[Text] = []

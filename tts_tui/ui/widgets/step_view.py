@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.text import Text
@@ -25,6 +27,8 @@ WHOLE = 20_000
 
 class StepView(VerticalScroll, can_focus=True):
     """Shows one step of a tree."""
+
+    ALLOW_MAXIMIZE = True
 
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
@@ -55,6 +59,14 @@ class StepView(VerticalScroll, can_focus=True):
         elif writing:
             self.scroll_end(animate=False)
         return True
+
+    def say(self, lines: Sequence[Text]) -> None:
+        """Shows words instead of a step: what is waited for, or what went wrong."""
+        seen = ("said", *(line.plain for line in lines))
+        if seen != self._seen:
+            self._seen = seen
+            self.query_one(Quiet).put([])
+            self.query_one("#step-text", Static).update(Group(*lines))
 
     def _live(self, node: Node) -> RenderableType:
         text = clean(node.text[-LIVE:])

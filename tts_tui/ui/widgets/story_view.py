@@ -25,6 +25,8 @@ INDENT = 6
 class StoryView(ScrollView, can_focus=True):
     """Follows its end, unless someone has scrolled away from it."""
 
+    ALLOW_MAXIMIZE = True
+
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
         self._tree: SearchTree | None = None

@@ -30,6 +30,8 @@ class TreeView(RowsView, can_focus=True):
     Left and right fold, open and climb; any movement by hand ends following.
     """
 
+    ALLOW_MAXIMIZE = True
+
     COMPONENT_CLASSES: ClassVar[set[str]] = {"tree-view--cursor"}
     DEFAULT_CSS = """
     TreeView { overflow-x: hidden; overflow-y: auto; background: $surface; color: $foreground; }
