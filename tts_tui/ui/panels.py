@@ -193,7 +193,7 @@ def step_head(node: Node, width: int) -> list[Text]:
         return lines
     scores = node.scores
     if scores:
-        line = Text("score ").append(f" {digits(node.score)} ", style=_heat(node.score)).append(" of the path: ")
+        line = Text("score ").append(f" {digits(node.score)} ", style=_heat(node.score)).append("  path: ")
         kinds = ("min", "last", "avg", "prod")
         line.append(" ".join(f"{kind} {digits(path_score(scores, kind))}" for kind in kinds))  # type: ignore[arg-type]
         lines.append(line)
