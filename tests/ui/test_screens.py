@@ -391,6 +391,18 @@ async def test_a_run_goes_on_while_one_looks_elsewhere(held):
         assert "● running" in picture(held)
         policy_of(held).hold.set()
         await until(lambda: runner.done, pilot)
+        await pilot.pause()
+        assert any("Answer: " in said for said in toasts(held)), "it says so where one looks elsewhere"
+
+
+async def test_again_solves_the_same_problem_with_another_seed():
+    app = make()
+    async with running(app) as pilot:
+        await solved(app, pilot)
+        await pilot.press("r")
+        await until(lambda: len(app.runners) == 2 and app.runners[1].done, pilot)
+        assert app.runners[1].model.tree.start.problem == "What is it?"
+        assert app.runners[1].model.tree.plan.seed == PLAN.seed + 1
 
 
 async def test_a_failed_model_is_told_and_the_app_lives_on():

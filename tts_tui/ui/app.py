@@ -22,7 +22,7 @@ from tts_tui.plan import Plan
 from tts_tui.recording import read
 from tts_tui.solver import check_problem
 from tts_tui.tree import SearchTree
-from tts_tui.ui import runs
+from tts_tui.ui import runs, words
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.models import Models
 from tts_tui.ui.player import Player
@@ -206,9 +206,22 @@ class TTSApp(App[int]):
 
     def _go(self, runner: Runner) -> Runner:
         self.runners.append(runner)
-        self.run_worker(runner.work(), exit_on_error=False, group="search", exclusive=False)
+        self.run_worker(self._follow(runner), exit_on_error=False, group="search")
         self.show_runner(runner)
         return runner
+
+    async def _follow(self, runner: Runner) -> None:
+        """Runs it; says how it ended where nobody looks at it."""
+        await runner.work()
+        screen = self.screen
+        if isinstance(screen, RunScreen) and screen.runner is runner:
+            return
+        finished = runner.model.tree.finished
+        if runner.trouble:
+            self.notify(one_line(runner.trouble, 500), title="A search failed", severity="error", markup=False)
+        elif finished is not None:
+            said = f"{one_line(runner.problem, 100)}\nAnswer: {words.answer(finished.answer)}"
+            self.notify(said, title="A search has ended", markup=False)
 
     def show_runner(self, runner: Runner) -> None:
         """Opens the screen of a run."""

@@ -51,7 +51,7 @@ class RunScreen(TakingPart):
         self._title = title
         self._shown: RunModel | None = None
         self._tick = 0
-        self._announced = False
+        self._ended = False
 
     @property
     def model(self) -> RunModel:
@@ -138,7 +138,9 @@ class RunScreen(TakingPart):
             self.query_one(StepView).put(model.tree, self.tree_view.cursor_node)
         if self._tick % SLOW == 1:
             self._draw_panels(model)
-        self._announce()
+        if self.runner is not None and self.runner.done and not self._ended:
+            self._ended = True
+            self.refresh_bindings()
 
     def _show(self, model: RunModel) -> None:
         """Puts another model on the screen: the run's own, or where a replay has gone back to."""
@@ -196,20 +198,6 @@ class RunScreen(TakingPart):
                 for label, value in panels.plan_lines(model.tree.plan)
             ]
             self.query_one("#plan", Quiet).put(lines)
-
-    def _announce(self) -> None:
-        """Says once how it ended, where nobody may be looking at the first line."""
-        runner = self.runner
-        if runner is None or not runner.done or self._announced:
-            return
-        self._announced = True
-        self.refresh_bindings()
-        finished = runner.model.tree.finished
-        if runner.trouble:
-            self.app.notify(one_line(runner.trouble, 500), title="The search failed", severity="error", markup=False)
-        elif finished is not None:
-            answer = panels.words.answer(finished.answer)
-            self.app.notify(f"Answer: {answer}", title="The search has ended", markup=False)
 
 
 def timeline(player: Player, width: int) -> Text:
