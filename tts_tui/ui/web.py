@@ -1,0 +1,275 @@
+"""The terminal UI in a browser: a small server that starts a session of its own for every visitor.
+
+textual-serve does the work. Added here: one sentence where the server cannot start, a page that asks no other machine
+for anything, sessions that end with their visitor, and no control for pages of other sites that the visitor has open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import html
+import ipaddress
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from textual_serve.app_service import AppService
+from textual_serve.server import Server, to_int
+
+from tts_tui.errors import UsageError
+
+PATIENCE = 6.0
+"""Seconds that a session has to stop its search and write its last events when its visitor or the server leaves."""
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>tts-tui</title>
+<link rel="icon" href="data:,">
+<link rel="preload" as="font" type="font/ttf" crossorigin href="static/fonts/RobotoMono-VariableFont_wght.ttf">
+<link rel="stylesheet" href="static/css/xterm.css">
+<style>
+@font-face {{ font-family: "Roboto Mono"; font-weight: 100 700;
+  src: url("static/fonts/RobotoMono-VariableFont_wght.ttf"); }}
+@font-face {{ font-family: "Roboto Mono"; font-weight: 100 700; font-style: italic;
+  src: url("static/fonts/RobotoMono-Italic-VariableFont_wght.ttf"); }}
+body {{ background: #121212; color: #e0e0e0; font: 16px "Roboto Mono", monospace; overflow: hidden; }}
+.over {{ position: absolute; inset: 0; z-index: 9; display: flex; align-items: center; justify-content: center;
+  background: #121212; }}
+.over a {{ color: inherit; margin-left: 1em; }}
+#closed, body.-first-byte #opening, body.-closed #opening {{ display: none; }}
+body.-closed #closed {{ display: flex; }}
+</style>
+<script src="static/js/textual.js"></script></head>
+<body>
+<div id="opening" class="over" role="status">tts-tui is starting …</div>
+<div id="closed" class="over" role="status">This session has ended.<a href="">Begin another one</a></div>
+<div id="terminal" class="textual-terminal" data-session-websocket-url="{socket}" data-font-size="{size}"></div>
+</body></html>
+"""
+_HEADERS = {
+    # Whatever the page's scripts try: nothing is asked of any other machine.
+    "Content-Security-Policy": "default-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self' ws: wss:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_log = logging.getLogger("textual-serve")
+
+
+class Session(AppService):
+    """The process behind one visitor. It ends with the visitor, and is ended if it does not."""
+
+    async def run(self) -> None:
+        """Passes on what the app draws, until it ends."""
+        process = self._process
+        assert process is not None and process.stdout is not None
+        try:
+            await super().run()
+            while await process.stdout.read(65536):
+                pass  # nobody sees it, but the app would wait for a reader, and never end
+            await process.wait()
+        finally:
+            self.kill()
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self.remote_close()
+
+    async def stop(self) -> None:
+        """Asks the app to leave, and waits; not for ever."""
+        last = asyncio.get_running_loop().call_later(PATIENCE, self.kill)
+        try:
+            await super().stop()
+            if self._process is not None:
+                await self._process.wait()
+        finally:
+            last.cancel()
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the process now, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+
+class BrowserServer(Server):
+    """Serves the app of a command line.
+
+    Args:
+        command: What starts the app.
+        host, port: Where to listen; port 0 takes a free one.
+    """
+
+    def __init__(self, command: Sequence[str], host: str, port: int) -> None:
+        line = shlex.join(command)
+        super().__init__(f"exec {line}" if os.name == "posix" else line, host=host, port=port, title="tts-tui")
+        self.local = is_local(host)
+        self.ended = asyncio.Event()
+        self.sessions: dict[web.WebSocketResponse, Session] = {}
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Serves until `ended` is set, then ends all sessions; `ready` is told the address.
+
+        Raises:
+            UsageError: It cannot listen there.
+        """
+        runner = web.AppRunner(await self._make_app(), access_log=None, shutdown_timeout=PATIENCE + 4)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, self.host, self.port).start()
+            except (OSError, UnicodeError, OverflowError) as error:
+                raise UsageError(_not_there(self.host, self.port, error)) from error
+            ready(_url(self.host, runner.addresses[0][1]))
+            await self.ended.wait()
+        finally:
+            await runner.cleanup()
+
+    def end(self) -> None:
+        """Ends the server and its sessions; the second time, at once."""
+        if self.ended.is_set():
+            for session in self.sessions.values():
+                session.kill()
+        self.ended.set()
+
+    async def on_startup(self, app: web.Application) -> None:
+        """Says nothing: `ready` does."""
+
+    async def on_shutdown(self, app: web.Application) -> None:
+        """Closes the line to every visitor; their sessions end with it."""
+        await asyncio.gather(*(line.close(code=1001, message=b"the server ends") for line in list(self.sessions)))
+
+    async def handle_index(self, request: web.Request) -> web.Response:
+        """The page. Its addresses are those that the visitor asked for, so that it works under every name."""
+        secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
+        line = f"{'wss' if secure else 'ws'}://{request.host}/ws"
+        size = min(max(to_int(request.query.get("fontsize", "16"), 16), 6), 64)
+        page = _PAGE.format(socket=html.escape(line), size=size)
+        return web.Response(text=page, content_type="text/html", headers=_HEADERS)
+
+    async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
+        """The line of one visitor, for as long as it is open."""
+        if not _own_page(request.headers, request.host, self.local):
+            raise web.HTTPForbidden(text="only the page of this server itself may open a session")
+        line = web.WebSocketResponse(heartbeat=15, timeout=2.0)
+        await line.prepare(request)
+        session = Session(
+            self.command,
+            write_bytes=line.send_bytes,
+            write_str=line.send_str,
+            close=line.close,  # type: ignore[arg-type]
+            download_manager=self.download_manager,
+        )
+        self.sessions[line] = session
+        try:
+            width, height = (
+                to_int(request.query.get(name, ""), usual) for name, usual in (("width", 80), ("height", 24))
+            )
+            await session.start(width, height)
+            if not self.ended.is_set():
+                await self._process_messages(line, session)
+        except Exception as error:  # what is no message of the page ends its session, not the server
+            _log.error("a session ended: %s: %s", type(error).__name__, error)
+        finally:
+            try:
+                await session.stop()
+            finally:
+                del self.sessions[line]
+        return line
+
+
+def _own_page(headers: Mapping[str, str], host: str, local: bool) -> bool:
+    """Whether a session may be opened for a request.
+
+    Browsers let any page open a WebSocket to any server, this machine's own included, and say in `Origin` which page it
+    is. A server for this machine alone also refuses foreign names that point to it, unless a proxy stands in front.
+    """
+    origin = headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return False
+    proxied = any(name.lower().startswith("x-forwarded-") for name in headers)
+    return not local or proxied or is_local(urlsplit(f"//{host}").hostname or "")
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _not_there(host: str, port: int, error: Exception) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return f"cannot serve on {host!r}: no such host; use 127.0.0.1 for this machine alone"
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: choose another with --port"
+    if code == errno.EADDRNOTAVAIL:
+        return f"cannot serve on {host}: it is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all of them"
+    if code in (errno.EACCES, errno.EPERM):
+        return f"port {port} may not be used: choose one from 1024 on with --port"
+    return f"cannot serve on {host}, port {port}: {getattr(error, 'strerror', None) or error}"
+
+
+def _url(host: str, port: int) -> str:
+    if host in ("", "0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _OneLine(logging.Formatter):
+    """Without tracebacks: what a visitor sent is no fault of the program."""
+
+    def formatException(self, ei: object) -> str:
+        return ""
+
+
+def serve(host: str, port: int, arguments: Sequence[str], *, command: Sequence[str] | None = None) -> int:
+    """Serves the terminal UI to browsers until Ctrl-C; every visitor gets a process of its own.
+
+    Args:
+        host, port: Where to listen; port 0 takes a free one.
+        arguments: Of `tts-tui`, for each session.
+        command: What they are arguments of, if not this `tts-tui`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: It cannot listen there.
+    """
+    if not is_local(host):
+        print(
+            f"Warning: whoever can reach {host or 'this machine'} can run searches and write recordings here, and "
+            "there is no password. --host 127.0.0.1 is for this machine alone.",
+            file=sys.stderr,
+        )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("serve-ui: %(message)s"))
+    _log.handlers, _log.propagate = [handler], False
+    _log.setLevel(logging.ERROR)
+    words = [*(command or (sys.executable, "-m", "tts_tui")), *arguments]
+    with contextlib.redirect_stdout(sys.stderr):  # where textual-serve writes what the apps said on standard error
+        asyncio.run(_until_signal(words, host, port))
+    return 0
+
+
+async def _until_signal(command: Sequence[str], host: str, port: int) -> None:
+    server = BrowserServer(command, host, port)
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        kind = getattr(signal, name, None)
+        if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(kind, server.end)
+    await server.run(lambda url: print(f"Serving on {url} (Ctrl-C ends it)", file=sys.stderr, flush=True))
