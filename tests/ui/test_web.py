@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from aiohttp.web import HTTPBadRequest
 
 from tts_tui.errors import UsageError
 from tts_tui.ui import web
@@ -121,11 +122,15 @@ async def test_behind_a_proxy_that_encrypts_the_line_is_encrypted_too():
         assert 'data-session-websocket-url="wss://a.example/ws"' in await reply.text()
 
 
-async def test_what_a_visitor_sends_is_text_in_the_page_and_no_html():
+async def test_what_a_visitor_sends_does_not_become_part_of_the_page():
     async with served(["false"]) as (server, _):
-        request = make_mocked_request("GET", "/?fontsize=%22%3E%3Cscript%3E", headers={"Host": 'x"><script>'})
-        page = (await server.handle_index(request)).text
-    assert 'data-session-websocket-url="ws://x&quot;&gt;&lt;script&gt;/ws" data-font-size="16"' in page
+        page = (
+            await server.handle_index(make_mocked_request("GET", "/?fontsize=%22%3E%3C", headers={"Host": "x"}))
+        ).text
+        assert 'data-font-size="16"' in page
+        for host in ('x"><script>', "x; script-src *", ""):
+            with pytest.raises(HTTPBadRequest):
+                await server.handle_index(make_mocked_request("GET", "/", headers={"Host": host}))
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------

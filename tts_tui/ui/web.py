@@ -13,6 +13,8 @@ import html
 import ipaddress
 import logging
 import os
+import re
+import secrets
 import shlex
 import signal
 import socket
@@ -46,17 +48,21 @@ body {{ background: #121212; color: #e0e0e0; font: 16px "Roboto Mono", monospace
 #closed, body.-first-byte #opening, body.-closed #opening {{ display: none; }}
 body.-closed #closed {{ display: flex; }}
 </style>
-<script src="static/js/textual.js"></script></head>
+<script src="static/js/textual.js"></script>
+<script nonce="{nonce}">
+addEventListener("load", () => document.querySelector(".xterm-helper-textarea").focus());  // keys count without a click
+</script></head>
 <body>
 <div id="opening" class="over" role="status">tts-tui is starting …</div>
 <div id="closed" class="over" role="status">This session has ended.<a href="">Begin another one</a></div>
 <div id="terminal" class="textual-terminal" data-session-websocket-url="{socket}" data-font-size="{size}"></div>
 </body></html>
 """
+_POLICY = (  # whatever the page's scripts try: nothing is asked of any other machine
+    "default-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self' 'nonce-{nonce}'; "
+    "connect-src 'self' {line}; frame-ancestors 'none'"
+)
 _HEADERS = {
-    # Whatever the page's scripts try: nothing is asked of any other machine.
-    "Content-Security-Policy": "default-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self' ws: wss:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -148,11 +154,15 @@ class BrowserServer(Server):
 
     async def handle_index(self, request: web.Request) -> web.Response:
         """The page. Its addresses are those that the visitor asked for, so that it works under every name."""
+        if not re.fullmatch(r"[\w.:\[\]-]+", request.host):
+            raise web.HTTPBadRequest(text="that is no name of a machine")
         secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
         line = f"{'wss' if secure else 'ws'}://{request.host}/ws"
         size = min(max(to_int(request.query.get("fontsize", "16"), 16), 6), 64)
-        page = _PAGE.format(socket=html.escape(line), size=size)
-        return web.Response(text=page, content_type="text/html", headers=_HEADERS)
+        nonce = secrets.token_urlsafe(16)
+        page = _PAGE.format(socket=html.escape(line), size=size, nonce=nonce)
+        headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce, line=line)}
+        return web.Response(text=page, content_type="text/html", headers=headers)
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """The line of one visitor, for as long as it is open."""
