@@ -150,7 +150,9 @@ class Viewing(Screen[None]):
 
     def action_picture(self) -> None:
         """Writes what is on the screen as an SVG file."""
-        self._keep("svg", lambda path: path.write_text(self.app.export_screenshot(), encoding="utf-8"))
+        self._keep(
+            "svg", lambda path: path.write_text(export.without_fonts(self.app.export_screenshot()), encoding="utf-8")
+        )
 
     def action_export(self) -> None:
         """Writes the whole run as a page."""
