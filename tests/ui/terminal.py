@@ -28,7 +28,8 @@ class Terminal:
         self._tmux = ["tmux", "-L", f"tts-{uuid.uuid4().hex[:8]}", "-f", os.devnull]
         command = shlex.join([sys.executable, "-m", "tts_tui", *arguments])
         # The terminal's own settings before and after: whatever ran must leave it as it was.
-        script = f"stty -a > /dev/null; {before}; {command}; echo EXIT=$?; stty -a | tr '\\n' ' '; exec sleep 1000"
+        state = "case \"$(stty -a)\" in *-icanon*|*'-echo '*) echo BROKEN;; *) echo WHOLE;; esac"
+        script = f"unset COLUMNS LINES; {before}; {command}; echo EXIT=$?; {state}; exec sleep 1000"
         given = [item for name, value in environment.items() for item in ("-e", f"{name}={value}")]
         size_of = ["-x", str(size[0]), "-y", str(size[1])]
         subprocess.run(

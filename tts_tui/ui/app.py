@@ -157,6 +157,13 @@ class TTSApp(App[int]):
 
         self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
 
+    def _fatal_error(self) -> None:
+        """A fault of the UI itself: one sentence, and the terminal as it was; `TTS_TUI_DEBUG` shows where it happened."""
+        if os.environ.get("TTS_TUI_DEBUG"):
+            super()._fatal_error()
+        else:
+            self._close_messages_no_wait()
+
     # -- runs --------------------------------------------------------------------------------------------------------
 
     def begin(self, problem: str, path: Path | None = None) -> Runner | None:

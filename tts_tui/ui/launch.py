@@ -15,7 +15,7 @@ from tts_tui.ui.app import TTSApp
 from tts_tui.ui.display import is_terminal
 from tts_tui.ui.models import Models
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.session import exit_code
+from tts_tui.ui.session import exit_code, note
 from tts_tui.ui.settings import Settings
 
 Opening = Callable[[TTSApp], "Runner | None"]
@@ -28,7 +28,7 @@ def launch(models: Models | None, plan: Plan | None, settings: Settings, opening
     Raises:
         UsageError: There is no terminal, or the settings name keys that do not exist.
     """
-    if sys.stdin is None or not (is_terminal(sys.stderr) and sys.stdin.isatty()):  # it draws on standard error
+    if not (served() or (sys.stdin is not None and is_terminal(sys.stderr) and sys.stdin.isatty())):
         raise UsageError(
             "the terminal UI needs a terminal: use `tts-tui solve` with --display plain or json, or `tts-tui --help`"
         )
@@ -36,12 +36,20 @@ def launch(models: Models | None, plan: Plan | None, settings: Settings, opening
     code = app.run() or 0
     if app.asked is not None:
         code = _report(app.asked) or code
-    elif app.return_code:
+    if (fault := app._exception) is not None:
+        note(
+            f"the terminal UI failed ({type(fault).__name__}: {fault}); what was recorded is kept, TTS_TUI_DEBUG=1 says more"
+        )
         code = 3
     if models is not None and models.loading:  # a thread that still loads would hold up the end for seconds
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def served() -> bool:
+    """Whether the app is drawn in a browser, by `tts-tui serve-ui`, and not in a terminal, on standard error."""
+    return "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")
 
 
 def _report(runner: Runner) -> int:
@@ -52,7 +60,7 @@ def _report(runner: Runner) -> int:
     if runner.path is not None and runner.path.exists():
         print(f"Recorded in {runner.path}")
     if runner.trouble:
-        print(f"tts-tui: {runner.trouble}", file=sys.stderr)
+        note(runner.trouble)
         return 3
     return exit_code(finished) if finished is not None else 130
 
@@ -83,4 +91,3 @@ def comparison(first: Path, second: Path) -> Opening:
         app.compare_files(first, second)
 
     return show
-

@@ -28,6 +28,8 @@ NARROW = 40
 """Columns below which a bar would leave too little for the text."""
 SPIN = 3
 """Pulls that a spinner takes for its next picture."""
+GROWING = 5
+"""Rows of growing steps that are painted in one pull; more of them take turns, for nobody reads so many at once."""
 _PLAIN = Style(dim=False)
 
 
@@ -61,7 +63,7 @@ class RowsView(ScrollView):
         self._rows: list[Row] = []
         self._painted: tuple[int, int, int] = (-1, -1, -1)  # first row, width, height
         self._height = 0
-        self._spin = 0
+        self._pulls = 0
         self._strips: LRUCache[Any, Strip] = LRUCache(256)
 
     # -- what is shown -----------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ class RowsView(ScrollView):
         """
         if self._shown is None or self.frozen:
             return 0
-        self._spin = tick // SPIN
+        self._pulls = tick
         self._take_in()
         return self._repaint()
 
@@ -204,7 +206,8 @@ class RowsView(ScrollView):
     def _look(self) -> None:
         """Reads the visible rows."""
         self._painted = top, _, height = self._place
-        self._rows = self._looks.rows(top, height, self.cursor_node, self._spin) if self._looks is not None else []
+        spin = self._pulls // SPIN
+        self._rows = self._looks.rows(top, height, self.cursor_node, spin) if self._looks is not None else []
 
     def _repaint(self) -> int:
         """Has those rows painted that look another way than they did."""
@@ -212,6 +215,7 @@ class RowsView(ScrollView):
         self._look()
         if width != self._width:
             self.refresh()
+        self._rows = _in_turn(before, self._rows, self._pulls)
         after, top = self._rows, self._painted[0]
         changed = [y for y in range(max(len(before), len(after))) if before[y : y + 1] != after[y : y + 1]]
         for y in changed:
@@ -236,10 +240,9 @@ class RowsView(ScrollView):
 
     def _draw(self, looks: Looks, row: Row, width: int, style: Style) -> Strip:
         line = looks.draw(row, width, self._heat)
-        line.style = style
         # Dim is mixed from a row's own colours, and reversed it would be a block of another colour.
-        segments = Segment.apply_style(line.render(self.app.console), post_style=_PLAIN if row.cursor else None)
-        return Strip(segments).adjust_cell_length(width, style)
+        segments = Segment.apply_style(line.render(self.app.console), style, _PLAIN if row.cursor else None)
+        return Strip(segments).adjust_cell_length(width, style).simplify()
 
     @property
     def _heat(self) -> Heat:
@@ -275,3 +278,20 @@ class RowsView(ScrollView):
             self._looks.keep(self._rows)
         else:
             self._looks.let_go()
+
+
+def _in_turn(before: list[Row], after: list[Row], pulls: int) -> list[Row]:
+    """The rows to show: of many growing steps only some with each pull, the others as they are on the screen."""
+    growing = [y for y, (old, new) in enumerate(zip(before, after, strict=False)) if _grows(old, new)]
+    turns = -(-len(growing) // GROWING)
+    if turns < 2:
+        return after
+    waiting = {y for place, y in enumerate(growing) if (place + pulls) % turns}
+    return [before[y] if y in waiting else row for y, row in enumerate(after)]
+
+
+def _grows(old: Row, new: Row) -> bool:
+    """Whether a row is that of the same growing step, and nothing but its text and its spinner may have changed."""
+    if new.look.state != "writing" or new.cursor:
+        return False
+    return new == old._replace(spin=new.spin, look=old.look._replace(text=new.look.text))
