@@ -43,9 +43,9 @@ from tts_tui.ui.display import AnswerDisplay, Display
 from tts_tui.ui.frame import Moment, frame
 from tts_tui.ui.jsonl import JsonDisplay
 from tts_tui.ui.live import LiveDisplay
-from tts_tui.ui.standing import Rate, Votes
 from tts_tui.ui.plain import MOST_ALIKE, PlainDisplay
 from tts_tui.ui.progress import Progress
+from tts_tui.ui.standing import Rate, Votes
 
 SEP = "\n\n"
 EVIL = "a\x1b[31mred\x1b]0;title\x07 [bold]mark[/bold] \x9b5m\u202eright\u200b to\u2066 left\r\x00 :smile: \ud800"

@@ -20,7 +20,7 @@ from tts_tui.solver import Solver, check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import session
 from tts_tui.ui.display import Display, is_terminal, make
-from tts_tui.ui.models import quieten
+from tts_tui.ui.models import Models, quieten
 from tts_tui.ui.progress import Progress
 from tts_tui.ui.text import one_line
 
@@ -42,7 +42,7 @@ def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     if given["display"] == "tui":
         from tts_tui.ui import launch
 
-        return launch.launch(launch.Models(solver, *specs(given)), plan, settings(), launch.problem(problem, record))
+        return launch.launch(Models(solver, *specs(given)), plan, settings(), launch.problem(problem, record))
     display = make(given["display"])
     policy, prm = specs(given)
     _load(display, policy, prm if solver.needs_prm(plan) else "none")
@@ -70,7 +70,7 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
     if given["display"] == "tui":
         from tts_tui.ui import launch
 
-        models = launch.Models(make_solver(policy, prm, given), policy, prm)
+        models = Models(make_solver(policy, prm, given), policy, prm)
         return launch.launch(models, tree.plan, settings(), launch.resumption(path, budget))
     display = make(given["display"])
     if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
@@ -94,7 +94,7 @@ def open_ui(given: Mapping[str, Any]) -> int:
     solver = make_solver(policy, prm, given)
     plan = make_plan(solver, given)
     solver.check(plan)
-    return launch.launch(launch.Models(solver, policy, prm), plan, chosen)
+    return launch.launch(Models(solver, policy, prm), plan, chosen)
 
 
 def _show(path: Path, speed: float) -> int:
@@ -104,7 +104,7 @@ def _show(path: Path, speed: float) -> int:
     chosen = settings()
     policy, prm = specs({"policy": chosen.policy, "prm": chosen.prm})
     solver = Solver(policy, prm)
-    models = launch.Models(solver, policy, prm)
+    models = Models(solver, policy, prm)
     return launch.launch(models, solver.plan(), chosen, launch.recording(path, speed))
 
 

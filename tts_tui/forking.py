@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tts_tui.contracts import Usage
 from tts_tui.errors import UsageError
 from tts_tui.events import Origin, StepFinished, StepScored, StepStarted
@@ -33,7 +35,7 @@ def copy_path(node: Node, journal: Journal, *, scores: bool) -> None:
     """
     for parent, step in enumerate(node.path):
         number = parent + 1
-        by = "person" if step.by_hand else "strategy"
+        by: Literal["strategy", "person"] = "person" if step.by_hand else "strategy"
         assert step.ids is not None and step.finish is not None
         t, ids = journal.now, tuple(step.ids)
         journal.write(StepStarted(t=t, node=number, parent=parent, slot=step.slot, group=step.group, by=by))

@@ -57,8 +57,8 @@ limits = options(
 display = option(
     "--display",
     type=click.Choice(DISPLAYS),
-    help="tui opens the terminal UI, live draws the tree, plain tells it in lines, json prints one event a line, none prints "
-    "the answer alone.  [default: live on a terminal, plain off it]",
+    help="tui opens the terminal UI, live draws the tree, plain tells it in lines, json prints one event a line, none "
+    "prints the answer alone.  [default: live on a terminal, plain off it]",
 )
 plan = options(
     option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),

@@ -24,7 +24,9 @@ class Terminal:
         environment: Added to the environment.
     """
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (120, 36), before: str = ":", **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, size: tuple[int, int] = (120, 36), before: str = ":", **environment: str
+    ) -> None:
         self._tmux = ["tmux", "-L", f"tts-{uuid.uuid4().hex[:8]}", "-f", os.devnull]
         command = shlex.join([sys.executable, "-m", "tts_tui", *arguments])
         # The terminal's own settings before and after: whatever ran must leave it as it was.

@@ -25,7 +25,7 @@ def model_of(events):
 
 
 async def test_the_status_line_says_what_runs_and_how_it_stands():
-    result, events = await run()
+    _, events = await run()
     halfway = model_of(events[: len(events) // 2])
     assert "● running" in panels.status(halfway, 100).plain
     assert "beam N 8 M 4" in panels.status(halfway, 100).plain
@@ -69,7 +69,7 @@ async def test_of_many_answers_the_rest_is_counted():
 
 
 async def test_a_step_is_told_in_full():
-    result, events = await run()
+    result, _ = await run()
     tree = result.tree
     kept = next(node for node in tree.nodes if node.why.startswith("among") and node.children)
     said = "\n".join(line.plain for line in panels.step_head(kept, 100))

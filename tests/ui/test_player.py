@@ -20,7 +20,9 @@ async def test_it_ends_where_the_search_did():
     assert picture(player.model.tree) == picture(result.tree)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["step", "decision", "seek"]), st.integers(-30, 300)), max_size=12), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from(["step", "decision", "seek"]), st.integers(-30, 300)), max_size=12), st.data()
+)
 async def test_every_place_is_the_fold_of_what_came_before(moves, data):
     _, events = await run()
     player = Player(events)

@@ -762,5 +762,3 @@ async def test_drawing_costs_nothing_where_nothing_changes():
         view.pull = lambda count: drawn.append(pull(count))
         tick(app, 12)
         assert drawn == [0] * 12
-
-

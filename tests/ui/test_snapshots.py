@@ -1,5 +1,7 @@
-"""How the screens look. The pictures lie in `__snapshots__`; `pytest tests/ui/test_snapshots.py --snapshot-update`, then
-a look at each, takes a change over."""
+"""How the screens look. The pictures lie in `__snapshots__`.
+
+`pytest tests/ui/test_snapshots.py --snapshot-update`, and then a look at each, takes a change over.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from tts_tui import read
 from tts_tui.errors import BackendUnavailable
 from tts_tui.events import SearchPaused
 from tts_tui.ui.app import TTSApp
+from tts_tui.ui.export import without_fonts
 from tts_tui.ui.player import Player
 from tts_tui.ui.screens.run import RunScreen
 
@@ -34,7 +37,7 @@ def picture(snapshot, tmp_path, monkeypatch):
     monkeypatch.setattr("textual.constants.SHOW_RETURN", False, raising=False)
 
     def compare(app: TTSApp) -> None:
-        svg = re.sub(r"@font-face \{.*?\}\s*", "", app.export_screenshot(), flags=re.S)
+        svg = re.sub(r"terminal-\d+", "terminal", without_fonts(app.export_screenshot()))
         assert svg == snapshot(extension_class=SVG)
 
     return compare

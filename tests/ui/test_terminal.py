@@ -86,7 +86,9 @@ def test_solve_with_the_ui_leaves_the_answer_behind(home, tmp_path):
 
 def test_a_replay_opens_in_the_ui_and_goes_back(home, tmp_path):
     record = tmp_path / "run.jsonl"
-    with Terminal("solve", "What is 2 + 2?", "-n", "4", "--display", "none", "--record", str(record), **home) as terminal:
+    with Terminal(
+        "solve", "What is 2 + 2?", "-n", "4", "--display", "none", "--record", str(record), **home
+    ) as terminal:
         terminal.wait("EXIT=0", 120)
     with Terminal("replay", str(record), "--speed", "64", size=(80, 24), **home) as terminal:
         shown = terminal.wait(r"event ([\d,]+) of \1 ")
@@ -144,7 +146,9 @@ def test_a_terminal_of_twenty_by_five_shows_what_fits(home):
 
 
 def test_a_dead_server_is_one_sentence_on_the_screen(home):
-    with Terminal("tui", "--policy", "sglang:http://127.0.0.1:9", "--prm", "none", "--strategy", "majority", **home) as terminal:
+    with Terminal(
+        "tui", "--policy", "sglang:http://127.0.0.1:9", "--prm", "none", "--strategy", "majority", **home
+    ) as terminal:
         terminal.wait("does not answer")
         terminal.type("What is 2 + 2?")
         terminal.press("Enter")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -55,17 +55,29 @@ class TTSApp(App[int]):
     TITLE = "tts-tui"
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = True
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual declares it
         (0, "-tiny"),
         (40, "-narrow"),
         (80, "-medium"),
         (120, "-wide"),
     ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-flat"), (12, "-low"), (30, "-tall")]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012 - as above
+        (0, "-flat"),
+        (12, "-low"),
+        (30, "-tall"),
+    ]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "leave", "quit", id="app.quit", show=False, priority=True, tooltip="Quit"),
-        Binding("ctrl+c", "interrupt", "stop", id="app.interrupt", show=False, priority=True, tooltip="Stop the search; once more to quit"),
-    ]  # fmt: skip
+        Binding(
+            "ctrl+c",
+            "interrupt",
+            "stop",
+            id="app.interrupt",
+            show=False,
+            priority=True,
+            tooltip="Stop the search; once more to quit",
+        ),
+    ]
 
     def __init__(
         self,
@@ -126,8 +138,8 @@ class TTSApp(App[int]):
             runner.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while any(not runner.done for runner in self.runners):
-                    await asyncio.sleep(0.02)
+                for runner in self.runners:
+                    await runner.ended.wait()
         if self.models is not None and not self.models.loading:
             await self.models.close()
         self.exit(code)
@@ -158,7 +170,7 @@ class TTSApp(App[int]):
         self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
 
     def _fatal_error(self) -> None:
-        """A fault of the UI itself: one sentence, and the terminal as it was; `TTS_TUI_DEBUG` shows where it happened."""
+        """A fault of the UI itself: no traceback, and the terminal as it was; `TTS_TUI_DEBUG` shows where it was."""
         if os.environ.get("TTS_TUI_DEBUG"):
             super()._fatal_error()
         else:
@@ -316,9 +328,8 @@ class TTSApp(App[int]):
             if command.title not in ("Screenshot", "Keys"):
                 yield command
 
-    def _caller(self, node: object, action: str) -> object:
+    def _caller(self, node: object, action: str) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
             await self.run_action(action, default_namespace=node)  # type: ignore[arg-type]
 
         return run
-

@@ -37,9 +37,8 @@ def launch(models: Models | None, plan: Plan | None, settings: Settings, opening
     if app.asked is not None:
         code = _report(app.asked) or code
     if (fault := app._exception) is not None:
-        note(
-            f"the terminal UI failed ({type(fault).__name__}: {fault}); what was recorded is kept, TTS_TUI_DEBUG=1 says more"
-        )
+        what = f"{type(fault).__name__}: {fault}"
+        note(f"the terminal UI failed ({what}); what was recorded is kept, TTS_TUI_DEBUG=1 says more")
         code = 3
     if models is not None and models.loading:  # a thread that still loads would hold up the end for seconds
         sys.stdout.flush()

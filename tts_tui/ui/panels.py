@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tts_tui import registry
 from tts_tui.budget import flops
-from tts_tui.plan import Plan
+from tts_tui.plan import Plan, Score
 from tts_tui.tree import Node
 from tts_tui.ui import words
 from tts_tui.ui.frame import HEAT
@@ -106,11 +106,12 @@ def gauges(model: RunModel, width: int) -> Text:
     if limits.tokens is None:
         parts.append(Text(f"{short(counts.computed)} tokens"))
     parts.append(_gauge("cached", counts.cached_share, percent(counts.cached_share), size))
-    if not model.over:
-        parts.append(Text(f"{model.policy_rate.at(tree.seconds, counts.completion):.0f} tok/s"))
-        if tree.start.prm is not None:
-            scored = model.prm_rate.at(tree.seconds, counts.prm_computed)
-            parts.append(Text(f"PRM {scored:.0f} tok/s"))
+    written = model.policy_rate.at(tree.seconds, counts.completion)
+    scored = model.prm_rate.at(tree.seconds, counts.prm_computed)
+    if not model.over and written >= 0.5:
+        parts.append(Text(f"{written:.0f} tok/s"))
+    if not model.over and scored >= 0.5:
+        parts.append(Text(f"PRM {scored:.0f} tok/s"))
     parts.append(Text(plural(len(tree), "step")))
     if limits.flops is None:
         parts.append(Text(f"{flop(spent)}" + (f", PRM {percent(spent_prm / spent)}" if spent_prm else "")))
@@ -193,14 +194,12 @@ def step_head(node: Node, width: int) -> list[Text]:
         return lines
     scores = node.scores
     if scores:
-        line = Text("score ").append(f" {digits(node.score)} ", style=_heat(node.score)).append("  path: ")
-        kinds = ("min", "last", "avg", "prod")
-        line.append(" ".join(f"{kind} {digits(path_score(scores, kind))}" for kind in kinds))  # type: ignore[arg-type]
-        lines.append(line)
-        line = Text("steps " + ("… " if len(scores) > MOST_SCORES else ""))
+        line = Text("scores " + ("… " if len(scores) > MOST_SCORES else ""))
         for score in scores[-MOST_SCORES:]:
             line.append(f" {digits(score)} ", style=_heat(score)).append(" ")
         lines.append(line)
+        kinds: tuple[Score, ...] = ("min", "last", "avg", "prod")
+        lines.append(Text("path   " + " ".join(f"{kind} {digits(path_score(scores, kind))}" for kind in kinds)))
     usage = node.usage
     if usage is not None:
         prompt = f"{usage.prompt_computed:,} computed, {usage.prompt_cached:,} cached"

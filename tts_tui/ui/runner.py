@@ -29,7 +29,7 @@ class Runner:
         model: What the screens show.
         search: The handle on the running search; None before it begins and after it ended.
         trouble: Why it failed, a sentence; empty if it did not.
-        done: Whether nothing runs any more.
+        ended: Set once nothing runs any more.
         stopping: Whether it was told to stop.
         held: Whether it pauses as soon as it begins.
         problem: What is to be solved.
@@ -44,7 +44,8 @@ class Runner:
         self.model = RunModel()
         self.search: Search | None = None
         self.trouble = ""
-        self.done = self.stopping = self.held = False
+        self.ended = asyncio.Event()
+        self.stopping = self.held = False
         self._origin: tuple[SearchTree, int] | None = None
         self._task: asyncio.Task[object] | None = None
         self._resumes = False
@@ -74,6 +75,11 @@ class Runner:
         return runner
 
     @property
+    def done(self) -> bool:
+        """Whether nothing runs any more."""
+        return self.ended.is_set()
+
+    @property
     def running(self) -> bool:
         """Whether a search runs, so that a person can take part."""
         return self.search is not None
@@ -91,7 +97,8 @@ class Runner:
         except Exception as error:  # the UI outlives whatever happens in a search
             self.trouble = f"unexpected {type(error).__name__}: {error}"
         finally:
-            self.search, self.done = None, True
+            self.search = None
+            self.ended.set()
 
     def _run(self, solver: Solver) -> Awaitable[Result]:
         if self._resumes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -36,7 +36,7 @@ class Help(ModalScreen[None]):
         Binding("escape,q,question_mark,f1", "leave", "back", id="help.leave", tooltip="Close the help"),
     ]
 
-    def __init__(self, screen: Screen[object]) -> None:
+    def __init__(self, screen: Screen[Any]) -> None:
         super().__init__()
         self._lines = list(lines(screen))
 
@@ -50,7 +50,7 @@ class Help(ModalScreen[None]):
         self.dismiss(None)
 
 
-def lines(screen: Screen[object]) -> Iterator[Text]:
+def lines(screen: Screen[Any]) -> Iterator[Text]:
     """Keys by where they come from, what has the focus first; then the glyphs."""
     seen: set[str] = set()
     rows: dict[str, list[tuple[str, str]]] = {}
@@ -74,10 +74,12 @@ def lines(screen: Screen[object]) -> Iterator[Text]:
     for glyph, said in GLYPHS:
         yield Text(f"  {glyph:<14} {said}")
     yield Text("")
-    yield Text("Keys can be changed: [keymap] in the settings file, by the names that `tts-tui keys` lists.", style="dim")
+    yield Text(
+        "Keys can be changed: [keymap] in the settings file, by the names that `tts-tui keys` lists.", style="dim"
+    )
 
 
-def _title(node: object, screen: Screen[object]) -> str:
+def _title(node: object, screen: Screen[Any]) -> str:
     if node is screen:
         return "This screen"
     if node is screen.app:

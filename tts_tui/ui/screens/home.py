@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.widgets import Footer, OptionList, Static
@@ -14,6 +14,7 @@ from textual.widgets.option_list import Option
 
 from tts_tui.plan import Plan
 from tts_tui.ui import panels, words
+from tts_tui.ui.bindings import keys
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.runs import Run, recent, remove
 from tts_tui.ui.screens.dialogs import Question
@@ -45,18 +46,23 @@ SHOWN = 30
 class HomeScreen(Screen[None]):
     """Where runs begin."""
 
-    app: TTSApp  # type: ignore[assignment]
+    app: TTSApp
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+t", "example", "example", id="home.example", tooltip="Put the next example into the field"),
-        Binding("ctrl+o", "plan", "plan", id="home.plan", tooltip="Choose strategy, N, M, vote and budget"),
-        Binding("ctrl+r", "recent", "recent", id="home.recent", tooltip="Go to the recent runs"),
-        Binding("escape", "field", "field", id="home.field", show=False, tooltip="Go back to the field"),
-        Binding("delete", "remove", "remove", id="home.remove", show=False, tooltip="Remove the recording that is marked"),
-        Binding("c", "compare", "compare", id="home.compare", show=False, tooltip="Put the marked run beside another one"),
-        Binding("r", "resume", "go on", id="home.resume", show=False, tooltip="Go on with a run that stopped early"),
-        Binding("f1,question_mark", "help", "help", id="home.help", tooltip="Explain the keys"),
-    ]  # fmt: skip
+        *keys(
+            ("home.example", "ctrl+t", "example", "example", "Put the next example into the field"),
+            ("home.plan", "ctrl+o", "plan", "plan", "Choose strategy, N, M, vote and budget"),
+            ("home.recent", "ctrl+r", "recent", "recent", "Go to the recent runs"),
+            ("home.help", "f1,question_mark", "help", "help", "Explain the keys"),
+        ),
+        *keys(
+            ("home.field", "escape", "field", "field", "Go back to the field"),
+            ("home.remove", "delete", "remove", "remove", "Remove the recording that is marked"),
+            ("home.compare", "c", "compare", "compare", "Put the marked run beside another one"),
+            ("home.resume", "r", "resume", "go on", "Go on with a run that stopped early"),
+            show=False,
+        ),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +106,11 @@ class HomeScreen(Screen[None]):
         if self.app.screen is not self:
             return
         models, plan = self.app.models, self.app.plan
-        head = [Text().append(" tts-tui ", style="bold reverse").append(" test-time scaling: search for an answer, watch it")]
+        head = [
+            Text()
+            .append(" tts-tui ", style="bold reverse")
+            .append(" test-time scaling: search for an answer, watch it")
+        ]
         if models is not None:
             line = Text(f" policy {one_line(models.policy, 60)}, reward model {one_line(models.prm, 40)}: ")
             head.append(line.append(models.said, style="bold"))

@@ -39,7 +39,9 @@ class RunScreen(TakingPart):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "back", id="run.back", show=False, tooltip="Back to the first screen; the run goes on"),
+        Binding(
+            "escape", "back", "back", id="run.back", show=False, tooltip="Back to the first screen; the run goes on"
+        ),
         Binding("q", "app.leave", "quit", id="run.quit", show=False, tooltip="Quit; asks if something runs"),
         *LAST,
     ]
@@ -175,7 +177,10 @@ class RunScreen(TakingPart):
             ]
         if runner.model.tree.started is None:
             said = f"{one_line(runner.models.policy, 100)}: {one_line(runner.models.said, 200)}"
-            return [Text(one_line(runner.problem, 400)), Text(f"\n{said}\nThe search begins when the models are there.")]
+            return [
+                Text(one_line(runner.problem, 400)),
+                Text(f"\n{said}\nThe search begins when the models are there."),
+            ]
         return []
 
     def _second_line(self, model: RunModel, width: int) -> Text:

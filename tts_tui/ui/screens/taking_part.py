@@ -1,17 +1,18 @@
-"""What a person may do in a run: hold it, steer it, add to it, begin another one from it; or walk through a recording."""
+"""What a person may do in a run: hold it, steer it, add to it, fork it; or walk through a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from tts_tui.errors import TTSError
 from tts_tui.events import WRITTEN
 from tts_tui.plan import Plan
 from tts_tui.search import Search
 from tts_tui.tree import Node
+from tts_tui.ui.bindings import keys
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Write
@@ -28,25 +29,30 @@ class TakingPart(Viewing):
     """The keys of doing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "pause", "pause", id="run.pause", tooltip="Pause or go on (in a replay: play or stop)"),
-        Binding("s", "one_step", "step", id="run.step", tooltip="Let one step be written, then pause"),
-        Binding("S", "one_round", "round", id="run.round", tooltip="Let one round be written, then pause"),
-        Binding("e", "expand", "expand", id="run.expand", tooltip="Have M more next steps of this step written"),
-        Binding("x", "prune", "prune", id="run.prune", tooltip="Give this step up, or take that back and go on from it"),
-        Binding("i", "write", "write", id="run.write", tooltip="Write the next step yourself; the search goes on from it"),
-        Binding("b", "fork", "fork", id="run.fork", tooltip="Begin a new run from this step; this one stays as it is"),
-        Binding("p", "plan", "plan", id="run.plan", tooltip="Look at the plan, and change it"),
-        Binding("t", "finish", "take best", id="run.finish", tooltip="Stop, and take the best answer so far"),
-        Binding("r", "again", "again", id="run.again", tooltip="Solve the same problem once more, by this plan, with another seed"),
-        Binding("right_square_bracket", "event(1)", "next", id="replay.next", tooltip="One event forward"),
-        Binding("left_square_bracket", "event(-1)", "back", id="replay.back", tooltip="One event back"),
-        Binding("right_curly_bracket", "decision(1)", "decision", id="replay.next-decision", show=False, tooltip="To the next decision"),
-        Binding("left_curly_bracket", "decision(-1)", "decision", id="replay.decision-before", show=False, tooltip="To the decision before"),
-        Binding("plus", "speed(1)", "faster", id="replay.faster", show=False, tooltip="Play faster"),
-        Binding("minus", "speed(-1)", "slower", id="replay.slower", show=False, tooltip="Play slower"),
-        Binding("greater_than_sign", "jump(0.1)", "jump", id="replay.jump", show=False, tooltip="A tenth of the recording forward"),
-        Binding("less_than_sign", "jump(-0.1)", "jump back", id="replay.jump-back", show=False, tooltip="A tenth of the recording back"),
-    ]  # fmt: skip
+        *keys(
+            ("run.pause", "space", "pause", "pause", "Pause or go on (in a replay: play or stop)"),
+            ("run.step", "s", "one_step", "step", "Let one step be written, then pause"),
+            ("run.round", "S", "one_round", "round", "Let one round be written, then pause"),
+            ("run.expand", "e", "expand", "expand", "Have M more next steps of this step written"),
+            ("run.prune", "x", "prune", "prune", "Give this step up, or take that back and go on from it"),
+            ("run.write", "i", "write", "write", "Write the next step yourself; the search goes on from it"),
+            ("run.fork", "b", "fork", "fork", "Begin a new run from this step; this one stays as it is"),
+            ("run.plan", "p", "plan", "plan", "Look at the plan, and change it"),
+            ("run.finish", "t", "finish", "take best", "Stop, and take the best answer so far"),
+            ("run.again", "r", "again", "again", "Solve the same problem once more, by this plan, with another seed"),
+            ("replay.next", "right_square_bracket", "event(1)", "next", "One event forward"),
+            ("replay.back", "left_square_bracket", "event(-1)", "back", "One event back"),
+        ),
+        *keys(
+            ("replay.next-decision", "right_curly_bracket", "decision(1)", "decision", "To the next decision"),
+            ("replay.decision-before", "left_curly_bracket", "decision(-1)", "decision", "To the decision before"),
+            ("replay.faster", "plus", "speed(1)", "faster", "Play faster"),
+            ("replay.slower", "minus", "speed(-1)", "slower", "Play slower"),
+            ("replay.jump", "greater_than_sign", "jump(0.1)", "jump", "A tenth of the recording forward"),
+            ("replay.jump-back", "less_than_sign", "jump(-0.1)", "jump back", "A tenth of the recording back"),
+            show=False,
+        ),
+    ]
 
     runner: Runner | None
     player: Player | None
@@ -178,16 +184,16 @@ class TakingPart(Viewing):
             return
         while node.parent is not None and (node.state != "done" or node.ended):
             node = node.parent  # nothing can follow this one
-        self._ask_plan(lambda plan: self._begin_fork(node.id, plan) if plan is not None else None)
+        self._ask_plan(lambda plan: None if plan is None else self._begin_fork(node.id, plan))
 
-    def _ask_plan(self, then: Callable[[Plan | None], object]) -> None:
+    def _ask_plan(self, then: Callable[[Plan | None], None]) -> None:
         models = self.app.models
         if models is None:
             self.say("No models: this session only shows recordings.", wrong=True)
             return
         solver = models.solver
         form = PlanForm(self.model.tree.plan, solver.plan, solver.check)
-        self.app.push_screen(form, lambda plan: then(plan) and None)
+        self.app.push_screen(form, then)
 
     def _begin_fork(self, node: int, plan: Plan) -> None:
         self.app.begin_fork(self.model.tree, node, plan)

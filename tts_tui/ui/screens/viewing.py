@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Input
 
 from tts_tui.errors import TTSError
 from tts_tui.ui import export, runs
+from tts_tui.ui.bindings import keys
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.text import clean, one_line
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 PANELS = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
 """Ids and titles of the panels, in the order of the keys 1 to 5."""
 
-LAST: tuple[BindingType, ...] = (
-    Binding("slash", "find", "find", id="view.find", tooltip="Find a text or an answer in the tree"),
-    Binding("question_mark,f1", "help", "help", id="view.help", tooltip="Explain keys and glyphs"),
+LAST = keys(
+    ("view.find", "slash", "find", "find", "Find a text or an answer in the tree"),
+    ("view.help", "question_mark,f1", "help", "help", "Explain keys and glyphs"),
 )
 """Keys that stand last in the footer."""
 
@@ -32,25 +33,37 @@ LAST: tuple[BindingType, ...] = (
 class Viewing(Screen[None]):
     """The keys of looking."""
 
-    app: TTSApp  # type: ignore[assignment]
+    app: TTSApp
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("z", "freeze", "freeze", id="view.freeze", show=False, tooltip="Freeze or thaw the view; the search goes on"),
-        Binding("f", "follow", "follow", id="view.follow", show=False, tooltip="Follow the newest step, the best one, or none"),
-        Binding("h", "heat", "heat", id="view.heat", show=False, tooltip="Show scores as bars, as colours, or as digits"),
-        Binding("v", "value", "value", id="view.value", show=False, tooltip="Show the step's score, the lowest of its path, or the product"),
-        Binding("o", "order", "order", id="view.order", show=False, tooltip="Order siblings by age or by score"),
-        Binding("n", "next(False)", "next", id="view.next", show=False, tooltip="Go to the next place that was found"),
-        Binding("N", "next(True)", "previous", id="view.previous", show=False, tooltip="Go to the previous place that was found"),
-        Binding("y", "copy", "copy", id="view.copy", show=False, tooltip="Copy the path to this step"),
-        Binding("w", "picture", "picture", id="view.picture", show=False, tooltip="Keep the screen as an SVG picture"),
-        Binding("W", "export", "export", id="view.export", show=False, tooltip="Keep the whole run as an HTML page"),
-        Binding("c", "compare", "compare", id="view.compare", show=False, tooltip="Put another run beside this one"),
-        *(
-            Binding(str(number), f"panel('{name}')", name, id=f"view.panel-{name}", show=False, tooltip=f"Go to the panel {title}; once more enlarges it")
-            for number, (name, title) in enumerate(PANELS.items(), 1)
+        *keys(
+            ("view.freeze", "z", "freeze", "freeze", "Freeze or thaw the view; the search goes on"),
+            ("view.follow", "f", "follow", "follow", "Follow the newest step, the best one, or none"),
+            ("view.heat", "h", "heat", "heat", "Show scores as bars, as colours, or as digits"),
+            ("view.value", "v", "value", "value", "Show the step's score, the lowest of its path, or the product"),
+            ("view.order", "o", "order", "order", "Order siblings by age or by score"),
+            ("view.next", "n", "next(False)", "next", "Go to the next place that was found"),
+            ("view.previous", "N", "next(True)", "previous", "Go to the previous place that was found"),
+            ("view.copy", "y", "copy", "copy", "Copy the path to this step"),
+            ("view.picture", "w", "picture", "picture", "Keep the screen as an SVG picture"),
+            ("view.export", "W", "export", "export", "Keep the whole run as an HTML page"),
+            ("view.compare", "c", "compare", "compare", "Put another run beside this one"),
+            show=False,
         ),
-    ]  # fmt: skip
+        *keys(
+            *(
+                (
+                    f"view.panel-{name}",
+                    str(number),
+                    f"panel('{name}')",
+                    title,
+                    f"Go to the panel {title}; again enlarges it",
+                )
+                for number, (name, title) in enumerate(PANELS.items(), 1)
+            ),
+            show=False,
+        ),
+    ]
 
     @property
     def model(self) -> RunModel:

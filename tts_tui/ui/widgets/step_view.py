@@ -84,7 +84,9 @@ def whole(tree: SearchTree, node: Node) -> RenderableType:
     cut = len(before) > BEFORE
     parts: list[RenderableType] = []
     if before.strip():
-        parts.append(Text(("…" if cut else "") + readable(before[-BEFORE:], markdown=False).rstrip() + "\n", style="dim"))
+        parts.append(
+            Text(("…" if cut else "") + readable(before[-BEFORE:], markdown=False).rstrip() + "\n", style="dim")
+        )
     parts.append(_markdown(node.text))
     return Group(*parts)
 
