@@ -58,8 +58,8 @@ async def test_everything_that_a_person_does_is_told(tmp_path):
         r"Paused\.",
         r"One step\.",
         r"One round\.",
-        r"A person wrote step 0\.\d: mine.* \[b\]",
-        r"A person asked for step 0\.\d\.",
+        r"Written by hand: step 0\.\d: mine.* \[b\]",
+        r"Asked for by hand: step 0\.\d\.",
         r"Restored by hand: step 0\.\d \(score 0\.50\)\.",
         r"The search also goes on from step 0\.\d",
         r"Cut by hand: step [\d.]+( \(score 0\.50\))?\.",
@@ -71,4 +71,4 @@ async def test_everything_that_a_person_does_is_told(tmp_path):
     assert "failed" not in text
     said = told(read(fork))
     assert re.search(r"A fork of run [0-9a-f]+, 1 step copied from there\.", said)
-    assert "A person" not in said
+    assert "by hand" not in said

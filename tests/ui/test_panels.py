@@ -12,8 +12,7 @@ from tts_tui.contracts import Sampling
 from tts_tui.events import Notice, SearchPaused, SolutionFound, StepFailed, StepStarted
 from tts_tui.plan import Plan
 from tts_tui.ui import panels
-from tts_tui.ui.model import RunModel, is_decision
-from tts_tui.ui.story import tell
+from tts_tui.ui.model import RunModel
 
 
 def model_of(events):
@@ -92,8 +91,8 @@ def test_the_plan_is_told_with_its_reason():
 
 
 async def test_the_story_is_told_in_sentences():
-    result, events = await run()
-    said = [tell(event, result.tree) for event in events if is_decision(event)]
+    _, events = await run()
+    said = [told.sentence for told in model_of(events).decisions]
     assert all(sentence and sentence.isprintable() for sentence in said)
     assert any(sentence.startswith("Kept ") for sentence in said)
     assert any(sentence.startswith("Pruned ") for sentence in said)
@@ -105,7 +104,7 @@ def test_what_models_and_servers_say_is_never_markup(text):
     events = [start(text or "p"), StepStarted(node=1, parent=0, slot=0), StepFailed(node=1, error=text)]
     events.append(Notice(message=text))
     model = model_of(events)
-    said = [tell(event, model.tree) for event in model.decisions]
+    said = [told.sentence for told in model.decisions]
     assert all(character.isprintable() for sentence in said for character in sentence)
     if text.isprintable():
         assert any(text in sentence for sentence in said)

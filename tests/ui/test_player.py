@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.core.test_recording import picture
 from tests.test_displays import run
 from tts_tui import SearchTree
-from tts_tui.ui.model import is_decision
 from tts_tui.ui.player import SPEEDS, Player
+from tts_tui.ui.story import tell
 
 
 async def test_it_ends_where_the_search_did():
@@ -42,7 +42,8 @@ async def test_every_place_is_the_fold_of_what_came_before(moves, data):
 async def test_decisions_are_gone_through_one_by_one_and_back():
     _, events = await run()
     player = Player(events)
-    places = [place for place, event in enumerate(events, 1) if is_decision(event)]
+    tree = SearchTree()
+    places = [place for place, event in enumerate(events, 1) if tree.apply(event) or tell(event, tree)]
     for place in places:
         player.decision(1)
         assert player.position == place

@@ -61,7 +61,7 @@ def test_a_problem_is_typed_steered_and_answered(home):
         terminal.press("g", "j", "b")
         terminal.wait("The plan")
         terminal.press("C-s")
-        terminal.wait(r"Forked from", 120)
+        terminal.wait(r"A fork of run", 120)
         terminal.wait(r"★ the search is complete", 120)
         terminal.press("q")
         terminal.wait("EXIT=0")

@@ -5,21 +5,14 @@ Events only change values here. Widgets pull from it with a timer, so that a tok
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tts_tui.events import (
     AnyEvent,
-    BranchBegun,
     NodesKept,
     NodesPruned,
-    Notice,
     PlanChanged,
-    ScoreFailed,
-    SearchContinued,
-    SearchFinished,
-    SearchPaused,
     SearchResumed,
-    SearchStarted,
-    SearchStepped,
-    SolutionFound,
     StepFailed,
     StepFinished,
     StepMerged,
@@ -30,32 +23,14 @@ from tts_tui.events import (
 from tts_tui.tree import SearchTree
 from tts_tui.ui.folding import Folding
 from tts_tui.ui.standing import Rate, Votes
-from tts_tui.writing import ENDED
-
-DECISIONS = (
-    SearchStarted,
-    SearchResumed,
-    NodesKept,
-    NodesPruned,
-    SolutionFound,
-    StepFailed,
-    ScoreFailed,
-    Notice,
-    PlanChanged,
-    BranchBegun,
-    SearchPaused,
-    SearchContinued,
-    SearchStepped,
-    SearchFinished,
-)
-"""Events that tell what was decided and what happened; the others only fill the tree."""
+from tts_tui.ui.story import tell
 
 
-def is_decision(event: AnyEvent) -> bool:
-    """Whether `event` belongs to the story of a run; a step that a person asked for does, too."""
-    if isinstance(event, StepStarted):
-        return event.by == "person"
-    return isinstance(event, DECISIONS) and not (isinstance(event, StepFailed) and event.error == ENDED)
+class Told(NamedTuple):
+    """One sentence of the story of a run, `t` seconds after its beginning."""
+
+    t: float
+    sentence: str
 
 
 class RunModel:
@@ -69,7 +44,7 @@ class RunModel:
         tree: The fold of the events.
         folding: Which rows the tree view has.
         writing: Ids of the steps that are being written, oldest first.
-        decisions: Events that tell the story, in order.
+        decisions: The story so far.
         newest: Id of the step that changed last; None before the first.
         policy_rate, prm_rate: Tokens a second, lately.
     """
@@ -78,7 +53,7 @@ class RunModel:
         self.tree = tree if tree is not None else SearchTree()
         self.folding = Folding(self.tree)
         self.writing: dict[int, None] = {}
-        self.decisions: list[AnyEvent] = []
+        self.decisions: list[Told] = []
         self.newest: int | None = None
         self.policy_rate = Rate()
         self.prm_rate = Rate()
@@ -108,8 +83,8 @@ class RunModel:
             case SearchResumed():
                 self._changed.update(self.writing)
                 self.writing.clear()
-        if is_decision(event):
-            self.decisions.append(event)
+        if (sentence := tell(event, self.tree)) is not None:
+            self.decisions.append(Told(event.t, sentence))
 
     def pull(self) -> None:
         """Brings the rows up to date with the tree; called before anything is drawn."""

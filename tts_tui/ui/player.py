@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from tts_tui.events import AnyEvent
-from tts_tui.ui.model import RunModel, is_decision
+from tts_tui.ui.model import RunModel
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 SILENCE = 2.0
@@ -35,7 +36,7 @@ class Player:
         self.speed = speed
         self.turns = 0
         self._clock = 0.0
-        self._decisions: list[int] | None = None
+        self._decisions: list[int] = []
 
     def __len__(self) -> int:
         return len(self.events)
@@ -44,13 +45,6 @@ class Player:
     def at_end(self) -> bool:
         """Whether everything has happened."""
         return self.position == len(self.events)
-
-    @property
-    def decisions(self) -> list[int]:
-        """Positions right behind each decision."""
-        if self._decisions is None:
-            self._decisions = [place for place, event in enumerate(self.events, 1) if is_decision(event)]
-        return self._decisions
 
     def advance(self, seconds: float) -> None:
         """Lets `seconds` pass on the wall, if it plays."""
@@ -87,9 +81,12 @@ class Player:
         """Goes to the next decision, or with -1 to the one before; stops playing."""
         self.playing = False
         if direction > 0:
-            self.seek(next((place for place in self.decisions if place > self.position), len(self.events)))
+            told = len(self.model.decisions)
+            while not self.at_end and len(self.model.decisions) == told:
+                self._apply(self.position + 1)
         else:
-            self.seek(next((place for place in reversed(self.decisions) if place < self.position), 0))
+            before = bisect_left(self._decisions, self.position)
+            self.seek(self._decisions[before - 1] if before else 0)
 
     def toggle(self) -> None:
         """Plays or stops; at the end it plays from the beginning."""
@@ -105,6 +102,9 @@ class Player:
             self.speed = next((speed for speed in reversed(SPEEDS) if speed < self.speed), SPEEDS[0])
 
     def _apply(self, position: int) -> None:
-        for event in self.events[self.position : position]:
+        for place, event in enumerate(self.events[self.position : position], self.position + 1):
+            told = len(self.model.decisions)
             self.model.apply(event)
+            if len(self.model.decisions) > told and place > (self._decisions[-1] if self._decisions else 0):
+                self._decisions.append(place)
         self.position = position

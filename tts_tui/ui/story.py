@@ -1,4 +1,4 @@
-"""What happened, in sentences: one for each event that is worth one."""
+"""What happened, in sentences: one for each event that is worth one, the same in plain lines and in the UI."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tts_tui.events import (
+    WRITTEN,
     AnyEvent,
     BranchBegun,
     NodesKept,
@@ -21,54 +22,75 @@ from tts_tui.events import (
     SearchStepped,
     SolutionFound,
     StepFailed,
+    StepFinished,
     StepStarted,
 )
 from tts_tui.tree import Node, SearchTree
 from tts_tui.ui import words
 from tts_tui.ui.text import one_line, plural
+from tts_tui.writing import CHANGED, CUT, ENDED
 
 
 def tell(event: AnyEvent, tree: SearchTree) -> str | None:
-    """The sentence of `event`, which `tree` has already; None if it needs none."""
+    """The sentence of `event`, which `tree` has just taken in; None if it needs none."""
     teller = _TELLERS.get(type(event))
     return teller(event, tree) if teller is not None else None
 
 
-def steps(ids: tuple[int, ...], tree: SearchTree) -> str:
+def _steps(ids: tuple[int, ...], tree: SearchTree) -> str:
     """`step 0.3.1 (score 0.92)`, or `4 steps (scores 0.92 to 0.41)`."""
     nodes = [tree.nodes[id] for id in ids]
-    return words.scored(nodes[0]) if len(nodes) == 1 else plural(len(nodes), "step") + _range(nodes)
-
-
-def _range(nodes: list[Node]) -> str:
+    if len(nodes) == 1:
+        return words.scored(nodes[0])
     scores = [node.score for node in nodes if node.score is not None]
-    return f" (scores {max(scores):.2f} to {min(scores):.2f})" if scores else ""
+    return plural(len(nodes), "step") + (f" (scores {max(scores):.2f} to {min(scores):.2f})" if scores else "")
+
+
+def _is_copied(node: Node, tree: SearchTree) -> bool:
+    """Whether it came with a fork: what a person did in the other run is told there."""
+    origin = tree.start.origin
+    return origin is not None and node.id <= origin.steps
 
 
 def _started(event: SearchStarted, tree: SearchTree) -> str:
-    fork = f"Forked from step {event.origin.node} of run {one_line(event.origin.run, 20)}. " if event.origin else ""
-    return f"{fork}{words.plan(event.plan)}: {one_line(event.plan.why)}."
+    fork = f"{words.origin(event.origin)} " if event.origin is not None else ""
+    return f"{fork}Begun: {words.plan(event.plan)}; {one_line(event.plan.why)}."
 
 
 def _solution(event: SolutionFound, tree: SearchTree) -> str:
-    place = tree.solutions.index(tree.nodes[event.node]) + 1
     what = "no answer can be read" if event.answer is None else f"answer {words.answer(event.answer)}"
-    return f"Solution {place}, {words.scored(tree.nodes[event.node])}: {what}."
+    return f"Solution {len(tree.solutions)}, {words.scored(tree.nodes[event.node])}: {what}."
 
 
 def _kept(event: NodesKept, tree: SearchTree) -> str:
     if event.by == "person":
-        return f"Restored by hand: {steps(event.nodes, tree)}."
-    return f"Kept {steps(event.nodes, tree)}: {one_line(event.why)}."
+        return f"Restored by hand: {_steps(event.nodes, tree)}."
+    return f"Kept {_steps(event.nodes, tree)}: {one_line(event.why)}."
 
 
 def _pruned(event: NodesPruned, tree: SearchTree) -> str:
     if event.by == "person":
-        return f"Cut by hand: {steps(event.nodes, tree)}."
-    return f"Pruned {steps(event.nodes, tree)}: {one_line(event.why)}."
+        return f"Cut by hand: {_steps(event.nodes, tree)}."
+    return f"Pruned {_steps(event.nodes, tree)}: {one_line(event.why)}."
 
 
-def _step_failed(event: StepFailed, tree: SearchTree) -> str:
+def _asked(event: StepStarted, tree: SearchTree) -> str | None:
+    node = tree.nodes[event.node]
+    if event.by != "person" or event.group == WRITTEN or _is_copied(node, tree):
+        return None
+    return f"Asked for by hand: step {node.label}."
+
+
+def _written(event: StepFinished, tree: SearchTree) -> str | None:
+    node = tree.nodes[event.node]
+    if not node.by_hand or node.group != WRITTEN or _is_copied(node, tree):
+        return None
+    return f"Written by hand: step {node.label}: {one_line(event.text, 300)}"
+
+
+def _step_failed(event: StepFailed, tree: SearchTree) -> str | None:
+    if event.error in (ENDED, CUT, CHANGED):  # an end is no failure, and said once
+        return None
     again = ", trying again" if event.retry else ""
     return f"Step {tree.nodes[event.node].label} failed{again}: {one_line(event.error)}."
 
@@ -76,13 +98,6 @@ def _step_failed(event: StepFailed, tree: SearchTree) -> str:
 def _score_failed(event: ScoreFailed, tree: SearchTree) -> str:
     again = "trying again" if event.retry else "going on without a score"
     return f"Scoring {plural(len(event.nodes), 'step')} failed, {again}: {one_line(event.error)}."
-
-
-def _by_hand(event: StepStarted, tree: SearchTree) -> str | None:
-    if event.by != "person":
-        return None
-    node = tree.nodes[event.node]
-    return f"By hand, below step {node.parent.label if node.parent else '0'}: {one_line(node.text, 200) or '…'}"
 
 
 def _finished(event: SearchFinished, tree: SearchTree) -> str:
@@ -95,7 +110,8 @@ _TELLERS: dict[type[Any], Callable[[Any, SearchTree], str | None]] = {
     SolutionFound: _solution,
     NodesKept: _kept,
     NodesPruned: _pruned,
-    StepStarted: _by_hand,
+    StepStarted: _asked,
+    StepFinished: _written,
     StepFailed: _step_failed,
     ScoreFailed: _score_failed,
     Notice: lambda event, tree: one_line(event.message),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tts_tui import registry
 from tts_tui.contracts import ModelInfo
-from tts_tui.events import SearchFinished, SearchStarted
+from tts_tui.events import Origin, SearchFinished, SearchStarted
 from tts_tui.plan import Plan
 from tts_tui.tree import Node
 from tts_tui.ui.text import clean, one_line, percent, plural, short
@@ -55,10 +55,13 @@ def opening(start: SearchStarted) -> Iterator[str]:
     yield f"Policy: {model(start.policy)}. Reward model: {model(start.prm)}."
     yield f"Plan: {plan(start.plan)}."
     if start.origin is not None:
-        copied = (
-            f"{plural(start.origin.steps, 'step')} copied from there" if start.origin.steps else "from its beginning"
-        )
-        yield f"A fork of run {one_line(start.origin.run, 40) or 'unknown'}, {copied}."
+        yield origin(start.origin)
+
+
+def origin(origin: Origin) -> str:
+    """Where a fork comes from."""
+    copied = f"{plural(origin.steps, 'step')} copied from there" if origin.steps else "from its beginning"
+    return f"A fork of run {one_line(origin.run, 40) or 'unknown'}, {copied}."
 
 
 def answer(text: str | None) -> str:

@@ -130,6 +130,7 @@ class RunScreen(TakingPart):
         if model is not self._shown:
             self._show(model)
         self.look_for_own_step()
+        self.tree_view.calm = self.player is None or self.player.playing
         self.tree_view.pull(self._tick)
         self._draw_lines(model)
         if self.tree_view.frozen:
@@ -196,7 +197,7 @@ class RunScreen(TakingPart):
             box.put([panels.answers_line(model, box.size.width)])
         else:
             box.put(panels.answers(model, max(10, box.size.width), 5))
-        self.query_one(StoryView).put(model.decisions, model.tree)
+        self.query_one(StoryView).put(model.decisions)
         if model.tree.started is not None:
             lines = [
                 Text(f"{label:<10}", style="dim").append(value, style="" if label == "why" else "bold")

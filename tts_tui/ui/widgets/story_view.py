@@ -11,9 +11,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tts_tui.events import AnyEvent
-from tts_tui.tree import SearchTree
-from tts_tui.ui.story import tell
+from tts_tui.ui.model import Told
 from tts_tui.ui.text import clock, one_line
 
 MOST = 2000
@@ -29,23 +27,23 @@ class StoryView(ScrollView, can_focus=True):
 
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
-        self._tree: SearchTree | None = None
+        self._events: Sequence[Told] = ()
         self._told = 0
         self._width = 0
         self._rows: list[tuple[str, str]] = []
 
-    def put(self, events: Sequence[AnyEvent], tree: SearchTree) -> None:
-        """Shows `events`, decisions of the run whose fold is `tree`."""
+    def put(self, events: Sequence[Told]) -> None:
+        """Shows the story of a run as far as it has come."""
         width = self.scrollable_content_region.width
-        anew = tree is not self._tree or width != self._width or len(events) < self._told
+        anew = events is not self._events or width != self._width or len(events) < self._told
         if not width or (not anew and len(events) == self._told):
             return
         at_end = anew or self.scroll_offset.y >= self.max_scroll_y - 1
         if anew:
-            self._tree, self._width, self._rows = tree, width, []
+            self._events, self._width, self._rows = events, width, []
             self._told = max(0, len(events) - MOST)
         for event in events[self._told :]:
-            self._rows += _rows(event, tree, width)
+            self._rows += _rows(event, width)
         self._told = len(events)
         self.virtual_size = Size(width, len(self._rows))
         if at_end:
@@ -62,6 +60,6 @@ class StoryView(ScrollView, can_focus=True):
         return Strip(segments).crop_extend(0, width, style)
 
 
-def _rows(event: AnyEvent, tree: SearchTree, width: int) -> list[tuple[str, str]]:
-    said = textwrap.wrap(one_line(tell(event, tree) or "", 500), max(10, width - INDENT)) or [""]
+def _rows(event: Told, width: int) -> list[tuple[str, str]]:
+    said = textwrap.wrap(one_line(event.sentence, 500), max(10, width - INDENT)) or [""]
     return [(clock(event.t) if place == 0 else "", line) for place, line in enumerate(said)]
