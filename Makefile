@@ -24,12 +24,13 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: bench-sglang help solve setup dev test lint format types imports unit slow sglang-cpu server-tests model bench clean \
+.PHONY: bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model bench clean \
 	distclean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '3,4p' Makefile | cut -c2-
+	@echo '   make tui                                         the terminal UI'
 	@echo '   make lint types imports unit slow server-tests   the parts of make test'
 	@echo '   make format bench bench-sglang clean distclean'
 
@@ -37,6 +38,9 @@ solve: $(VENV)/.run
 	@$(TTS) solve $(ARGS) -- "$$PROBLEM"
 
 # -- set-up ------------------------------------------------------------------------------------------------------------
+
+tui: $(VENV)/.run
+	@$(TTS) tui $(ARGS)
 
 setup: $(VENV)/.run
 dev: $(VENV)/.dev
