@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 from textual.app import App
@@ -23,6 +24,7 @@ from tts_tui.events import (
 from tts_tui.tree import SearchTree
 from tts_tui.ui.folding import Folding
 from tts_tui.ui.looks import best
+from tts_tui.ui.widgets.rows_view import CALM, GROWING
 from tts_tui.ui.widgets.tree_view import TreeView
 
 EVIL = "a\x1b[31mred [bold]mark[/bold] [/] \x9b5m\u202eright\u200b 宽宽\r\x00 :smile:\n\nb"
@@ -283,6 +285,58 @@ async def test_a_spinner_turns_at_every_third_pull():
     run.begin()
     async with shell(run) as (_, pilot, _):
         assert [await pull(pilot, tick) for tick in range(1, 10)] == [0, 0, 1, 0, 0, 1, 0, 0, 1]
+
+
+async def test_many_growing_rows_take_turns_and_each_has_its_own():
+    run = Run()
+    growing = [run.begin() for _ in range(16)]
+    async with shell(run, (60, 24)) as (app, pilot, _):
+        await pull(pilot)
+        painted = []
+        for tick in range(8):
+            for id in growing:
+                run.stream(id, f"{tick}")
+            painted.append(await pull(pilot, tick))
+        assert max(painted) <= GROWING and sum(painted) >= 16
+        assert all(re.search(r"writing \d{4,}", line) for line in screen(app)[1:17])
+
+
+async def test_new_rows_wait_a_moment_while_many_steps_grow():
+    run = Run()
+    for _ in range(30):
+        run.add(score=0.5)
+    for _ in range(8):
+        run.begin(30)
+    async with shell(run, (60, 24)) as (_, pilot, view):
+        painted = []
+        for tick in range(60):
+            run.add(1, score=0.5)  # moves all rows below
+            painted.append(await pull(pilot, tick))
+        assert sum(painted) <= 60 * CALM + 24 and max(painted) > 20 and painted.count(0) > 30
+        view.calm = False
+        await pull(pilot, 60)
+        assert [row.id for row in view._rows] == [
+            line.id for line in run.folding.window(view.scroll_offset.y, len(view._rows))
+        ]
+
+
+async def test_a_hand_moves_from_what_stands_on_the_screen_though_new_rows_wait():
+    run = large(400)
+    for _ in range(8):
+        run.begin(0)
+    async with shell(run, (60, 24)) as (_, pilot, view):
+        view.select(100)
+        for tick in range(3):
+            run.add(1)
+            run.add(2)
+            await pull(pilot, tick)
+        row = next(y for y, row in enumerate(view._rows) if row.cursor)
+        below = view._rows[row + 1].id
+        for _ in range(5):
+            run.add(1)
+        await pilot.press("down")
+        assert view.cursor_node == below
+        assert [y for y, row in enumerate(view._rows) if row.cursor] == [row + 1]
 
 
 async def test_the_scrollbar_comes_with_one_layout():

@@ -106,6 +106,13 @@ class Looks:
                 self._kept[id] = seen
         return Row(id, seen, id == cursor, self.matches(node), spin if seen.state == "writing" else 0)
 
+    def grown(self, row: Row, spin: int) -> Row:
+        """The row of a step that is still being written, as its text is by now; any other row as it is."""
+        node = self.shown.tree.nodes[row.id]
+        if row.look.state != "writing" or node.state != "writing":
+            return row
+        return row._replace(look=row.look._replace(text=node.text), spin=spin)
+
     def draw(self, row: Row, width: int, heat: Heat) -> Text:
         """The line of a row, at most `width` columns."""
         line = node_line(row.look, width, tick=row.spin, heat=heat)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rich.segment import Segment
 from rich.style import Style
 from textual.cache import LRUCache
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -30,6 +30,10 @@ SPIN = 3
 """Pulls that a spinner takes for its next picture."""
 GROWING = 5
 """Rows of growing steps that are painted in one pull; more of them take turns, for nobody reads so many at once."""
+CALM = 5
+"""Rows a pull that new steps may move on the average, while many steps grow: each that comes moves all below it."""
+BAR = 10
+"""Pulls after which the scrollbar follows, while many steps grow."""
 _PLAIN = Style(dim=False)
 
 
@@ -44,6 +48,7 @@ class RowsView(ScrollView):
         frozen: Whether the view stands still while the search goes on.
         heat: How scores are shown.
         value: Which number is shown: the step's own score, or the least or the product of its path's.
+        calm: Whether new rows may come up to a second late while many steps grow, to spare the terminal.
     """
 
     ALLOW_SELECT = False
@@ -64,6 +69,8 @@ class RowsView(ScrollView):
         self._painted: tuple[int, int, int] = (-1, -1, -1)  # first row, width, height
         self._height = 0
         self._pulls = 0
+        self.calm = True
+        self._rest = 0  # pulls for which no new rows are taken in
         self._strips: LRUCache[Any, Strip] = LRUCache(256)
 
     # -- what is shown -----------------------------------------------------------------------------------------------
@@ -74,7 +81,7 @@ class RowsView(ScrollView):
         self.frozen = False
         self._shown, self._looks = shown, Looks(shown)
         self._looks.value = self.value
-        self._painted, self._rows = (-1, -1, -1), []
+        self._painted, self._rows, self._rest = (-1, -1, -1), [], 0
         shown.folding.sync()
         if cursor is not None and before is not None and before.tree.started == shown.tree.started:
             node = before.tree.nodes[cursor]
@@ -87,6 +94,7 @@ class RowsView(ScrollView):
             self._scroll(0)
             self._take_in()
         self._bring_into_view()
+        self._move_bar()
         self.refresh()
 
     @property
@@ -103,8 +111,22 @@ class RowsView(ScrollView):
         if self._shown is None or self.frozen:
             return 0
         self._pulls = tick
+        busy = self.calm and len(self._shown.writing) > GROWING
+        if busy and self._rest and self._painted == self._place:
+            self._rest -= 1
+            return self._repaint(grown_only=True)
         self._take_in()
-        return self._repaint()
+        if not busy or tick % BAR == 0:
+            self._move_bar()
+        painted = self._repaint()
+        self._rest = painted // CALM if busy else 0
+        return painted
+
+    def _catch_up(self) -> None:
+        """Takes in what was put off, before a hand moves something."""
+        if self._rest:
+            self._rest = 0
+            self._take_in()
 
     @property
     def _folding(self) -> Folding | None:
@@ -122,7 +144,7 @@ class RowsView(ScrollView):
             return
         self._measure()
         followed = {"off": None, "newest": tree.newest}[self.follow] if self.follow != "best" else best(tree)
-        if followed is not None:
+        if followed is not None and folding.visible(followed.id) != self.cursor_node:
             self._set_cursor(folding.visible(followed.id))
             self._bring_into_view(margin=2)
             return
@@ -151,8 +173,6 @@ class RowsView(ScrollView):
             self.virtual_size = Size(0, rows)
         else:
             self.set_reactive(Widget.virtual_size, Size(0, rows))
-            if self.show_vertical_scrollbar:
-                self.vertical_scrollbar.window_virtual_size = rows
         if self.scroll_offset.y > self.max_scroll_y:
             self._scroll(self.max_scroll_y)
 
@@ -163,8 +183,12 @@ class RowsView(ScrollView):
             self.app.animator.force_stop_animation(self, "scroll_y")
             self.set_reactive(Widget.scroll_target_y, top)
             self.set_reactive(Widget.scroll_y, top)
-            if self.show_vertical_scrollbar:
-                self.vertical_scrollbar.position = top
+
+    def _move_bar(self) -> None:
+        """Has the scrollbar show how things are; any change of it is painted in all its height."""
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.window_virtual_size = self.virtual_size.height
+            self.vertical_scrollbar.position = self.scroll_offset.y
 
     def _set_cursor(self, id: int) -> None:
         if id != self.cursor_node:
@@ -209,17 +233,20 @@ class RowsView(ScrollView):
         spin = self._pulls // SPIN
         self._rows = self._looks.rows(top, height, self.cursor_node, spin) if self._looks is not None else []
 
-    def _repaint(self) -> int:
-        """Has those rows painted that look another way than they did."""
+    def _repaint(self, grown_only: bool = False) -> int:
+        """Has those rows painted that look another way than they did, or of them only those of growing steps."""
         before, width = self._rows, self._painted[1]
-        self._look()
+        if grown_only and self._looks is not None:
+            self._rows = [self._looks.grown(row, self._pulls // SPIN) for row in before]
+        else:
+            self._look()
         if width != self._width:
             self.refresh()
         self._rows = _in_turn(before, self._rows, self._pulls)
-        after, top = self._rows, self._painted[0]
+        after = self._rows
         changed = [y for y in range(max(len(before), len(after))) if before[y : y + 1] != after[y : y + 1]]
-        for y in changed:
-            self.refresh_line(top + y)
+        for y in changed:  # without the column of the scrollbar, unlike refresh_line
+            self.refresh(Region(0, y, self._width, 1))
         return len(changed)
 
     def render_line(self, y: int) -> Strip:
@@ -273,6 +300,9 @@ class RowsView(ScrollView):
         """Holds what the view is made of, and what it looks like."""
         if self._shown is None or self._looks is None:
             return
+        if frozen and self._rest:
+            self._catch_up()
+            self._repaint()
         self._shown.folding.held = frozen
         if frozen:
             self._looks.keep(self._rows)

@@ -86,8 +86,10 @@ class TreeView(RowsView, can_focus=True):
     def _go(self, id: int) -> None:
         """A hand moves the cursor."""
         self.follow = "off"
+        self._catch_up()
         self._set_cursor(id)
         self._bring_into_view()
+        self._move_bar()
         self._repaint()
 
     def _go_to_row(self, row: int) -> None:
@@ -105,6 +107,7 @@ class TreeView(RowsView, can_focus=True):
         if anchor is not None and anchor[0] == self.cursor_node:
             self._scroll(self._cursor_row - anchor[1])
         self._bring_into_view()
+        self._move_bar()
         self._repaint()
 
     def select(self, id: int) -> None:
