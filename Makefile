@@ -121,7 +121,7 @@ server-tests: $(VENV)/.dev model
 # -- the rest ----------------------------------------------------------------------------------------------------------
 
 bench: $(VENV)/.dev model
-	@for file in benchmarks/[a-z]*.py; do \
+	@for file in benchmarks/[a-z]*.py benchmarks/ui; do \
 		name=$$(basename "$$file" .py); echo "== $$name"; $(PY) -m "benchmarks.$$name" || exit 1; done
 
 # The same for searches on real SGLang servers; half an hour on two cores.

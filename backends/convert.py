@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from tts_tui.errors import BackendUnavailable
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
 Progress = Callable[[str, int | None, int | None], None]
-Array = NDArray[Any]
 
 WEIGHTS = "model.safetensors"
 _NAMES = {
@@ -88,6 +89,7 @@ def _unpermute(rows: Array, heads: int) -> Array:
 
 
 def _write_weights(reader: Any, read: _Fields, path: Path, progress: Progress) -> None:
+    import numpy as np
     from gguf.quants import dequantize
     from safetensors.numpy import save_file
 

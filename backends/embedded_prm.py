@@ -19,19 +19,21 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from tts_tui.backends import pull
 from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.contracts import ModelInfo, Policy, ScoreRequest, StepScore
 from tts_tui.errors import BackendError, BackendUnavailable
 
+# numpy is loaded with the model: what only says which models there are, such as the first screen, does without it.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tts_tui.backends.engine import Engine
 
-Floats = NDArray[np.float32]
+    Floats = NDArray[np.float32]
 
 FORMAT = "tts-tui embedded prm 1"
 WINDOW = 24
@@ -75,6 +77,8 @@ class Head(Struct, frozen=True):
         return [self._one(step) for step in steps]
 
     def _one(self, step: Floats) -> float:
+        import numpy as np
+
         x = np.clip((step - self.mean) / self.scale, -CLIP, CLIP)
         logit = float(_gelu(x @ self.w1 + self.b1) @ self.w2 + self.b2[0])
         return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
@@ -82,6 +86,8 @@ class Head(Struct, frozen=True):
 
 def _gelu(x: Floats) -> Floats:
     """The tanh form, as torch's `gelu(approximate="tanh")`."""
+    import numpy as np
+
     return (0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))).astype(np.float32)
 
 
@@ -97,6 +103,7 @@ def shipped() -> Path:
 
 def save_head(head: Head, path: Path, about: str) -> None:
     """Writes the head; `about` says how it was made."""
+    import numpy as np
     from safetensors.numpy import save_file
 
     tensors = {name: np.ascontiguousarray(getattr(head, name), dtype=np.float32) for name in _SHAPED}
@@ -239,5 +246,7 @@ async def step_states(engine: Engine, paths: Sequence[tuple[tuple[int, ...], int
         engine: A running engine.
         paths: Ids of prompt and path, and how many of them are the last step.
     """
+    import numpy as np
+
     ends = await engine.states([ids for ids, _ in paths], [min(length, WINDOW) for _, length in paths])
     return [StepStates(np.asarray(end.features).mean(0), end.computed, end.cached) for end in ends]

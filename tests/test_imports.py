@@ -42,6 +42,12 @@ def test_a_plain_replay_loads_no_model_library(tmp_path):
     assert loaded_by(code).isdisjoint({"torch", "transformers", "textual"})
 
 
+def test_the_terminal_ui_opens_without_what_it_needs_later():
+    later = {"torch", "transformers", "numpy", "markdown_it", "textual_serve"}
+    code = "import tts_tui.ui.launch; from tts_tui.commands import Solver; Solver('embedded', 'embedded')"
+    assert loaded_by(code).isdisjoint(later)
+
+
 @pytest.mark.parametrize("name", ["strategies", "backends"])
 def test_the_folders_cannot_be_imported_by_their_bare_names(name):
     done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, cwd=ROOT)

@@ -10,7 +10,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from tts_tui.errors import TTSError
-from tts_tui.ui import export, runs
+from tts_tui.ui import runs
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.screens.help import Help
@@ -163,12 +163,16 @@ class Viewing(Screen[None]):
 
     def action_picture(self) -> None:
         """Writes what is on the screen as an SVG file."""
+        from tts_tui.ui import export
+
         self._keep(
             "svg", lambda path: path.write_text(export.without_fonts(self.app.export_screenshot()), encoding="utf-8")
         )
 
     def action_export(self) -> None:
         """Writes the whole run as a page."""
+        from tts_tui.ui import export
+
         if self.model.tree.started is not None:
             self._keep("html", lambda path: export.write(self.model.tree, path))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markdown import Markdown
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -95,4 +94,6 @@ def _markdown(text: str) -> RenderableType:
     shown = clean(text[:WHOLE])
     if len(text) > WHOLE:
         return Text(f"{shown}…\n({len(text) - WHOLE:,} more characters)")
+    from rich.markdown import Markdown  # not needed before there is a step
+
     return Markdown(readable(shown).strip(), hyperlinks=False)

@@ -1,19 +1,14 @@
-"""The terminal UI without a terminal: `python -m benchmarks.ui [PART ...] [--nodes N]`; without a part all of them.
-
-tree: ten steps more every 50 ms under the tree view: how late the event loop is, and how many rows a pull paints.
-memory: bytes a node that the view needs beside the tree.
-"""
+"""The tree view by itself, without a terminal: how late the event loop is under it, and what memory it needs."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from textual.app import App, ComposeResult
 
@@ -95,7 +90,7 @@ async def lags() -> AsyncIterator[list[float]]:
         task.cancel()
 
 
-def told(what: str, late: list[float]) -> None:
+def _late(what: str, late: list[float]) -> None:
     """Prints lags against the bar."""
     half, most = statistics.median(late), statistics.quantiles(late, n=100)[98]
     figures = f"p50 {half * 1000:.1f}, p99 {most * 1000:.1f}, largest {max(late) * 1000:.1f} ms"
@@ -121,7 +116,7 @@ async def grown(nodes: int, follow: bool, seconds: float = 6.0) -> None:
                 run.grow(10)
                 await asyncio.sleep(0.05)
     mode = "the newest step followed" if follow else "the cursor stands"
-    told(f"{nodes:,} nodes, 200 more a second, {mode}", late)
+    _late(f"{nodes:,} nodes, 200 more a second, {mode}", late)
     rows = statistics.fmean(app.rows)
     print(f"{'':<60} rows painted a pull {rows:.1f} of 40 (largest {max(app.rows)})")
 
@@ -169,23 +164,3 @@ def memory(nodes: int) -> None:
         f"{nodes:,} nodes: rows {rows:.0f} bytes a node, the widget {widget:.0f} after a scroll through all by score; "
     )
     print(f"{'':<60} bar {MEMORY_BAR}, both / bar {(rows + widget) / MEMORY_BAR:.2f}")
-
-
-PARTS: dict[str, Callable[[int], None]] = {"tree": tree, "memory": memory}
-
-
-def main() -> None:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--nodes", type=int, default=50_000)
-    options = parser.parse_args()
-    unknown = sorted(set(options.parts) - set(PARTS))
-    if unknown:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    for name in options.parts or PARTS:
-        PARTS[name](options.nodes)
-
-
-if __name__ == "__main__":
-    main()
