@@ -50,7 +50,12 @@ body.-closed #closed {{ display: flex; }}
 </style>
 <script src="static/js/textual.js"></script>
 <script nonce="{nonce}">
-addEventListener("load", () => document.querySelector(".xterm-helper-textarea").focus());  // keys count without a click
+// Keys count without a click: from the moment that the line is open, since focus is told to the app.
+addEventListener("load", () => new MutationObserver((_, waiting) => {{
+  if (!document.body.classList.contains("-first-byte")) return;
+  waiting.disconnect();
+  document.querySelector(".xterm-helper-textarea").focus();
+}}).observe(document.body, {{attributes: true, attributeFilter: ["class"]}}));
 </script></head>
 <body>
 <div id="opening" class="over" role="status">tts-tui is starting …</div>
