@@ -67,11 +67,11 @@ class Visitor:
         """The screen, once `pattern` is found on it.
 
         Raises:
-            AssertionError: It never was; the message shows the screen.
+            AssertionError: It never was, or the session has ended; the message shows the screen.
         """
         # Asked from here: the page's policy lets nothing evaluate code inside it, playwright's own waiting included.
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        while time.monotonic() < end and "-closed" not in self.page.evaluate("document.body.className"):
             shown = self.screen
             if re.search(pattern, shown):
                 return shown
