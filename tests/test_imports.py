@@ -48,6 +48,26 @@ def test_the_terminal_ui_opens_without_what_it_needs_later():
     assert loaded_by(code).isdisjoint(later)
 
 
+def test_the_terminal_ui_opens_without_a_model_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("TTS_TUI_HOME", str(tmp_path))
+    code = """
+import asyncio
+from tts_tui import Solver
+from tts_tui.ui.app import TTSApp
+from tts_tui.ui.models import Models
+
+async def main():
+    solver = Solver()
+    app = TTSApp(Models(solver, "embedded", "embedded"), solver.plan())
+    async with app.run_test() as pilot:
+        await pilot.press("h", "i")
+        assert app.screen.query_one("#problem").text == "hi"
+
+asyncio.run(main())
+"""
+    assert loaded_by(code).isdisjoint({"torch", "transformers", "tokenizers", "numpy", "sympy", "aiohttp"})
+
+
 @pytest.mark.parametrize("name", ["strategies", "backends"])
 def test_the_folders_cannot_be_imported_by_their_bare_names(name):
     done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, cwd=ROOT)

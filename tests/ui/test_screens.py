@@ -598,6 +598,21 @@ async def test_a_replay_goes_forward_and_back(tmp_path):
         assert fold(player.model.tree) == fold(SearchTree.fold(player.events[:10]))
 
 
+async def test_a_click_into_the_timeline_goes_there(tmp_path):
+    path = await recorded(tmp_path)
+    app = make()
+    async with running(app, (120, 30)) as pilot:
+        app.open_recording(path)
+        await pilot.pause()
+        tick(app, 3)
+        player = app.screen.player
+        await pilot.click("#timeline", offset=(118, 0))
+        assert player.at_end
+        await pilot.click("#timeline", offset=(80, 0))
+        await pilot.pause()
+        assert 0 < player.position < len(player) - 1
+
+
 async def test_a_replay_plays_by_itself(tmp_path):
     path = await recorded(tmp_path)
     slow = [replace(event, t=float(second)) for second, event in enumerate(read(path))]
@@ -636,7 +651,10 @@ async def test_an_interrupted_run_is_resumed(tmp_path):
     path.write_bytes(b"".join(lines[: len(lines) // 2]))
     app = make()
     async with running(app) as pilot:
-        runner = app.resume_recording(path)
+        app.open_recording(path)
+        await pilot.pause()
+        await pilot.press("r")
+        (runner,) = app.runners
         await until(lambda: runner.done, pilot)
         assert runner.trouble == ""
         assert runner.model.tree.finished.answer == whole.finished.answer

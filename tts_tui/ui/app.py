@@ -255,7 +255,7 @@ class TTSApp(App[int]):
         if not speed:
             player.playing = False
             player.seek(len(player))
-        self.push_screen(RunScreen(player=player, title=f"replay {path.name}"))
+        self.push_screen(RunScreen(player=player, path=path, title=f"replay {one_line(path.name, 60)}"))
 
     def _player(self, path: Path) -> Player | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -17,14 +18,17 @@ from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.taking_part import TakingPart
 from tts_tui.ui.screens.viewing import LAST, PANELS
-from tts_tui.ui.text import clock, one_line
+from tts_tui.ui.text import one_line
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.step_view import StepView
 from tts_tui.ui.widgets.story_view import StoryView
+from tts_tui.ui.widgets.timeline import Timeline
 from tts_tui.ui.widgets.tree_view import TreeView
 
 FRAMES = 10.0
 """Looks at the model a second; what changed is repainted."""
+SPARING = 2
+"""Of so many looks one is taken while a model computes in this process: it writes no faster, and shares the cores."""
 SLOW = 3
 """Gauges and other lines of numbers are looked at every so many frames."""
 
@@ -35,7 +39,8 @@ class RunScreen(TakingPart):
     Args:
         runner: The run, if it is one of this session.
         player: The recording, if it is one.
-        name: What is said first in the status line.
+        path: Its file.
+        title: What is said first in the status line.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,13 +51,16 @@ class RunScreen(TakingPart):
         *LAST,
     ]
 
-    def __init__(self, *, runner: Runner | None = None, player: Player | None = None, title: str = "") -> None:
+    def __init__(
+        self, *, runner: Runner | None = None, player: Player | None = None, path: Path | None = None, title: str = ""
+    ) -> None:
         super().__init__()
         self.runner = runner
         self.player = player
+        self.path = path
         self._title = title
         self._shown: RunModel | None = None
-        self._tick = 0
+        self._tick = self._looks = 0
         self._ended = False
 
     @property
@@ -73,7 +81,7 @@ class RunScreen(TakingPart):
         yield Quiet(id="status")
         yield Quiet(id="gauges")
         if self.player is not None:
-            yield Quiet(id="timeline")
+            yield Timeline(id="timeline")
         with Horizontal(id="middle"):
             with Vertical(id="left"):
                 yield TreeView(id="tree")
@@ -91,7 +99,7 @@ class RunScreen(TakingPart):
             self.query_one(f"#{name}").border_title = title
         self.query_one("#find").display = False
         self.tree_view.focus()
-        self.set_interval(1 / FRAMES, self.tick)
+        self.set_interval(1 / FRAMES, self._look)
         self.tick()
 
     @property
@@ -103,6 +111,11 @@ class RunScreen(TakingPart):
         """Enter on a step without children shows it in full, where there is no room for both."""
         self.add_class("-side", "-looked-step")
         self.tick()
+
+    def on_timeline_sought(self, event: Timeline.Sought) -> None:
+        """A click into the timeline goes there."""
+        if self.player is not None:
+            self.player.seek(round(event.share * len(self.player)))
 
     def action_back(self) -> None:
         """Closes what is open, and then the screen."""
@@ -116,6 +129,17 @@ class RunScreen(TakingPart):
             self.app.pop_screen()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """The timer's."""
+        self._looks += 1
+        if self._looks % SPARING == 0 or not self._computes_here:
+            self.tick()
+
+    @property
+    def _computes_here(self) -> bool:
+        runner = self.runner
+        return runner is not None and runner.running and not runner.models.remote and bool(runner.model.writing)
 
     def tick(self) -> None:
         """Looks at the model, and repaints what changed."""
@@ -164,7 +188,7 @@ class RunScreen(TakingPart):
         )
         self.query_one("#gauges", Quiet).put([self._second_line(model, width)])
         if self.player is not None:
-            self.query_one("#timeline", Quiet).put([timeline(self.player, width)])
+            self.query_one(Timeline).show(self.player)
 
     def _instead(self) -> list[Text]:
         """What stands in the place of a step: why the run failed, or what it waits for."""
@@ -204,19 +228,3 @@ class RunScreen(TakingPart):
                 for label, value in panels.plan_lines(model.tree.plan)
             ]
             self.query_one("#plan", Quiet).put(lines)
-
-
-def timeline(player: Player, width: int) -> Text:
-    """Where a replay stands: `▶ ×4  event 812 of 2,043  00:12 of 00:42  ────●──────`."""
-    total = len(player)
-    end = player.events[-1].t if total else 0.0
-    now = player.events[player.position - 1].t if player.position else 0.0
-    said = f" {'▶' if player.playing else '‖'} ×{player.speed:g}  event {player.position:,} of {total:,}"
-    said += f"  {clock(now)} of {clock(end)}  "
-    size = max(0, width - len(said) - 2)
-    place = round((size - 1) * (player.position / total)) if total and size > 1 else 0
-    line = Text(said, style="bold", no_wrap=True)
-    if size > 4:
-        line.append("─" * place + "●" + "─" * (size - place - 1))
-    line.truncate(width, overflow="ellipsis")
-    return line

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import BindingType
 
 from tts_tui.errors import TTSError
-from tts_tui.events import WRITTEN
+from tts_tui.events import WRITTEN, SearchFinished
 from tts_tui.plan import Plan
 from tts_tui.search import Search
 from tts_tui.tree import Node
@@ -39,7 +40,13 @@ class TakingPart(Viewing):
             ("run.fork", "b", "fork", "fork", "Begin a new run from this step; this one stays as it is"),
             ("run.plan", "p", "plan", "plan", "Look at the plan, and change it"),
             ("run.finish", "t", "finish", "take best", "Stop, and take the best answer so far"),
-            ("run.again", "r", "again", "again", "Solve the same problem once more, by this plan, with another seed"),
+            (
+                "run.again",
+                "r",
+                "again",
+                "again",
+                "Solve the problem once more, with another seed; go on with a recording that stopped early",
+            ),
             ("replay.next", "right_square_bracket", "event(1)", "next", "One event forward"),
             ("replay.back", "left_square_bracket", "event(-1)", "back", "One event back"),
         ),
@@ -56,6 +63,7 @@ class TakingPart(Viewing):
 
     runner: Runner | None
     player: Player | None
+    path: Path | None
     _awaited: int | None = None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -65,7 +73,7 @@ class TakingPart(Viewing):
         if action in LIVE:
             return self.runner is not None and not self.runner.done
         if action == "again":
-            return self.runner is not None and self.runner.done
+            return self._resumable if self.player is not None else self.runner is not None and self.runner.done
         if action == "pause":
             return self.player is not None or (self.runner is not None and not self.runner.done)
         return True
@@ -170,8 +178,18 @@ class TakingPart(Viewing):
 
         self._ask_plan(change)
 
+    @property
+    def _resumable(self) -> bool:
+        """Whether it is the recording of a search that stopped early."""
+        last = self.player.events[-1] if self.player is not None and self.player.events else None
+        whole = isinstance(last, SearchFinished) and last.reason in ("solved", "unsolved")
+        return self.path is not None and not whole
+
     def action_again(self) -> None:
-        """Begins a new run of the same problem."""
+        """Begins a new run of the same problem; a recording of a search that stopped early goes on."""
+        if self.path is not None and self._resumable:
+            self.app.resume_recording(self.path)
+            return
         runner = self.runner
         if runner is not None and runner.done:
             plan = runner.plan if runner.trouble else runner.plan.with_(seed=runner.plan.seed + 1)
