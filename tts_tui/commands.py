@@ -183,6 +183,8 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     if budget is not None:
         changes["budget"] = budget
     plan = solver.plan(given["strategy"], **changes)
+    if not changes and given["strategy"] == Plan().strategy:
+        plan = plan.with_(why="the default; score and vote suit the reward model")
     drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
 
