@@ -103,7 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "run.jsonl"
         if display == "tui":
-            models = Models(solver, "typist", "scorer")
+            models = Models(solver, "sglang:typist", "scorer")  # no model computes in this process
             launch.launch(models, PLAN, Settings(record=False), launch.problem(problem, record))
         else:
             session.complete(session.search(solver, make(display), problem, PLAN, record))
