@@ -70,6 +70,8 @@ class Budget(Struct, frozen=True, omit_defaults=True):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise PlanError(f"the budget of {name} must be positive, not {value}")
+            if value == float("inf"):
+                raise PlanError(f"the budget of {name} must be finite: leave it out for no limit")
 
     def check_prompt(self, tokens: int) -> None:
         """Checks that a prompt of `tokens` leaves room for at least one token of an answer.

@@ -39,7 +39,8 @@ def cli(context: click.Context) -> int | None:
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
         click.echo(context.get_help(), err=True)
         return 2
-    return int(context.invoke(tui))
+    with tui.make_context("tui", [], parent=context) as alone:  # so that the environment counts here, too
+        return int(tui.invoke(alone))
 
 
 @cli.command()

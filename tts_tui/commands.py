@@ -54,7 +54,7 @@ def replay_file(path: Path, name: str | None, speed: float | None) -> int:
     if speed is not None and not 0 <= speed < float("inf"):
         raise UsageError(f"the speed must be 0 or more, not {speed:g}")
     load(path)  # a recording that cannot be used is refused before anything is drawn
-    if name == "tui" or (name is None and is_terminal(sys.stdout) and sys.stdin.isatty()):
+    if name == "tui" or (name is None and is_terminal(sys.stdout) and _can_open()):
         return _show(path, 1.0 if speed is None else speed)
     live = name == "live" or (name is None and is_terminal(sys.stdout))
     pace = speed if speed is not None else 1.0 if live else 0.0
@@ -95,6 +95,12 @@ def open_ui(given: Mapping[str, Any]) -> int:
     plan = make_plan(solver, given)
     solver.check(plan)
     return launch.launch(Models(solver, policy, prm), plan, chosen)
+
+
+def _can_open() -> bool:
+    from tts_tui.ui import launch
+
+    return launch.can_open()
 
 
 def _show(path: Path, speed: float) -> int:

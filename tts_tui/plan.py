@@ -6,6 +6,7 @@ The defaults are the paper's settings (arXiv 2502.06703, section 4.1): T = 0.7 (
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 from msgspec import Struct
@@ -19,6 +20,9 @@ Score = Literal["min", "last", "avg", "prod"]
 Vote = Literal["majority", "prm-max", "prm-vote"]
 Semantics = Literal["official", "sal"]
 Speculation = Literal["auto", "on", "off"]
+
+MOST = 1_000_000
+"""Largest N: more would not fit any memory."""
 
 SCORES: tuple[str, ...] = get_args(Score)
 VOTES: tuple[str, ...] = get_args(Vote)
@@ -76,8 +80,12 @@ class Plan(Struct, frozen=True):
         for name in ("n", "m", "step_tokens", "total_tokens", "max_depth"):
             if getattr(self, name) < 1:
                 raise PlanError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.n > MOST:
+            raise PlanError(f"n must be at most {MOST:,}, not {self.n:,}")
         if not self.sampling.temperature >= 0:
             raise PlanError(f"the temperature must not be negative, not {self.sampling.temperature}")
+        if math.isinf(self.sampling.temperature):
+            raise PlanError("the temperature must be finite: 1 draws as the model says, 2 is wild already")
         if not 0 < self.sampling.top_p <= 1:
             raise PlanError(f"top_p must be in (0, 1], not {self.sampling.top_p}")
         if not self.separator:

@@ -12,10 +12,11 @@ from tests.core.test_recording import picture as fold
 from tests.scripted import SEPARATOR
 from tests.ui.staging import PLAN, make, models, picture, policy_of, running, solved, tick, until
 from tts_tui import SearchTree, load, read
-from tts_tui.errors import BackendError
+from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import encode
 from tts_tui.plan import Plan
 from tts_tui.ui import keys
+from tts_tui.ui.app import TTSApp
 from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.dialogs import Choice, Question, Write
 from tts_tui.ui.screens.help import Help
@@ -209,7 +210,7 @@ async def begun(app, pilot, running_streams=8):
     return runner
 
 
-async def paused(app, pilot):
+async def paused(app, pilot, key="space"):
     """A run that has begun paused, for space was pressed before its models were there."""
     load, loaded = app.models.load, asyncio.Event()
 
@@ -220,7 +221,8 @@ async def paused(app, pilot):
     app.models.load = late
     runner = app.begin("What is it?")
     await until(lambda: isinstance(app.screen, RunScreen), pilot)
-    await pilot.press("space")
+    await until(lambda: app.screen.stands, pilot)
+    await pilot.press(key)
     loaded.set()
     await until(lambda: runner.model.tree.paused, pilot)
     return runner
@@ -434,6 +436,81 @@ async def test_whatever_a_search_raises_becomes_a_sentence():
         await pilot.pause()
         assert runner.trouble == "unexpected RuntimeError: [red]boom[/]"
         assert "[red]boom[/]" in picture(app)
+
+
+async def test_ctrl_c_elsewhere_asks_before_it_ends_what_runs(held):
+    async with running(held) as pilot:
+        runner = await begun(held, pilot)
+        await pilot.press("escape")
+        assert isinstance(held.screen, HomeScreen)
+        await pilot.press("ctrl+c")
+        assert isinstance(held.screen, Question) and not runner.done
+        await pilot.press("escape", "ctrl+c", "ctrl+c")
+        await until(lambda: not held.is_running, pilot)
+    assert held.return_value == 130
+
+
+async def test_ctrl_c_copies_where_text_is_selected():
+    app = make()
+    async with running(app) as pilot:
+        await pilot.press(*"abc", "shift+home", "ctrl+c")
+        await pilot.pause()
+        assert app.is_running and app.clipboard == "abc"
+
+
+async def test_enter_twice_is_one_run():
+    app = make()
+    async with running(app) as pilot:
+        app.screen.query_one("#problem", Prompt).text = "What?"
+        await pilot.press("enter", "enter")
+        await until(lambda: app.runners and app.runners[0].done, pilot)
+        assert len(app.runners) == 1
+
+
+async def test_a_run_that_is_left_while_models_load_says_so_and_the_next_one_runs():
+    own = models()
+    load, loaded = own.load, asyncio.Event()
+
+    async def late():
+        await loaded.wait()
+        return await load()
+
+    own.load = late
+    app = make(own=own)
+    async with running(app) as pilot:
+        first = app.begin("What?")
+        await until(lambda: isinstance(app.screen, RunScreen) and app.screen.stands, pilot)
+        await pilot.press("ctrl+c")
+        await until(lambda: first.done, pilot)
+        tick(app)
+        await pilot.pause()
+        assert "stopped before the search began" in picture(app)
+        loaded.set()
+        await pilot.press("r")
+        await until(lambda: len(app.runners) == 2 and app.runners[1].done, pilot)
+        assert app.runners[1].model.tree.finished.answer is not None
+
+
+async def test_what_was_written_is_not_lost_where_it_cannot_stand():
+    app = make()
+    async with running(app) as pilot:
+        runner = await paused(app, pilot)
+        await pilot.press("i")
+        runner.search.hand.write = lambda node, text: (_ for _ in ()).throw(UsageError("not there"))
+        await pilot.press(*"Mine", "enter")
+        await until(lambda: isinstance(app.screen, Write), pilot)
+        assert app.screen.query_one(Prompt).text == "Mine"
+        await pilot.press("escape", "t")
+        await until(lambda: runner.done, pilot)
+
+
+async def test_a_session_that_only_shows_recordings_says_so(tmp_path):
+    app = TTSApp(None, None)
+    async with running(app) as pilot:
+        app.screen.query_one("#problem", Prompt).text = "What?"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert any("only shows recordings" in said for said in toasts(app))
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------
@@ -722,9 +799,7 @@ def test_every_key_has_a_name_of_its_own_and_says_what_it_does():
 async def test_keys_can_be_changed():
     app = make(keymap={"run.pause": "f7"})
     async with running(app) as pilot:
-        runner = app.begin("What is it?")
-        await pilot.press("f7")
-        await until(lambda: runner.model.tree.paused, pilot)
+        runner = await paused(app, pilot, "f7")
         await pilot.press("f7")
         await until(lambda: runner.done, pilot)
 
@@ -767,8 +842,11 @@ async def test_a_step_of_a_hundred_thousand_characters_keeps_the_layout():
         app.screen.tree_view.select(1)
         tick(app)
         await pilot.pause()
-        assert "more characters" in picture(app) or "xxx" in picture(app)
-        assert all(len(line) <= 120 for line in picture(app).splitlines())
+        step = app.screen.query_one("#step")
+        step.scroll_end(animate=False)
+        await pilot.pause()
+        assert "80,002 more characters" in picture(app)
+        assert step.size.width + app.screen.query_one("#left").size.width <= 120
 
 
 async def test_drawing_costs_nothing_where_nothing_changes():

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
 
 from rich.text import Text
-from textual.app import App, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.app import SystemCommand
 from textual.screen import Screen
 
 from tts_tui.budget import Budget
@@ -23,22 +17,21 @@ from tts_tui.recording import read
 from tts_tui.solver import check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import runs, words
+from tts_tui.ui.leaving import LeavingApp
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.models import Models
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.screens.dialogs import Choice, Question
+from tts_tui.ui.screens.dialogs import Choice
 from tts_tui.ui.screens.home import HomeScreen, describe
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
 from tts_tui.ui.text import one_line
 
-INTERRUPTED = 130
-PATIENCE = 5.0
-"""Seconds that searches have for their last events when the app is left."""
+ONLY_SHOWS = "this session only shows recordings: open the terminal UI with `tts-tui` to solve problems"
 
 
-class TTSApp(App[int]):
+class TTSApp(LeavingApp):
     """The app.
 
     Args:
@@ -66,18 +59,6 @@ class TTSApp(App[int]):
         (12, "-low"),
         (30, "-tall"),
     ]
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "leave", "quit", id="app.quit", show=False, priority=True, tooltip="Quit"),
-        Binding(
-            "ctrl+c",
-            "interrupt",
-            "stop",
-            id="app.interrupt",
-            show=False,
-            priority=True,
-            tooltip="Stop the search; once more to quit",
-        ),
-    ]
 
     def __init__(
         self,
@@ -93,7 +74,6 @@ class TTSApp(App[int]):
         self.runners: list[Runner] = []
         self.asked: Runner | None = None
         self._opening = opening
-        self._signals = 0
 
     # -- begin and end -----------------------------------------------------------------------------------------------
 
@@ -103,7 +83,7 @@ class TTSApp(App[int]):
             self.theme = self.settings.theme
         if self.settings.keymap:
             self.set_keymap(self.settings.keymap)
-        self._listen()
+        self.listen()
         self.push_screen(HomeScreen())
         if self._opening is not None:
             self.asked = self._opening(self)
@@ -117,100 +97,45 @@ class TTSApp(App[int]):
         except TTSError:
             return  # the first screen says it
 
-    def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(kind) is not signal.SIG_IGN:
-                loop.add_signal_handler(kind, self._signalled)
-
-    def _signalled(self) -> None:
-        """A signal from outside: stops what runs and quits; the second one does not wait."""
-        self._signals += 1
-        if self._signals > 1:
-            if self._driver is not None:
-                self._driver.stop_application_mode()
-            os._exit(INTERRUPTED)
-        self._leave_soon(INTERRUPTED)
-
-    async def _wind_up(self, code: int) -> None:
-        """Stops all searches, waits for their last events, frees the models, and leaves."""
-        for runner in self.runners:
-            runner.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                for runner in self.runners:
-                    await runner.ended.wait()
-        if self.models is not None and not self.models.loading:
-            await self.models.close()
-        self.exit(code)
-
-    def _leave_soon(self, code: int) -> None:
-        self.run_worker(self._wind_up(code), exit_on_error=False, group="end")
-
-    def action_interrupt(self) -> None:
-        """Ctrl-C: stops the search that is shown; the second time, or where nothing runs, it leaves."""
-        screen = self.screen
-        runner = screen.runner if isinstance(screen, RunScreen) else None
-        if runner is None or runner.done or runner.stopping:
-            self._leave_soon(INTERRUPTED if runner is not None and not runner.done else 0)
-            return
-        runner.stop()
-        self.notify("Stopping: the best answer so far is taken. Once more quits.", markup=False)
-
-    def action_leave(self) -> None:
-        """Leaves, after a question if something runs."""
-        if all(runner.done for runner in self.runners):
-            self._leave_soon(0)
-            return
-
-        def answer(yes: bool | None) -> None:
-            if yes:
-                self._leave_soon(INTERRUPTED)
-
-        self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
-
-    def _fatal_error(self) -> None:
-        """A fault of the UI itself: no traceback, and the terminal as it was; `TTS_TUI_DEBUG` shows where it was."""
-        if os.environ.get("TTS_TUI_DEBUG"):
-            super()._fatal_error()
-        else:
-            self._close_messages_no_wait()
-
     # -- runs --------------------------------------------------------------------------------------------------------
 
-    def begin(self, problem: str, path: Path | None = None) -> Runner | None:
-        """Solves a problem by the present plan, and shows it; None if that cannot be begun."""
-        assert self.models is not None and self.plan is not None
+    def begin(self, problem: str, path: Path | None = None, plan: Plan | None = None) -> Runner | None:
+        """Solves a problem by `plan`, by default the present one, and shows it; None if that cannot be begun."""
+        plan = plan or self.plan
+        if self.models is None or plan is None:
+            self._refuse(ONLY_SHOWS)
+            return None
         try:
             problem = check_problem(problem)
-            self.models.solver.check(self.plan)
+            self.models.solver.check(plan)
             path = path or self._new_path(problem)
         except TTSError as error:
-            self.notify(one_line(str(error), 500), severity="error", markup=False)
+            self._refuse(str(error))
             return None
-        return self._go(Runner(self.models, problem, self.plan, path))
-
-    def switch_run(self, problem: str, plan: Plan) -> None:
-        """Begins another run in the place of the one that is shown."""
-        self.plan = plan
-        self.pop_screen()
-        self.begin(problem)
+        return self._go(Runner(self.models, problem, plan, path))
 
     def begin_fork(self, tree: SearchTree, node: int, plan: Plan) -> None:
         """Begins a new run from a step of another one, and shows it."""
         if self.models is None:
+            self._refuse(ONLY_SHOWS)
             return
         self._go(Runner.fork(self.models, tree, node, plan, self._new_path(tree.start.problem)))
+
+    def _refuse(self, why: str) -> None:
+        self.notify(one_line(why, 500), severity="error", markup=False)
 
     def resume_recording(self, path: Path, budget: Budget | None = None) -> Runner | None:
         """Goes on with an interrupted recording; None if that cannot be begun."""
         if self.models is None:
-            self.notify("This session only shows recordings.", severity="warning", markup=False)
+            self._refuse(ONLY_SHOWS)
+            return None
+        if any(runner.path == path and not runner.done for runner in self.runners):
+            self._refuse("this search runs already: it stands at the top of the list of runs")
             return None
         try:
             return self._go(Runner.resume(self.models, path, budget))
         except TTSError as error:
-            self.notify(one_line(str(error), 500), severity="error", markup=False)
+            self._refuse(str(error))
             return None
 
     def _new_path(self, problem: str) -> Path | None:
@@ -218,7 +143,7 @@ class TTSApp(App[int]):
         if not self.settings.record:
             return None
         try:
-            return runs.new_path(problem, datetime.now())
+            return runs.new_path(problem, datetime.now(), [runner.path for runner in self.runners])
         except TTSError as error:
             self.notify(f"Not recorded: {one_line(str(error), 400)}", severity="warning", markup=False)
             return None
@@ -252,17 +177,18 @@ class TTSApp(App[int]):
         if player is None:
             return
         player.speed = speed or 1.0
-        if not speed:
-            player.playing = False
-            player.seek(len(player))
+        player.playing = bool(speed)
+        if speed:
+            player.seek(0)
         self.push_screen(RunScreen(player=player, path=path, title=f"replay {one_line(path.name, 60)}"))
 
     def _player(self, path: Path) -> Player | None:
         try:
             player = Player(list(read(path)))
-            SearchTree.fold(player.events).start  # noqa: B018 - raises if there is none
+            player.seek(len(player))
+            player.model.tree.start  # noqa: B018 - raises if there is none
         except TTSError as error:
-            self.notify(one_line(str(error), 500), severity="error", markup=False)
+            self._refuse(str(error))
             return None
         return player
 
@@ -272,29 +198,25 @@ class TTSApp(App[int]):
         """Asks which run to put beside a recording."""
         player = self._player(path)
         if player is not None:
-            player.seek(len(player))
-            self.choose_other(player.model)
+            self.choose_other(player.model, path)
 
     def compare_files(self, first: Path, second: Path) -> None:
         """Opens two recordings side by side."""
-        players = [self._player(path) for path in (first, second)]
-        shown = [player for player in players if player is not None]
-        for player in shown:
-            player.seek(len(player))
-        if len(shown) == len(players):
-            self.compare(shown[0].model, shown[1].model)
+        left, right = self._player(first), self._player(second)
+        if left is not None and right is not None:
+            self.compare(left.model, right.model)
 
-    def choose_other(self, first: RunModel) -> None:
-        """Asks which run to put beside `first`."""
+    def choose_other(self, first: RunModel, own: Path | None = None) -> None:
+        """Asks which run to put beside `first`, whose recording is `own`."""
         if first.tree.started is None:
             return
         live = [runner for runner in self.runners if runner.model is not first and runner.model.tree.started]
-        taken = {runner.path for runner in live}
+        taken = {own, *(runner.path for runner in live)}
         stored = [run for run in runs.recent(30) if not run.broken and run.path not in taken]
         if not live and not stored:
             self.notify("There is no other run to compare with.", severity="warning", markup=False)
             return
-        lines = [Text(f"this session: {r.plan.strategy} · {one_line(r.problem, 60)}") for r in live]
+        lines = [Text(f"this session: {one_line(r.plan.strategy, 30)} · {one_line(r.problem, 60)}") for r in live]
         lines += [describe(run) for run in stored]
 
         def show(place: int | None) -> None:
@@ -303,7 +225,6 @@ class TTSApp(App[int]):
             if place < len(live):
                 self.compare(first, live[place].model)
             elif (player := self._player(stored[place - len(live)].path)) is not None:
-                player.seek(len(player))
                 self.compare(first, player.model)
 
         self.push_screen(Choice("Compare with which run?", lines), show)

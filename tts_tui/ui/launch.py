@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from tts_tui.ui.app import TTSApp
 from tts_tui.ui.display import is_terminal
 from tts_tui.ui.models import Models
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.session import exit_code, note
+from tts_tui.ui.session import INTERRUPTED, exit_code, note
 from tts_tui.ui.settings import Settings
+from tts_tui.ui.text import one_line
 
 Opening = Callable[[TTSApp], "Runner | None"]
 """Opens something in the app that has just started; gives the run whose exit code is the session's."""
@@ -28,22 +30,43 @@ def launch(models: Models | None, plan: Plan | None, settings: Settings, opening
     Raises:
         UsageError: There is no terminal, or the settings name keys that do not exist.
     """
-    if not (served() or (sys.stdin is not None and is_terminal(sys.stderr) and sys.stdin.isatty())):
+    if not can_open():
         raise UsageError(
             "the terminal UI needs a terminal: use `tts-tui solve` with --display plain or json, or `tts-tui --help`"
         )
     app = TTSApp(models, plan, settings, opening)
-    code = app.run() or 0
+    code = _run(app) or 0
     if app.asked is not None:
-        code = _report(app.asked) or code
+        code = _report(app.asked)
     if (fault := app._exception) is not None:
-        what = f"{type(fault).__name__}: {fault}"
+        what = one_line(f"{type(fault).__name__}: {fault}", 400)
         note(f"the terminal UI failed ({what}); what was recorded is kept, TTS_TUI_DEBUG=1 says more")
         code = 3
     if models is not None and models.loading:  # a thread that still loads would hold up the end for seconds
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+def _run(app: TTSApp) -> int | None:
+    """As `App.run`, but for threads that still load a model: nobody waits for them."""
+    loop = asyncio.new_event_loop()
+    try:
+        code = loop.run_until_complete(app.run_async())
+        rest = asyncio.all_tasks(loop)
+        for task in rest:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        if app.models is None or not app.models.loading:
+            loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+    return code
+
+
+def can_open() -> bool:
+    """Whether there is something to draw on: a terminal, on standard error, or a browser."""
+    return served() or (sys.stdin is not None and is_terminal(sys.stderr) and sys.stdin.isatty())
 
 
 def served() -> bool:
@@ -59,9 +82,9 @@ def _report(runner: Runner) -> int:
     if runner.path is not None and runner.path.exists():
         print(f"Recorded in {runner.path}")
     if runner.trouble:
-        note(runner.trouble)
+        note(one_line(runner.trouble, 1000))
         return 3
-    return exit_code(finished) if finished is not None else 130
+    return exit_code(finished) if finished is not None else INTERRUPTED
 
 
 def problem(text: str, path: Path | None) -> Opening:

@@ -46,7 +46,7 @@ class Models:
         self.policy, self.prm = policy, prm
         self.ready = self.loading = False
         self.trouble = ""
-        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
         self.said = self._first_words()
 
     @property
@@ -68,27 +68,33 @@ class Models:
         return "here; loaded at the first problem"
 
     async def load(self) -> Solver:
-        """The solver, with the policy loaded.
+        """The solver, with the policy loaded. All who ask wait for one loading, which goes on whoever stops waiting.
 
         Raises:
             TTSError: It cannot be had; `trouble` says the same.
         """
-        async with self._lock:
-            if not self.ready:
-                self.loading = True
-                try:
-                    await self._load()
-                except TTSError as error:
-                    self.loading = False
-                    self.trouble, self.said = str(error), "does not answer" if self.remote else "could not be loaded"
-                    raise
-                self.loading = False
-                self.trouble, self.ready = "", True
-                self.said = "answers" if self.remote else "loaded"
-                # What libraries and models made stays to the end: to look through it again would hold up streams.
-                gc.collect()
-                gc.freeze()
+        if not self.ready and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._try())
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody waits
+        if self._task is not None:
+            await asyncio.shield(self._task)
         return self.solver
+
+    async def _try(self) -> None:
+        self.loading, self.trouble = True, ""
+        try:
+            await self._load()
+        except BaseException as error:
+            self.said = "does not answer" if self.remote else "could not be loaded"
+            self.trouble = str(error) if isinstance(error, TTSError) else f"unexpected {type(error).__name__}: {error}"
+            raise
+        finally:
+            self.loading = False
+        self.ready = True
+        self.said = "answers" if self.remote else "loaded"
+        # What libraries and models made stays to the end: to look through it again would hold up streams.
+        gc.collect()
+        gc.freeze()
 
     async def _load(self) -> None:
         quieten()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -59,13 +59,13 @@ def folder() -> Path:
     return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "runs"
 
 
-def new_path(problem: str, now: datetime) -> Path:
-    """A name for the recording of `problem` that no file has.
+def new_path(problem: str, now: datetime, taken: Collection[Path | None] = ()) -> Path:
+    """A name for the recording of `problem` that no file has, and that is not among those `taken`.
 
     Raises:
         UsageError: The folder cannot be written.
     """
-    return _free(folder(), problem, now, "jsonl")
+    return _free(folder(), problem, now, "jsonl", taken)
 
 
 def picture_path(problem: str, kind: str, now: datetime | None = None) -> Path:
@@ -77,7 +77,7 @@ def picture_path(problem: str, kind: str, now: datetime | None = None) -> Path:
     return _free(folder() / "pictures", problem, now or datetime.now(), kind)
 
 
-def _free(place: Path, problem: str, now: datetime, suffix: str) -> Path:
+def _free(place: Path, problem: str, now: datetime, suffix: str, taken: Collection[Path | None] = ()) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,7 +87,7 @@ def _free(place: Path, problem: str, now: datetime, suffix: str) -> Path:
     words = re.sub(r"[^a-z0-9]+", "-", problem[:400].lower()).strip("-")[:40].strip("-")
     stem = f"{now:%Y-%m-%d-%H%M%S}" + (f"-{words}" if words else "")
     names = (f"{stem}.{suffix}", *(f"{stem}-{number}.{suffix}" for number in range(2, 1000)))
-    return next(path for path in map(place.joinpath, names) if not path.exists())
+    return next(path for path in map(place.joinpath, names) if path not in taken and not path.exists())
 
 
 def _unwritable(place: Path, why: str) -> UsageError:

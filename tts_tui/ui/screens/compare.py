@@ -8,6 +8,8 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.events import DescendantFocus
+from textual.markup import escape
 from textual.widgets import Footer, Input
 
 from tts_tui.budget import flops
@@ -41,16 +43,22 @@ class CompareScreen(Viewing):
         self.models = (first, second)
         self._names = names
         self._tick = 0
+        self._side = 0
 
     @property
     def model(self) -> RunModel:
-        """The run on the side that has the keys."""
-        return self.models[1 if self.query_one("#right-tree").has_focus else 0]
+        """The run on the side that has the keys, or had them last."""
+        return self.models[self._side]
 
     @property
     def tree_view(self) -> TreeView:
         """The tree on that side."""
-        return self.query_one("#right-tree" if self.query_one("#right-tree").has_focus else "#left-tree", TreeView)
+        return self.query_one(("#left-tree", "#right-tree")[self._side], TreeView)
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Remembers the side."""
+        if isinstance(event.widget, TreeView):
+            self._side = int(event.widget.id == "right-tree")
 
     def compose(self) -> ComposeResult:
         """Two trees over one table."""
@@ -68,11 +76,12 @@ class CompareScreen(Viewing):
         """Shows both."""
         for side, model, name in zip(("left", "right"), self.models, self._names, strict=True):
             view = self.query_one(f"#{side}-tree", TreeView)
-            view.border_title = one_line(name, 60)
+            view.border_title = escape(one_line(name, 60))
             model.pull()
             view.show(model)
         self.query_one("#find").display = False
         self.query_one("#left-tree").focus()
+        self.stands = True
         self.set_interval(1 / FRAMES, self.tick)
         self.tick()
 
@@ -93,7 +102,7 @@ class CompareScreen(Viewing):
 
     def action_other(self) -> None:
         """To the other tree."""
-        self.query_one("#left-tree" if self.query_one("#right-tree").has_focus else "#right-tree").focus()
+        self.query_one(("#right-tree", "#left-tree")[self._side]).focus()
 
     def action_leave(self) -> None:
         """Back."""

@@ -49,21 +49,22 @@ class Write(ModalScreen["str | None"]):
 
     Args:
         where: Label of the step that it follows.
+        text: What stands in the field at first.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="write.leave", tooltip="Write nothing"),
     ]
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, text: str = "") -> None:
         super().__init__()
-        self._where = where
+        self._where, self._text = where, text
 
     def compose(self) -> ComposeResult:
         """A field and what it is for."""
         with Vertical(classes="dialog"):
             yield Static(f"Your own next step after step {self._where}; the search goes on from it.", markup=False)
-            yield Prompt(id="own-step", placeholder="Step 2: 15 - 6 = 9")
+            yield Prompt(self._text, id="own-step", placeholder="Step 2: 15 - 6 = 9")
             yield Static("enter  add it     alt+enter  new line     esc  back", markup=False, classes="hint")
 
     def on_prompt_submitted(self, event: Prompt.Submitted) -> None:

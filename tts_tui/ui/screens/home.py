@@ -12,6 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tts_tui.errors import TTSError
 from tts_tui.plan import Plan
 from tts_tui.ui import panels, words
 from tts_tui.ui.bindings import keys
@@ -67,7 +68,9 @@ class HomeScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._example = -1
-        self._runs: list[Run] = []
+        self._rows: list[Runner | Run] = []
+        self._stored: list[Run] = []
+        self._live: list[Runner] = []
 
     def compose(self) -> ComposeResult:
         """Field, plan, lists."""
@@ -121,29 +124,38 @@ class HomeScreen(Screen[None]):
             limits = dict(panels.plan_lines(plan))
             said = f" plan  {limits['strategy']}, {limits['answer by']}, {limits['sampling']}, {limits['budget']}"
             self.query_one("#home-plan", Quiet).put([Text(said), Text(f"       {limits['why']}", style="dim")])
-        if self.app.runners and any(not runner.done for runner in self.app.runners):
+        running = [runner for runner in self.app.runners if not runner.done]
+        if running != self._live:
             self.refresh_runs()
+        elif running:
+            self._draw_runs()
 
     def refresh_runs(self) -> None:
         """Reads the list anew: runs of this session that are not over first, then recordings."""
+        self._live = [runner for runner in self.app.runners if not runner.done]
+        busy = {runner.path for runner in self._live}
+        self._stored = [run for run in recent(SHOWN) if run.path not in busy]
+        self._draw_runs()
+
+    def _draw_runs(self) -> None:
         listed = self.query_one("#runs", OptionList)
-        running = [runner for runner in self.app.runners if not runner.done]
-        busy = {runner.path for runner in running}
-        self._runs = [run for run in recent(SHOWN) if run.path not in busy]
-        rows = [Option(_running(runner), id=f"live-{id(runner)}") for runner in running]
-        rows += [Option(describe(run)) for run in self._runs]
-        marked = listed.highlighted
-        listed.set_options(rows)
-        if marked is not None and rows:
-            listed.highlighted = min(marked, len(rows) - 1)
-        listed.display = bool(rows)
-        self.query_one("#welcome").display = not rows
-        self.query_one("#runs-title", Static).update("Runs" if rows else "What this is")
+        marked = self._marked()
+        key = marked.path if marked is not None else None
+        self._rows = [*self._live, *self._stored]
+        listed.set_options([Option(_running(row) if isinstance(row, Runner) else describe(row)) for row in self._rows])
+        if self._rows and marked is not None:
+            places = [place for place, row in enumerate(self._rows) if row is marked or (key and row.path == key)]
+            listed.highlighted = places[0] if places else 0
+        listed.display = bool(self._rows)
+        self.query_one("#welcome").display = not self._rows
+        self.query_one("#runs-title", Static).update("Runs" if self._rows else "What this is")
 
     # -- acting ------------------------------------------------------------------------------------------------------
 
     def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
         """Solves what was typed."""
+        if self.app.screen is not self:  # Enter came twice
+            return
         if event.text.strip():
             self.app.begin(event.text)
         else:
@@ -154,11 +166,13 @@ class HomeScreen(Screen[None]):
         if event.option_list.id == "examples":
             self._put(event.option_index)
         else:
-            running, run = self._marked()
-            if running is not None:
-                self.app.show_runner(running)
-            elif run is not None:
-                self.app.open_recording(run.path)
+            self._open(self._rows[event.option_index])
+
+    def _open(self, row: Runner | Run) -> None:
+        if isinstance(row, Runner):
+            self.app.show_runner(row)
+        else:
+            self.app.open_recording(row.path)
 
     def on_key(self, event: object) -> None:
         """Digits choose an example, unless they are typed into the field."""
@@ -169,19 +183,20 @@ class HomeScreen(Screen[None]):
     def _put(self, place: int) -> None:
         self._example = place
         field = self.query_one("#problem", Prompt)
-        field.text = EXAMPLES[place]
+        field.replace(EXAMPLES[place], (0, 0), field.document.end)  # can be undone, unlike setting the text
         field.move_cursor(field.document.end)
         field.focus()
 
-    def _marked(self) -> tuple[Runner | None, Run | None]:
+    def _marked(self) -> Runner | Run | None:
         place = self.query_one("#runs", OptionList).highlighted
-        running = [runner for runner in self.app.runners if not runner.done]
-        if place is None:
-            return None, None
-        if place < len(running):
-            return running[place], None
-        place -= len(running)
-        return None, self._runs[place] if place < len(self._runs) else None
+        return self._rows[place] if place is not None and place < len(self._rows) else None
+
+    def _marked_recording(self) -> Run | None:
+        """The recording that is marked in the list, if that has the keys."""
+        marked = self._marked()
+        if isinstance(marked, Run) and self.query_one("#runs").has_focus:
+            return marked
+        return None
 
     def action_example(self) -> None:
         """The next example."""
@@ -213,27 +228,29 @@ class HomeScreen(Screen[None]):
 
     def action_remove(self) -> None:
         """Removes a recording, after a question."""
-        _, run = self._marked()
-        if run is None or not self.query_one("#runs").has_focus:
+        run = self._marked_recording()
+        if run is None:
             return
 
         def go(yes: bool | None) -> None:
             if yes:
-                remove(run.path)
+                try:
+                    remove(run.path)
+                except TTSError as error:
+                    self.notify(one_line(str(error), 500), severity="error", markup=False)
                 self.refresh_runs()
 
-        self.app.push_screen(Question(f"Remove the recording of {one_line(run.problem, 60)!r} for good?", "remove"), go)
+        what = f"{one_line(run.problem, 60)!r} ({run.path.name})"
+        self.app.push_screen(Question(f"Remove the recording of {what} for good?", "remove"), go)
 
     def action_compare(self) -> None:
         """Another run beside the marked one."""
-        _, run = self._marked()
-        if run is not None:
+        if (run := self._marked_recording()) is not None:
             self.app.compare_recording(run.path)
 
     def action_resume(self) -> None:
         """Goes on with an interrupted run."""
-        _, run = self._marked()
-        if run is not None:
+        if (run := self._marked_recording()) is not None:
             self.app.resume_recording(run.path)
 
     def action_help(self) -> None:
@@ -253,7 +270,7 @@ def describe(run: Run) -> Text:
         line.append("■ no answer ", style="bold")
     else:
         line.append("‖ stopped early ", style="bold")
-    return line.append(f"{one_line(run.problem, 100)} ").append(f"· {run.strategy}", style="dim")
+    return line.append(f"{one_line(run.problem, 100)} ").append(f"· {one_line(run.strategy, 30)}", style="dim")
 
 
 def _running(runner: Runner) -> Text:

@@ -56,6 +56,8 @@ class PlanForm(ModalScreen["Plan | None"]):
             with Horizontal(classes="row"):
                 yield Label("strategy")
                 options = [(f"{name}: {strategy.summary}", name) for name, strategy in strategies]
+                if self._plan.strategy not in registry.strategies():
+                    options.append((f"{one_line(self._plan.strategy, 40)}: not installed here", self._plan.strategy))
                 yield self._select("strategy", options, self._plan.strategy)
             for name, label, _ in NUMBERS:
                 with Horizontal(classes="row"):
@@ -68,7 +70,7 @@ class PlanForm(ModalScreen["Plan | None"]):
                     yield self._select(name, [(choice, choice) for choice in choices], getattr(self._plan, name))
             yield Static(f"why: {one_line(self._plan.why, 200)}", markup=False, classes="hint", id="plan-why")
             yield Static("", markup=False, id="plan-trouble")
-            yield Static("enter or ctrl+s  take it     tab  next     esc  back", markup=False, classes="hint")
+            yield Static("ctrl+s  take it     tab  next field     esc  back", markup=False, classes="hint")
             with Horizontal(classes="row"):
                 yield Button("Take it", variant="primary", id="take", compact=True)
                 yield Button("Back", id="leave", compact=True)
@@ -79,10 +81,9 @@ class PlanForm(ModalScreen["Plan | None"]):
 
     def _text(self, name: str, plan: Plan | None = None) -> str:
         plan = plan or self._plan
-        if name == "temperature":
-            return f"{plan.sampling.temperature:g}"
-        value = getattr(plan.budget if name in LIMITS else plan, name)
-        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        owner = plan.sampling if name == "temperature" else plan.budget if name in LIMITS else plan
+        value = getattr(owner, name)
+        return "" if value is None else repr(value).removesuffix(".0")
 
     def on_select_changed(self, event: Select.Changed) -> None:
         """Another strategy brings its own defaults along, such as no temperature for a greedy sample."""

@@ -12,12 +12,13 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Input
 
 from tts_tui.ui import panels
+from tts_tui.ui.bindings import keys
 from tts_tui.ui.looks import best
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.taking_part import TakingPart
-from tts_tui.ui.screens.viewing import LAST, PANELS
+from tts_tui.ui.screens.viewing import LAST
 from tts_tui.ui.text import one_line
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.step_view import StepView
@@ -31,6 +32,9 @@ SPARING = 2
 """Of so many looks one is taken while a model computes in this process: it writes no faster, and shares the cores."""
 SLOW = 3
 """Gauges and other lines of numbers are looked at every so many frames."""
+
+PANELS = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
+"""Ids and titles of the panels, in the order of the keys 1 to 5."""
 
 
 class RunScreen(TakingPart):
@@ -48,6 +52,19 @@ class RunScreen(TakingPart):
             "escape", "back", "back", id="run.back", show=False, tooltip="Back to the first screen; the run goes on"
         ),
         Binding("q", "app.leave", "quit", id="run.quit", show=False, tooltip="Quit; asks if something runs"),
+        *keys(
+            *(
+                (
+                    f"view.panel-{name}",
+                    str(number),
+                    f"panel('{name}')",
+                    title,
+                    f"Go to the panel {title}; again enlarges it",
+                )
+                for number, (name, title) in enumerate(PANELS.items(), 1)
+            ),
+            show=False,
+        ),
         *LAST,
     ]
 
@@ -62,6 +79,7 @@ class RunScreen(TakingPart):
         self._shown: RunModel | None = None
         self._tick = self._looks = 0
         self._ended = False
+        self._panel = ""
 
     @property
     def model(self) -> RunModel:
@@ -70,11 +88,6 @@ class RunScreen(TakingPart):
             return self.runner.model
         assert self.player is not None
         return self.player.model
-
-    @property
-    def trouble(self) -> str:
-        """Why the run failed, if it did."""
-        return self.runner.trouble if self.runner else ""
 
     def compose(self) -> ComposeResult:
         """Two lines of numbers, the tree and its side, the answers."""
@@ -99,8 +112,14 @@ class RunScreen(TakingPart):
             self.query_one(f"#{name}").border_title = title
         self.query_one("#find").display = False
         self.tree_view.focus()
+        self.stands = True
         self.set_interval(1 / FRAMES, self._look)
         self.tick()
+
+    @property
+    def own_path(self) -> Path | None:
+        """The recording of what is shown."""
+        return self.runner.path if self.runner is not None else self.path
 
     @property
     def tree_view(self) -> TreeView:
@@ -109,7 +128,7 @@ class RunScreen(TakingPart):
 
     def on_tree_view_opened(self, event: TreeView.Opened) -> None:
         """Enter on a step without children shows it in full, where there is no room for both."""
-        self.add_class("-side", "-looked-step")
+        self._look_at("step")
         self.tick()
 
     def on_timeline_sought(self, event: Timeline.Sought) -> None:
@@ -123,10 +142,39 @@ class RunScreen(TakingPart):
             return
         if self.maximized is not None:
             self.minimize()
-        elif self.has_class("-side") and not self.query_one("#left").display:
-            self.action_panel("tree")
+        elif not self.query_one("#left").display:
+            self.show_tree()
         else:
             self.app.pop_screen()
+
+    # -- panels ------------------------------------------------------------------------------------------------------
+
+    def _look_at(self, name: str) -> None:
+        """Brings a panel to the front, and gives it the keys."""
+        if self.maximized is not None:
+            self.minimize()
+        for other in PANELS:
+            self.set_class(other == name, "-looked-" + other)
+        self.set_class(name in ("step", "story", "plan"), "-side")
+        panel = self.query_one(f"#{name}")
+        if panel.can_focus:
+            panel.focus()
+        self._panel = name
+
+    def show_tree(self) -> None:
+        """Brings the tree to the front."""
+        if self._panel != "tree" or self.maximized is not None:
+            self._look_at("tree")
+
+    def action_panel(self, name: str) -> None:
+        """Goes to a panel, and enlarges it the second time."""
+        panel = self.query_one(f"#{name}")
+        if self.maximized is panel:
+            self._look_at(name)
+        elif self._panel == name and (panel.has_focus_within or not panel.can_focus):
+            self.maximize(panel)
+        else:
+            self._look_at(name)
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -195,9 +243,9 @@ class RunScreen(TakingPart):
         runner = self.runner
         if runner is None:
             return []
-        if runner.trouble and self.tree_view.cursor_node in (None, 0):
+        if self.trouble and self.tree_view.cursor_node in (None, 0):
             return [
-                Text(one_line(runner.trouble, 2000), style="bold"),
+                Text(one_line(self.trouble, 2000), style="bold"),
                 Text("\nr tries again, esc goes back to the first screen; what was recorded is kept."),
             ]
         if runner.model.tree.started is None:
@@ -212,7 +260,9 @@ class RunScreen(TakingPart):
         if self.trouble:
             return Text(f" {one_line(self.trouble, 500)}", style="bold")
         if model.tree.started is None and self.runner is not None:
-            return Text(f" {self.runner.models.policy}: {self.runner.models.said}", style="dim")
+            return Text(
+                f" {one_line(self.runner.models.policy, 100)}: {one_line(self.runner.models.said, 200)}", style="dim"
+            )
         return panels.gauges(model, width)
 
     def _draw_panels(self, model: RunModel) -> None:

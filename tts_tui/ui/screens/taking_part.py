@@ -68,6 +68,8 @@ class TakingPart(Viewing):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Shows a key only where it does something."""
+        if not self.stands:
+            return False
         if action in FILM:
             return self.player is not None
         if action in LIVE:
@@ -94,11 +96,12 @@ class TakingPart(Viewing):
         return True
 
     @property
-    def node(self) -> Node | None:
-        """The step that is looked at."""
-        id = self.tree_view.cursor_node
-        tree = self.model.tree
-        return tree.nodes[id] if id is not None and id < len(tree.nodes) else None
+    def trouble(self) -> str:
+        """Why the run failed, or never began; empty if it did neither."""
+        if self.runner is None:
+            return ""
+        early = self.runner.done and self.runner.model.tree.started is None
+        return self.runner.trouble or ("stopped before the search began" if early else "")
 
     # -- the search --------------------------------------------------------------------------------------------------
 
@@ -140,19 +143,24 @@ class TakingPart(Viewing):
 
     def action_write(self) -> None:
         """Asks for a step."""
-        node = self.node
-        if node is None:
-            return
+        if (node := self.node) is not None:
+            self._ask_for_step(node, "")
 
+    def _ask_for_step(self, node: Node, before: str) -> None:
         def add(text: str | None) -> None:
-            if text is not None and self._do(lambda search: search.hand.write(node, text)):
+            if text is None:
+                return
+            if self._do(lambda search: search.hand.write(node, text)):
                 self._awaited = node.id
+            elif self.runner is not None and self.runner.running:
+                self._ask_for_step(node, text)  # what was written is not lost
 
-        self.app.push_screen(Write(node.label), add)
+        self.app.push_screen(Write(node.label, before), add)
 
     def look_for_own_step(self) -> None:
         """Goes to the step that a person wrote, once it is there."""
-        if self._awaited is None:
+        if self._awaited is None or self._awaited >= len(self.model.tree.nodes) or self.model.over:
+            self._awaited = None
             return
         children = self.model.tree.nodes[self._awaited].children
         if children and children[-1].group == WRITTEN:
@@ -192,8 +200,10 @@ class TakingPart(Viewing):
             return
         runner = self.runner
         if runner is not None and runner.done:
-            plan = runner.plan if runner.trouble else runner.plan.with_(seed=runner.plan.seed + 1)
-            self.app.switch_run(runner.problem, plan)
+            began = runner.model.tree.started is not None
+            plan = runner.model.tree.plan if began else runner.plan
+            self.app.pop_screen()
+            self.app.begin(runner.problem, plan=plan if self.trouble else plan.with_(seed=plan.seed + 1))
 
     def action_fork(self) -> None:
         """Begins a new run from here, after a look at its plan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from tts_tui.errors import TTSError
+from tts_tui.tree import Node
 from tts_tui.ui import runs
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.model import RunModel
@@ -19,9 +21,6 @@ from tts_tui.ui.widgets.tree_view import TreeView
 
 if TYPE_CHECKING:
     from tts_tui.ui.app import TTSApp
-
-PANELS = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
-"""Ids and titles of the panels, in the order of the keys 1 to 5."""
 
 LAST = keys(
     ("view.find", "slash", "find", "find", "Find a text or an answer in the tree"),
@@ -34,6 +33,8 @@ class Viewing(Screen[None]):
     """The keys of looking."""
 
     app: TTSApp
+    stands = False
+    """Whether everything on it is there, so that keys find what they are for."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys(
@@ -50,19 +51,6 @@ class Viewing(Screen[None]):
             ("view.compare", "c", "compare", "compare", "Put another run beside this one"),
             show=False,
         ),
-        *keys(
-            *(
-                (
-                    f"view.panel-{name}",
-                    str(number),
-                    f"panel('{name}')",
-                    title,
-                    f"Go to the panel {title}; again enlarges it",
-                )
-                for number, (name, title) in enumerate(PANELS.items(), 1)
-            ),
-            show=False,
-        ),
     ]
 
     @property
@@ -74,6 +62,16 @@ class Viewing(Screen[None]):
     def tree_view(self) -> TreeView:
         """The tree that has the keys."""
         raise NotImplementedError
+
+    @property
+    def node(self) -> Node | None:
+        """The step that is looked at."""
+        id, nodes = self.tree_view.cursor_node, self.model.tree.nodes
+        return nodes[id] if id is not None and id < len(nodes) else None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key does anything before the screen stands."""
+        return self.stands
 
     def say(self, message: str, *, wrong: bool = False) -> None:
         """A short message over the screen."""
@@ -106,8 +104,12 @@ class Viewing(Screen[None]):
 
     # -- find --------------------------------------------------------------------------------------------------------
 
+    def show_tree(self) -> None:
+        """Brings the tree to the front, where something else may hide it."""
+
     def action_find(self) -> None:
         """Opens the field."""
+        self.show_tree()
         field = self.query_one("#find", Input)
         field.display = True
         field.focus()
@@ -134,32 +136,16 @@ class Viewing(Screen[None]):
         self.tree_view.focus()
         return True
 
-    # -- panels ------------------------------------------------------------------------------------------------------
-
-    def action_panel(self, name: str) -> None:
-        """Goes to a panel, and enlarges it the second time."""
-        panel = self.query_one(f"#{name}")
-        if self.maximized is panel:
-            self.minimize()
-        elif panel.has_focus_within or (not panel.can_focus and self.has_class("-looked-" + name)):
-            self.maximize(panel)
-        for other in PANELS:
-            self.set_class(other == name, "-looked-" + other)
-        self.set_class(name != "tree", "-side")
-        if panel.can_focus:
-            panel.focus()
-
     # -- keep --------------------------------------------------------------------------------------------------------
 
     def action_copy(self) -> None:
         """Copies the path to the step that is looked at."""
-        id = self.tree_view.cursor_node
-        tree = self.model.tree
-        if id is None or tree.started is None:
+        node = self.node
+        if node is None:
             return
-        text = tree.start.problem if id == 0 else tree.nodes[id].path_text
+        text = self.model.tree.start.problem if node.parent is None else node.path_text
         self.app.copy_to_clipboard(clean(text))
-        self.say(f"Copied the path to step {tree.nodes[id].label}.")
+        self.say(f"Copied the path to step {node.label}.")
 
     def action_picture(self) -> None:
         """Writes what is on the screen as an SVG file."""
@@ -176,19 +162,24 @@ class Viewing(Screen[None]):
         if self.model.tree.started is not None:
             self._keep("html", lambda path: export.write(self.model.tree, path))
 
-    def _keep(self, kind: str, write: object) -> None:
+    def _keep(self, kind: str, write: Callable[[Path], object]) -> None:
         try:
             path = runs.picture_path(self.model.tree.started.problem if self.model.tree.started else "", kind)
-            write(path)  # type: ignore[operator]
+            write(path)
         except (OSError, TTSError) as error:
             said = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             self.say(f"The picture could not be written: {said}.", wrong=True)
         else:
-            self.say(f"Written: {Path(path)}")
+            self.say(f"Written: {path}")
+
+    @property
+    def own_path(self) -> Path | None:
+        """The recording of what is shown."""
+        return None
 
     def action_compare(self) -> None:
         """Asks which run to put beside this one."""
-        self.app.choose_other(self.model)
+        self.app.choose_other(self.model, self.own_path)
 
     def action_help(self) -> None:
         """Shows the keys."""

@@ -1,0 +1,127 @@
+"""How the terminal UI ends: by a key, by a signal, by a fault of its own. Searches end before it does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import BindingType
+
+from tts_tui.ui.bindings import keys
+from tts_tui.ui.models import Models
+from tts_tui.ui.runner import Runner
+from tts_tui.ui.screens.dialogs import Question
+from tts_tui.ui.session import INTERRUPTED
+
+PATIENCE = 5.0
+"""Seconds that searches have for their last events when the app is left."""
+
+
+class LeavingApp(App[int]):
+    """An app whose searches end before it does.
+
+    Attributes:
+        models: Whom searches ask; None for a session that only shows recordings.
+        runners: Runs of this session, oldest first.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        replace(binding, priority=True)
+        for binding in keys(
+            ("app.quit", "ctrl+q", "leave", "quit", "Quit; asks if something runs"),
+            ("app.interrupt", "ctrl+c", "interrupt", "stop", "Stop the search; once more quits"),
+            show=False,
+        )
+    ]
+
+    models: Models | None
+    runners: list[Runner]
+    _signals = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether any search runs or is about to."""
+        return any(not runner.done for runner in self.runners)
+
+    def listen(self) -> None:
+        """Hears signals from now on."""
+        loop = asyncio.get_running_loop()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            kind = getattr(signal, name, None)
+            if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:
+                with contextlib.suppress(NotImplementedError):  # not on every system
+                    loop.add_signal_handler(kind, self._signalled, kind)
+
+    def _signalled(self, kind: int) -> None:
+        """A signal from outside: stops what runs and leaves; the second one does not wait."""
+        self._signals += 1
+        gone = kind == getattr(signal, "SIGHUP", None)  # the terminal has: writing to it may block for good
+        if self._signals > 1:
+            if self._driver is not None and not gone:
+                self._driver.stop_application_mode()
+            os._exit(INTERRUPTED)
+        last = threading.Timer(PATIENCE + 2, os._exit, [INTERRUPTED])
+        last.daemon = True
+        last.start()
+        self.leave_soon(INTERRUPTED)
+
+    def leave_soon(self, code: int) -> None:
+        """Leaves as soon as all searches have ended."""
+        self.run_worker(self._wind_up(code), exit_on_error=False, group="end")
+
+    async def _wind_up(self, code: int) -> None:
+        """Stops all searches, waits for their last events, frees the models, and leaves."""
+        for runner in self.runners:
+            runner.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                for runner in self.runners:
+                    await runner.ended.wait()
+        if self.models is not None and not self.models.loading:
+            await self.models.close()
+        self.exit(code)
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Ctrl-C copies where text is selected, as everywhere else."""
+        if action == "interrupt":
+            return not (getattr(self.focused, "selected_text", "") or self.screen.get_selected_text())
+        return True
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C: stops the search that is looked at; the second time, or where none is, it leaves."""
+        shown = (getattr(screen, "runner", None) for screen in reversed(self.screen_stack))
+        runner: Runner | None = next((runner for runner in shown if runner is not None and not runner.done), None)
+        if isinstance(self.screen, Question) or (runner is not None and runner.stopping):
+            self.leave_soon(INTERRUPTED if self.busy else 0)
+        elif runner is None:
+            self.action_leave()
+        else:
+            runner.stop()
+            self.notify("Stopping: the best answer so far is taken. Once more quits.", markup=False)
+
+    def action_leave(self) -> None:
+        """Leaves, after a question if something runs."""
+        if not self.busy:
+            self.leave_soon(0)
+            return
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self.leave_soon(INTERRUPTED if self.busy else 0)
+
+        self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
+
+    def _fatal_error(self) -> None:
+        """A fault of the UI itself: no traceback, and the terminal as it was; `TTS_TUI_DEBUG` shows where it was."""
+        if os.environ.get("TTS_TUI_DEBUG"):
+            super()._fatal_error()
+        else:
+            self._close_messages_no_wait()
