@@ -70,6 +70,7 @@ class SearchTree:
         paused: Whether the search is paused.
         seconds: Time of the newest event.
         notices: Messages for people.
+        revision: Counts the events that may change the votes: solutions, scores, decisions and plans.
     """
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class SearchTree:
         self.paused = False
         self.seconds = 0.0
         self.notices: list[str] = []
+        self.revision = 0
         self._given = 0  # tokens of steps that were sampled elsewhere: copied, or written by a person
         self._held = self._paused_at = 0.0
         self._has_cuts = False
@@ -228,6 +230,11 @@ class SearchTree:
             raise IndexError
         return self.nodes[id]
 
+    def _step(self, id: int, fate: str) -> Node:
+        if id == ROOT:
+            raise RecordCorrupt(f"an event says that the problem itself was {fate}: only steps can be")
+        return self._node(id)
+
     def _started(self, event: SearchStarted) -> None:
         if self.started is not None:
             raise RecordCorrupt("a second search_started: two recordings in one file")
@@ -296,14 +303,16 @@ class SearchTree:
 
     def _step_merged(self, event: StepMerged) -> None:
         self._node(event.into)
-        self._node(event.node).merged_into = event.into
+        self._step(event.node, "merged").merged_into = event.into
 
     def _step_scored(self, event: StepScored) -> None:
+        self.revision += 1
         self._node(event.node).score = event.score
         self.counts.prm_computed += event.computed
         self.counts.prm_cached += event.cached
 
     def _kept(self, event: NodesKept) -> None:
+        self.revision += 1
         for id in event.nodes:
             node = self._node(id)
             if event.by == "person":
@@ -317,8 +326,9 @@ class SearchTree:
                 node.pruned, node.why = False, event.why
 
     def _pruned(self, event: NodesPruned) -> None:
+        self.revision += 1
         for id in event.nodes:
-            node = self._node(id)
+            node = self._step(id, "given up")
             if event.by == "person":
                 self._remember(node)
                 node.cut = self._has_cuts = True
@@ -340,6 +350,7 @@ class SearchTree:
         self.branches.append(self._node(event.node))
 
     def _plan_changed(self, event: PlanChanged) -> None:
+        self.revision += 1
         before, self.plan = self.plan, event.plan
         if not restarts(before, event.plan):
             return
@@ -351,6 +362,7 @@ class SearchTree:
         self._seen.clear()
 
     def _solution(self, event: SolutionFound) -> None:
+        self.revision += 1
         node = self._node(event.node)
         if not node.solved:
             self.solutions.append(node)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, Sampling, SearchTree, Solver, Usage, default_plan, registry
 from tts_tui.errors import PlanError, RecordCorrupt, UnknownName, UsageError
-from tts_tui.events import Notice, StepFinished, StepStreamed, decode, encode
+from tts_tui.events import NodesPruned, Notice, StepFinished, StepMerged, StepStreamed, decode, encode
 from tts_tui.profiles import names, plan_defaults, profile, vote_defaults
 from tts_tui.prompts import FAMILIES, family_of, messages
 
@@ -47,6 +47,12 @@ def test_a_tree_that_has_not_begun():
         _ = tree.start
     with pytest.raises(RecordCorrupt, match="instead of search_started"):
         tree.apply(Notice(message="x"))
+
+
+@pytest.mark.parametrize("event", [NodesPruned(nodes=(1, 0), why="worse"), StepMerged(node=0, into=1)])
+def test_nothing_gives_up_the_problem_itself(tree, event):
+    with pytest.raises(RecordCorrupt, match="the problem itself was"):
+        tree.apply(event)
 
 
 TEXTS = st.text(max_size=30)
