@@ -239,18 +239,26 @@ def test_best_score_first():
     assert grown.picture() == ["0", "├─1", "│ 2", "├─3", "├─4", "└─5"]
 
 
-def test_rows_that_are_held_come_all_at_once():
+def test_frozen_rows_stay_while_the_others_go_on_and_hand_over_what_was_folded():
     grown = Growing()
     first = grown.add()
-    grown.chain(first, 2)
-    assert len(grown.picture()) == 4
-    grown.folding.held = True
+    grown.chain(first, 3)
+    grown.picture()
+    frozen = grown.folding.frozen()
+    second = grown.add()
+    grown.chain(second, 1)
     grown.prune(first)
-    grown.add()
-    assert len(grown.picture()) == 4 and grown.folding.children(0) == [first]
-    assert grown.folding.index(4) is None and grown.folding.visible(4) == 0
-    grown.folding.held = False
-    assert grown.picture() == ["0", "├─1 +2", "└─4"]
+    frozen.changed(first)
+    frozen.sync()
+    assert len(frozen) == 5 and frozen.children(0) == [first] and frozen.is_open(first)
+    assert frozen.index(second) is None and frozen.visible(second) == 0
+    assert grown.picture() == ["0", "├─1 +3", "└─5", "  6"]
+    frozen.close(2)
+    frozen.close(first)
+    frozen.open(first)
+    frozen.set_order("score")
+    grown.folding.thaw(frozen)
+    assert grown.picture() == ["0", "├─1", "│ 2 +2", "└─5", "  6"] and grown.folding.order == "score"
 
 
 def test_another_view_of_the_same_run_takes_over_what_was_folded_by_hand():

@@ -39,13 +39,13 @@ class Counted:
     Attributes:
         tree: The tree.
         order: Order of siblings: as they were born, or best score first.
-        held: While set, nothing of the tree is taken in; it all comes with the first `sync` afterwards.
+        still: Whether nothing more of the tree is taken in.
     """
 
     def __init__(self, tree: SearchTree) -> None:
         self.tree = tree
         self.order: Order = "born"
-        self.held = False
+        self.still = False
         self._flags = bytearray()
         self._parent = array("i")
         self._rows = array("i")  # rows of what hangs below a step, as if it was open
@@ -67,9 +67,9 @@ class Counted:
     # -- what the tree says ------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Takes in the nodes that the tree has more by now, and what changed while it was held."""
+        """Takes in the nodes that the tree has more by now."""
         known = len(self._flags)
-        if self.held or (known == len(self.tree.nodes) and not self._stale):
+        if self.still or (known == len(self.tree.nodes) and not self._stale):
             return
         if len(self.tree.nodes) - known >= _BULK:
             self._add_all(self.tree.nodes[known:])
@@ -82,9 +82,7 @@ class Counted:
 
     def changed(self, id: int) -> None:
         """Reads one node again: pruned, restored, merged, failed or scored."""
-        if self.held:
-            self._stale.add(id)
-        elif ROOT < id < len(self._flags):
+        if ROOT < id < len(self._flags) and not self.still:
             node = self.tree.nodes[id]
             before, now = self._flags[id], self._read(node)
             if self.order == "score":

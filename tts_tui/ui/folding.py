@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tts_tui.events import ROOT
+from tts_tui.tree import SearchTree
 from tts_tui.ui.counted import BLOCK, OPEN, SHOWN, Counted, Order, Siblings
 
 __all__ = ["Folding", "Line", "Order"]
@@ -57,7 +58,7 @@ class Folding(Counted):
     Attributes:
         tree: The tree.
         order: Order of siblings: as they were born, or best score first.
-        held: While set, nothing of the tree is taken in; it all comes with the first `sync` afterwards.
+        still: Whether nothing more of the tree is taken in.
     """
 
     # -- what a person does ------------------------------------------------------------------------------------------
@@ -115,6 +116,23 @@ class Folding(Counted):
         for id, open in self._choices.items():
             if id < len(self._flags) and bool(self._flags[id] & OPEN) != open:
                 self._set_open(id, open)
+
+    def frozen(self) -> Folding:
+        """The rows as they are now, for a view that stands still: what the tree does from now on changes nothing."""
+        rows = Folding(SearchTree())
+        rows.tree, rows.order, rows.still = self.tree, self.order, True
+        rows._flags, rows._parent, rows._rows = self._flags[:], self._parent[:], self._rows[:]
+        rows._steps, rows._kids, rows._place = self._steps[:], self._kids[:], self._place[:]
+        rows._twins = dict(self._twins)
+        return rows
+
+    def thaw(self, frozen: Folding) -> None:
+        """Takes over what was opened, folded and ordered by hand in rows that were `frozen`."""
+        if frozen.order != self.order:
+            self.set_order(frozen.order)
+        for id, open in frozen._choices.items():
+            if id < len(self._flags):
+                (self.open if open else self.close)(id)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Looks:
         shown: What is shown.
 
     Attributes:
+        folding: The rows: those of what is shown, or those that they were when they were frozen.
         value: Which number is shown: the step's own score, or the least or the product of its path's. A step without a
             score has none.
         needle: The text that is looked for, in small letters.
@@ -73,25 +74,31 @@ class Looks:
 
     def __init__(self, shown: Shown) -> None:
         self.shown = shown
+        self.folding = shown.folding
         self.value: Value = "score"
         self.needle = ""
         self._kept: dict[int, Look] | None = None
 
-    def keep(self, rows: Iterable[Row]) -> None:
-        """From now on steps look as they do in `rows`, others as they do when they are seen first."""
+    def freeze(self, rows: Iterable[Row]) -> None:
+        """From now on rows stay; steps look as they do in `rows`, others as they do when they are seen first."""
+        if self._kept is None:
+            self.folding = self.shown.folding.frozen()
         self._kept = {row.id: row.look for row in rows}
 
-    def let_go(self) -> None:
-        """From now on steps look as they are."""
-        self._kept = None
+    def thaw(self) -> None:
+        """From now on everything is as it is; what was folded by hand meanwhile stays so."""
+        if self._kept is not None:
+            frozen, self.folding, self._kept = self.folding, self.shown.folding, None
+            self.folding.sync()
+            self.folding.thaw(frozen)
 
     def rows(self, top: int, height: int, cursor: int | None, spin: int) -> list[Row]:
         """The rows from `top` on, at most `height`."""
         values: dict[int, float] = {}
-        return [self._row(line, cursor, spin, values) for line in self.shown.folding.window(top, height)]
+        return [self._row(line, cursor, spin, values) for line in self.folding.window(top, height)]
 
     def _row(self, line: Line, cursor: int | None, spin: int, values: dict[int, float]) -> Row:
-        id, folding = line.id, self.shown.folding
+        id, folding = line.id, self.folding
         node = self.shown.tree.nodes[id]
         fold = "" if not folding.foldable(id) else "▾" if folding.is_open(id) else "▸"
         if self._kept is not None and id in self._kept:
@@ -148,7 +155,7 @@ class Looks:
         before, here = 0, False
         if self.needle:
             nodes = self.shown.tree.nodes
-            for id in self.shown.folding.walk():
+            for id in self.folding.walk():
                 matches = self.matches(nodes[id])
                 if id == cursor:
                     before, here = len(found), matches

@@ -45,7 +45,6 @@ class RunModel:
         folding: Which rows the tree view has.
         writing: Ids of the steps that are being written, oldest first.
         decisions: The story so far.
-        newest: Id of the step that changed last; None before the first.
         policy_rate, prm_rate: Tokens a second, lately.
     """
 
@@ -54,7 +53,6 @@ class RunModel:
         self.folding = Folding(self.tree)
         self.writing: dict[int, None] = {}
         self.decisions: list[Told] = []
-        self.newest: int | None = None
         self.policy_rate = Rate()
         self.prm_rate = Rate()
         self._votes = Votes()
@@ -72,7 +70,6 @@ class RunModel:
                 self.writing[event.node] = None
             case StepFinished() | StepFailed():
                 self.writing.pop(event.node, None)
-                self.newest = event.node
                 self._changed.add(event.node)
             case StepScored() | StepMerged():
                 self._changed.add(event.node)

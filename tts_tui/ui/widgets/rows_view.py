@@ -18,6 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tts_tui.events import ROOT
+from tts_tui.tree import Node, SearchTree
 from tts_tui.ui.folding import Folding
 from tts_tui.ui.frame import Heat
 from tts_tui.ui.looks import Looks, Row, Shown, Value, best
@@ -79,16 +80,15 @@ class RowsView(ScrollView):
         """Shows a run: from its first row on, or, if it is a run that was shown already, where the cursor was."""
         before, cursor = self._shown, self.cursor_node
         self.frozen = False
+        if self._looks is not None:
+            self._looks.thaw()  # also where no watcher runs any more, or not yet
         self._shown, self._looks = shown, Looks(shown)
         self._looks.value = self.value
         self._painted, self._rows, self._rest = (-1, -1, -1), [], 0
         shown.folding.sync()
         if cursor is not None and before is not None and before.tree.started == shown.tree.started:
-            node = before.tree.nodes[cursor]
-            while node.id >= len(shown.tree.nodes) and node.parent is not None:
-                node = node.parent
             self._measure()
-            self._set_cursor(shown.folding.visible(node.id))
+            self.cursor_node = shown.folding.visible(_within(before.tree.nodes[cursor], shown.tree))
         else:
             self.cursor_node = None
             self._scroll(0)
@@ -97,10 +97,16 @@ class RowsView(ScrollView):
         self._move_bar()
         self.refresh()
 
-    @property
-    def waiting(self) -> int:
-        """Steps that came since the view was frozen."""
-        return len(self._shown.tree.nodes) - self._shown.folding.known if self._shown is not None else 0
+    def cursor_in(self, tree: SearchTree) -> Node | None:
+        """The step of `tree` that the cursor is on; if that is an earlier moment of the run, the nearest one above it.
+
+        For whoever acts on the cursor before the view shows what `tree` has become. None if there is no such step, or
+        the view shows another run.
+        """
+        cursor, shown = self.cursor_node, self._shown
+        if cursor is None or shown is None or shown.tree.started != tree.started or not tree.nodes:
+            return None
+        return tree.nodes[_within(shown.tree.nodes[cursor], tree)]
 
     def pull(self, tick: int) -> int:
         """Brings the view up to date; to be called about ten times a second, with a number that counts up.
@@ -131,24 +137,24 @@ class RowsView(ScrollView):
     @property
     def _folding(self) -> Folding | None:
         """What there is to move in; None as long as there is not even a root."""
-        return self._shown.folding if self._shown is not None and len(self._shown.folding) else None
+        return self._looks.folding if self._looks is not None and len(self._looks.folding) else None
 
     def _take_in(self) -> None:
         """Takes in what the tree has more, and keeps in its place what somebody looks at."""
-        if self._shown is None:
+        if self._shown is None or self._looks is None:
             return
         tree, anchor = self._shown.tree, self._anchor()
-        self._shown.folding.sync()
+        self._looks.folding.sync()
         folding = self._folding
         if folding is None:
             return
         self._measure()
         followed = {"off": None, "newest": tree.newest}[self.follow] if self.follow != "best" else best(tree)
         if followed is not None and folding.visible(followed.id) != self.cursor_node:
-            self._set_cursor(folding.visible(followed.id))
+            self.cursor_node = folding.visible(followed.id)
             self._bring_into_view(margin=2)
             return
-        self._set_cursor(ROOT if self.cursor_node is None else folding.visible(self.cursor_node))
+        self.cursor_node = ROOT if self.cursor_node is None else folding.visible(self.cursor_node)
         if anchor is not None:
             row = folding.index(folding.visible(anchor[0]))
             if row is not None and row - anchor[1] != self.scroll_offset.y:
@@ -165,7 +171,7 @@ class RowsView(ScrollView):
 
     def _measure(self) -> None:
         """Sets the height of what can be scrolled; a layout, which is costly, only if the scrollbar comes or goes."""
-        rows = len(self._shown.folding) if self._shown is not None else 0
+        rows = len(self._folding or ())
         before, height = self.virtual_size.height, self.container_size.height
         if before == rows:
             return
@@ -189,14 +195,6 @@ class RowsView(ScrollView):
         if self.show_vertical_scrollbar:
             self.vertical_scrollbar.window_virtual_size = self.virtual_size.height
             self.vertical_scrollbar.position = self.scroll_offset.y
-
-    def _set_cursor(self, id: int) -> None:
-        if id != self.cursor_node:
-            self.cursor_node = id
-            self.cursor_moved(id)
-
-    def cursor_moved(self, id: int) -> None:
-        """Called when the cursor has come to a step."""
 
     def _bring_into_view(self, margin: int = 0) -> None:
         """Scrolls as far as the cursor's row needs it; rows that are far away come to the middle."""
@@ -293,21 +291,27 @@ class RowsView(ScrollView):
         if self._looks is not None:
             self._looks.value = value
             if self.frozen:
-                self._looks.keep(())
+                self._looks.freeze(())
             self._repaint()
 
     def watch_frozen(self, frozen: bool) -> None:
-        """Holds what the view is made of, and what it looks like."""
+        """Holds the rows and what they look like, in this view alone."""
         if self._shown is None or self._looks is None:
             return
         if frozen and self._rest:
             self._catch_up()
             self._repaint()
-        self._shown.folding.held = frozen
         if frozen:
-            self._looks.keep(self._rows)
+            self._looks.freeze(self._rows)
         else:
-            self._looks.let_go()
+            self._looks.thaw()
+
+
+def _within(node: Node, tree: SearchTree) -> int:
+    """The step in an earlier moment of its tree: the nearest one above it that is there."""
+    while node.id >= len(tree.nodes) and node.parent is not None:
+        node = node.parent
+    return node.id
 
 
 def _in_turn(before: list[Row], after: list[Row], pulls: int) -> list[Row]:

@@ -53,8 +53,8 @@ class TreeView(RowsView, can_focus=True):
         )
     ]
 
-    class About(Message):
-        """Something about a step.
+    class Opened(Message):
+        """Somebody wants to see a step that has nothing to fold.
 
         Args:
             view: The view.
@@ -71,23 +71,13 @@ class TreeView(RowsView, can_focus=True):
             """The view, for `@on`."""
             return self.view
 
-    class Selected(About):
-        """The cursor has moved to a step."""
-
-    class Opened(About):
-        """Somebody wants to see a step that has nothing to fold."""
-
-    def cursor_moved(self, id: int) -> None:
-        """Says so."""
-        self.post_message(self.Selected(self, id))
-
     # -- what a person does ------------------------------------------------------------------------------------------
 
     def _go(self, id: int) -> None:
         """A hand moves the cursor."""
         self.follow = "off"
         self._catch_up()
-        self._set_cursor(id)
+        self.cursor_node = id
         self._bring_into_view()
         self._move_bar()
         self._repaint()
@@ -103,7 +93,7 @@ class TreeView(RowsView, can_focus=True):
         if folding is None or self.cursor_node is None:
             return
         self._measure()
-        self._set_cursor(folding.visible(self.cursor_node))
+        self.cursor_node = folding.visible(self.cursor_node)
         if anchor is not None and anchor[0] == self.cursor_node:
             self._scroll(self._cursor_row - anchor[1])
         self._bring_into_view()
@@ -112,8 +102,8 @@ class TreeView(RowsView, can_focus=True):
 
     def select(self, id: int) -> None:
         """Puts the cursor on a step, and opens what hides it."""
-        if self._shown is not None:
-            self._shown.folding.sync()
+        if self._looks is not None:
+            self._looks.folding.sync()
         folding = self._folding
         if folding is not None:
             folding.reveal(id)
@@ -210,9 +200,9 @@ class TreeView(RowsView, can_focus=True):
 
     def cycle_order(self) -> Order:
         """Orders siblings by birth, then by score."""
-        if self._shown is None:
+        if self._looks is None:
             return "born"
-        folding = self._shown.folding
+        folding = self._looks.folding
         folding.set_order(_after(folding.order, ORDERS))
         self._refold()
         return folding.order
