@@ -38,7 +38,7 @@ from tts_tui.events import (
     encode,
 )
 from tts_tui.ui import display as displays
-from tts_tui.ui import outline, session, text
+from tts_tui.ui import outline, session, standing, text
 from tts_tui.ui.display import AnswerDisplay, Display
 from tts_tui.ui.frame import Moment, frame
 from tts_tui.ui.jsonl import JsonDisplay
@@ -46,6 +46,7 @@ from tts_tui.ui.live import LiveDisplay
 from tts_tui.ui.plain import MOST_ALIKE, PlainDisplay
 from tts_tui.ui.progress import Progress
 from tts_tui.ui.standing import Rate, Votes
+from tts_tui.voting import tally
 
 SEP = "\n\n"
 EVIL = "a\x1b[31mred\x1b]0;title\x07 [bold]mark[/bold] \x9b5m\u202eright\u200b to\u2066 left\r\x00 :smile: \ud800"
@@ -418,6 +419,33 @@ async def test_votes_are_counted_while_the_search_runs():
     votes = Votes()
     assert votes.of(SearchTree.fold(events[:-1])) == result.votes
     assert votes.of(result.tree) == result.votes
+
+
+async def test_votes_are_counted_again_only_when_something_decides_them(monkeypatch):
+    _, events = await run(strategy="best-of-n", n=8)
+    counted, now = [], [0.0]
+    monkeypatch.setattr(standing, "tally", lambda *given: counted.append(1) or tally(*given))
+    votes, tree = Votes(lambda: now[0]), SearchTree.fold(events[:-1])
+    first = votes.of(tree)
+    tree.apply(Notice(message="nothing of that kind"))
+    assert votes.of(tree) == first and len(counted) == 1
+    tree.apply(NodesPruned(nodes=first[0].solutions, why="cut", by="person"))
+    other = SolutionFound(node=next(node.id for node in tree.nodes[1:] if not node.solved), answer="another")
+    tree.apply(other)
+    assert first[0].answer != votes.of(tree)[0].answer and len(counted) == 2
+    monkeypatch.setattr(standing, "FEW", 0)
+    before = votes.of(tree)
+    tree.apply(NodesPruned(nodes=(other.node,), why="cut", by="person"))
+    assert votes.of(tree) is before and len(counted) == 2
+    now[0] += standing.PAUSE
+    assert votes.of(tree) != before and len(counted) == 3
+
+
+def test_the_rate_keeps_nothing_while_nothing_happens():
+    rate = Rate()
+    for tokens in range(100):
+        rate.at(1.0, tokens)
+    assert rate.at(3.0, 299) == 100.0 and len(rate._points) == 2
 
 
 def test_the_rate_is_that_of_the_last_seconds():

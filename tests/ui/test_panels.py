@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.app import App
 
 from tests.test_displays import EVIL, finished_step, run, start
 from tts_tui import Budget
@@ -12,7 +13,9 @@ from tts_tui.contracts import Sampling
 from tts_tui.events import Notice, SearchPaused, SolutionFound, StepFailed, StepStarted
 from tts_tui.plan import Plan
 from tts_tui.ui import panels
-from tts_tui.ui.model import RunModel
+from tts_tui.ui.model import RunModel, Told
+from tts_tui.ui.widgets import story_view
+from tts_tui.ui.widgets.story_view import StoryView
 
 
 def model_of(events):
@@ -108,3 +111,50 @@ def test_what_models_and_servers_say_is_never_markup(text):
     assert all(character.isprintable() for sentence in said for character in sentence)
     if text.isprintable():
         assert any(text in sentence for sentence in said)
+
+
+# -- the story ---------------------------------------------------------------------------------------------------------
+
+
+class Telling(App):
+    CSS = "StoryView { overflow-y: scroll; }"
+
+    def compose(self):
+        yield StoryView()
+
+
+async def test_the_story_shows_the_last_decisions_and_wraps_each_once(monkeypatch):
+    monkeypatch.setattr(story_view, "MOST", 20)
+    wrapped = []
+    rows = story_view._rows
+    monkeypatch.setattr(story_view, "_rows", lambda event, width: wrapped.append(event) or rows(event, width))
+    story = [Told(float(number), f"decision {number} " + "word " * (number % 4)) for number in range(70)]
+    app = Telling()
+    async with app.run_test(size=(24, 6)) as pilot:
+        view = app.query_one(StoryView)
+        for upto in (*range(71), 69, 65, 66):
+            view.put(story[:upto])
+            await pilot.pause()
+            said = " ".join(line for _, line in view._rows).replace("decision ", "").replace("word", "").split()
+            assert said == [str(number) for number in range(max(0, upto - 20), upto)][-len(said) :]
+            assert len(view._shown) <= 20 and view.virtual_size.height == len(view._rows)
+            assert view.scroll_offset.y == view.max_scroll_y
+        assert len(wrapped) == 71
+        view.put(story[:30])
+        assert len(view._shown) == 20 and len(wrapped) == 91
+
+
+async def test_whoever_has_scrolled_away_in_the_story_stays_with_what_is_read(monkeypatch):
+    monkeypatch.setattr(story_view, "MOST", 20)
+    story = [Told(0.0, f"decision {number}") for number in range(40)]
+    app = Telling()
+    async with app.run_test(size=(40, 6)) as pilot:
+        view = app.query_one(StoryView)
+        view.put(story[:20])
+        await pilot.pause()
+        view.scroll_to(y=8, animate=False)
+        await pilot.pause()
+        read = view.render_line(0).text
+        view.put(story[:25])
+        await pilot.pause()
+        assert "decision 8" in read and view.render_line(0).text == read

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.test_recording import picture
 from tests.test_displays import run
 from tts_tui import SearchTree
+from tts_tui.errors import RecordCorrupt
+from tts_tui.events import NodesPruned, StepFinished, StepStreamed
+from tts_tui.ui import model
+from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import SPEEDS, Player
 from tts_tui.ui.story import tell
 
@@ -35,8 +40,16 @@ async def test_every_place_is_the_fold_of_what_came_before(moves, data):
             player.seek(amount)
         assert 0 <= player.position <= len(events)
         if player.position:
-            expected = SearchTree.fold(events[: player.position])
-            assert picture(player.model.tree) == picture(expected)
+            expected = RunModel()
+            for event in events[: player.position]:
+                expected.apply(event)
+            assert picture(player.model.tree) == picture(expected.tree)
+            assert player.model.tree.seconds == expected.tree.seconds
+            assert player.model.decisions == expected.decisions
+            assert list(player.model.writing) == list(expected.writing)
+            player.model.pull()
+            expected.pull()
+            assert player.model.folding.window(0, 500) == expected.folding.window(0, 500)
 
 
 async def test_decisions_are_gone_through_one_by_one_and_back():
@@ -52,6 +65,41 @@ async def test_decisions_are_gone_through_one_by_one_and_back():
         assert player.position == place
     player.decision(-1)
     assert player.position == 0
+
+
+async def test_going_back_folds_what_is_needed_once_for_many_presses_and_tells_nothing_again(monkeypatch):
+    _, events = await run()
+    player = Player(events)
+    player.seek(len(events))
+    folded = []
+    apply = SearchTree.apply
+    monkeypatch.setattr(SearchTree, "apply", lambda tree, event: folded.append(event) or apply(tree, event))
+    monkeypatch.setattr(model, "tell", lambda event, tree: pytest.fail("told again"))
+    for _ in range(5):
+        player.step(-1)
+    assert folded == []
+    assert picture(player.model.tree) and player.position == len(events) - 5
+    finished = {event.node for event in events[:-5] if isinstance(event, StepFinished)}
+    assert (
+        len(folded)
+        == sum(not (isinstance(event, StepStreamed) and event.node in finished) for event in events[:-5])
+        < len(events)
+    )
+    folded.clear()
+    player.decision(1)
+    assert player.model.decisions and len(folded) <= 5
+
+
+async def test_a_recording_that_adds_up_to_no_search_is_refused_where_it_first_does_not():
+    _, events = await run()
+    player = Player([*events[:9], NodesPruned(nodes=(0,), why="")])
+    with pytest.raises(RecordCorrupt):
+        player.seek(100)
+    assert player.position == 9 and picture(player.model.tree) == picture(SearchTree.fold(events[:9]))
+    player.seek(3)
+    assert picture(player.model.tree) == picture(SearchTree.fold(events[:3]))
+    with pytest.raises(RecordCorrupt):
+        player.advance(1e9)
 
 
 async def test_time_passes_as_fast_as_it_is_told():
@@ -71,8 +119,7 @@ async def test_at_its_end_it_plays_again_from_the_beginning():
     player = Player(events)
     player.advance(1e9)
     player.toggle()
-    assert player.playing and player.position == 0
-    assert player.turns == 1
+    assert player.playing and player.position == 0 and not player.model.tree.nodes
 
 
 async def test_speeds_stay_within_their_limits():

@@ -39,6 +39,7 @@ class RunModel:
     Args:
         tree: The tree of a search that folds its events itself; then call `hear`. By default a tree of its own, into
             which `apply` folds.
+        votes: Who counts the votes; another moment of the same run may have the same.
 
     Attributes:
         tree: The fold of the events.
@@ -46,16 +47,17 @@ class RunModel:
         writing: Ids of the steps that are being written, oldest first.
         decisions: The story so far.
         policy_rate, prm_rate: Tokens a second, lately.
+        counting: Who counts the votes.
     """
 
-    def __init__(self, tree: SearchTree | None = None) -> None:
+    def __init__(self, tree: SearchTree | None = None, votes: Votes | None = None) -> None:
         self.tree = tree if tree is not None else SearchTree()
         self.folding = Folding(self.tree)
         self.writing: dict[int, None] = {}
         self.decisions: list[Told] = []
         self.policy_rate = Rate()
         self.prm_rate = Rate()
-        self._votes = Votes()
+        self.counting = votes if votes is not None else Votes()
         self._changed: set[int] = set()
 
     def apply(self, event: AnyEvent) -> None:
@@ -64,7 +66,13 @@ class RunModel:
         self.hear(event)
 
     def hear(self, event: AnyEvent) -> None:
-        """Takes note of an event that is in the tree already."""
+        """Takes note of an event that is in the tree already, and tells it."""
+        self.note(event)
+        if (sentence := tell(event, self.tree)) is not None:
+            self.decisions.append(Told(event.t, sentence))
+
+    def note(self, event: AnyEvent) -> None:
+        """The same without a word, for what was told before."""
         match event:
             case StepStarted():
                 self.writing[event.node] = None
@@ -80,21 +88,21 @@ class RunModel:
             case SearchResumed():
                 self._changed.update(self.writing)
                 self.writing.clear()
-        if (sentence := tell(event, self.tree)) is not None:
-            self.decisions.append(Told(event.t, sentence))
 
     def pull(self) -> None:
         """Brings the rows up to date with the tree; called before anything is drawn."""
+        known = self.folding.known
         self.folding.sync()
         if self._changed:
             changed, self._changed = self._changed, set()
             for id in sorted(changed):
-                self.folding.changed(id)
+                if id < known:
+                    self.folding.changed(id)
 
     @property
     def votes(self) -> tuple[Tally, ...]:
         """The answers with their votes, best first."""
-        return self._votes.of(self.tree)
+        return self.counting.of(self.tree)
 
     @property
     def over(self) -> bool:

@@ -1,12 +1,19 @@
-"""A recording as a film: forward and back by event and by decision, to any place, at any speed."""
+"""A recording as a film: forward and back by event and by decision, to any place, at any speed.
+
+The way back is a fold of everything before. It costs little, because the first time through is remembered: where what
+was told, and when each step was finished, so that its text need not grow again.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+import gc
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from tts_tui.events import AnyEvent
-from tts_tui.ui.model import RunModel
+from tts_tui.events import AnyEvent, StepFinished, StepStreamed
+from tts_tui.ui.model import RunModel, Told
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 SILENCE = 2.0
@@ -16,30 +23,43 @@ SILENCE = 2.0
 class Player:
     """Plays the events of one run.
 
+    Where it has been before, going somewhere is no work until somebody looks at `model`: of many presses of a key
+    before the next picture only the last one counts.
+
     Args:
         events: All of them.
         speed: How many times as fast as it was.
 
     Attributes:
-        model: The run as it was at `position`.
         position: How many events have happened.
         playing: Whether time goes on by itself.
         speed: How many times as fast.
-        turns: Counts how often `model` was made anew, as every way back does.
     """
 
     def __init__(self, events: Sequence[AnyEvent], speed: float = 1.0) -> None:
         self.events = events
-        self.model = RunModel()
         self.position = 0
         self.playing = True
         self.speed = speed
-        self.turns = 0
+        self._model = RunModel()
+        self._stands = 0  # events that the model has
         self._clock = 0.0
-        self._decisions: list[int] = []
+        self._known = 0  # events that were played at least once
+        self._story: list[Told] = []
+        self._told_at: list[int] = []  # positions at which each sentence of the story was told
+        self._needed: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.events)
+
+    @property
+    def model(self) -> RunModel:
+        """The run as it was at `position`; another object after every way back."""
+        if self._stands > self.position:
+            self._rewind()
+        elif self._stands < self.position:
+            self._replay()
+        return self._model
 
     @property
     def at_end(self) -> bool:
@@ -51,26 +71,26 @@ class Player:
         if not self.playing:
             return
         self._clock += seconds * self.speed
-        while not self.at_end:
-            wait = self.events[self.position].t - (self.events[self.position - 1].t if self.position else 0.0)
+        position = self.position
+        while position < len(self.events):
+            wait = self.events[position].t - (self.events[position - 1].t if position else 0.0)
             wait = min(max(wait, 0.0), SILENCE)
             if wait > self._clock:
-                return
+                break
             self._clock -= wait
-            self._apply(self.position + 1)
-        self.playing, self._clock = False, 0.0
+            position += 1
+        self._go(position)
+        if self.at_end:
+            self.playing, self._clock = False, 0.0
 
     def seek(self, position: int) -> None:
-        """Goes to where `position` events have happened; beyond either end, to that end."""
-        position = min(max(position, 0), len(self.events))
+        """Goes to where `position` events have happened; beyond either end, to that end.
+
+        Raises:
+            RecordCorrupt: The events up to there add up to no search. It then stands before the one that does not fit.
+        """
         self._clock = 0.0
-        if position < self.position:
-            choices = self.model.folding
-            self.model = RunModel()
-            self.model.folding.take_choices(choices)
-            self.position = 0
-            self.turns += 1
-        self._apply(position)
+        self._go(min(max(position, 0), len(self.events)))
 
     def step(self, count: int) -> None:
         """Goes `count` events forward, or back if it is negative; stops playing."""
@@ -80,13 +100,17 @@ class Player:
     def decision(self, direction: int) -> None:
         """Goes to the next decision, or with -1 to the one before; stops playing."""
         self.playing = False
-        if direction > 0:
-            told = len(self.model.decisions)
-            while not self.at_end and len(self.model.decisions) == told:
-                self._apply(self.position + 1)
-        else:
-            before = bisect_left(self._decisions, self.position)
-            self.seek(self._decisions[before - 1] if before else 0)
+        if direction < 0:
+            before = bisect_left(self._told_at, self.position)
+            self.seek(self._told_at[before - 1] if before else 0)
+            return
+        following = bisect_right(self._told_at, self.position)
+        if following < len(self._told_at):
+            self.seek(self._told_at[following])
+            return
+        self.seek(self._known)
+        while not self.at_end and len(self._told_at) == following:
+            self._go(self.position + 1)
 
     def toggle(self) -> None:
         """Plays or stops; at the end it plays from the beginning."""
@@ -101,10 +125,79 @@ class Player:
         else:
             self.speed = next((speed for speed in reversed(SPEEDS) if speed < self.speed), SPEEDS[0])
 
-    def _apply(self, position: int) -> None:
-        for place, event in enumerate(self.events[self.position : position], self.position + 1):
-            told = len(self.model.decisions)
-            self.model.apply(event)
-            if len(self.model.decisions) > told and place > (self._decisions[-1] if self._decisions else 0):
-                self._decisions.append(place)
-        self.position = position
+    # -- playing -----------------------------------------------------------------------------------------------------
+
+    def _go(self, position: int) -> None:
+        """Goes there: at once where it has never been, for that may fail, and else when somebody looks."""
+        if position <= self._known:
+            self.position = position
+            return
+        self.position = self._known
+        model = self.model
+        with _uncollected():
+            for event in self.events[self._known : position]:
+                told = len(model.decisions)
+                model.apply(event)
+                self._known = self._stands = self.position = self._known + 1
+                if len(model.decisions) > told:
+                    self._story.append(model.decisions[-1])
+                    self._told_at.append(self.position)
+
+    def _replay(self) -> None:
+        """Plays on from where the model stands to `position`, all of which was played before."""
+        begin, end, model = self._stands, self.position, self._model
+        for event in self._events(begin, end):
+            model.tree.apply(event)
+            model.note(event)
+        self._settle(begin)
+
+    def _rewind(self) -> None:
+        """Makes the model of an earlier moment: what a person has folded stays so, and votes are not counted anew."""
+        model = RunModel(votes=self._model.counting)
+        model.folding.take_choices(self._model.folding)
+        with _uncollected():
+            for event in self._events(0, self.position):
+                model.tree.apply(event)
+        model.writing = {node.id: None for node in model.tree.nodes if node.state == "writing"}
+        self._model = model
+        self._settle(0)
+
+    def _settle(self, begin: int) -> None:
+        """Adds what was told since `begin`; and time goes on with every event, with those that were left out too."""
+        model, self._stands = self._model, self.position
+        first, last = bisect_right(self._told_at, begin), bisect_right(self._told_at, self.position)
+        model.decisions += self._story[first:last]
+        if self.position and model.tree.started is not None:
+            model.tree.seconds = max(model.tree.seconds, max(event.t for event in self.events[begin : self.position]))
+
+    def _events(self, begin: int, end: int) -> list[AnyEvent]:
+        """The events from `begin` to `end` that make a difference there."""
+        if self._needed is None:
+            self._needed = _needed(self.events)
+        pairs = zip(self.events[begin:end], self._needed[begin:end], strict=True)
+        return [event for event, needed in pairs if needed >= end]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """While a tree is made: all of it stays, and looking through it for garbage again and again takes half the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _needed(events: Sequence[AnyEvent]) -> array[int]:
+    """For each event up to which position it makes a difference: for a piece of a step, until that is finished."""
+    until = array("q", [len(events)]) * len(events)
+    finished: dict[int, int] = {}
+    for place in range(len(events) - 1, -1, -1):
+        event = events[place]
+        if isinstance(event, StepFinished):
+            finished[event.node] = place
+        elif isinstance(event, StepStreamed):
+            until[place] = finished.get(event.node, len(events))
+    return until

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 
 from tts_tui.events import Tally
 from tts_tui.tree import SearchTree
 from tts_tui.voting import Candidate, tally
 
+FEW = 200
+"""Solutions up to which votes are counted whenever they may have changed."""
+PAUSE = 1.0
+"""Seconds between two counts of more solutions than that, at least."""
+SHARE = 0.05
+"""The most of the time that may go into counting them."""
+
 
 class Votes:
-    """Answers so far; counted again only when a solution, a score or a person's decision has come since."""
+    """Answers so far; counted again only when a solution, a score or a decision has come since.
 
-    def __init__(self) -> None:
-        self._seen: tuple[object, ...] = ()
+    Each count reads every path, so a large search is counted now and then.
+
+    Args:
+        clock: Seconds that go on.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tree: SearchTree | None = None
+        self._revision = -1
+        self._next = 0.0
         self._votes: tuple[Tally, ...] = ()
 
     def of(self, tree: SearchTree) -> tuple[Tally, ...]:
@@ -22,15 +40,14 @@ class Votes:
             return tree.finished.votes
         if tree.started is None:
             return ()
-        plan = tree.plan
-        voters = tree.voters()
-        # Each count reads every path, so a large search is counted at every tenth new solution.
-        few = len(voters) if len(voters) <= 200 else len(voters) // 10
-        scored = tree.counts.prm_computed + tree.counts.prm_cached if len(voters) <= 200 else 0
-        seen = (few, scored, plan.score, plan.vote)
-        if seen != self._seen:
-            candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in voters]
-            self._votes, self._seen = tally(candidates, plan.score, plan.vote), seen
+        if tree is self._tree and tree.revision == self._revision:
+            return self._votes
+        began = self._clock()
+        if len(tree.solutions) <= FEW or began >= self._next:
+            candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in tree.voters()]
+            self._votes = tally(candidates, tree.plan.score, tree.plan.vote)
+            self._tree, self._revision = tree, tree.revision
+            self._next = began + max(PAUSE, (self._clock() - began) / SHARE)
         return self._votes
 
 
@@ -43,6 +60,8 @@ class Rate:
 
     def at(self, t: float, tokens: int) -> float:
         """The rate, after `tokens` in all at time `t`."""
+        if self._points and self._points[-1][0] == t:  # looked at more often than something happens
+            self._points.pop()
         self._points.append((t, tokens))
         while len(self._points) > 2 and self._points[1][0] < t - self._window:
             self._points.popleft()

@@ -27,28 +27,58 @@ class StoryView(ScrollView, can_focus=True):
 
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
-        self._events: Sequence[Told] = ()
-        self._told = 0
+        self._first = 0  # place of the first decision that is shown
+        self._shown: list[Told] = []
+        self._heights: list[int] = []
         self._width = 0
         self._rows: list[tuple[str, str]] = []
 
     def put(self, events: Sequence[Told]) -> None:
-        """Shows the story of a run as far as it has come."""
+        """Shows the story of a run as far as it has come; what was wrapped stays, also if a replay goes back."""
         width = self.scrollable_content_region.width
-        anew = events is not self._events or width != self._width or len(events) < self._told
-        if not width or (not anew and len(events) == self._told):
+        told = self._first + len(self._shown)
+        if not width or (width == self._width and len(events) == told and self._goes_on(events)):
             return
-        at_end = anew or self.scroll_offset.y >= self.max_scroll_y - 1
-        if anew:
-            self._events, self._width, self._rows = events, width, []
-            self._told = max(0, len(events) - MOST)
-        for event in events[self._told :]:
-            self._rows += _rows(event, width)
-        self._told = len(events)
+        at_end = self.scroll_offset.y >= self.max_scroll_y - 1
+        if width != self._width or not self._goes_on(events):
+            at_end, self._width = True, width
+            self._first, self._shown, self._heights, self._rows = max(0, len(events) - MOST), [], [], []
+        self._cut(len(events) - self._first)
+        self._add(events[self._first + len(self._shown) :])
+        above = self._forget()
         self.virtual_size = Size(width, len(self._rows))
         if at_end:
             self.scroll_end(animate=False, immediate=True)
+        elif above:
+            self.scroll_to(y=self.scroll_offset.y - above, animate=False, immediate=True)
         self.refresh()
+
+    def _goes_on(self, events: Sequence[Told]) -> bool:
+        """Whether it is the story that is shown, at another moment: the last decision that both have is the same."""
+        both = min(len(events) - self._first, len(self._shown))
+        if both <= 0:
+            return not events and not self._shown
+        return events[self._first + both - 1] is self._shown[both - 1] and (both > MOST // 2 or not self._first)
+
+    def _cut(self, count: int) -> None:
+        """Keeps the first `count` decisions."""
+        if gone := sum(self._heights[count:]):
+            del self._rows[-gone:], self._heights[count:], self._shown[count:]
+
+    def _add(self, events: Sequence[Told]) -> None:
+        for event in events:
+            rows = _rows(event, self._width)
+            self._rows += rows
+            self._heights.append(len(rows))
+        self._shown += events
+
+    def _forget(self) -> int:
+        """Drops the first decisions if they are too many; returns the rows that they had."""
+        more = max(0, len(self._shown) - MOST)
+        above = sum(self._heights[:more])
+        del self._rows[:above], self._heights[:more], self._shown[:more]
+        self._first += more
+        return above
 
     def render_line(self, y: int) -> Strip:
         """One line of the widget."""
