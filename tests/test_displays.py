@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Plan, SearchTree, Solver, Usage
+from tts_tui import Budget, Plan, SearchTree, Solver, Usage
 from tts_tui.contracts import ModelInfo
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import (
@@ -24,7 +24,9 @@ from tts_tui.events import (
     PlanSummary,
     PolicyTokens,
     PrmTokens,
+    SearchContinued,
     SearchFinished,
+    SearchPaused,
     SearchResumed,
     SearchStarted,
     SolutionFound,
@@ -308,8 +310,21 @@ async def test_the_picture_shows_state_as_glyph_and_word():
     lines = "\n".join(picture(display.tree, 100, 40, display.writing))
     assert "⠋ writing " in lines and "✗ pruned " in lines and "● running" in lines
     lines = "\n".join(picture(result.tree, 100, 40, votes=result.votes))
-    assert f"★ answer {result.answer} " in lines and "● finished: the search is complete" in lines
-    assert lines.splitlines()[-1].startswith(f" answers  {result.answer} ████████ ")
+    assert f"★ answer {result.answer} " in lines and "★ the search is complete │ beam N 8 M 4" in lines
+    assert lines.splitlines()[-1].startswith(f" answers  ★ {result.answer} ██████ ")
+
+
+def test_the_picture_counts_no_time_that_the_search_was_paused():
+    events = [
+        start(budget=Budget(seconds=60.0)),
+        SearchPaused(t=10.0),
+        SearchContinued(t=40.0),
+        Notice(t=50.0, message=""),
+    ]
+    said = "\n".join(picture(SearchTree.fold(events), 100))
+    assert "40 s left" in said and "● running, 0 writing" in said
+    assert "‖ paused" in "\n".join(picture(SearchTree.fold(events[:2])))
+    assert "= paused" in "\n".join(picture(SearchTree.fold(events[:2]), unicode=False))
 
 
 @pytest.mark.parametrize("width", [1, 10, 40, 80, 200])

@@ -17,6 +17,7 @@ import pytest
 
 from tts_tui import load
 from tts_tui.events import decode
+from tts_tui.ui.words import REASONS
 
 pytestmark = pytest.mark.embedded
 
@@ -175,5 +176,6 @@ def test_the_live_display_in_a_real_terminal(tmp_path):
     finished = load(path).finished
     assert finished is not None
     assert f"Answer: {finished.answer or 'none'}" in screen
-    assert "● finished" in screen and "★ answer" in screen and "├─" in screen
+    assert f"{'★' if finished.answer else '■'} {REASONS[finished.reason]}" in screen
+    assert "★ answer" in screen and "├─" in screen
     assert f"code {0 if finished.answer else 1}" in screen

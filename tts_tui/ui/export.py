@@ -14,8 +14,9 @@ from rich.console import Console
 
 from tts_tui.errors import UsageError
 from tts_tui.tree import Node, SearchTree
-from tts_tui.ui import panels, words
-from tts_tui.ui.frame import HEAT, Moment, frame
+from tts_tui.ui import overview, words
+from tts_tui.ui.frame import Moment, frame
+from tts_tui.ui.heat import HEAT, degree
 from tts_tui.ui.latex import readable
 from tts_tui.ui.page import PAGE
 from tts_tui.ui.standing import Votes
@@ -183,7 +184,7 @@ def _votes(tree: SearchTree) -> Iterator[str]:
     if not votes:
         return
     most = max(abs(tally.weight) for tally in votes) or 1.0
-    yield f"<h2>Answers</h2>\n<p>{_said(panels.chooses(tree.plan))}</p>\n<table>\n"
+    yield f"<h2>Answers</h2>\n<p>{_said(overview.chooses(tree.plan))}</p>\n<table>\n"
     for place, tally in enumerate(votes):
         drawn = bar(tally.weight / most, 20).rstrip()
         solutions = plural(len(tally.solutions), "solution")
@@ -243,39 +244,27 @@ def _sizes(nodes: list[Node]) -> list[int]:
 
 
 def _line(node: Node, label: str, text: str, states: list[str]) -> str:
-    place = _place(node.score)
-    score = f'<span class="s{"" if place is None else f" h{place}"}">{digits(node.score).strip()}</span>'
+    score = (
+        f'<span class="s{"" if node.score is None else f" h{degree(node.score)}"}">{digits(node.score).strip()}</span>'
+    )
     shown = "".join(f"<b>{_said(state)}</b> " for state in states)
-    why = f' <span class="n">{_said(one_line(node.why, 200))}</span>' if node.why and node.state == "done" else ""
+    why = f' <span class="n">{_said(one_line(node.why, 200))}</span>' if node.why and node.why != ENDED else ""
     given_up = ' class="off"' if node.pruned or node.state == "failed" else ""
     return f'{score} <span class="n">{label}</span> {shown}<span{given_up}>{text}</span>{why}'
 
 
 def _states(node: Node, times: int, won: bool) -> Iterator[str]:
     """Glyphs with their words."""
-    if node.by_hand:
-        yield "✎ by hand"
-    if node.state == "writing":
-        yield "… being written"
-    elif node.solved:
-        yield f"★ {'the winning answer' if won else 'answer'} {words.answer(node.answer)}"
-    elif node.state == "failed":
-        yield "! unfinished" if node.why == ENDED else f"! failed ({one_line(node.why, 200)})"
-    elif node.finish == "length":
-        yield "! cut off"
-    if node.pruned:
-        yield "✗ cut by hand" if node.cut else "✗ pruned"
+    for mark in words.marks(node):
+        said = f"{mark.glyph} {mark.phrase}"
+        yield said.replace("★ answer", "★ the winning answer", 1) if won else said
     if times > 1:
         yield f"×{times}"
 
 
-def _place(score: float | None) -> int | None:
-    return None if score is None else round(min(max(score, 0.0), 1.0) * 100)
-
-
 def _heat(tree: SearchTree) -> str:
     """A rule for each colour that the page uses."""
-    places: Iterable[int] = sorted({place for node in tree.nodes if (place := _place(node.score)) is not None})
+    places: Iterable[int] = sorted({degree(node.score) for node in tree.nodes if node.score is not None})
     rules = []
     for place in places:
         ground, ink = HEAT[place].bgcolor, HEAT[place].color

@@ -9,45 +9,17 @@ from typing import Any, Literal, NamedTuple
 from rich.style import Style
 from rich.text import Text
 
-from tts_tui.contracts import Finish
 from tts_tui.events import Tally
 from tts_tui.tree import Node, SearchTree, State
-from tts_tui.ui import words
+from tts_tui.ui import overview, words
+from tts_tui.ui.heat import BARS, HEAT, degree
 from tts_tui.ui.outline import Row, rows
-from tts_tui.ui.text import bar, clock, digits, one_line, percent, plural, short, tail
-from tts_tui.writing import ENDED
+from tts_tui.ui.text import bar, digits, one_line, tail
 
 Heat = Literal["bar", "colour", "digits"]
 
 BAR = 6
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-
-
-_BRIGHT = ((126, 87, 178), (86, 116, 199), (46, 158, 160), *_STOPS[3:])
-"""The same, the low end as light as a thin bar on a dark ground needs it."""
-
-
-def _colour(share: float, stops: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-    place = share * (len(stops) - 1)
-    low = min(int(place), len(stops) - 2)
-    red, green, blue = (round(a + (b - a) * (place - low)) for a, b in zip(stops[low], stops[low + 1], strict=True))
-    return red, green, blue
-
-
-def _heat(share: float) -> Style:
-    """A background that grows lighter with the score, so that it reads without hue, and text that stands out on it."""
-    red, green, blue = _colour(share, _STOPS)
-    text = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
-    return Style(color=text, bgcolor=f"#{red:02x}{green:02x}{blue:02x}")
-
-
-HEAT = tuple(_heat(step / 100) for step in range(101))
-BARS = tuple(
-    Style(color="rgb({},{},{})".format(*_colour(step / 100, _BRIGHT)), bgcolor="#2a2a2e", reverse=False)
-    for step in range(101)
-)
-"""The same as bars: coloured as far as they reach, on a dark ground, so that they read on light terminals too."""
 _UPRIGHT = Style(reverse=False)
 DIM = Style(dim=True)
 BOLD = Style(bold=True)
@@ -58,14 +30,15 @@ class Moment:
     """What a frame shows beside the tree.
 
     Attributes:
-        rate: Tokens a second, lately.
+        written, scored: Tokens a second of policy and reward model, lately.
         tick: Number of the frame; turns the spinner.
-        title: Said beside the plan.
+        title: Said first.
         votes: Answers so far, best first.
         unicode: Whether the terminal knows more than ASCII.
     """
 
-    rate: float = 0.0
+    written: float = 0.0
+    scored: float = 0.0
     tick: int = 0
     title: str = ""
     votes: Sequence[Tally] = ()
@@ -84,8 +57,8 @@ class Look(NamedTuple):
         hidden: How many steps are folded away below it.
         skipped: Whether steps between it and the line above it are left out.
         times: How many samples said this.
-        yours: A person wrote it or asked for it.
-        cut: A person pruned it.
+        marks: How it stands, as glyphs and words.
+        faint: Whether it was given up or failed.
     """
 
     root: bool
@@ -93,14 +66,9 @@ class Look(NamedTuple):
     value: float | None
     rails: str
     state: State
-    finish: Finish | None
-    solved: bool
-    answer: str | None
-    pruned: bool
-    why: str
+    marks: tuple[words.Mark, ...]
+    faint: bool
     times: int
-    yours: bool
-    cut: bool
     fold: str = ""
     hidden: int = 0
     skipped: bool = False
@@ -111,8 +79,13 @@ def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, mom
     if tree.started is None or width < 1 or height < 1:
         return []
     active = list(writing)
-    head = [_plan_line(tree, len(active), moment), _gauges(tree, width, moment)] if height >= 8 else []
-    foot = [_answers(tree, moment, width)] if height >= 4 else []
+    head, foot = [], []
+    if height >= 8:
+        head.append(overview.status(tree, len(active), width, title=one_line(moment.title, 40)))
+        head.append(overview.gauges(tree, width, written=moment.written, scored=moment.scored, blocks=moment.unicode))
+    if height >= 4:
+        over = tree.finished is not None
+        foot.append(overview.answers_line(moment.votes, width, over=over, blocks=moment.unicode))
     outline = rows(tree, active, height - len(head) - len(foot))
     lines = [*head, *(_row(row, tree, width, moment) for row in outline), *foot]
     for line in lines:
@@ -130,46 +103,7 @@ def _fit(line: Text, width: int, unicode: bool) -> None:
         line.style, line.spans = style, spans
 
 
-_ASCII = str.maketrans(
-    {"├": "|", "│": "|", "└": "`", "─": "-", "★": "*", "✗": "x", "…": ".", "·": "-", "●": "*", "×": "x", "✎": "+"}
-)
-
-
-def _status(tree: SearchTree, writing: int) -> str:
-    if tree.finished is not None:
-        return f"● finished: {words.REASONS.get(tree.finished.reason, tree.finished.reason)}"
-    if tree.paused:
-        return f"● paused, {writing} writing"
-    return f"● running, {writing} writing"
-
-
-def _plan_line(tree: SearchTree, writing: int, moment: Moment) -> Text:
-    plan, start = tree.plan, tree.start
-    vote = plan.vote if plan.vote == "majority" else f"{plan.vote} of {plan.score}"
-    line = Text(f" {one_line(plan.strategy, 30)} n {plan.n} · {vote}", style=BOLD)
-    line.append(f" · {_status(tree, writing)}", style=BOLD)
-    line.append(f" · {clock(tree.seconds)}")
-    if moment.title:
-        line.append(f" · {one_line(moment.title, 40)}")
-    line.append(f" · {one_line(start.policy.name, 40)}", style=DIM)
-    return line
-
-
-def _gauges(tree: SearchTree, width: int, moment: Moment) -> Text:
-    counts, limits = tree.counts, tree.plan.budget
-    size = 10 if width >= 100 else 5
-    line = Text(" ")
-    if limits.tokens is not None:
-        share = counts.computed / limits.tokens
-        line.append("budget ").append(bar(share, size, blocks=moment.unicode), style=BOLD)
-        line.append(f" {percent(min(share, 1.0))} {short(counts.computed)}/{short(limits.tokens)} tokens · ")
-    else:
-        line.append(f"{short(counts.computed)} tokens computed · ")
-    line.append("cached ").append(bar(counts.cached_share, size, blocks=moment.unicode), style=BOLD)
-    line.append(f" {percent(counts.cached_share)} · {moment.rate:.0f} tokens/s · {plural(len(tree), 'step')}")
-    if limits.seconds is not None:
-        line.append(f" · {max(0.0, limits.seconds - tree.seconds):.0f} s left")
-    return line
+_ASCII = str.maketrans(dict(zip("├│└─★✗…·●■‖×✎", "||`-*x.-*#=x+", strict=True)))
 
 
 def _row(row: Row, tree: SearchTree, width: int, moment: Moment) -> Text:
@@ -195,18 +129,15 @@ def look(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) 
         more: Other fields of `Look` that are not their defaults.
     """
     root = node.parent is None
-    fields = {"value": node.score, "cut": getattr(node, "cut", False), "yours": getattr(node, "by_hand", False), **more}
+    fields = {"value": node.score, **more}
     return Look(
         root=root,
         text=problem if root else node.text,
         rails=rails,
         times=times,
         state=node.state,
-        finish=node.finish,
-        solved=node.solved,
-        answer=node.answer,
-        pruned=node.pruned,
-        why=node.why,
+        marks=tuple(words.marks(node)),
+        faint=node.pruned or node.cut or node.state == "failed",
         **fields,
     )
 
@@ -245,7 +176,7 @@ def fold_column(rails: str, width: int, heat: Heat = "bar") -> int:
 
 
 def _score(line: Text, value: float | None, unicode: bool, heat: Heat) -> None:
-    place = 0 if value is None else round(min(max(value, 0.0), 1.0) * 100)
+    place = 0 if value is None else degree(value)
     coloured = heat == "colour" and value is not None
     line.append(f" {digits(value)} ", style=HEAT[place] + _UPRIGHT if coloured else "")
     if heat == "bar":
@@ -260,42 +191,20 @@ def _rails(rails: str, width: int) -> str:
 
 def _what(line: Text, look: Look, width: int, tick: int, unicode: bool) -> None:
     """Glyph and word of the step's state, then its text."""
-    if look.yours:
-        line.append("✎ yours ", style=BOLD)
+    for mark in look.marks:
+        glyph = mark.glyph
+        if look.state == "writing" and mark.word == "writing":
+            glyph = SPINNER[tick % len(SPINNER)] if unicode else "|/-\\"[tick % 4]
+        line.append(f"{glyph} {mark.word} ", style=BOLD)
     if look.state == "writing":
-        spinner = SPINNER[tick % len(SPINNER)] if unicode else "|/-\\"[tick % 4]
-        line.append(f"{spinner} writing ", style=BOLD).append(tail(look.text, max(10, width - line.cell_len)))
+        line.append(tail(look.text, max(10, width - line.cell_len)))
         return
-    if look.solved:
-        line.append(f"★ answer {words.answer(look.answer)} ", style=BOLD)
-    elif look.state == "failed" and look.why == ENDED:
-        line.append("! unfinished ", style=BOLD)
-    elif look.state == "failed" and not look.cut:
-        line.append(f"! failed ({one_line(look.why, 60)}) ", style=BOLD)
-    elif look.finish == "length":
-        line.append("! cut off ", style=BOLD)
-    if look.cut or look.pruned:
-        line.append("✗ cut " if look.cut else "✗ pruned ", style=BOLD)
     if look.times > 1:
         line.append(f"×{look.times} ", style=BOLD)
-    line.append(one_line(look.text, width), style=DIM if look.pruned or look.cut or look.state == "failed" else "")
+    line.append(one_line(look.text, width), style=DIM if look.faint else "")
 
 
 def _times(node: Node) -> int:
     """How many of the samples said this; the others are merged into it."""
     siblings = node.parent.children if node.parent else ()
     return 1 + sum(1 for other in siblings if other.merged_into == node.id)
-
-
-def _answers(tree: SearchTree, moment: Moment, width: int) -> Text:
-    line = Text(" answers ", style="")
-    if not moment.votes:
-        return line.append("none" if tree.finished else "none yet", style=DIM)
-    most = max(tally.weight for tally in moment.votes) or 1.0
-    for tally in moment.votes:
-        if line.cell_len > width:
-            break
-        line.append(f" {one_line(tally.answer, 30)} ", style=BOLD)
-        line.append(bar(tally.weight / most, 8, blocks=moment.unicode).rstrip() or "·")
-        line.append(f" {tally.weight:.3g} ({len(tally.solutions)})  ")
-    return line

@@ -45,7 +45,7 @@ class LiveDisplay(Display):
         self._unicode = (getattr(out, "encoding", None) or "utf-8").lower().startswith("utf")
         self._title = title
         self._votes = Votes()
-        self._rate = Rate()
+        self._written, self._scored = Rate(), Rate()
         self._tick = 0
         self._live: Live | None = None
         self._painter: asyncio.Task[None] | None = None
@@ -55,7 +55,8 @@ class LiveDisplay(Display):
         width, lines = self.console.size
         self._tick += 1
         moment = Moment(
-            rate=self._rate.at(self.tree.seconds, self.tree.counts.completion),
+            written=self._written.at(self.tree.seconds, self.tree.counts.completion),
+            scored=self._scored.at(self.tree.seconds, self.tree.counts.prm_computed),
             tick=self._tick,
             title=self._title,
             votes=self._votes.of(self.tree),

@@ -12,11 +12,10 @@ from tts_tui.events import ROOT
 from tts_tui.tree import Node, SearchTree
 from tts_tui.ui.folding import Folding, Line
 from tts_tui.ui.frame import Heat, Look, fold_column, look, node_line
+from tts_tui.ui.outline import RECENT
 
 Value = Literal["score", "min", "prod"]
 
-RECENT = 400
-"""Newest steps among which the best one is looked for while there is no solution."""
 _UNDERLINE = Style(underline=True)
 
 
@@ -187,7 +186,7 @@ def path_value(node: Node, value: Value, known: dict[int, float]) -> float | Non
 
 
 def best(tree: SearchTree) -> Node | None:
-    """The step that a search is at its best with: the winner, else the best solution, else the best of recent steps."""
+    """The step that a search is at its best with: the winner, else the best solution, else the best of the newest."""
     if tree.finished is not None and tree.finished.node is not None:
         return tree.nodes[tree.finished.node]
     for some in (tree.solutions, tree.nodes[max(1, len(tree.nodes) - RECENT) :]):

@@ -10,7 +10,7 @@ from tts_tui.events import ROOT
 from tts_tui.tree import Node, SearchTree
 
 RECENT = 400
-"""Newest nodes that are looked at; older ones are shown as ancestors, solutions or not at all."""
+"""Newest nodes among which something of interest is looked for; older ones are shown as ancestors or solutions."""
 
 
 @dataclass(slots=True)

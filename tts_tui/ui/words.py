@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tts_tui import registry
 from tts_tui.contracts import ModelInfo
@@ -10,6 +11,7 @@ from tts_tui.events import Origin, SearchFinished, SearchStarted
 from tts_tui.plan import Plan
 from tts_tui.tree import Node
 from tts_tui.ui.text import clean, one_line, percent, plural, short
+from tts_tui.writing import ENDED
 
 REASONS = {
     "solved": "the search is complete",
@@ -21,6 +23,41 @@ REASONS = {
 }
 CUT_OFF = "The recording ends before its search did: `tts-tui resume` continues it."
 MOST_VOTES = 8
+
+
+class Mark(NamedTuple):
+    """One thing that a step is, besides its text.
+
+    Attributes:
+        glyph: One character.
+        word: For a row of a tree.
+        phrase: For where there is room.
+    """
+
+    glyph: str
+    word: str
+    phrase: str
+
+
+def marks(step: Node) -> Iterator[Mark]:
+    """How a step stands, in the order in which that is said; nothing for a whole step that is open."""
+    if step.by_hand:
+        yield Mark("✎", "yours", "by hand")
+    if step.state == "writing":
+        yield Mark("…", "writing", "being written")
+        return
+    if step.solved:
+        yield Mark("★", f"answer {answer(step.answer)}", f"answer {answer(step.answer)}")
+    elif step.state == "failed" and step.why == ENDED:
+        yield Mark("!", "unfinished", "unfinished: the search ended first")
+    elif step.state == "failed" and not step.cut:
+        yield Mark("!", f"failed ({one_line(step.why, 60)})", "failed")
+    elif step.finish == "length":
+        yield Mark("!", "cut off", "cut off at its limit")
+    if step.cut:
+        yield Mark("✗", "cut", "cut by hand")
+    elif step.pruned:
+        yield Mark("✗", "pruned", "pruned")
 
 
 def model(info: ModelInfo | None) -> str:
