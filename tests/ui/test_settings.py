@@ -42,7 +42,7 @@ def test_everything_can_be_set(file):
         policy = "sglang:http://127.0.0.1:30000"
         prm = "none"
         [keymap]
-        "app.leave" = "f10,ctrl+x"
+        "app.quit" = "f10,ctrl+x"
         """
     )
     assert settings.load() == Settings(
@@ -50,7 +50,7 @@ def test_everything_can_be_set(file):
         record=False,
         policy="sglang:http://127.0.0.1:30000",
         prm="none",
-        keymap={"app.leave": "f10,ctrl+x"},
+        keymap={"app.quit": "f10,ctrl+x"},
     )
 
 
@@ -94,11 +94,11 @@ def test_a_mistake_in_the_settings_is_the_callers():
 
 # -- keys --------------------------------------------------------------------------------------------------------------
 
-KNOWN = {"run.pause": "space", "run.prune": "x", "app.leave": "ctrl+q"}
+KNOWN = {"run.pause": "space", "run.prune": "x", "app.quit": "ctrl+q"}
 
 
 def test_known_names_may_have_any_keys():
-    check_keymap({"run.pause": "f5", "app.leave": "ctrl+x,f10"}, KNOWN)
+    check_keymap({"run.pause": "f5", "app.quit": "ctrl+x,f10"}, KNOWN)
     check_keymap({}, KNOWN)
 
 

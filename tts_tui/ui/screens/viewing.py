@@ -66,8 +66,7 @@ class Viewing(Screen[None]):
     @property
     def node(self) -> Node | None:
         """The step that is looked at."""
-        id, nodes = self.tree_view.cursor_node, self.model.tree.nodes
-        return nodes[id] if id is not None and id < len(nodes) else None
+        return self.tree_view.cursor_in(self.model.tree)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key does anything before the screen stands."""
