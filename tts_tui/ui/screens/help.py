@@ -64,7 +64,9 @@ def lines(screen: Screen[Any]) -> Iterator[Text]:
             for other in screen.active_bindings.values()
             if other.binding.action == binding.action
         }
-        rows.setdefault(_title(node, screen), []).append((" ".join(sorted(keys, key=lambda key: (len(key), key))), binding.tooltip))
+        rows.setdefault(_title(node, screen), []).append(
+            (" ".join(sorted(keys, key=lambda key: (len(key), key))), binding.tooltip)
+        )
     for title, keys_of in rows.items():
         yield Text(title, style="bold")
         for key, said in keys_of:
