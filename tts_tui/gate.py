@@ -14,6 +14,8 @@ class Gate:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._steps = 0  # how many of those that come next may pass
         self._round = False  # whether all pass that come together next
+        self._opened = asyncio.Event()
+        self._opened.set()
 
     @property
     def is_open(self) -> bool:
@@ -28,11 +30,17 @@ class Gate:
     def open(self) -> None:
         """Lets everyone through from now on."""
         self._open, self._steps, self._round = True, 0, False
+        self._opened.set()
         self._let_all()
 
     def close(self) -> None:
         """Lets nobody through from now on."""
         self._open = False
+        self._opened.clear()
+
+    async def opened(self) -> None:
+        """Returns once it is open."""
+        await self._opened.wait()
 
     def step(self) -> None:
         """Lets one through that waits, or the next one that comes."""

@@ -272,8 +272,12 @@ class Search:
             steer(self)
         self.hand.take_up()
         self._branches.sync()
-        while running := [*self._branches.running(), *self.hand.running()]:
-            await asyncio.wait(running)
+        while True:
+            while running := [*self._branches.running(), *self.hand.running()]:
+                await asyncio.wait(running)
+            if self._writer.gate.is_open:
+                return
+            await self._writer.gate.opened()  # a paused search does not end: a person may have something to add
 
     def _solutions(self) -> list[Node]:
         """The strategy's, the branches', and what a person had beside these."""

@@ -20,6 +20,7 @@ from tts_tui.ui import runs, words
 from tts_tui.ui.leaving import LeavingApp
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.models import Models
+from tts_tui.ui.overview import short_plan
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Choice
@@ -233,7 +234,7 @@ class TTSApp(LeavingApp):
         """Opens two runs side by side."""
         from tts_tui.ui.screens.compare import CompareScreen
 
-        names = (first.tree.plan.strategy, second.tree.plan.strategy)
+        names = (short_plan(first.tree.plan), short_plan(second.tree.plan))
         self.push_screen(CompareScreen(first, second, names))
 
     # -- commands ----------------------------------------------------------------------------------------------------

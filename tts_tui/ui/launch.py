@@ -53,15 +53,20 @@ def _run(app: TTSApp) -> int | None:
     loop = asyncio.new_event_loop()
     try:
         code = loop.run_until_complete(app.run_async())
-        rest = asyncio.all_tasks(loop)
-        for task in rest:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.run_until_complete(_end_all())
         if app.models is None or not app.models.loading:
             loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
     return code
+
+
+async def _end_all() -> None:
+    """Ends what still runs in this loop."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 def can_open() -> bool:
@@ -77,6 +82,8 @@ def served() -> bool:
 def _report(runner: Runner) -> int:
     """Leaves the answer on the ordinary screen."""
     finished = runner.model.tree.finished
+    if finished is None and not runner.trouble:
+        note("stopped before the search began")
     if finished is not None:
         print("\n".join(words.closing(finished)))
     if runner.path is not None and runner.path.exists():

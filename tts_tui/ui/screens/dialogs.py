@@ -65,7 +65,7 @@ class Write(ModalScreen["str | None"]):
         with Vertical(classes="dialog"):
             yield Static(f"Your own next step after step {self._where}; the search goes on from it.", markup=False)
             yield Prompt(self._text, id="own-step", placeholder="Step 2: 15 - 6 = 9")
-            yield Static("enter  add it     alt+enter  new line     esc  back", markup=False, classes="hint")
+            yield Static("enter  add it     ctrl+j  new line     esc  back", markup=False, classes="hint")
 
     def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
         """Gives the text back."""

@@ -91,7 +91,7 @@ class HomeScreen(Screen[None]):
         """Starts to look after the models."""
         field = self.query_one("#problem", Prompt)
         field.border_title = "Problem"
-        field.border_subtitle = "enter solves · alt+enter new line"
+        field.border_subtitle = "enter solves · ctrl+j new line"
         field.focus()
         self.query_one("#runs").display = False
         self.set_interval(0.5, self.look)
@@ -169,6 +169,7 @@ class HomeScreen(Screen[None]):
             self._open(self._rows[event.option_index])
 
     def _open(self, row: Runner | Run) -> None:
+        self.query_one("#problem").focus()  # whoever comes back may type
         if isinstance(row, Runner):
             self.app.show_runner(row)
         else:
@@ -208,8 +209,11 @@ class HomeScreen(Screen[None]):
 
     def action_recent(self) -> None:
         """To the list of runs."""
-        if self.query_one("#runs").display:
-            self.query_one("#runs").focus()
+        listed = self.query_one("#runs", OptionList)
+        if listed.display:
+            listed.focus()
+            if listed.highlighted is None:
+                listed.highlighted = 0
         else:
             self.notify("There are no runs yet.", markup=False)
 

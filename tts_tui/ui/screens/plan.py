@@ -37,22 +37,28 @@ class PlanForm(ModalScreen["Plan | None"]):
         plan: Where it starts from.
         renew: The default plan of another strategy.
         check: Raises `TTSError` for a plan that cannot run.
+        title: What it is for.
     """
+
+    AUTO_FOCUS = "#n"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="plan.leave", tooltip="Leave the plan as it is"),
         Binding("ctrl+s", "take", "take it", id="plan.take", tooltip="Take this plan"),
     ]
 
-    def __init__(self, plan: Plan, renew: Callable[[str], Plan], check: Callable[[Plan], None]) -> None:
+    def __init__(
+        self, plan: Plan, renew: Callable[[str], Plan], check: Callable[[Plan], None], title: str = "The plan"
+    ) -> None:
         super().__init__()
+        self._title = title
         self._plan, self._renew, self._check = plan, renew, check
 
     def compose(self) -> ComposeResult:
         """One row a field."""
         strategies = sorted(registry.strategies().items())
         with VerticalScroll(classes="dialog wide"):
-            yield Label("The plan", classes="title")
+            yield Label(self._title, classes="title", markup=False)
             with Horizontal(classes="row"):
                 yield Label("strategy")
                 options = [(f"{name}: {strategy.summary}", name) for name, strategy in strategies]

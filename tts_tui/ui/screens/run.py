@@ -104,7 +104,7 @@ class RunScreen(TakingPart):
                 yield StepView(id="step")
                 yield StoryView(id="story")
                 yield Quiet(id="plan")
-        yield Footer(compact=True)
+        yield Footer(compact=True, show_command_palette=self.app.size.width >= 100)
 
     def on_mount(self) -> None:
         """Starts the timer."""
@@ -238,6 +238,17 @@ class RunScreen(TakingPart):
         if self.player is not None:
             self.query_one(Timeline).show(self.player)
 
+    def _title_tree(self) -> None:
+        """Says in the frame which number is shown, in which order, and what is followed."""
+        view, order = self.tree_view, self.model.folding.order
+        said = [PANELS["tree"]]
+        said += [{"min": "lowest score of the path", "prod": "product of the path's scores"}.get(view.value, "")]
+        said += ["best first" if order == "score" else ""]
+        said += [f"follows the {view.follow}" if view.follow != "off" else "", "frozen" if view.frozen else ""]
+        title = " · ".join(filter(None, said))
+        if view.border_title != title:
+            view.border_title = title
+
     def _instead(self) -> list[Text]:
         """What stands in the place of a step: why the run failed, or what it waits for."""
         runner = self.runner
@@ -272,6 +283,7 @@ class RunScreen(TakingPart):
         else:
             box.put(panels.answers(model, max(10, box.size.width), 5))
         self.query_one(StoryView).put(model.decisions)
+        self._title_tree()
         if model.tree.started is not None:
             lines = [
                 Text(f"{label:<10}", style="dim").append(value, style="" if label == "why" else "bold")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import BindingType
+from textual.events import Key
 
 from tts_tui.errors import TTSError
 from tts_tui.events import WRITTEN, SearchFinished
@@ -33,13 +34,12 @@ class TakingPart(Viewing):
         *keys(
             ("run.pause", "space", "pause", "pause", "Pause or go on (in a replay: play or stop)"),
             ("run.step", "s", "one_step", "step", "Let one step be written, then pause"),
-            ("run.round", "S", "one_round", "round", "Let one round be written, then pause"),
-            ("run.expand", "e", "expand", "expand", "Have M more next steps of this step written"),
-            ("run.prune", "x", "prune", "prune", "Give this step up, or take that back and go on from it"),
+            ("run.expand", "e", "expand", "more", "Have M more next steps of this step written"),
+            ("run.prune", "x", "prune", "cut", "Give this step up, or take that back and go on from it"),
             ("run.write", "i", "write", "write", "Write the next step yourself; the search goes on from it"),
             ("run.fork", "b", "fork", "fork", "Begin a new run from this step; this one stays as it is"),
             ("run.plan", "p", "plan", "plan", "Look at the plan, and change it"),
-            ("run.finish", "t", "finish", "take best", "Stop, and take the best answer so far"),
+            ("run.finish", "t", "finish", "take", "Stop, and take the best answer so far"),
             (
                 "run.again",
                 "r",
@@ -51,6 +51,7 @@ class TakingPart(Viewing):
             ("replay.back", "left_square_bracket", "event(-1)", "back", "One event back"),
         ),
         *keys(
+            ("run.round", "S", "one_round", "round", "Let one round be written, then pause"),
             ("replay.next-decision", "right_curly_bracket", "decision(1)", "decision", "To the next decision"),
             ("replay.decision-before", "left_curly_bracket", "decision(-1)", "decision", "To the decision before"),
             ("replay.faster", "plus", "speed(1)", "faster", "Play faster"),
@@ -79,6 +80,21 @@ class TakingPart(Viewing):
         if action == "pause":
             return self.player is not None or (self.runner is not None and not self.runner.done)
         return True
+
+    def on_key(self, event: Key) -> None:
+        """A key that does something elsewhere says why it does nothing here."""
+        action = next((binding.action for binding in self._bindings.key_to_bindings.get(event.key, ())), "")
+        name = action.partition("(")[0]
+        if not self.stands or name not in LIVE | FILM | {"pause", "again"} or self.check_action(name, ()):
+            return
+        if name in FILM:
+            self.say("That key is for replays: this is a search of this session.", wrong=True)
+        elif name == "again":
+            self.say("The search still runs: t stops it.", wrong=True)
+        elif self.player is not None:
+            self.say("This is a recording: b begins a new run from this step.", wrong=True)
+        else:
+            self.say("The search is over: b begins a new run from this step, r solves the problem again.", wrong=True)
 
     def _do(self, action: Callable[[Search], object]) -> bool:
         """Does something in the search, or says why that is not possible."""
@@ -127,23 +143,29 @@ class TakingPart(Viewing):
 
     def action_finish(self) -> None:
         """Stops."""
-        self._do(lambda search: search.stop())
+        if self._do(lambda search: search.stop()) and not self.model.votes:
+            self.say("Stopped before anything was answered.")
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
+    def _act_on(self) -> Node | None:
+        """The step that is looked at, and stays it: what is done to it must not move the cursor away."""
+        self.tree_view.follow = "off"
+        return self.node
+
     def action_expand(self) -> None:
         """More children."""
-        if (node := self.node) is not None:
+        if (node := self._act_on()) is not None:
             self._do(lambda search: search.hand.expand(node))
 
     def action_prune(self) -> None:
         """Cuts, or restores."""
-        if (node := self.node) is not None:
+        if (node := self._act_on()) is not None:
             self._do(lambda search: search.hand.restore(node) if node.pruned else search.hand.cut([node]))
 
     def action_write(self) -> None:
         """Asks for a step."""
-        if (node := self.node) is not None:
+        if (node := self._act_on()) is not None:
             self._ask_for_step(node, "")
 
     def _ask_for_step(self, node: Node, before: str) -> None:
@@ -174,17 +196,17 @@ class TakingPart(Viewing):
         if self.model.tree.started is None:
             self.say("The search has not begun yet.", wrong=True)
             return
-        running = self.runner is not None and self.runner.running
 
         def change(plan: Plan | None) -> None:
             if plan is None or plan == self.model.tree.plan:
                 return
-            if running:
+            if self.runner is not None and self.runner.running:
                 self._do(lambda search: search.hand.change(plan))
             else:
                 self._begin_fork(0, plan)
 
-        self._ask_plan(change)
+        running = self.runner is not None and self.runner.running
+        self._ask_plan(change, "The plan of this search" if running else "A new run of this problem, by this plan")
 
     @property
     def _resumable(self) -> bool:
@@ -207,20 +229,23 @@ class TakingPart(Viewing):
 
     def action_fork(self) -> None:
         """Begins a new run from here, after a look at its plan."""
-        node = self.node
+        node = self._act_on()
         if node is None or self.model.tree.started is None:
             return
         while node.parent is not None and (node.state != "done" or node.ended):
             node = node.parent  # nothing can follow this one
-        self._ask_plan(lambda plan: None if plan is None else self._begin_fork(node.id, plan))
+        what = "this problem" if node.parent is None else f"step {node.label}"
+        self._ask_plan(
+            lambda plan: None if plan is None else self._begin_fork(node.id, plan), f"A new run that begins with {what}"
+        )
 
-    def _ask_plan(self, then: Callable[[Plan | None], None]) -> None:
+    def _ask_plan(self, then: Callable[[Plan | None], None], title: str) -> None:
         models = self.app.models
         if models is None:
             self.say("No models: this session only shows recordings.", wrong=True)
             return
         solver = models.solver
-        form = PlanForm(self.model.tree.plan, solver.plan, solver.check)
+        form = PlanForm(self.model.tree.plan, solver.plan, solver.check, title)
         self.app.push_screen(form, then)
 
     def _begin_fork(self, node: int, plan: Plan) -> None:

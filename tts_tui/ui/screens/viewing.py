@@ -74,6 +74,7 @@ class Viewing(Screen[None]):
 
     def say(self, message: str, *, wrong: bool = False) -> None:
         """A short message over the screen."""
+        self.app.clear_notifications()  # the newest counts, and a pile of them would hide what they are about
         self.notify(one_line(message, 500), severity="warning" if wrong else "information", timeout=4, markup=False)
 
     # -- the tree ----------------------------------------------------------------------------------------------------
