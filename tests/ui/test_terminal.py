@@ -59,7 +59,7 @@ def test_a_problem_is_typed_steered_and_answered(home):
         answer = re.search(r"★ (\S+) +█", shown)
         assert answer, shown
         terminal.press("g", "j", "b")
-        terminal.wait("The plan")
+        terminal.wait("A new run that begins with step")
         terminal.press("C-s")
         terminal.wait(r"A fork of run", 120)
         terminal.wait(r"★ the search is complete", 120)

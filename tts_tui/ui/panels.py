@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from tts_tui.events import Tally
 from tts_tui.plan import Plan, Score
 from tts_tui.tree import Node
 from tts_tui.ui import overview, words
@@ -32,6 +33,8 @@ def gauges(model: RunModel, width: int) -> Text:
     tree = model.tree
     written = model.policy_rate.at(tree.seconds, tree.counts.completion)
     scored = model.prm_rate.at(tree.seconds, tree.counts.prm_computed)
+    if not model.writing:  # time stands still in the events, and so would the rates
+        written = scored = 0.0
     return overview.gauges(tree, width, written=written, scored=scored)
 
 
@@ -44,7 +47,9 @@ def answers(model: RunModel, width: int, height: int) -> list[Text]:
     """The same in a line each."""
     votes = model.votes
     if not votes:
-        return [overview.fit([Text("no answer" + ("" if model.over else " yet"), style="dim")], width)]
+        pruned = len(model.tree.solutions)
+        said = "no answer" + ("" if model.over else " yet") + (f"; {pruned} given up" if pruned else "")
+        return [overview.fit([Text(said, style="dim")], width)]
     most = max(tally.weight for tally in votes) or 1.0
     shown = votes if len(votes) <= height else votes[: max(1, height - 1)]
     column = min(max(len(one_line(tally.answer, 24)) for tally in shown), max(4, width // 3))
@@ -52,14 +57,23 @@ def answers(model: RunModel, width: int, height: int) -> list[Text]:
     for place, tally in enumerate(shown):
         line = Text(" ★ " if place == 0 else "   ", no_wrap=True, style="bold" if place == 0 else "")
         line.append(one_line(tally.answer, column).ljust(column) + " ")
-        size = max(4, min(20, width - column - 22))
+        size = max(4, min(20, width - column - 40))
         line.append(bar(tally.weight / most, size) if tally.weight >= 0 else "")
-        line.append(f" {tally.weight:.3g} from {plural(len(tally.solutions), 'solution')}")
+        line.append(f" {_weight(model, tally)}")
         line.truncate(width, overflow="ellipsis")
         lines.append(line)
     if len(votes) > len(shown):
         lines.append(Text(f"   and {plural(len(votes) - len(shown), 'other answer')}", style="dim"))
     return lines
+
+
+def _weight(model: RunModel, tally: Tally) -> str:
+    """`score 0.118 from 3 solutions, 10 samples`: samples that said the same are one solution of a beam search."""
+    solutions = len(tally.solutions)
+    samples = sum(max(1, model.folding.times(id)) for id in tally.solutions)
+    alike = f", {plural(samples, 'sample')}" if samples > solutions else ""
+    score = "" if model.tree.plan.vote == "majority" else f"score {tally.weight:.3g} from "
+    return f"{score}{plural(solutions, 'solution')}{alike}"
 
 
 def condition(node: Node) -> str:
