@@ -137,7 +137,7 @@ def test_without_colour_everything_is_still_said(home):
 
 def test_a_terminal_of_twenty_by_five_shows_what_fits(home):
     with Terminal("solve", "What is 2 + 2?", "--display", "tui", "-n", "4", size=(20, 5), **home) as terminal:
-        terminal.wait(r"★", 120)
+        terminal.wait(r"★ the", 120)
         terminal.resize(100, 30)
         terminal.wait(r"Answers|answers")
         terminal.resize(20, 5)

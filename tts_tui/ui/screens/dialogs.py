@@ -35,9 +35,9 @@ class Question(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question and its keys."""
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_subtitle = f"y {self._yes} · n back"  # in the frame, so that it is seen at any size
             yield Static(self._text, markup=False)
-            yield Static(f"y  {self._yes}      n  go back", markup=False, classes="hint")
 
     def action_answer(self, yes: bool) -> None:
         """Closes it."""
