@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
@@ -83,7 +84,8 @@ class PlanForm(ModalScreen["Plan | None"]):
 
     @staticmethod
     def _select(name: str, options: list[tuple[str, str]], value: str) -> Select[str]:
-        return Select(options, value=value, allow_blank=False, id=name, compact=True)
+        prompts = [(Content(label), choice) for label, choice in options]  # a text alone would be markup
+        return Select(prompts, value=value, allow_blank=False, id=name, compact=True)
 
     def _text(self, name: str, plan: Plan | None = None) -> str:
         plan = plan or self._plan
