@@ -344,7 +344,6 @@ async def test_what_needs_a_running_search_says_so_when_it_is_over():
     app = make()
     async with running(app) as pilot:
         await solved(app, pilot)
-        screen = app.screen
         for key in ("e", "x", "i", "s", "S", "t", "space"):
             app.clear_notifications()
             await pilot.press(key)
