@@ -493,6 +493,15 @@ async def test_a_run_that_is_left_while_models_load_says_so_and_the_next_one_run
         assert app.runners[1].model.tree.finished.answer is not None
 
 
+async def test_a_run_that_is_stopped_at_once_does_not_begin():
+    app = make()
+    async with running(app) as pilot:
+        runner = app.begin("What?")
+        runner.stop()
+        await until(lambda: runner.done, pilot)
+        assert runner.model.tree.started is None and policy_of(app).requests == []
+
+
 async def test_what_was_written_is_not_lost_where_it_cannot_stand():
     app = make()
     async with running(app) as pilot:

@@ -88,8 +88,9 @@ class Runner:
         """Loads the models and runs the search to its end. Never raises, except when cancelled."""
         self._task = asyncio.current_task()
         try:
-            solver = await self.models.load()
-            await self._run(solver)
+            if not self.stopping:
+                solver = await self.models.load()
+                await self._run(solver)
         except TTSError as error:
             self.trouble = str(error)
         except MemoryError:
