@@ -285,7 +285,7 @@ async def test_expanding_cutting_restoring_and_writing_by_hand():
         await pilot.press("x")
         assert not first.cut and not first.pruned
         await pilot.press("i")
-        assert isinstance(app.screen, Write)
+        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, Prompt), pilot)
         await pilot.press(*"Mine", "enter")
         await until(lambda: any(node.text.startswith("Mine") for node in tree.nodes), pilot)
         tick(app)
@@ -302,7 +302,9 @@ async def test_a_written_step_may_be_given_up():
     async with running(app) as pilot:
         runner = await paused(app, pilot)
         before = len(runner.model.tree)
-        await pilot.press("i", *"Mine", "escape")
+        await pilot.press("i")
+        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, Prompt), pilot)
+        await pilot.press(*"Mine", "escape")
         assert isinstance(app.screen, RunScreen)
         assert len(runner.model.tree) == before
 
@@ -507,6 +509,7 @@ async def test_what_was_written_is_not_lost_where_it_cannot_stand():
     async with running(app) as pilot:
         runner = await paused(app, pilot)
         await pilot.press("i")
+        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, Prompt), pilot)
         runner.search.hand.write = lambda node, text: (_ for _ in ()).throw(UsageError("not there"))
         await pilot.press(*"Mine", "enter")
         await until(lambda: isinstance(app.screen, Write), pilot)

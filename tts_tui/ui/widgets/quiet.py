@@ -18,6 +18,7 @@ class Quiet(Static):
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, **settings)
         self._shown: list[Text] = []
+        self._drawn = -1
 
     def put(self, lines: Sequence[Text]) -> bool:
         """Shows `lines`; whether that changed anything."""
@@ -25,7 +26,13 @@ class Quiet(Static):
             new.plain == old.plain and new.spans == old.spans for new, old in zip(lines, self._shown, strict=True)
         ):
             return False
-        same_height = len(lines) == len(self._shown)
         self._shown = [line.copy() for line in lines]
-        self.update(Group(*self._shown), layout=not same_height or self.styles.auto_dimensions)
+        rows, width = self._rows(), self.size.width
+        self.update(Group(*self._shown), layout=rows != self._drawn or not width)  # a layout costs many repaints
+        self._drawn = rows
         return True
+
+    def _rows(self) -> int:
+        """How high it is with its lines wrapped."""
+        width = max(1, self.content_size.width)
+        return sum(len(line.wrap(self.app.console, width)) for line in self._shown)

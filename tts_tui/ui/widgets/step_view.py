@@ -39,6 +39,10 @@ class StepView(VerticalScroll, can_focus=True):
         yield Quiet(id="step-head")
         yield Static(id="step-text", markup=False)
 
+    def on_mount(self) -> None:
+        """Gets ready while nothing is searched yet: what is imported during a search holds it up."""
+        self.call_after_refresh(_markdown, "")
+
     def put(self, tree: SearchTree, id: int | None) -> bool:
         """Shows step `id`; whether anything was drawn."""
         if tree.started is None or id is None or id >= len(tree.nodes):

@@ -10,6 +10,7 @@ from rich.style import Style
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from tts_tui.ui.model import Told
 from tts_tui.ui.text import clock, one_line
@@ -46,7 +47,13 @@ class StoryView(ScrollView, can_focus=True):
         self._cut(len(events) - self._first)
         self._add(events[self._first + len(self._shown) :])
         above = self._forget()
-        self.virtual_size = Size(width, len(self._rows))
+        before, height, rows = self.virtual_size.height, self.container_size.height, len(self._rows)
+        if (before > height) != (rows > height):
+            self.virtual_size = Size(width, rows)
+        else:  # the scrollbar neither comes nor goes: a layout, which is costly, would change nothing
+            self.set_reactive(Widget.virtual_size, Size(width, rows))
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.window_virtual_size = rows
         if at_end:
             self.scroll_end(animate=False, immediate=True)
         elif above:
