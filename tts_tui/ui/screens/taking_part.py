@@ -151,6 +151,8 @@ class TakingPart(Viewing):
     def _act_on(self) -> Node | None:
         """The step that is looked at, and stays it: what is done to it must not move the cursor away."""
         self.tree_view.follow = "off"
+        if self.node is None:
+            self.say("The search has not begun yet.", wrong=True)
         return self.node
 
     def action_expand(self) -> None:
@@ -230,7 +232,7 @@ class TakingPart(Viewing):
     def action_fork(self) -> None:
         """Begins a new run from here, after a look at its plan."""
         node = self._act_on()
-        if node is None or self.model.tree.started is None:
+        if node is None:
             return
         while node.parent is not None and (node.state != "done" or node.ended):
             node = node.parent  # nothing can follow this one

@@ -65,8 +65,9 @@ class Viewing(Screen[None]):
 
     @property
     def node(self) -> Node | None:
-        """The step that is looked at."""
-        return self.tree_view.cursor_in(self.model.tree)
+        """The step that is looked at; the problem, as long as nobody has looked at anything."""
+        tree = self.model.tree
+        return self.tree_view.cursor_in(tree) or (tree.root if tree.started is not None else None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key does anything before the screen stands."""
