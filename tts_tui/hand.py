@@ -21,7 +21,8 @@ from tts_tui.journal import Journal
 from tts_tui.plan import Plan
 from tts_tui.tasks import Tasks
 from tts_tui.tree import Node, restarts
-from tts_tui.writing import ENDED, Writer
+from tts_tui.work import ENDED
+from tts_tui.writing import Writer
 
 if TYPE_CHECKING:
     from tts_tui.search import Search

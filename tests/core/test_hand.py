@@ -33,7 +33,7 @@ from tts_tui.events import (
 )
 from tts_tui.journal import Journal
 from tts_tui.tasks import Stopped, Watch
-from tts_tui.writing import CHANGED, CUT
+from tts_tui.work import CHANGED, CUT
 
 SEP = "\n\n"
 EVERY = [

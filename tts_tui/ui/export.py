@@ -21,7 +21,7 @@ from tts_tui.ui.latex import readable
 from tts_tui.ui.page import PAGE
 from tts_tui.ui.standing import Votes
 from tts_tui.ui.text import bar, clean, digits, one_line, plural
-from tts_tui.writing import ENDED
+from tts_tui.work import ENDED
 
 DEEPEST = 40
 """Levels of a page's tree that stand inside each other; browsers take some hundred, and screens are narrow."""

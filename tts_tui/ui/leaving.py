@@ -17,7 +17,7 @@ from tts_tui.ui.bindings import keys
 from tts_tui.ui.models import Models
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Question
-from tts_tui.ui.session import INTERRUPTED
+from tts_tui.ui.session import INTERRUPTED, hear
 
 PATIENCE = 5.0
 """Seconds that searches have for their last events when the app is left."""
@@ -51,12 +51,7 @@ class LeavingApp(App[int]):
 
     def listen(self) -> None:
         """Hears signals from now on."""
-        loop = asyncio.get_running_loop()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            kind = getattr(signal, name, None)
-            if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:
-                with contextlib.suppress(NotImplementedError):  # not on every system
-                    loop.add_signal_handler(kind, self._signalled, kind)
+        hear(self._signalled)
 
     def _signalled(self, kind: int) -> None:
         """A signal from outside: stops what runs and leaves; the second one does not wait."""

@@ -12,7 +12,7 @@ from tts_tui.ui.heat import HEAT, degree
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.text import bar, digits, one_line, plural
 from tts_tui.voting import path_score
-from tts_tui.writing import ENDED
+from tts_tui.work import ENDED
 
 MOST_SCORES = 12
 """Step scores that are shown of a path; of a longer one the last ones."""

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,6 +74,16 @@ def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def hear(handler: Callable[[int], object]) -> None:
+    """Has the running loop call `handler` with every signal that asks to end, but those that are ignored already."""
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        kind = getattr(signal, name, None)  # not every system has all of them, nor loops that hear them
+        if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(kind, handler, kind)
 
 
 async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Result]]) -> int:

@@ -28,7 +28,7 @@ from tts_tui.events import (
 from tts_tui.tree import Node, SearchTree
 from tts_tui.ui import words
 from tts_tui.ui.text import one_line, plural
-from tts_tui.writing import CHANGED, CUT, ENDED
+from tts_tui.work import CHANGED, CUT, ENDED
 
 
 def tell(event: AnyEvent, tree: SearchTree) -> str | None:

@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import shlex
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
 from tts_tui.errors import UsageError
+from tts_tui.ui.session import hear
 
 PATIENCE = 6.0
 """Seconds that a session has to stop its search and write its last events when its visitor or the server leaves."""
@@ -281,10 +281,5 @@ def serve(host: str, port: int, arguments: Sequence[str], *, command: Sequence[s
 
 async def _until_signal(command: Sequence[str], host: str, port: int) -> None:
     server = BrowserServer(command, host, port)
-    loop = asyncio.get_running_loop()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        kind = getattr(signal, name, None)
-        if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(kind, server.end)
+    hear(lambda _: server.end())
     await server.run(lambda url: print(f"Serving on {url} (Ctrl-C ends it)", file=sys.stderr, flush=True))

@@ -11,7 +11,7 @@ from tts_tui.events import Origin, SearchFinished, SearchStarted
 from tts_tui.plan import Plan
 from tts_tui.tree import Node
 from tts_tui.ui.text import clean, one_line, percent, plural, short
-from tts_tui.writing import ENDED
+from tts_tui.work import ENDED
 
 REASONS = {
     "solved": "the search is complete",

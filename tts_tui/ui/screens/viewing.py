@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -54,14 +55,14 @@ class Viewing(Screen[None]):
     ]
 
     @property
+    @abstractmethod
     def model(self) -> RunModel:
         """What is shown."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def tree_view(self) -> TreeView:
         """The tree that has the keys."""
-        raise NotImplementedError
 
     @property
     def node(self) -> Node | None:
