@@ -1,13 +1,51 @@
-"""What is known of models, as data: one TOML file each, every fact with its source."""
+"""What is known of models, as data: one TOML file each, every fact with its source.
+
+A profile of a process reward model (PRM) has these keys:
+
+- `name`; `title`; `adapter`, the kind of input and head; `general = true` in one profile of each adapter, which is the
+  one that is taken where no more than the adapter is known;
+- `checkpoints`, hub ids; `architectures`, class names as config.json has them; `base`, the model that it was made of;
+- `context`, most tokens of an input, absent where the checkpoint says it; `context_note`, where that number is from;
+- `separator`, `read`, `normalisation`, `labels`, `dtype`, `note`: sentences for people; `source`.
+
+`[head]`: `tokens`, ids of the good and the bad token whose probabilities are the score, and how they are `written`.
+Only where the score comes from a language model's own head.
+
+`[layouts.NAME]`: how the input is put together; official is the default, paper that of arXiv 2502.06703, sal that of
+search-and-learn. `{question}` and `{step}` stand for the texts; other braces mean themselves. Either `same`, the name
+of the layout that gives the same input, or `kind` with
+
+- text: `bos` (always, never, or tokenizer: if the tokenizer has one), `opening`, the text before the first step;
+  `joined = true`, opening and first step are tokenized as one text; `step`; `numbered = true`, "Step 1: " stands
+  before a step that does not begin so; `lines` (each: the tag follows every line; spaces: line feeds become spaces;
+  absent: they stay); `tag` and its `tag_ids`, absent where the tokenizer decides; `between`, text behind a tag if
+  another step follows; `blank = true`, an empty line with a tag stands between steps;
+- chat: `system`; `tag`, `tag_ids` behind each step; without a tag the steps are put together with `join`, and the
+  score is read at the last token of the chat;
+- turns: `first` and `step`, what the user says; `answer`, `answer_ids`, what is answered. The score is read before it.
+
+`[defaults]`: `score` and `vote`. `[biases]`: sentences. `[reported.NAME]`: figures. Each table has its `source`, and
+may have a `note`.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from tts_tui.errors import UnknownName
+from tts_tui.errors import UnknownName, UsageError
+
+OFFICIAL = "official"
+"""The layout that is taken by default."""
+NAMING = "name it behind an @, as in hf:PATH@qwen or sglang:URL@math-shepherd:paper; `tts-tui profiles` lists all PRMs"
+"""How to say which PRM a checkpoint is, for messages."""
+
+# -- all profiles ------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -40,3 +78,143 @@ def plan_defaults(policy: str) -> dict[str, int]:
     name = f"{policy}-policy"
     limits = profile(name).get("plan", {}) if name in names() else {}
     return {key: limits[key] for key in ("step_tokens", "total_tokens") if key in limits}
+
+
+# -- profiles of PRMs --------------------------------------------------------------------------------------------------
+
+
+@cache
+def prms() -> tuple[str, ...]:
+    """Names of the profiles that an adapter can load: all PRMs but the embedded one."""
+    return tuple(name for name in names() if "adapter" in profile(name))
+
+
+@cache
+def adapters() -> tuple[str, ...]:
+    """Names of all adapters."""
+    return tuple(sorted({profile(name)["adapter"] for name in prms()}))
+
+
+def resolve(name: str) -> str:
+    """The profile that `name` means: its own, or an adapter's general one. Capital letters are as small ones.
+
+    Raises:
+        UnknownName: It is neither.
+    """
+    wanted = name.lower()
+    if wanted in prms():
+        return wanted
+    if wanted in adapters():
+        return _general(wanted)
+    raise UnknownName("PRM", name, {*prms(), *adapters()})
+
+
+def layouts(name: str) -> tuple[str, ...]:
+    """Names of the layouts of a profile, the default first.
+
+    Raises:
+        UnknownName: There is no such profile.
+    """
+    return tuple(profile(name).get("layouts", {}))
+
+
+def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
+    """A layout of a profile, the keys of another one in it where it is the same.
+
+    Raises:
+        UnknownName: There is no such profile, or it has no such layout.
+    """
+    known = profile(name).get("layouts", {})
+    if layout not in known:
+        raise UnknownName(f"layout of {name}", layout, known)
+    table: dict[str, Any] = known[layout]
+    same = dict(known[table["same"]]) if "same" in table else {}
+    same.pop("note", None)
+    return same | {key: value for key, value in table.items() if key != "same"}
+
+
+def for_checkpoint(model: str, architecture: str = "") -> str | None:
+    """The profile of a checkpoint; None if it is not known. It is never a guess.
+
+    Args:
+        model: Its hub id or folder. A folder is known by its name, one of the hub's cache by the id in its path.
+        architecture: The class that its config.json names, if that is known. It decides where the name says nothing, or
+            another kind of PRM has that name too; language models are not told apart by it.
+    """
+    exact, named = _by_name(model)
+    if exact is not None:
+        return exact
+    by_class = _by_class(architecture)
+    if named is not None and (by_class is None or profile(by_class)["adapter"] == profile(named)["adapter"]):
+        return named
+    return None if architecture.endswith("ForCausalLM") else by_class
+
+
+def choose(name: str | None, model: str, architecture: str = "") -> str:
+    """The profile to use for a checkpoint: the named one, else what is known of the checkpoint.
+
+    An adapter's name means the checkpoint's own profile where that is one of this adapter, else the general one.
+
+    Args:
+        name: Name of a profile or of an adapter, as a spec has it behind the @.
+        model, architecture: As for `for_checkpoint`.
+
+    Raises:
+        UnknownName: `name` is neither.
+        UsageError: There is no `name`, and the checkpoint is not known.
+    """
+    found = for_checkpoint(model, architecture)
+    if found is not None and (name is None or profile(found)["adapter"] == name.lower()):
+        return found
+    if name is not None:
+        return resolve(name)
+    of_class = f" (class {architecture})" if architecture else ""
+    raise UsageError(f"it is not known which PRM {model}{of_class} is: {NAMING}; adapters are {', '.join(adapters())}")
+
+
+def guess(model: str, name: str | None = None) -> str:
+    """The same before anything is loaded: empty where it is not known yet, or `name` is unknown.
+
+    Of a folder only its config.json is read, and nothing is asked of the hub.
+
+    Args:
+        model: Hub id or folder; empty if neither is known.
+        name: As for `choose`.
+    """
+    try:
+        return choose(name, model, _class_in(Path(model)) if model else "")
+    except UsageError:
+        return ""
+
+
+def _general(adapter: str) -> str:
+    """The profile that is taken where no more than the adapter is known."""
+    return next(name for name in prms() if profile(name)["adapter"] == adapter and profile(name).get("general"))
+
+
+def _by_name(model: str) -> tuple[str | None, str | None]:
+    """The profile with this hub id, and the one with a hub id whose last part is that of `model`."""
+    parts = [part for part in re.split(r"[/\\]", model.lower()) if part]
+    cached = (part.removeprefix("models--").replace("--", "/") for part in parts if part.startswith("models--"))
+    id = next(cached, "/".join(parts))
+    exact = named = None
+    for name in prms():
+        for known in map(str.lower, profile(name)["checkpoints"]):
+            exact = name if known == id else exact
+            named = name if parts and known.rpartition("/")[2] == parts[-1] else named
+    return exact, named
+
+
+def _by_class(architecture: str) -> str | None:
+    """The general profile of the one adapter whose checkpoints have this class."""
+    found = {profile(name)["adapter"] for name in prms() if architecture in profile(name)["architectures"]}
+    return _general(found.pop()) if len(found) == 1 else None
+
+
+def _class_in(folder: Path) -> str:
+    """The class that the config.json in `folder` names; empty if there is none."""
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,89 @@
+"""What users type to name a process reward model: `hf:PATH@NAME:LAYOUT`, `sglang:URL@NAME:LAYOUT`, taken apart."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from tts_tui import profiles
+from tts_tui.errors import UnknownName, UsageError
+
+KINDS = ("hf", "sglang")
+_HOST = re.compile(r"localhost|[\d.]+|.*\.[a-z]{2,}|.*:\d+", re.IGNORECASE)
+
+
+class PRMSpec(Struct, frozen=True):
+    """A spec, taken apart.
+
+    Attributes:
+        kind: In this process, or on a server.
+        source: The folder or hub id; the server's address.
+        name: The profile or adapter that the user named, None if the checkpoint shall tell.
+        layout: The layout that the user named, None for the official one.
+    """
+
+    kind: Literal["hf", "sglang"]
+    source: str
+    name: str | None = None
+    layout: str | None = None
+
+
+def parse_prm(spec: str) -> PRMSpec:
+    """Takes a spec apart: `hf:PATH_OR_ID[@NAME[:LAYOUT]]` or `sglang:URL[@NAME[:LAYOUT]]`.
+
+    An @ that belongs to the path or the address stays there.
+
+    Raises:
+        UsageError: It is of another kind, names no model, no PRM that is known, or no layout of it.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind not in KINDS:
+        raise UsageError(f"{spec!r} is no PRM of a checkpoint or a server: write hf:PATH, hf:ORG/NAME or sglang:URL")
+    source, at, suffix = rest.rpartition("@")
+    if not at or _belongs(kind, rest, source, suffix):
+        source, suffix = rest, ""
+    if not source:
+        example = "hf:PATH or hf:ORG/NAME" if kind == "hf" else "sglang:URL"
+        raise UsageError(f"{spec!r} names no model: write {example}")
+    name, colon, layout = suffix.partition(":")
+    if source != rest:
+        _check(name, layout if colon else None)
+    return PRMSpec("hf" if kind == "hf" else "sglang", source, name.lower() or None, layout.lower() or None)
+
+
+def _belongs(kind: str, whole: str, before: str, suffix: str) -> bool:
+    """Whether what stands behind the last @ is no name of a PRM but a part of the path or the address."""
+    if "/" in suffix or "\\" in suffix:
+        return True
+    if kind == "sglang":
+        return _HOST.fullmatch(suffix) is not None
+    if _exists(whole):
+        return not (_is_known(suffix) and _exists(before))
+    return False
+
+
+def _is_known(suffix: str) -> bool:
+    return suffix.partition(":")[0].lower() in {*profiles.prms(), *profiles.adapters()}
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no home, a null character
+        return False
+
+
+def _check(name: str, layout: str | None) -> None:
+    if not name:
+        raise UsageError(f"no PRM is named behind the @: {profiles.NAMING}")
+    try:
+        known = profiles.layouts(profiles.resolve(name))
+    except UnknownName as error:
+        raise UsageError(f"{error}; {profiles.NAMING}") from None
+    if layout == "":
+        raise UsageError(f"no layout is named behind the colon: {name} has {', '.join(known)}")
+    if layout is not None and layout.lower() not in known:
+        raise UnknownName(f"layout of {name}", layout, known)
