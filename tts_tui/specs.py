@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from tts_tui import profiles
 from tts_tui.errors import UnknownName, UsageError
 
 KINDS = ("hf", "sglang")
+_NAMING = "name it behind an @, as in hf:PATH@qwen or sglang:URL@math-shepherd:paper; `tts-tui profiles` lists all PRMs"
 _HOST = re.compile(r"localhost|[\d.]+|.*\.[a-z]{2,}|.*:\d+", re.IGNORECASE)
 
 
@@ -54,6 +56,27 @@ def parse_prm(spec: str) -> PRMSpec:
     return PRMSpec("hf" if kind == "hf" else "sglang", source, name.lower() or None, layout.lower() or None)
 
 
+def architecture(folder: Path) -> str:
+    """The class that the config.json in `folder` names; empty if there is none. Loads no model library."""
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def unknown_checkpoint(model: str, architecture: str = "") -> UsageError:
+    """What to raise where nothing tells which PRM a checkpoint is.
+
+    Args:
+        model: Its hub id or folder.
+        architecture: The class that its config.json names, if that is known.
+    """
+    of_class = f" (class {architecture})" if architecture else ""
+    adapters = ", ".join(profiles.adapters())
+    return UsageError(f"it is not known which PRM {model}{of_class} is: {_NAMING}; adapters are {adapters}")
+
+
 def _belongs(kind: str, whole: str, before: str, suffix: str) -> bool:
     """Whether what stands behind the last @ is no name of a PRM but a part of the path or the address."""
     if "/" in suffix or "\\" in suffix:
@@ -78,11 +101,11 @@ def _exists(path: str) -> bool:
 
 def _check(name: str, layout: str | None) -> None:
     if not name:
-        raise UsageError(f"no PRM is named behind the @: {profiles.NAMING}")
+        raise UsageError(f"no PRM is named behind the @: {_NAMING}")
     try:
         known = profiles.layouts(profiles.resolve(name))
     except UnknownName as error:
-        raise UsageError(f"{error}; {profiles.NAMING}") from None
+        raise UsageError(f"{error}; {_NAMING}") from None
     if layout == "":
         raise UsageError(f"no layout is named behind the colon: {name} has {', '.join(known)}")
     if layout is not None and layout.lower() not in known:

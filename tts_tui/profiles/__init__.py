@@ -30,20 +30,16 @@ may have a `note`.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from tts_tui.errors import UnknownName, UsageError
+from tts_tui.errors import UnknownName
 
 OFFICIAL = "official"
 """The layout that is taken by default."""
-NAMING = "name it behind an @, as in hf:PATH@qwen or sglang:URL@math-shepherd:paper; `tts-tui profiles` lists all PRMs"
-"""How to say which PRM a checkpoint is, for messages."""
 
 # -- all profiles ------------------------------------------------------------------------------------------------------
 
@@ -150,8 +146,8 @@ def for_checkpoint(model: str, architecture: str = "") -> str | None:
     return None if architecture.endswith("ForCausalLM") else by_class
 
 
-def choose(name: str | None, model: str, architecture: str = "") -> str:
-    """The profile to use for a checkpoint: the named one, else what is known of the checkpoint.
+def choose(name: str | None, model: str, architecture: str = "") -> str | None:
+    """The profile to use for a checkpoint: the named one, else what is known of the checkpoint, else None.
 
     An adapter's name means the checkpoint's own profile where that is one of this adapter, else the general one.
 
@@ -161,30 +157,11 @@ def choose(name: str | None, model: str, architecture: str = "") -> str:
 
     Raises:
         UnknownName: `name` is neither.
-        UsageError: There is no `name`, and the checkpoint is not known.
     """
     found = for_checkpoint(model, architecture)
-    if found is not None and (name is None or profile(found)["adapter"] == name.lower()):
+    if name is None or (found is not None and profile(found)["adapter"] == name.lower()):
         return found
-    if name is not None:
-        return resolve(name)
-    of_class = f" (class {architecture})" if architecture else ""
-    raise UsageError(f"it is not known which PRM {model}{of_class} is: {NAMING}; adapters are {', '.join(adapters())}")
-
-
-def guess(model: str, name: str | None = None) -> str:
-    """The same before anything is loaded: empty where it is not known yet, or `name` is unknown.
-
-    Of a folder only its config.json is read, and nothing is asked of the hub.
-
-    Args:
-        model: Hub id or folder; empty if neither is known.
-        name: As for `choose`.
-    """
-    try:
-        return choose(name, model, _class_in(Path(model)) if model else "")
-    except UsageError:
-        return ""
+    return resolve(name)
 
 
 def _general(adapter: str) -> str:
@@ -209,12 +186,3 @@ def _by_class(architecture: str) -> str | None:
     """The general profile of the one adapter whose checkpoints have this class."""
     found = {profile(name)["adapter"] for name in prms() if architecture in profile(name)["architectures"]}
     return _general(found.pop()) if len(found) == 1 else None
-
-
-def _class_in(folder: Path) -> str:
-    """The class that the config.json in `folder` names; empty if there is none."""
-    try:
-        found = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
-    return found if isinstance(found, str) else ""
