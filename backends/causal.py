@@ -1,4 +1,4 @@
-"""A transformers causal language model with its keys, values and hidden states in one pool, slot by slot."""
+"""A transformers causal model, with its keys, values and hidden states in one pool, slot by slot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CausalModel:
     """Runs new tokens of many sequences at once, over keys and values that they share.
 
     Args:
-        model: A transformers causal LM in evaluation mode; its attention is replaced.
+        model: A transformers causal LM, or the body of one, in evaluation mode; its attention is replaced.
         slots: Tokens that the pool holds; None takes what `POOL_BYTES` and `POOL_SHARE` allow.
         capture: Layers whose output states are kept for every token, counted as transformers' `hidden_states` are:
             `k` is what the k-th layer puts out, before the final norm. The final normed state is always kept.
@@ -94,7 +94,10 @@ class CausalModel:
 
     @torch.inference_mode()
     def logits(self, slots: Sequence[int]) -> Tensor:
-        """Next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`."""
+        """Next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`.
+
+        Only of a model that has a head for tokens.
+        """
         states = self.states[torch.tensor(slots, device=self.device), -self._width :]
         logits = self._head(states).float()
         # What models do to their logits has no extension point; `_check_arithmetic` finds what is missing here.
@@ -124,19 +127,20 @@ class CausalModel:
         n = min(8, self.slots - 1, self.context)
         ids = [(7 * i + 3) % self.config.vocab_size for i in range(n)]
         try:
-            expected = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[0]
+            out = self.model(torch.tensor([ids], device=self.device), use_cache=False)
+            expected = (out.last_hidden_state if self._head is None else out.logits)[0]
             self.model.set_attn_implementation(attention.NAME)
             self.run([Sequence_([], [], range(n - 2))], ids[: n - 2], range(n - 2))
             for at in (n - 2, n - 1):
                 self.run([Sequence_([], range(at), [at])], [ids[at]], [at])
-            got = self.logits(range(n))
+            got = self.states[:n, -self._width :].float() if self._head is None else self.logits(range(n))
         except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
             raise _unsupported(self.config, f"its attention does not fit the shared cache ({error})") from error
         finally:
             self._captured.clear()
         off = float((got - expected.float()).abs().max())
         if not off <= 1e-4 + float(expected.float().std()) * (0.01 if self.dtype == torch.float32 else 0.3):
-            raise _unsupported(self.config, f"its logits come out different (by {off:.2g})")
+            raise _unsupported(self.config, f"its outputs come out different (by {off:.2g})")
 
 
 def check(model: Any) -> None:
@@ -180,9 +184,9 @@ def _context(config: Any) -> int:
 
 def _parameters(model: Any) -> int:
     total = sum(p.numel() for p in model.parameters())
-    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     # Looking a row up in the embedding table is no arithmetic; tied to the head, it is counted as the head.
-    return int(total if table is head else total - table.numel())
+    return int(total if head is not None and table is head.weight else total - table.numel())
 
 
 def _default_slots(each: int, context: int, device: Any) -> int:

@@ -27,8 +27,11 @@ class EmbeddedPolicy(LocalPolicy):
         options: As `LocalPolicy` takes them.
 
     Attributes:
+        profile: Name of what is known of it (`tts_tui.profiles`).
         path: Folder of the model; known before `start`.
     """
+
+    profile = "embedded"
 
     def __init__(
         self, *, progress: pull.Progress | None = None, capture: tuple[int, ...] = CAPTURE, **options: Any

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
+TITLE = "embedded PRM"
 FORMAT = "tts-tui embedded prm 1"
 WINDOW = 24
 """Tokens of a step that are read at most, counted from its end."""
@@ -153,7 +154,12 @@ class EmbeddedPRM:
         policy: The policy of the same run, if any.
         path: Other weights than the shipped ones.
         progress: Told about the download of the model, where that is needed.
+
+    Attributes:
+        profile: Name of what is known of it (`tts_tui.profiles`).
     """
+
+    profile = "embedded"
 
     def __init__(
         self, policy: Policy | None = None, *, path: Path | None = None, progress: pull.Progress | None = None
@@ -167,7 +173,7 @@ class EmbeddedPRM:
     def info(self) -> ModelInfo:
         """The base model with the head; valid after `start`."""
         base, head = self._model.info, self._ready()
-        return ModelInfo("embedded PRM", base.parameters + head.parameters, base.context, base.family)
+        return ModelInfo(TITLE, base.parameters + head.parameters, base.context, base.family)
 
     async def start(self) -> None:
         """Loads the head, and the model unless the policy has it.

@@ -12,8 +12,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tts_tui.backends.loading import cannot_load, check_weights, first_line, folder_of, quietly, where
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest
-from tts_tui.errors import BackendError, BackendUnavailable, ModelNotFound
+from tts_tui.errors import BackendError, BackendUnavailable
 from tts_tui.prompts import family_of, messages
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class LocalPolicy:
         from tts_tui.backends.causal import CausalModel
         from tts_tui.backends.engine import Engine
 
-        device, dtype = _where(torch, self._device, self._dtype)
+        device, dtype = where(torch, self._device, self._dtype)
         tokenizer, model = _read(transformers, self._source, dtype)
         if tokenizer.chat_template is None:
             raise BackendUnavailable(
@@ -149,7 +150,7 @@ class LocalPolicy:
             core = CausalModel(model.to(device).eval(), slots=self._kv_tokens, capture=self._capture)
         except (RuntimeError, MemoryError) as error:
             raise BackendUnavailable(
-                f"{self._source} does not fit on {device}: {_first_line(error)}; lower kv_tokens, or use another device"
+                f"{self._source} does not fit on {device}: {first_line(error)}; lower kv_tokens, or use another device"
             ) from error
         finally:
             torch.set_num_threads(threads)
@@ -169,58 +170,23 @@ class LocalPolicy:
             self._engine.stop()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _where(torch: Any, device: str | None, dtype: str | None) -> tuple[Any, Any]:
-    """Device and dtype, by default the best that there is."""
-    try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise BackendUnavailable(f"{device!r} is no device: use cpu, cuda or cuda:N") from error
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable("there is no CUDA device, or torch was installed without CUDA: use device cpu")
-    name = dtype or ("float32" if where.type == "cpu" else "bfloat16")
-    if name not in ("float32", "bfloat16", "float16"):
-        raise BackendUnavailable(f"{name!r} is no dtype: use float32, bfloat16 or float16")
-    return where, getattr(torch, name)
-
-
 def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
     """Tokenizer and model, with whatever goes wrong said in one sentence."""
-    folder = Path(source)
-    if not folder.is_dir() and (folder.is_absolute() or source.startswith(".") or source.count("/") != 1):
-        raise ModelNotFound(f"there is no folder {source}: give a model's folder, or a hub id as ORG/NAME")
-    if folder.is_dir():
-        _check_folder(folder)
-    options = {"local_files_only": folder.is_dir(), "trust_remote_code": False}
-    bars = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
+    folder = folder_of(source)
+    if folder is not None:
+        check_weights(folder)
+    options = {"local_files_only": folder is not None, "trust_remote_code": False}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-        model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        with quietly(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, **options
+            )
     except Exception as error:
-        where = "from its folder" if folder.is_dir() else "from the hub (offline? then download it and give its folder)"
-        raise BackendUnavailable(f"{source} cannot be loaded {where}: {_first_line(error)}") from error
-    finally:
-        if shown:
-            bars.enable_progress_bar()
+        raise BackendUnavailable(cannot_load(source, error)) from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise BackendUnavailable(f"{source} has no tokenizer.json: save it with a fast tokenizer")
     return tokenizer, model
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelNotFound(f"{folder} holds no model: it has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
-            raise BackendUnavailable(
-                f"{folder} has only pickled weights, which can run code: convert them to safetensors first"
-            )
-        raise BackendUnavailable(f"{folder} has no weights: no *.safetensors file is in it")
 
 
 def _eos(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 Readout = Literal["tokens", "softmax2", "sigmoid"]
-"""What the outputs are: logits (or log-probabilities) of the good and the bad token; logits of bad and good; one logit."""
+"""What the outputs are: logits (or log-probabilities) of good and bad token; logits of bad and good; one logit."""
 
 
 def score_of(readout: Readout, values: Sequence[float]) -> float:

@@ -1,8 +1,8 @@
 """How a PRM's input is laid out: from a question and steps to token ids, the last of which is where a score is read.
 
-A layout is made from a table of a profile (`tts_tui/profiles`), where its keys are described. All these PRMs are causal:
-the score of a step depends on nothing behind the place where it is read. So the ids up to there are all that is needed,
-and the ids of a path begin with those of its parent: a cache of prefixes computes the new step alone.
+A layout is made from a table of a profile (`tts_tui/profiles`), where its keys are described. All these PRMs are
+causal: the score of a step depends on nothing behind the place where it is read. So the ids up to there are all that is
+needed, and the ids of a path begin with those of its parent: a cache of prefixes computes the new step alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def make_layout(table: Mapping[str, Any], tokenizer: PRMTokenizer) -> Layout:
     Raises:
         BackendUnavailable: The tokenizer lacks what the layout is made of.
     """
-    kinds = {"text": TextLayout, "chat": ChatLayout, "turns": TurnsLayout}
+    kinds: dict[str, type[TextLayout] | type[ChatLayout] | type[TurnsLayout]] = {
+        "text": TextLayout,
+        "chat": ChatLayout,
+        "turns": TurnsLayout,
+    }
     return kinds[table["kind"]](table, tokenizer)
 
 

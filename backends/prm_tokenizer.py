@@ -40,7 +40,7 @@ class PRMTokenizer:
         self._raw.no_padding()
         self._text = _without_added_tokens(self._raw)
         self.bos: int | None = fast.bos_token_id
-        # Sentencepiece puts a blank before a text: text that goes on behind a tag is encoded behind a line feed instead.
+        # Sentencepiece puts a blank before a text: what follows a tag is encoded behind a line feed instead.
         self._anchor = self._ids("\n")
         self.plain = lru_cache(_MOST_KEPT)(self._ids)
         self.after = lru_cache(_MOST_KEPT)(self._after)
@@ -85,8 +85,8 @@ class PRMTokenizer:
             One more than there are open contents: what stands before the first, between them, and behind the last.
 
         Raises:
-            BackendUnavailable: There is no chat template, or it does not show contents as they are, in order, or its text
-                would merge with theirs.
+            BackendUnavailable: There is no chat template, or it does not show contents as they are, in order, or its
+                text would merge with theirs.
         """
         slots = [_SLOT.format(number) for number in range(len(roles))]
         chat = [
@@ -104,7 +104,9 @@ class PRMTokenizer:
                 literals.append(before)
         literals.append(rest)
         parts = [tuple(self._raw.encode(text, add_special_tokens=False).ids) for text in literals]
-        self._check_borders(written, parts, [slot for slot, (_, text) in zip(slots, roles, strict=True) if text is None])
+        self._check_borders(
+            written, parts, [slot for slot, (_, text) in zip(slots, roles, strict=True) if text is None]
+        )
         return parts
 
     def _render(self, chat: list[dict[str, str]]) -> str:
@@ -127,7 +129,9 @@ class PRMTokenizer:
             raise self._unfit("runs into the text of the messages, so that ids cannot be put together piece by piece")
 
     def _unfit(self, why: str) -> BackendUnavailable:
-        return BackendUnavailable(f"the chat template of {self.source} {why}: take the checkpoint's own tokenizer files")
+        return BackendUnavailable(
+            f"the chat template of {self.source} {why}: take the checkpoint's own tokenizer files"
+        )
 
     def _ids(self, text: str) -> tuple[int, ...]:
         """Ids of plain text that stands at the beginning."""

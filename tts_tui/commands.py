@@ -207,9 +207,15 @@ def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
         UsageError: They name what there is not, or do not go together.
     """
     server = {name: given[name] for name in ("api_key", "concurrency", "rate") if given[name] is not None}
-    if "api_key" in server and ":" not in policy:  # it may stand in the environment for another command
+    rewards: dict[str, Any] = {"tokenizer": given["prm_tokenizer"], "allow_pickle": given["allow_pickle"] or None}
+    rewards = {name: value for name, value in rewards.items() if value is not None}
+    # The key may stand in the environment for another command.
+    if "api_key" in server and prm.startswith("sglang:"):
+        rewards["api_key"] = server["api_key"]
+    if "api_key" in server and ":" not in policy:
         del server["api_key"]
-    return Solver(registry.policy(policy, **server) if server else policy, prm)
+    made = registry.policy(policy, **server)
+    return Solver(made, registry.reward_model(prm, made, **rewards))
 
 
 def check_recordable(path: Path) -> None:
@@ -237,7 +243,7 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
     """Specs of the models to resume with: those of the options, else the recorded ones.
 
     Raises:
-        UsageError: The recorded policy has a name that is no spec.
+        UsageError: A recorded model is not the embedded one, so that nobody knows where it is.
     """
     policy, prm = given["policy"], given["prm"]
     if policy is None:
@@ -246,7 +252,16 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
             raise UsageError(f"the recording was made with the policy {one_line(name)}: say where it is with --policy")
         policy = pull.EMBEDDED.name
     if prm is None:
-        prm = "none" if tree.start.prm is None else "embedded"
+        from tts_tui.backends.embedded_prm import TITLE
+
+        prm = "none"
+        if (recorded := tree.start.prm) is not None:
+            prm = pull.EMBEDDED.name
+            if recorded.name != TITLE:
+                raise UsageError(
+                    f"the recording was made with the reward model {one_line(recorded.name)}: say where it is with "
+                    "--prm"
+                )
     return policy, prm
 
 

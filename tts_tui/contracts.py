@@ -201,11 +201,19 @@ class ScoreRequest(Struct, frozen=True):
 
 
 class StepScore(Struct, frozen=True):
-    """The score of one step in [0, 1], with the tokens that the reward model computed and reused for it."""
+    """The score of one step in [0, 1].
+
+    Attributes:
+        score: The score.
+        computed: Tokens that the reward model computed for it.
+        cached: Tokens that it reused.
+        unseen: How many steps of the path it was not shown, or not as a whole, because its context is too short.
+    """
 
     score: float
     computed: int = 0
     cached: int = 0
+    unseen: int = 0
 
 
 @runtime_checkable

@@ -162,12 +162,13 @@ class StepMerged(Event, frozen=True):
 
 
 class StepScored(Event, frozen=True):
-    """The PRM scored a step; `computed` and `cached` are its tokens."""
+    """The PRM scored a step; `computed` and `cached` are its tokens, `unseen` how many steps it had no room for."""
 
     node: int
     score: float
     computed: int = 0
     cached: int = 0
+    unseen: int = 0
 
 
 class ScoreFailed(Event, frozen=True):

@@ -35,9 +35,26 @@ models = options(
         metavar="SPEC",
         help="Language model: embedded, hf:PATH, hf:ORG/NAME, sglang:URL or openai:URL#MODEL.  [default: embedded]",
     ),
-    option("--prm", metavar="SPEC", help="Process reward model: embedded or none.  [default: embedded]"),
     option(
-        "--api-key", metavar="KEY", help="Key for the policy's server; better kept in TTS_TUI_API_KEY.  [default: none]"
+        "--prm",
+        metavar="SPEC",
+        help="Process reward model: embedded, none, hf:PATH, hf:ORG/NAME or sglang:URL; @NAME behind it says which of "
+        "`tts-tui profiles` it is, @NAME:LAYOUT how its input is laid out (official, paper, sal).  [default: embedded]",
+    ),
+    option(
+        "--prm-tokenizer",
+        metavar="PATH",
+        help="Tokenizer of a reward model on a server.  [default: from where the server has it]",
+    ),
+    option(
+        "--allow-pickle",
+        is_flag=True,
+        help="Load a reward model's pickled weights, too, which can run code.  [default: safetensors only]",
+    ),
+    option(
+        "--api-key",
+        metavar="KEY",
+        help="Key for the models' servers; better kept in TTS_TUI_API_KEY.  [default: none]",
     ),
     option(
         "--concurrency",

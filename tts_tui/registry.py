@@ -7,12 +7,14 @@ A package adds its own through the entry point groups `tts_tui.strategies` (an o
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 from tts_tui.contracts import Policy, RewardModel, Strategy
 from tts_tui.errors import UnknownName, UsageError
+from tts_tui.specs import parse_prm
 
 
 @cache
@@ -91,24 +93,55 @@ def policy(spec: str, **server: Any) -> Policy:
     return made
 
 
-def reward_model(spec: str, policy: Policy) -> RewardModel | None:
-    """The reward model of a spec: `embedded`, `none`, or `NAME:...` of an entry point.
+REWARD_MODELS = ("embedded", "none", "hf:PATH[@NAME]", "hf:ORG/NAME[@NAME]", "sglang:URL[@NAME]")
+
+
+def reward_model(spec: str, policy: Policy, **options: Any) -> RewardModel | None:
+    """The reward model of a spec: one of `REWARD_MODELS`, or `NAME:...` of an entry point.
 
     Args:
         spec: What the user typed.
         policy: The policy of the same run; a reward model that reads its states shares it instead of loading twice.
+        options: What only one that is loaded takes, `allow_pickle`, or one on a server, `tokenizer` and `api_key`.
 
     Raises:
-        UnknownName: No such kind of reward model.
+        UnknownName: No such kind of reward model, or no such profile.
+        UsageError: The spec cannot be read, or an option is given for a reward model that does not take it.
     """
+    kind = spec.partition(":")[0]
+    _check_options(kind, options)
     if spec == "none":
         return None
     if spec == "embedded":
         from tts_tui.backends.embedded_prm import EmbeddedPRM
 
         return EmbeddedPRM(policy)
-    made: RewardModel = _plugin("reward_models", "reward model", spec, ["embedded", "none"])
+    if kind in _PRM_OPTIONS:
+        parsed = parse_prm(spec)
+    if kind == "hf":
+        from tts_tui.backends.prm import LocalPRM
+
+        return LocalPRM(parsed.source, name=parsed.name, layout=parsed.layout, **options)
+    if kind == "sglang":
+        from tts_tui.backends.prm_sglang import SGLangPRM
+
+        return SGLangPRM(parsed.source, name=parsed.name, layout=parsed.layout, **options)
+    made: RewardModel = _plugin("reward_models", "reward model", spec, list(REWARD_MODELS))
     return made
+
+
+_PRM_OPTIONS = {"hf": {"allow_pickle": "--allow-pickle"}, "sglang": {"tokenizer": "--prm-tokenizer", "api_key": ""}}
+"""Options of reward models by their kind, and what they are called on the command line."""
+
+
+def _check_options(kind: str, options: Mapping[str, Any]) -> None:
+    for of, names in _PRM_OPTIONS.items():
+        for name, flag in names.items():
+            if name in options and kind != of:
+                where = (
+                    "that is loaded, such as --prm hf:PATH" if of == "hf" else "on a server, such as --prm sglang:URL"
+                )
+                raise UsageError(f"{flag or name} can be given for a reward model {where} only")
 
 
 def _needs_rest(spec: str, rest: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tts_tui.contracts import Prompt, RewardModel, ScoreRequest, StepScore
 from tts_tui.errors import BackendBadResponse, BackendError
-from tts_tui.events import ScoreFailed, StepScored
+from tts_tui.events import Notice, ScoreFailed, StepScored
 from tts_tui.journal import Journal
+from tts_tui.tasks import Stopped
 from tts_tui.tree import Node
 
 
@@ -44,16 +45,27 @@ class Scorer:
         journal: Where scores go.
         attempts: How often a batch is tried.
         backoff: Seconds before the first retry; doubled each time.
+        needed: Whether the search could not decide without scores.
     """
 
-    def __init__(self, prm: RewardModel, prompt: Prompt, journal: Journal, attempts: int, backoff: float) -> None:
+    def __init__(
+        self,
+        prm: RewardModel,
+        prompt: Prompt,
+        journal: Journal,
+        attempts: int,
+        backoff: float,
+        needed: Callable[[], bool],
+    ) -> None:
         self._prm = prm
         self._prompt = prompt
         self._journal = journal
         self._attempts = attempts
         self._backoff = backoff
+        self._needed = needed
         self._waiting: asyncio.Queue[Node] = asyncio.Queue()
         self._done: dict[int, asyncio.Future[None]] = {}
+        self._said = False
         self.last_error = ""
 
     def submit(self, node: Node) -> None:
@@ -69,7 +81,11 @@ class Scorer:
             await asyncio.shield(done)  # several may wait, and one of them may be cancelled
 
     async def run(self) -> None:
-        """Scores until it is cancelled; then nobody waits for it any more."""
+        """Scores until it is cancelled; then nobody waits for it any more.
+
+        Raises:
+            Stopped: The reward model fails, and the search needs it.
+        """
         try:
             while True:
                 batch = [await self._waiting.get()]
@@ -98,20 +114,29 @@ class Scorer:
                 self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
                 if not retry:
                     self.last_error = str(error)
+                    if error.retryable and self._needed():
+                        raise Stopped("failed", f"the steps can no longer be scored: {error}") from error
                     return
                 await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
             else:
                 for node, score in zip(nodes, scores, strict=True):
-                    self._journal.write(
-                        StepScored(
-                            t=self._journal.now,
-                            node=node.id,
-                            score=score.score,
-                            computed=score.computed,
-                            cached=score.cached,
-                        )
-                    )
+                    self._write(node, score)
                 return
+
+    def _write(self, node: Node, score: StepScore) -> None:
+        now = self._journal.now
+        self._journal.write(
+            StepScored(node.id, score.score, score.computed, score.cached, score.unseen, t=now),
+        )
+        if score.unseen and not self._said:
+            self._said = True
+            self._journal.write(
+                Notice(
+                    t=now,
+                    message=f"the path to step {node.label} is longer than the {self._prm.info.context} tokens of the "
+                    "reward model's context: from here on it is shown the question and the last steps that fit",
+                )
+            )
 
     async def _scores(self, requests: Sequence[ScoreRequest]) -> Sequence[StepScore]:
         try:

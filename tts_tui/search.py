@@ -88,7 +88,7 @@ class Search:
         self._watch = Watch(journal)
         self._run: Run | None = None
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
-        self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF) if prm else None
+        self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF, self._needs_scores) if prm else None
         self._writer = Writer(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
         self._branches = Branches(journal, self._tasks, self._view)
         self.hand = Hand(self, policy, journal, self._tasks, self._writer, self._branches, choose)
@@ -285,6 +285,10 @@ class Search:
         by_hand = [node for node in tree.voters() if node.by_hand or node.id in tree.restored]
         found = dict.fromkeys([*self._branches.solutions(), *sorted(by_hand, key=_address)])
         return [node for node in found if not tree.is_cut(node)]
+
+    def _needs_scores(self) -> bool:
+        strategy = self._branches.strategy
+        return strategy is not None and strategy.needs_scores
 
     def _is_news(self, node: Node, why: str) -> bool:
         return not node.cut and (node.pruned or node.why != why)

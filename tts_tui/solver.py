@@ -58,8 +58,6 @@ class Solver:
     def __init__(self, policy: str | Policy = "embedded", prm: str | RewardModel | None = "embedded") -> None:
         self.policy: Policy = registry.policy(policy) if isinstance(policy, str) else policy
         self.prm: RewardModel | None = registry.reward_model(prm, self.policy) if isinstance(prm, str) else prm
-        self._policy_name = policy if isinstance(policy, str) else ""
-        self._prm_name = prm if isinstance(prm, str) else ""
         self._prm_lock = asyncio.Lock()
         self._prm_started = False
         self._searches: dict[Search, asyncio.Task[Any] | None] = {}
@@ -92,11 +90,11 @@ class Solver:
         The policy's profile gives limits, the reward model's score and vote. Without a reward model the majority votes.
         """
         registry.strategy(strategy)
-        defaults: dict[str, Any] = {**plan_defaults(self._policy_name)}
+        defaults: dict[str, Any] = {**plan_defaults(_profile(self.policy))}
         if self.prm is None:
             defaults["vote"] = "majority"
         elif strategy not in ("cot", "majority"):
-            defaults |= vote_defaults(self._prm_name)
+            defaults |= vote_defaults(_profile(self.prm))
         return default_plan(strategy, **{**defaults, **changes})
 
     def check(self, plan: Plan) -> None:
@@ -383,6 +381,11 @@ class Solver:
             stopped = Stopped("failed", search.last_error)
         finished = finish(journal, solutions, stopped, search.last_problem)
         return Result(prompt.problem, tree, finished)
+
+
+def _profile(model: Policy | RewardModel) -> str:
+    """Name of the profile of a model that says so; empty for others."""
+    return str(getattr(model, "profile", ""))
 
 
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:

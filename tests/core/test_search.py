@@ -290,6 +290,35 @@ async def test_failed_scores_are_tried_again_then_left_out_and_never_made_up(pol
     assert result.answer is not None
 
 
+async def test_a_search_that_lives_on_scores_stops_when_there_are_none(policy, prm):
+    score = prm.score
+
+    async def once(requests):
+        if any(len(request.steps) > 1 for request in requests):
+            raise BackendError("gone")
+        return await score(requests)
+
+    prm.score = once
+    result, events = await run(policy, prm, strategy="beam", n=4, m=2)
+    assert (result.reason, result.finished.detail) == ("failed", "the steps can no longer be scored: gone")
+    assert [event.retry for event in of(ScoreFailed, events)] == [True, True, False]
+    assert policy.running == 0
+
+
+async def test_a_path_that_the_reward_model_cannot_hold_is_said_once(policy, prm):
+    async def score(requests):
+        return [StepScore(0.5, unseen=len(request.steps) - 1) for request in requests]
+
+    prm.score = score
+    result, events = await run(policy, prm, n=4)
+    assert {len(list(result.tree.nodes[event.node].path)) - 1 for event in of(StepScored, events) if event.unseen} == {
+        1,
+        2,
+    }
+    (notice,) = result.tree.notices
+    assert "of the reward model's context" in notice
+
+
 @pytest.mark.parametrize("bad", [[], [StepScore(0.5)] * 9, [StepScore(1.5)], [StepScore(float("nan"))]])
 async def test_a_reward_model_that_breaks_its_contract_scores_nothing(policy, prm, bad):
     async def score(requests):

@@ -1,0 +1,90 @@
+"""What loading any model has in common: where it runs, what a folder must hold, what is said if it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tts_tui.errors import BackendUnavailable, ModelNotFound
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def where(torch: Any, device: str | None, dtype: str | None) -> tuple[Any, Any]:
+    """Device and dtype, by default the best that there is.
+
+    Raises:
+        BackendUnavailable: There is no such device or dtype.
+    """
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise BackendUnavailable(f"{device!r} is no device: use cpu, cuda or cuda:N") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable("there is no CUDA device, or torch was installed without CUDA: use device cpu")
+    name = dtype or ("float32" if found.type == "cpu" else "bfloat16")
+    if name not in ("float32", "bfloat16", "float16"):
+        raise BackendUnavailable(f"{name!r} is no dtype: use float32, bfloat16 or float16")
+    return found, getattr(torch, name)
+
+
+def folder_of(source: str) -> Path | None:
+    """The folder that `source` names; None for a hub id.
+
+    Raises:
+        ModelNotFound: It is neither, or the folder holds no model.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(f"{folder} holds no model: it has no config.json")
+        return folder
+    if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
+        raise ModelNotFound(f"there is no folder {source}: give a model's folder, or a hub id as ORG/NAME")
+    return None
+
+
+def check_weights(folder: Path) -> None:
+    """Checks that a folder has weights that cannot run code.
+
+    Raises:
+        BackendUnavailable: It has none, or pickled ones only.
+    """
+    if any(folder.glob("*.safetensors")):
+        return
+    if has_pickle(folder):
+        raise BackendUnavailable(
+            f"{folder} has only pickled weights, which can run code: convert them to safetensors first"
+        )
+    raise BackendUnavailable(f"{folder} has no weights: no *.safetensors file is in it")
+
+
+def has_pickle(folder: Path) -> bool:
+    """Whether there are weights as torch pickles them."""
+    return any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
+
+
+def cannot_load(source: str, error: BaseException) -> str:
+    """What to say of a model that could not be loaded."""
+    at_hub = "from the hub (offline? then download it and give its folder)"
+    return f"{source} cannot be loaded {'from its folder' if Path(source).is_dir() else at_hub}: {first_line(error)}"
+
+
+@contextmanager
+def quietly(transformers: Any) -> Iterator[None]:
+    """Without progress bars and reports of transformers, which would go through the display."""
+    log = transformers.utils.logging
+    bars, level = log.is_progress_bar_enabled(), log.get_verbosity()
+    log.disable_progress_bar()
+    log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()

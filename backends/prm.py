@@ -1,0 +1,186 @@
+"""A process reward model in this process: any of `tts-tui profiles`, from its checkpoint.
+
+The network runs on the in-process engine, whose pool keeps what was computed: of a path that has grown by a step, only
+that step passes the model, and a batch of paths passes it together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tts_tui import profiles, specs
+from tts_tui.backends.loading import first_line, where
+from tts_tui.backends.prm_window import fitting
+from tts_tui.contracts import ModelInfo, ScoreRequest, StepScore
+from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable
+
+if TYPE_CHECKING:
+    from tts_tui.backends.engine import Engine
+    from tts_tui.backends.prm_heads import Head
+    from tts_tui.backends.prm_layouts import Layout
+
+# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class LocalPRM:
+    """A `RewardModel` on the in-process engine.
+
+    Args:
+        source: A folder in Hugging Face format, or a hub id.
+        name: Its profile or adapter; by default recognised by the checkpoint.
+        layout: How its input is laid out: `official`, `paper` or `sal`.
+        allow_pickle: Also load weights as torch pickles them, which can run code.
+        device: "cpu", "cuda", ...; by default CUDA where there is one.
+        dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 elsewhere.
+        kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
+        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
+
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        layout: str | None = None,
+        allow_pickle: bool = False,
+        device: str | None = None,
+        dtype: str | None = None,
+        kv_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._profile = ""
+        self._source = os.path.expanduser(str(source))
+        self._name, self._layout_name = name, layout or "official"
+        self._allow_pickle = allow_pickle
+        self._device, self._dtype, self._kv_tokens, self._threads = device, dtype, kv_tokens, threads
+        self._given_up = False
+        self._info: ModelInfo | None = None
+        self._engine: Engine | None = None
+        self._layout: Layout | None = None
+        self._head: Head | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        if self._info is None:
+            raise BackendError("the reward model has not been started")
+        return self._info
+
+    @property
+    def profile(self) -> str:
+        """Name of its profile; before `start` as far as its name and config.json tell, else empty."""
+        if not self._profile:
+            return profiles.choose(self._name, self._source, specs.architecture(Path(self._source))) or ""
+        return self._profile
+
+    async def start(self) -> None:
+        """Loads the checkpoint and checks what its scores rely on.
+
+        Raises:
+            BackendUnavailable: It cannot be had, or it is another PRM than it was said to be.
+            UsageError: It is none that is known.
+        """
+        self._given_up = False
+        try:
+            await asyncio.to_thread(self._load)
+        except asyncio.CancelledError:
+            self._given_up = True  # the thread loads on; what it makes must not outlive it
+            raise
+
+    async def close(self) -> None:
+        """Frees the model. Safe to call twice."""
+        self._given_up = True
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close()
+
+    async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
+        """Scores the last step of each request, in order; a batch may mix problems.
+
+        Raises:
+            ContextExceeded: A question leaves no room for a step.
+            BackendError: The engine failed, or the model put out no numbers.
+        """
+        engine, head = self._engine, self._head
+        if engine is None or head is None:
+            raise BackendError("the reward model is not running")
+        inputs = await asyncio.to_thread(self._inputs, requests)
+        states = dict.fromkeys(ids for ids, _ in inputs)
+        ends = await engine.states(list(states))
+        import torch
+
+        try:
+            scores = dict(zip(states, head.scores(torch.cat([end.features[-1:] for end in ends])), strict=True))
+        except ValueError as error:
+            raise BackendBadResponse(
+                f"{self.info.name} gave no number for one of {len(requests)} steps, the first being "
+                f"{requests[0].steps[-1]!r} ({error})"
+            ) from error
+        counts = {ids: (end.computed, end.cached) for ids, end in zip(states, ends, strict=True)}
+        result = []
+        for ids, unseen in inputs:
+            computed, cached = counts[ids]
+            counts[ids] = (0, len(ids))  # whoever else asks for the same
+            result.append(StepScore(scores[ids], computed, cached, unseen))
+        return result
+
+    def _inputs(self, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], int]]:
+        """Ids of each request, and how many steps are not in them."""
+        assert self._layout is not None
+        if not all(request.steps for request in requests):
+            raise BackendError("there is no step to score")
+        context = self.info.context
+        return [fitting(self._layout, request.prompt.problem, request.steps, context) for request in requests]
+
+    def _load(self) -> None:
+        try:
+            import torch
+
+            from tts_tui.backends.causal import CausalModel
+            from tts_tui.backends.engine import Engine
+        except ImportError as error:
+            raise BackendUnavailable(f"this reward model needs {error.name}: pip install {error.name}") from error
+        from tts_tui.backends.prm_checkpoint import Checkpoint, load_head
+        from tts_tui.backends.prm_layouts import check_tokens, make_layout
+        from tts_tui.backends.prm_tokenizer import PRMTokenizer
+
+        device, dtype = where(torch, self._device, self._dtype)
+        checkpoint = Checkpoint(self._source, allow_pickle=self._allow_pickle)
+        chosen = profiles.choose(self._name, self._source, checkpoint.architecture)
+        if chosen is None:
+            raise specs.unknown_checkpoint(self._source, checkpoint.architecture)
+        self._profile, known = chosen, profiles.profile(chosen)
+        table = profiles.layout(chosen, self._layout_name)
+        tokenizer = PRMTokenizer.load(str(checkpoint.folder))
+        if "head" in known:
+            check_tokens(tokenizer, known["head"])
+        self._layout = make_layout(table, tokenizer)
+        self._head = load_head(checkpoint, known["adapter"], known)
+        body, longest = checkpoint.body(dtype)
+        core = _on_device(self._source, lambda: CausalModel(body.to(device).eval(), slots=self._kv_tokens), torch)
+        context = min(longest, core.slots, int(known.get("context", longest)))
+        name = Path(self._source).resolve().name
+        self._info = ModelInfo(name, core.parameters + self._head.parameters, context, known["adapter"])
+        self._engine = Engine(core, lambda _: "", frozenset(), threads=self._threads)
+        if self._given_up:
+            self._engine.stop()
+
+
+def _on_device(source: str, make: Any, torch: Any) -> Any:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # the few tokens of its check wait longer for a second core than they take on one
+        return make()
+    except (RuntimeError, MemoryError) as error:
+        raise BackendUnavailable(
+            f"{source} does not fit into the memory: {first_line(error)}; use another device, or serve it with "
+            "`tts-tui serve prm` on a machine that has the room"
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
