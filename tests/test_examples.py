@@ -26,6 +26,12 @@ def test_an_example_comes_to_an_answer(name):
     assert "answer: " in example(name, "What is 2 + 3?")
 
 
+@pytest.mark.embedded
+def test_the_example_that_scores_gives_a_number_to_each_step():
+    lines = example("score_steps.py").splitlines()
+    assert len(lines) == 3 and all(0 <= float(line[:4]) <= 1 for line in lines)
+
+
 async def test_the_replay_example_reads_a_recording(tmp_path):
     policy = ScriptedPolicy(lambda path, draw: "it is \\boxed{7}")
     async with Solver(policy, ScriptedPRM(lambda steps: 0.5)) as solver:
@@ -35,5 +41,5 @@ async def test_the_replay_example_reads_a_recording(tmp_path):
 
 
 def test_every_example_is_tried_here():
-    tried = {"solve.py", "stream_events.py", "custom_strategy.py", "steer.py", "replay.py"}
+    tried = {"solve.py", "stream_events.py", "custom_strategy.py", "steer.py", "replay.py", "score_steps.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tried

@@ -96,12 +96,13 @@ def policy(spec: str, **server: Any) -> Policy:
 REWARD_MODELS = ("embedded", "none", "hf:PATH[@NAME]", "hf:ORG/NAME[@NAME]", "sglang:URL[@NAME]")
 
 
-def reward_model(spec: str, policy: Policy, **options: Any) -> RewardModel | None:
+def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> RewardModel | None:
     """The reward model of a spec: one of `REWARD_MODELS`, or `NAME:...` of an entry point.
 
     Args:
         spec: What the user typed.
-        policy: The policy of the same run; a reward model that reads its states shares it instead of loading twice.
+        policy: The policy of the same run, if any; a reward model that reads its states shares it instead of loading
+            twice.
         options: What only one that is loaded takes, `allow_pickle`, or one on a server, `tokenizer` and `api_key`.
 
     Raises:
