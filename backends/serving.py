@@ -8,6 +8,7 @@ How a process reward model is served depends on what its checkpoint says it is, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -57,9 +58,21 @@ _REFUSED = {
     **dict.fromkeys(("--model-path", "--model"), "give the model before the --, to tts-tui itself"),
 }
 
-_HEAD_APART = ("Qwen2ForProcessRewardModel", "Qwen2ForPrmModel")
-"""Classes that SGLang lacks: a causal model whose head for two classes the client applies to the last hidden state."""
+OURS = (
+    "Qwen2ForProcessRewardModel",
+    "Qwen2ForPrmModel",
+    "Qwen2ForTokenClassification",
+    "LlamaForTokenClassification",
+    "MistralForTokenClassification",
+    "Qwen2ForSequenceClassification",
+    "LlamaForSequenceClassification",
+    "MistralForSequenceClassification",
+)
+"""Classes that SGLang has not, or not right: it loads ours, which are in `served/tts_tui_prms`."""
+_VALUE_HEAD = "v_head.summary.weight"
 _POOLED = ("ForSequenceClassification", "ForRewardModel")
+_OUR_PLACE, _OUR_PACKAGE = Path(__file__).with_name("served"), "tts_tui_prms"
+_PACKAGE_VARIABLE = "SGLANG_EXTERNAL_MODEL_PACKAGE"
 
 
 class Environment(Struct, frozen=True):
@@ -69,11 +82,13 @@ class Environment(Struct, frozen=True):
         python: Its path.
         sglang: Version of its SGLang.
         device: "cpu" or "cuda": what the server will compute on.
+        extensible: Whether it loads classes of models that it has not.
     """
 
     python: str
     sglang: str
     device: str
+    extensible: bool = True
 
 
 class Launch(Struct, frozen=True):
@@ -136,7 +151,8 @@ def command(
     """
     check_extra(extra)
     flags = ["--model-path", model, "--host", host, "--port", str(port), *_ALWAYS]
-    flags += _CAUSAL if kind == "policy" else reward_flags(architecture(model), model)
+    name = "" if kind == "policy" else architecture(model)
+    flags += _CAUSAL if kind == "policy" else reward_flags(name, model)
     if context_length is not None:
         flags += ["--context-length", str(context_length)]
     env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
@@ -144,6 +160,8 @@ def command(
     if environment.device == "cpu":
         flags += _CPU
         env = {**_CPU_ENVIRONMENT, **env}
+    if name in OURS:
+        env |= _our_classes(name, environment)
     boot = Path(__file__).with_name("sglang_boot.py")
     argv = (environment.python, str(boot), *flags, *extra)
     return Launch(argv, env, host, port, pull.cache_root() / "logs" / f"serve-{kind}-{port}.log", api_key)
@@ -171,19 +189,39 @@ def reward_flags(name: str, model: str) -> tuple[str, ...]:
     Raises:
         UsageError: Such a checkpoint is not served.
     """
-    if name in _HEAD_APART:
-        override = json.dumps({"architectures": ["Qwen2ForCausalLM"]}, separators=(",", ":"))
-        # Not the mode "last": the HTTP interface of SGLang 0.5.23 refuses requests for it. "full" gives the states of
-        # the tokens that are not in the cache yet, to `"return_hidden_states": true` and at least one new token.
-        return (*_CAUSAL, "--json-model-override-args", override, "--return-hidden-states-mode", "full")
+    if name in OURS:  # the configuration may say otherwise, see `architecture`
+        return ("--is-embedding", "--json-model-override-args", json.dumps({"architectures": [name]}))
     if name.endswith(_POOLED):
         return ("--is-embedding",)
     if name.endswith("ForCausalLM"):
         return _CAUSAL
     raise UsageError(
         f"{model} is a {name or 'model of an unnamed class'}, which is not served as a reward model: those named "
-        f"…ForCausalLM, …ForSequenceClassification, …ForRewardModel, {' and '.join(_HEAD_APART)} are"
+        f"…ForCausalLM, …ForSequenceClassification and …ForRewardModel are, and {', '.join(OURS[:5])}"
     )
+
+
+def _our_classes(name: str, environment: Environment) -> dict[str, str]:
+    """The environment in which SGLang finds our classes of models.
+
+    Raises:
+        BackendUnavailable: That SGLang is too old for it.
+        UsageError: The user has it load classes of their own.
+    """
+    if not environment.extensible:
+        raise BackendUnavailable(
+            f"SGLang {environment.sglang} loads no classes of models but its own, and has no {name}: update it to "
+            "0.5.23 or newer, or run this reward model in this process with --prm hf:"
+        )
+    theirs = os.environ.get(_PACKAGE_VARIABLE, "")
+    if theirs not in ("", _OUR_PACKAGE):
+        raise UsageError(
+            f"{_PACKAGE_VARIABLE} is {theirs}, and a {name} needs tts-tui's own classes there: unset it, or start "
+            "SGLang yourself"
+        )
+    # Behind the user's own folders, so that nothing of theirs is hidden.
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    return {_PACKAGE_VARIABLE: _OUR_PACKAGE, "PYTHONPATH": os.pathsep.join([*places, str(_OUR_PLACE)])}
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
@@ -214,39 +252,60 @@ def resolve(kind: Kind, model: str) -> str:
 def architecture(model: str) -> str:
     """The class that the configuration of `model` names; "" if it names none.
 
+    A value head is known by its tensors, for a configuration may name the class that it was put on.
+
     Raises:
         BackendUnavailable: The configuration cannot be read.
     """
-    path = Path(model) / "config.json"
     try:
-        if not Path(model).is_dir():
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(model, "config.json"))
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
-        names = config.get("architectures") or [""]
-        return str(names[0])
+        config: Any = json.loads(_file(model, "config.json").read_text(encoding="utf-8"))
+        name = str((config.get("architectures") or [""])[0])
     except Exception as error:  # whatever the hub's client raises
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendUnavailable(
             f"the configuration of {model} cannot be read: {reason}; check the name and the network, or give a folder"
         ) from error
+    if name.startswith("Qwen2") and _VALUE_HEAD in _tensors(model):
+        return "Qwen2ForPrmModel"
+    return name
+
+
+def _file(model: str, name: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model, name)
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(model, name))
+
+
+def _tensors(model: str) -> set[str]:
+    """Names of tensors, as far as they are listed: in an index, or in a file of this machine."""
+    with contextlib.suppress(Exception):  # a model in one file has no index
+        return set(json.loads(_file(model, "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"])
+    with contextlib.suppress(Exception), Path(model, "model.safetensors").open("rb") as stream:
+        return set(json.loads(stream.read(int.from_bytes(stream.read(8), "little"))))
+    return set()
 
 
 # -- the Python that has SGLang ----------------------------------------------------------------------------------------
 
 _QUESTIONS = """
-import json, sys
+import json, pathlib, sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 try:
     found = {"sglang": version("sglang")}
+    places = getattr(find_spec("sglang"), "submodule_search_locations", None) or []
+    registries = [pathlib.Path(place, "srt", "models", "registry.py") for place in places]
+    sources = [file.read_text("utf-8") for file in registries if file.is_file()]
+    found["extensible"] = not sources or any(VARIABLE in source for source in sources)
 except PackageNotFoundError:
     found = {"sglang": None}
 if found["sglang"] and sys.argv[1] != "cpu":
     import torch
     found["cuda"] = torch.cuda.is_available()
 print("\\n" + json.dumps(found))
-"""
+""".replace("VARIABLE", repr(_PACKAGE_VARIABLE))
 
 
 def examine(python: str | None = None, device: str = "auto") -> Environment:
@@ -268,7 +327,8 @@ def examine(python: str | None = None, device: str = "auto") -> Environment:
         )
     if device == "cuda" and not found.get("cuda"):
         raise BackendUnavailable(f"the torch of {path} finds no GPU: use --device cpu, or install torch with CUDA")
-    return Environment(path, str(found["sglang"]), "cuda" if found.get("cuda") else "cpu")
+    where = "cuda" if found.get("cuda") else "cpu"
+    return Environment(path, str(found["sglang"]), where, bool(found.get("extensible", True)))
 
 
 def _ask(python: str, device: str) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -122,25 +121,14 @@ def test_the_embedded_model_answers_in_its_chat_format(smollm2_server: Server):
     assert reply["usage"]["prompt_tokens"] > 20  # the template's markers and its system message are there
 
 
-def test_a_reward_model_gives_one_number_a_text(sglang_python, tmp_path):
+def test_a_reward_model_wants_the_key_too(sglang_python, tmp_path):
     model = make_tiny(tmp_path / "reward", "LlamaForSequenceClassification", num_labels=1)
     with Server.start(model, kind="prm", api_key=KEY) as server:
         key = [("Authorization", f"Bearer {KEY}")]
         reply = server.ask("/classify", {"text": "two and two"}, key)
-        assert len(reply["embedding"]) == 1
+        assert len(reply["embedding"]) == 2  # a logit, and how many tokens it took
         with pytest.raises(urllib.error.HTTPError, match="401"):
             server.ask("/classify", {"text": "two and two"})
-
-
-def test_a_reward_model_whose_head_is_applied_outside_gives_its_hidden_states(sglang_python, tmp_path):
-    model = make_tiny(tmp_path / "states", "Qwen2ForCausalLM")
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForProcessRewardModel"]}))
-    with Server.start(model, kind="prm") as server:
-        body = {"text": "two and two", "sampling_params": {"max_new_tokens": 1}, "return_hidden_states": True}
-        for computed in (3, 1):  # the second time all but the last token is cached
-            (states,) = server.ask("/generate", body)["meta_info"]["hidden_states"]
-            assert (len(states), len(states[-1])) == (computed, config["hidden_size"])
 
 
 def test_why_it_did_not_start(sglang_python, tmp_path, monkeypatch):

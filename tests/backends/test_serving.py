@@ -93,16 +93,10 @@ def test_what_must_not_be_passed_on_is_refused(extra, sentence):
     [
         ("LlamaForCausalLM", ["--incremental-streaming-output"]),
         ("Qwen2ForRewardModel", ["--is-embedding"]),
-        ("LlamaForSequenceClassification", ["--is-embedding"]),
+        ("Gemma2ForSequenceClassification", ["--is-embedding"]),
         (
             "Qwen2ForProcessRewardModel",
-            [
-                "--incremental-streaming-output",
-                "--json-model-override-args",
-                '{"architectures":["Qwen2ForCausalLM"]}',
-                "--return-hidden-states-mode",
-                "full",
-            ],
+            ["--is-embedding", "--json-model-override-args", '{"architectures": ["Qwen2ForProcessRewardModel"]}'],
         ),
     ],
 )
@@ -110,6 +104,49 @@ def test_a_reward_model_is_served_as_its_class_wants(name, flags, checkpoint):
     launch = command("prm", checkpoint(name), GPU)
     start = launch.argv.index("warning") + 1
     assert list(launch.argv[start:]) == flags
+
+
+@pytest.mark.parametrize("theirs", ["", "/their/folder:/another"])
+def test_sglang_is_shown_our_classes_behind_the_users_own_modules(theirs, checkpoint, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", theirs)
+    env = command("prm", checkpoint("Qwen2ForPrmModel"), GPU).env
+    *before, ours = env["PYTHONPATH"].split(":")
+    assert ":".join(before) == theirs
+    assert [path.name for path in Path(ours).iterdir()] == [env["SGLANG_EXTERNAL_MODEL_PACKAGE"]]
+    for kind, name in (("prm", "LlamaForCausalLM"), ("policy", "Qwen2ForCausalLM")):
+        env = command(kind, checkpoint(name), GPU).env
+        assert env["PYTHONPATH"] == theirs and "SGLANG_EXTERNAL_MODEL_PACKAGE" not in env
+
+
+def test_each_of_our_classes_is_there():
+    written = (ROOT / "backends/served/tts_tui_prms/models.py").read_text()
+    assert written.partition("EntryClass = [")[2].split() == [*(f"{name}," for name in serving.OURS), "]"]
+
+
+def test_a_users_own_classes_are_not_put_aside_in_silence(checkpoint, monkeypatch):
+    monkeypatch.setenv("SGLANG_EXTERNAL_MODEL_PACKAGE", "theirs")
+    assert command("prm", checkpoint("LlamaForCausalLM"), GPU).env["SGLANG_EXTERNAL_MODEL_PACKAGE"] == "theirs"
+    with pytest.raises(UsageError, match="SGLANG_EXTERNAL_MODEL_PACKAGE is theirs, and a Qwen2ForPrmModel needs"):
+        command("prm", checkpoint("Qwen2ForPrmModel"), GPU)
+
+
+def test_an_sglang_that_takes_no_classes_is_told_before_it_starts(tmp_path, checkpoint):
+    old = serving.examine(fake_python(tmp_path, '{"sglang": "0.5.3", "cuda": false, "extensible": false}'))
+    with pytest.raises(BackendUnavailable, match=r"0\.5\.3 loads no classes .* has no Qwen2ForPrmModel: update it"):
+        command("prm", checkpoint("Qwen2ForPrmModel"), old)
+    assert command("prm", checkpoint("Gemma2ForSequenceClassification"), old)
+
+
+def test_a_value_head_is_known_by_its_tensors(tmp_path, checkpoint):
+    folder = checkpoint("Qwen2ForCausalLM")
+    assert "--is-embedding" not in command("prm", folder, GPU).argv
+    index = {"weight_map": {"v_head.summary.weight": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert value(command("prm", folder, GPU), "--json-model-override-args") == '{"architectures": ["Qwen2ForPrmModel"]}'
+    (tmp_path / "model.safetensors.index.json").unlink()
+    header = json.dumps({"v_head.summary.weight": {}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "--is-embedding" in command("prm", folder, GPU).argv
 
 
 def test_other_reward_models_are_refused_with_what_is_known(checkpoint):
