@@ -276,12 +276,17 @@ def _load(display: Display, policy: str, prm: str) -> None:
         with Progress(sys.stderr) as progress:
             pull.pull(progress)
     if display.talks:
-        session.note(f"{'connecting to' if is_server(policy) else 'loading'} {one_line(policy, 100)} …")
+        more = "" if prm in ("none", pull.EMBEDDED.name) else f", then {_coming(prm)}"
+        session.note(f"{_coming(policy)}{more} …")
 
 
-def is_server(policy: str) -> bool:
-    """Whether a spec names a policy on a server."""
-    return policy.partition(":")[0] in ("sglang", "openai")
+def _coming(spec: str) -> str:
+    return f"{'connecting to' if is_server(spec) else 'loading'} {one_line(spec, 100)}"
+
+
+def is_server(spec: str) -> bool:
+    """Whether a spec names a model on a server."""
+    return spec.partition(":")[0] in ("sglang", "openai")
 
 
 def list_models() -> int:
