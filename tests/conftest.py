@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
+from tests import real_tokenizers, servers
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -25,14 +25,17 @@ _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests on data or servers that are not there."""
+    """Skips tests on data, tokenizers or servers that are not there."""
     absent = pytest.mark.skip(reason="no ../shared beside the checkout")
     alone = pytest.mark.skip(reason=f"{servers.PYTHON_VARIABLE} names no Python that has SGLang (make server-tests)")
+    without = pytest.mark.skip(reason="no real tokenizers in build/tokenizers (make tokenizers)")
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(absent)
         if item.get_closest_marker("sglang") and not servers.PYTHON:
             item.add_marker(alone)
+        if item.get_closest_marker("tokenizers") and not real_tokenizers.there():
+            item.add_marker(without)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
