@@ -30,6 +30,7 @@ def loaded_by(code: str) -> set[str]:
         "from tts_tui.cli import run; run(['--help'])",
         "from tts_tui.cli import run; run(['solve', '--help'])",
         "from tts_tui.cli import run; run(['strategies'])",
+        "from tts_tui.cli import run; run(['profiles']); run(['profiles', 'show', 'qwen'])",
         "from tts_tui import registry; registry.strategies()",
     ],
 )

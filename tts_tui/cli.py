@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -144,6 +145,32 @@ def strategies() -> int:
     for name, strategy in sorted(registry.strategies().items()):
         click.echo(f"{name:<12} {strategy.summary}")
     return 0
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def profiles(context: click.Context) -> None:
+    """List what is known of process reward models: adapter, context, score and vote that suit them."""
+    if context.invoked_subcommand is None:
+        from tts_tui.profile_view import listing
+
+        click.echo(listing(_width()))
+
+
+@profiles.command("show")
+@click.argument("name")
+@with_.option("--layout", metavar="NAME", help="The layout to draw.  [default: official]")
+def show_profile(name: str, layout: str | None) -> int:
+    """Print all that is known of the model NAME, with sources, and how its input is laid out."""
+    from tts_tui.profile_view import shown
+
+    click.echo(shown(name, layout, _width()))
+    return 0
+
+
+def _width() -> int:
+    """Of the terminal in characters; off it, what most of them have room for."""
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 @cli.group()
