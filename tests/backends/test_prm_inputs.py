@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.real_tokenizers import folder
 
+from tests.real_tokenizers import folder
 from tts_tui import profiles
 from tts_tui.backends.prm_layouts import check_tokens, make_layout
 from tts_tui.backends.prm_tokenizer import PRMTokenizer
@@ -71,12 +73,13 @@ def layout(name, kind="official"):
 
 EVERY = [(name, kind) for name in profiles.prms() for kind in profiles.layouts(name)]
 words = st.text(st.sampled_from("ab 12+-=*.,\\{}$()\n"), max_size=30)
+SLOTS = ("{step}", "{question}", "\u202e", "\u200b", "\x1b[31m", "Step 3: ")
+TAIL = "x" * 50
 wild = st.one_of(
     st.text(max_size=40),
     st.lists(
         st.sampled_from(
-            ["ки", " ки", "<extra_0>", "+", "-", "\n", "<s>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "{step}"]
-            + ["{question}", "\u202e", "\u200b", "\x1b[31m", "Step 3: ", "x" * 50]
+            ["ки", " ки", "<extra_0>", "+", "-", "\n", "<s>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", TAIL, *SLOTS]
         ),
         max_size=6,
     ).map("".join),
@@ -178,7 +181,7 @@ def test_the_last_steps_that_fit_are_shown_with_the_question(name):
     unseen = [left for _, left in seen]
     assert unseen[0] == 0 and unseen[-1] > 0 and unseen == sorted(unseen)
     # Most steps find all that is before them computed: the window moves in leaps.
-    moves = sum(a != b for a, b in zip(unseen, unseen[1:], strict=False))
+    moves = sum(a != b for a, b in pairwise(unseen))
     assert moves <= unseen[-1] / 3
     assert seen[20] == fitting(made, "The question", steps[:21], 200), "later steps change nothing"
 
@@ -230,7 +233,7 @@ def test_a_template_that_changes_what_stands_in_it_is_refused():
     with pytest.raises(BackendUnavailable, match="does not show every message once, in order"):
         make_layout(profiles.layout("qwen-7b"), odd)
     odd._fast.chat_template = "{% for m in messages %}{{ raise_exception('no system') }}{% endfor %}"
-    with pytest.raises(BackendUnavailable, match="the chat template of .* fails: no system"):
+    with pytest.raises(BackendUnavailable, match=r"the chat template of .* fails: no system"):
         make_layout(profiles.layout("qwen-7b"), odd)
 
 
