@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import real_tokenizers, servers
+from tests import real_tokenizers, servers, tiny_prms
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -88,6 +89,18 @@ def smollm2_server(sglang_python: str) -> Iterator[servers.Server]:
     """A server of the embedded model, one for all tests: leave it running."""
     with servers.Server.start(servers.pull.pull()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_prm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Makes a random PRM of a kind of `tiny_prms`, once; only for tests that are marked `tokenizers`."""
+    root = tmp_path_factory.mktemp("prms")
+
+    def folder(kind: str) -> Path:
+        return root / kind if (root / kind).exists() else tiny_prms.make(kind, root / kind)
+
+    yield folder
+    shutil.rmtree(root)  # 60 MB each, of which pytest would keep three runs
 
 
 @pytest.fixture(autouse=True)

@@ -35,3 +35,14 @@ VERSA = [
     128000, 3923, 374, 220, 17, 10, 18, 9, 19, 30, 4815, 18, 9, 19, 284, 220, 717, 13, 23535, 17, 10, 717, 284, 220,
     975, 13, 578, 4320, 374, 1144, 80175, 90, 975, 7966, 23535,
 ]  # fmt: skip
+SKYWORK = [*SKYWORK_PROMPT, *QWEN_STEPS[0], 198, *QWEN_STEPS[1], 198]
+TRL = [3838, 374, 220, 17, 10, 18, 9, 19, 30, *QWEN_STEPS[0], 198, *QWEN_STEPS[1], 198]
+
+WORKED = {
+    "math-shepherd": (MATH_SHEPHERD, [23, 49]),
+    "rlhflow": (RLHFLOW, [26, 52]),
+    "skywork": (SKYWORK, [18, 37]),
+    "qwen": (QWEN, [45, 64]),
+    "trl": (TRL, [17, 36]),
+}
+"""Ids of the whole example, and where its two scores are read, by kind of PRM (official layout)."""
