@@ -30,6 +30,7 @@ _SIZE = {
     "attention_dropout": 0.0,
     "tie_word_embeddings": False,
     "torch_dtype": "float32",
+    "transformers_version": "4.46.3",
     "use_cache": True,
 }
 _MISTRAL = {
