@@ -157,11 +157,11 @@ class LocalPRM:
             raise specs.unknown_checkpoint(self._source, checkpoint.architecture)
         self._profile, known = chosen, profiles.profile(chosen)
         table = profiles.layout(chosen, self._layout_name)
+        self._head = load_head(checkpoint, known["adapter"], known)
         tokenizer = PRMTokenizer.load(str(checkpoint.folder))
         if "head" in known:
             check_tokens(tokenizer, known["head"])
         self._layout = make_layout(table, tokenizer)
-        self._head = load_head(checkpoint, known["adapter"], known)
         body, longest = checkpoint.body(dtype)
         core = _on_device(self._source, lambda: CausalModel(body.to(device).eval(), slots=self._kv_tokens), torch)
         context = min(longest, core.slots, int(known.get("context", longest)))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.prm_examples import MATH_SHEPHERD, QUESTION, QWEN, QWEN_STEPS, RLHFLOW, SKYWORK_PROMPT, STEPS
 from tests.real_tokenizers import folder
 from tts_tui import profiles
 from tts_tui.backends.prm_layouts import check_tokens, make_layout
@@ -17,42 +18,14 @@ from tts_tui.errors import BackendUnavailable, ContextExceeded
 
 pytestmark = pytest.mark.tokenizers
 
-QUESTION = "What is 2+3*4?"
-STEPS = ["3*4 = 12.", "2+12 = 14. The answer is \\boxed{14}."]
-
-# fmt: off
 VECTORS = {
-    "math-shepherd": (
-        [1, 1824, 349, 28705, 28750, 28806, 28770, 28736, 28781, 28804, 7268, 28705, 28740, 28747, 28705, 28770, 28736,
-         28781, 327, 28705, 28740, 28750, 28723, 12902, 13, 9977, 28705, 28750, 28747, 28705, 28750, 28806, 28740,
-         28750, 327, 28705, 28740, 28781, 28723, 415, 4372, 349, 414, 2858, 286, 28751, 28740, 28781, 2051, 12902],
-        [23, 49],
-    ),
-    "rlhflow-mistral": (
-        [128000, 128006, 882, 128007, 271, 3923, 374, 220, 17, 10, 18, 9, 19, 30, 220, 18, 9, 19, 284, 220, 717, 13,
-         128009, 128006, 78191, 128007, 271, 10, 128009, 128006, 882, 128007, 271, 17, 10, 717, 284, 220, 975, 13, 578,
-         4320, 374, 1144, 80175, 90, 975, 7966, 128009, 128006, 78191, 128007, 271],
-        [26, 52],
-    ),
-    "skywork-7b": (
-        [151643, 3838, 374, 220, 17, 10, 18, 9, 19, 5267, 18, 9, 19, 284, 220, 16, 17, 13, 198, 17, 10, 16, 17, 284,
-         220, 16, 19, 13, 576, 4226, 374, 1124, 79075, 90, 16, 19, 7810, 198],
-        [18, 37],
-    ),
-    "qwen-7b": (
-        [151644, 8948, 198, 5501, 2874, 3019, 553, 3019, 11, 323, 2182, 697, 1590, 4226, 2878, 1124, 79075, 46391,
-         151645, 198, 151644, 872, 198, 3838, 374, 220, 17, 10, 18, 9, 19, 30, 151645, 198, 151644, 77091, 198, 18, 9,
-         19, 284, 220, 16, 17, 13, 151651, 17, 10, 16, 17, 284, 220, 16, 19, 13, 576, 4226, 374, 1124, 79075, 90, 16,
-         19, 7810, 151651],
-        [45, 64],
-    ),
-    "trl": (
-        [3838, 374, 220, 17, 10, 18, 9, 19, 30, 18, 9, 19, 284, 220, 16, 17, 13, 198, 17, 10, 16, 17, 284, 220, 16, 19,
-         13, 576, 4226, 374, 1124, 79075, 90, 16, 19, 7810, 198],
-        [17, 36],
-    ),
+    "math-shepherd": (MATH_SHEPHERD, [23, 49]),
+    "rlhflow-mistral": (RLHFLOW[:-2], [26, 52]),  # up to where the answer to the last step begins
+    "skywork-7b": ([*SKYWORK_PROMPT, *QWEN_STEPS[0], 198, *QWEN_STEPS[1], 198], [18, 37]),
+    "qwen-7b": (QWEN[:-2], [45, 64]),
+    "trl": ([*SKYWORK_PROMPT[1:-1], 30, *QWEN_STEPS[0], 198, *QWEN_STEPS[1], 198], [17, 36]),
 }
-# fmt: on
+"""Ids of the worked example up to the place where its last score is read, and all places."""
 
 TOKENIZERS = {"math-shepherd": "mistral", "rlhflow": "llama3", "skywork": "qwen", "qwen": "qwen", "trl": "qwen"}
 LOADED: dict[str, PRMTokenizer] = {}
