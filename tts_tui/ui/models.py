@@ -92,6 +92,8 @@ class Models:
             self.loading = False
         self.ready = True
         self.said = "answers" if self.remote else "loaded"
+        if ":" in self.prm:
+            self.said += ", the reward model comes when a plan needs it"
         # What libraries and models made stays to the end: to look through it again would hold up streams.
         gc.collect()
         gc.freeze()
