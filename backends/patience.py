@@ -1,18 +1,20 @@
-"""What a policy on a server does when the server is overloaded or has gone: it waits, and asks again."""
+"""What a model on a server does when the server is overloaded or has gone: it waits, and asks again."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from typing import TypeVar
 
 from tts_tui.backends.dispatch import Dispatch
-from tts_tui.contracts import Chunk
 from tts_tui.errors import BackendError, BackendOverloaded, BackendUnavailable
 
 OVERLOADS = 8
 """How often a request that met an overloaded server is sent again."""
 AGAIN_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class Patience:
@@ -36,8 +38,17 @@ class Patience:
             self._back.cancel()
             await asyncio.gather(self._back, return_exceptions=True)
 
-    async def stream(self, send: Callable[[], AsyncGenerator[Chunk, None]]) -> AsyncGenerator[Chunk, None]:
-        """The chunks of one request, which is sent again while the server is overloaded.
+    async def ask(self, send: Callable[[], Awaitable[T]]) -> T:
+        """The answer to one request that is no stream; see `stream`."""
+
+        async def whole() -> AsyncGenerator[T, None]:
+            yield await send()
+
+        async with aclosing(self.stream(whole)) as answers:
+            return await anext(answers)
+
+    async def stream(self, send: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+        """The parts of the answer to one request, which is sent again while the server is overloaded.
 
         Raises:
             BackendError: The request failed. If the server has gone, the next one waits until it is back, or until
@@ -48,12 +59,12 @@ class Patience:
         for attempt in range(OVERLOADS + 1):
             begun = False
             try:
-                async with aclosing(send()) as chunks:
-                    async for chunk in chunks:
+                async with aclosing(send()) as parts:
+                    async for part in parts:
                         begun = True
                         if self._back is not None and self._back.done():
                             self._back = None
-                        yield chunk
+                        yield part
                 return
             except BackendOverloaded as error:
                 wait = self._dispatch.overloaded(error.retry_after)

@@ -26,25 +26,21 @@ from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.patience import Patience
-from tts_tui.backends.sglang_server import SGLangServer
+from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer
 from tts_tui.backends.sglang_stream import Cutter, Stream
 from tts_tui.backends.warm import Warm
-from tts_tui.backends.weights import count_parameters
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
 from tts_tui.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
     ContextExceeded,
+    WrongServer,
 )
 from tts_tui.prompts import family_of, messages
 
-RESERVED = 6
-"""Tokens of the context that SGLang keeps for itself."""
 FAREWELL_SECONDS = 1.0
 """Longest time that an ended stream is listened to for its last count."""
-ROUTING = "X-SMG-Routing-Key"
-"""Header by which SGLang's router keeps requests on one worker."""
 
 T = TypeVar("T")
 Messages = Callable[[str], Sequence[dict[str, str]]]
@@ -121,6 +117,11 @@ class SGLangPolicy:
         """
         await self.server.start()
         model = self.server.model
+        if not self.server.writes:
+            raise WrongServer(
+                f"{self.http.url} serves {model} as a reward model, which writes nothing: name the server of the "
+                "policy, or start it without --is-embedding"
+            )
         settings = await self.server.settings()
         self.version = str(settings.get("version", ""))
         if settings.get("disable_radix_cache"):
@@ -131,11 +132,10 @@ class SGLangPolicy:
         if not self._fixed and isinstance(most := settings.get("max_running_requests"), int) and most > 0:
             self.dispatch.knee = Knee(most=most * len(self.server.workers))
         _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
-        parameters = self._parameters or await asyncio.to_thread(count_parameters, model)
         name = model.rstrip("/").rpartition("/")[2]
         self._info = ModelInfo(
             name=name,
-            parameters=parameters or await self._parameters_by_memory(settings),
+            parameters=self._parameters or await self.server.parameters(settings),
             context=(settings.get("context_length") or longest or 4096) - RESERVED,
             family=family_of(f"{name} {self.server.kind}"),
         )
@@ -235,11 +235,6 @@ class SGLangPolicy:
         self._streams.discard(task)
         if not task.cancelled():
             task.exception()  # looked at: whoever wanted to know has heard of it
-
-    async def _parameters_by_memory(self, settings: dict[str, Any]) -> int:
-        """By the memory that the weights take, which is about right where they are not quantized; 0 if unknown."""
-        size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(settings.get("dtype")).removeprefix("torch."), 2)
-        return int(await self.server.weights_gb() * 2**30 / size)
 
 
 def body(request: StepRequest, room: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What is at an address that a policy was given: one SGLang server, or SGLang's router in front of several.
+"""What is at an address that a policy or a reward model was given: an SGLang server, or its router in front of several.
 
-The router passes `/generate` on, and keeps requests with one routing key on one worker. It has no chat templates and
-ends no requests, so for these its workers are asked themselves: they must be within reach.
+The router passes `/generate` and `/v1/embeddings` on, and keeps requests with one routing key on one worker. It has no
+chat templates and ends no requests, so for these its workers are asked themselves: they must be within reach.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Any
 
 from tts_tui.backends.http import Http
 from tts_tui.backends.own_tokenizer import OwnTokenizer
+from tts_tui.backends.weights import count_parameters
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, RequestRefused, WrongServer
+
+RESERVED = 6
+"""Tokens of the context that SGLang keeps for itself."""
+ROUTING = "X-SMG-Routing-Key"
+"""Header by which SGLang's router keeps requests on one worker."""
 
 Chat = Sequence[dict[str, str]]
 
@@ -28,39 +34,45 @@ class SGLangServer:
         http: As given.
         model: What is served, as the server names it.
         kind: Its `model_type`.
+        writes: Whether it is served as a model that writes text.
+        architecture: The class that its configuration names; empty if the server does not say.
+        tokenizer_path: Where the server took its tokenizer from.
         workers: Connections to the servers that do the work; just `http` where that is one.
     """
 
     def __init__(self, http: Http) -> None:
         self.http = http
-        self.model = self.kind = ""
+        self.model = self.kind = self.architecture = self.tokenizer_path = ""
+        self.writes = True
         self.workers: list[Http] = [http]
-        self._tokenizer_path = ""
         self._own: OwnTokenizer | None = None
 
     async def start(self) -> None:
         """Connects, and looks at what is there.
 
         Raises:
-            BackendUnavailable: Nothing answers, or something else, or it serves no policy.
+            BackendUnavailable: Nothing answers, or something else.
         """
         await self.close()  # what an earlier start found
         self.workers = [self.http]
         await self.http.open()
-        model = await look(self.http, "/model_info", "/get_model_info")
-        if not isinstance(model, dict) or "model_path" not in model:
-            raise not_sglang(self.http.url)
-        self.model, self.kind = str(model["model_path"]), str(model.get("model_type", ""))
-        self._tokenizer_path, self._own = str(model.get("tokenizer_path") or self.model), None
-        if model.get("is_generation") is False:
-            raise WrongServer(
-                f"{self.http.url} serves {self.model} as a reward model, which writes nothing: name the server of "
-                "the policy, or start it without --is-embedding"
-            )
+        await self._look(self.http)
         with suppress(BackendError):  # only a router has them
             self.workers = [self.http.other(url) for url in await self._listed()] or self.workers
         for worker in self.workers:
             await worker.open()
+        if self.is_router and not self.architecture:
+            with suppress(BackendError):  # a router of some versions says less than its workers
+                await self._look(self.workers[0])
+
+    async def _look(self, http: Http) -> None:
+        said = await look(http, "/model_info", "/get_model_info")
+        if not isinstance(said, dict) or "model_path" not in said:
+            raise not_sglang(http.url)
+        self.model, self.kind = str(said["model_path"]), str(said.get("model_type", ""))
+        self.tokenizer_path, self._own = str(said.get("tokenizer_path") or self.model), None
+        self.architecture = str((said.get("architectures") or [""])[0])
+        self.writes = said.get("is_generation") is not False
 
     async def close(self) -> None:
         """Closes all connections. Safe to call twice."""
@@ -149,7 +161,7 @@ class SGLangServer:
         if "template" in str(refused):  # it is new enough to look for one
             raise none from refused
         try:
-            self._own = await asyncio.to_thread(OwnTokenizer, self._tokenizer_path)
+            self._own = await asyncio.to_thread(OwnTokenizer, self.tokenizer_path)
         except WrongServer:
             raise none from refused
         except BackendUnavailable as error:
@@ -173,12 +185,20 @@ class SGLangServer:
         asked = (worker.post("/abort_request", {"rid": rid}) for worker in self.workers)
         await asyncio.gather(*asked, return_exceptions=True)
 
-    async def weights_gb(self) -> float:
-        """Memory that the weights take; 0 if that is not told."""
-        with suppress(BackendError, KeyError, IndexError, TypeError):
+    async def parameters(self, settings: dict[str, Any]) -> int:
+        """Number of weights that each token passes: by its files, its name, or the memory that they take, else 0.
+
+        Args:
+            settings: How the server was started.
+        """
+        if counted := await asyncio.to_thread(count_parameters, self.model):
+            return counted
+        # About right where they are not quantized.
+        size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(settings.get("dtype")).removeprefix("torch."), 2)
+        with suppress(BackendError, LookupError, TypeError):
             loads = await self._ask_any("GET", ("/v1/loads",), None)
-            return float(loads["loads"][0]["memory"]["weight_gb"])
-        return 0.0
+            return int(float(loads["loads"][0]["memory"]["weight_gb"]) * 2**30 / size)
+        return 0
 
     async def _ask_any(self, method: str, paths: tuple[str, ...], body: Any) -> Any:
         """The answer of the first worker within reach, and of the first path that it knows."""

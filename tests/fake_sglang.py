@@ -36,6 +36,7 @@ class FakeSGLang:
         running: Streams that are open.
         answers: Answers by path, instead of its own.
         pace: Seconds between two tokens.
+        logits: What a reward model says of token ids.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class FakeSGLang:
         self.running = 0
         self.answers: dict[str, Answer] = {}
         self.pace = 0.0
+        self.logits: Callable[[tuple[int, ...]], list[float]] = lambda ids: [0.25]
         self._kept: list[tuple[int, ...]] = []
         self._runner: web.AppRunner | None = None
 
@@ -125,8 +127,11 @@ class FakeSGLang:
     async def on_detokenize(self, request: web.Request, body: Any) -> web.Response:
         return web.json_response({"text": [decode(ids) for ids in body["tokens"]]})
 
-    async def on_classify(self, request: web.Request, body: Any) -> web.Response:
-        return web.json_response({"embedding": [0.25], "meta_info": {"prompt_tokens": len(body["input_ids"])}})
+    async def on_v1_embeddings(self, request: web.Request, body: Any) -> web.Response:
+        ids = tuple(body["input"])
+        numbers = [*self.logits(ids), len(ids) - self._cached(ids)]
+        data = [{"object": "embedding", "index": 0, "embedding": numbers}]
+        return web.json_response({"object": "list", "data": data, "usage": {"prompt_tokens": len(ids)}})
 
     async def on_abort_request(self, request: web.Request, body: Any) -> web.Response:
         self.aborted.add(body["rid"])
@@ -134,6 +139,8 @@ class FakeSGLang:
 
     async def on_generate(self, request: web.Request, body: Any) -> web.StreamResponse:
         assert not self.rewards, "a text that is asked of a reward model kills the server"
+        if body["sampling_params"].get("max_new_tokens") == 0:
+            return web.json_response(self._scored(body))
         events = self._events(body)
         if not body.get("stream"):
             whole = [event async for event in events][-1]
@@ -153,6 +160,14 @@ class FakeSGLang:
         finally:
             self.running -= 1
         return reply
+
+    def _scored(self, body: Any) -> dict[str, Any]:
+        """No token is sampled: the tokens that are asked for have `logits`."""
+        ids = tuple(body["input_ids"])
+        rows = [[logit, token, None] for logit, token in zip(self.logits(ids), body["token_ids_logprob"], strict=True)]
+        counts = {"prompt_tokens": len(ids), "cached_tokens": self._cached(ids), "completion_tokens": 0}
+        meta = {**counts, "finish_reason": {"type": "length", "length": 0}, "output_token_ids_logprobs": [rows]}
+        return {"text": "", "output_ids": [], "meta_info": meta}
 
     def _cached(self, ids: tuple[int, ...]) -> int:
         most = 0

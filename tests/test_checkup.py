@@ -58,7 +58,6 @@ async def test_a_server_that_has_everything_gives_no_word_of_blame():
         ({"server": {"max_total_num_tokens": 1000}}, ADVICE, "its cache has room for 1,000 tokens only"),
         ({"server": {"page_size": 16}}, ADVICE, "whole pages of 16 only"),
         ({"server": {"max_running_requests": None}}, ADVICE, "requests it runs at once cannot be told"),
-        ({"server": {"return_hidden_states_mode": "last"}}, OK, "hidden states"),
         ({"model": {"model_path": None, "is_generation": None}}, OK, "language model None"),
     ],
 )
@@ -128,9 +127,9 @@ async def test_a_reward_model_is_asked_for_a_score_and_never_for_a_text():
     async with FakeSGLang(rewards=True) as server:
         found = await findings(server.url)
         assert server.bodies("/generate") == []
-        assert server.bodies("/classify")
+        assert server.bodies("/v1/embeddings")
     assert only(found, BAD) == only(found, ADVICE) == []
-    assert "a reward model server: it gives one number for a text" in only(found, OK)
+    assert "a reward model server: it gives numbers for a text" in only(found, OK)
 
 
 async def test_a_reward_model_that_only_the_server_info_betrays():
@@ -142,14 +141,14 @@ async def test_a_reward_model_that_only_the_server_info_betrays():
 
 @pytest.mark.parametrize(
     ("embedding", "sentence"),
-    [([0.1, 0.2], "gives 2 numbers"), ([float("nan")], "is damaged"), ([], "gives 0 numbers"), (["x"], "no number")],
+    [([0.1] * 64, "gives 64 numbers"), ([float("nan")], "is damaged"), ([], "gives 0 numbers"), (["x"], "no number")],
 )
 async def test_a_score_that_is_none(embedding, sentence):
     async def answer(request):
-        return web.json_response({"embedding": embedding})
+        return web.json_response({"data": [{"embedding": embedding}]})
 
     async with FakeSGLang(rewards=True) as server:
-        server.answers["/classify"] = answer
+        server.answers["/v1/embeddings"] = answer
         (bad,) = only(await findings(server.url), BAD)
     assert sentence in bad
 
@@ -271,7 +270,7 @@ async def test_a_real_reward_model_lives_on(sglang_python, tmp_path):
         for _ in range(2):
             found = await findings(server.url, api_key="a-key-to-find")
             assert only(found, BAD) == []
-            assert "a reward model server: it gives one number for a text" in only(found, OK)
+            assert "a reward model server: it gives numbers for a text" in only(found, OK)
         assert server.running
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import msgspec
 
 from tts_tui.backends.http import Http
-from tts_tui.backends.sglang import RESERVED, ROUTING
-from tts_tui.backends.sglang_server import SGLangServer, look
+from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer, look
 from tts_tui.doctor import ADVICE, BAD, OK, Finding
 from tts_tui.errors import BackendError, RequestRefused, WrongServer
 from tts_tui.ui.text import one_line, plural
@@ -32,6 +31,8 @@ END_SECONDS = 5.0
 LONG_STREAM = 1000
 """Tokens of the stream that is ended early: so many that it does not end by itself before."""
 OLDEST = (0, 5)
+MOST_NUMBERS = 3
+"""Two logits, and how many tokens were computed for them."""
 
 Check = Callable[[], AsyncIterator[Finding]]
 
@@ -115,7 +116,7 @@ class Checkup:
             yield from (self._reward, self._requests_at_once)
             return
         yield from (self._chat_template, self._context, self._radix_cache, self._streaming, self._abort, self._logprobs)
-        yield from (self._requests_at_once, self._hidden_states)
+        yield self._requests_at_once
 
     async def _lives(self) -> bool:
         try:
@@ -294,25 +295,19 @@ class Checkup:
         else:
             yield ADVICE, "it gives no log probabilities of tokens: it can write, but be no reward model"
 
-    async def _hidden_states(self) -> AsyncIterator[Finding]:
-        if self._server.get("enable_return_hidden_states") or self._server.get("return_hidden_states_mode"):
-            yield OK, "it gives hidden states, as reward models with a head of their own need"
-
     # -- a reward model ----------------------------------------------------------------------------------------------
 
     async def _reward(self) -> AsyncIterator[Finding]:
         ids = await self._ids("two and two are four")
-        reply = await self._http.post("/classify", {"input_ids": ids}, self._headers)
-        numbers = (reply[0] if isinstance(reply, list) else reply)["embedding"]
-        if len(numbers) != 1:
-            yield (
-                BAD,
-                f"it gives {len(numbers)} numbers for a text, where a reward model gives one: serve another model",
-            )
-        elif not isinstance(numbers[0], int | float) or not math.isfinite(numbers[0]):
-            yield BAD, f"it scores a text with {numbers[0]}, which is no number that can be used"
+        body = {"model": str(self._model["model_path"]), "input": ids}
+        numbers = (await self._http.post("/v1/embeddings", body, self._headers))["data"][0]["embedding"]
+        bad = [number for number in numbers if not isinstance(number, int | float) or not math.isfinite(number)]
+        if not 1 <= len(numbers) <= MOST_NUMBERS:
+            yield BAD, f"it gives {len(numbers)} numbers for a text, as no reward model does: serve another model"
+        elif bad:
+            yield BAD, f"it scores a text with {bad[0]}, which is no number that can be used"
         else:
-            yield OK, "a reward model server: it gives one number for a text"
+            yield OK, "a reward model server: it gives numbers for a text"
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
