@@ -63,17 +63,21 @@ class Http:
         url: Its address, checked.
         api_key: Sent as a bearer token; by default what the environment variable `API_KEY` holds.
         stall: Most seconds between two pieces of an answer.
+        serves: What should be there, a policy or a prm: how messages say to start it.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, stall: float = STALL_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, stall: float = STALL_SECONDS, serves: str = "policy"
+    ) -> None:
         self.url = check_url(url)
+        self.serves = serves
         self._key = api_key or os.environ.get(API_KEY) or ""
         self._stall = stall
         self._session: aiohttp.ClientSession | None = None
 
     def other(self, url: str) -> Http:
         """The same for another server, with the same key."""
-        return Http(url, api_key=self._key, stall=self._stall)
+        return Http(url, api_key=self._key, stall=self._stall, serves=self.serves)
 
     async def open(self) -> None:
         """Gets ready; connections are made as they are needed, and kept."""
@@ -226,7 +230,8 @@ class Http:
             return BackendUnavailable(f"no host is called {host}: check the address {self.url}")
         if isinstance(error, aiohttp.ClientConnectorError):
             return BackendUnavailable(
-                f"no server answers at {self.url}: start one with `tts-tui serve policy MODEL`, or check the address"
+                f"no server answers at {self.url}: start one with `tts-tui serve {self.serves} MODEL`, or check "
+                "the address"
             )
         if isinstance(error, TimeoutError):
             return BackendTimeout(

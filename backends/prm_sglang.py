@@ -121,7 +121,7 @@ class SGLangPRM:
         patience: float = 60.0,
         stall: float = 120.0,
     ) -> None:
-        self.server = SGLangServer(Http(url, api_key=api_key, stall=stall))
+        self.server = SGLangServer(Http(url, api_key=api_key, stall=stall, serves="prm"))
         knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
         self.dispatch = Dispatch(knee)
         self._fixed = concurrency is not None
@@ -362,8 +362,8 @@ class SGLangPRM:
 
 
 def _context(settings: dict[str, Any], known: dict[str, Any]) -> int:
-    """Most tokens of an input."""
-    most: int = settings.get("max_req_input_len") or (settings.get("context_length") or 4096) - RESERVED
+    """Most tokens of an input: one less than what the server takes, for a prompt of all of it is refused."""
+    most: int = (settings.get("max_req_input_len") or (settings.get("context_length") or 4096) - RESERVED) - 1
     return min(most, known.get("context", most))
 
 

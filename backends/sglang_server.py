@@ -68,7 +68,7 @@ class SGLangServer:
     async def _look(self, http: Http) -> None:
         said = await look(http, "/model_info", "/get_model_info")
         if not isinstance(said, dict) or "model_path" not in said:
-            raise not_sglang(http.url)
+            raise not_sglang(http)
         self.model, self.kind = str(said["model_path"]), str(said.get("model_type", ""))
         self.tokenizer_path, self._own = str(said.get("tokenizer_path") or self.model), None
         self.architecture = str((said.get("architectures") or [""])[0])
@@ -132,7 +132,7 @@ class SGLangServer:
             else:
                 ids = reply.get("tokens") if isinstance(reply, dict) else None
                 if not isinstance(ids, list) or not ids:
-                    raise not_sglang(self.http.url)
+                    raise not_sglang(self.http)
                 return tuple(ids), int(reply.get("max_model_len") or 0)
         assert self._own is not None
         return await asyncio.to_thread(self._own.ids, chat), 0
@@ -233,12 +233,11 @@ async def look(http: Http, *paths: str) -> Any:
             continue
         if found is not None:
             return found
-    raise not_sglang(http.url)
+    raise not_sglang(http)
 
 
-def not_sglang(url: str) -> WrongServer:
+def not_sglang(http: Http) -> WrongServer:
     """What to say when something answers that is no SGLang server."""
-    return WrongServer(
-        f"{url} answers, but is no SGLang server: check the address, or use --policy openai:{url}#MODEL if it speaks "
-        "OpenAI's protocol"
-    )
+    other = f", or use --policy openai:{http.url}#MODEL if it speaks OpenAI's protocol"
+    advice = f"check the address{other if http.serves == 'policy' else ''}"
+    return WrongServer(f"{http.url} answers, but is no SGLang server: {advice}")

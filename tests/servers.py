@@ -73,12 +73,14 @@ class Server:
         *flags: str,
         port: int | None = None,
         kind: Kind = "policy",
+        context_length: int | None = None,
         api_key: str | None = None,
         python: str | None = None,
     ) -> Self:
         """Starts one and waits until it answers; `flags` go to SGLang as they are."""
         environment: Environment = examine(python or PYTHON, "cpu")
-        launch = command(kind, str(model), environment, port=port or free_port(), api_key=api_key, extra=flags)
+        settings = {"port": port or free_port(), "context_length": context_length, "api_key": api_key}
+        launch = command(kind, str(model), environment, extra=flags, **settings)
         process = ServerProcess(launch)
         try:
             process.start()

@@ -251,9 +251,8 @@ def serve_prm(model: str, **given: Any) -> int:
     """Serve the process reward model MODEL (a folder or a hub id).
 
     The class that its config.json names decides how: ...ForCausalLM as a language model, whose score is the probability
-    of a token; ...ForSequenceClassification and ...ForRewardModel through SGLang's embeddings;
-    Qwen2ForProcessRewardModel and Qwen2ForPrmModel as the language model that they contain, whose last hidden states
-    the client puts through the head. What follows -- goes to SGLang as it is.
+    of a token; others as models that embed, those that SGLang lacks (Qwen2ForProcessRewardModel, Qwen2ForPrmModel,
+    ...ForTokenClassification) by classes that tts-tui has SGLang load. What follows -- goes to SGLang as it is.
     """
     from tts_tui.serve import serve
 

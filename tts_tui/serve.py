@@ -77,8 +77,8 @@ def check_key(key: str | None) -> None:
 def ready(kind: serving.Kind, model: str, server: ServerProcess) -> str:
     """What is said once it answers: where it is, and what to type next."""
     lines = [f"{one_line(model)} is served at {server.url}", f"  its log: {server.launch.log}"]
-    if kind == "policy":
-        lines.append(f'  next:    tts-tui solve --policy sglang:{server.url} "What is 7 + 8 - 6?"')
+    option = "--policy" if kind == "policy" else "--prm"
+    lines.append(f'  next:    tts-tui solve {option} sglang:{server.url} "What is 7 + 8 - 6?"')
     if server.launch.api_key:
         lines.append(f"  clients need the same {serving.KEY_VARIABLE} in their environment")
     return "\n".join([*lines, "  Ctrl-C stops it"])

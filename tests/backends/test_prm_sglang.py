@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from functools import cache
 
 import pytest
 from aiohttp import web
@@ -14,6 +15,7 @@ from tests.backends.test_sglang_faults import until
 from tests.fake_sglang import FakeSGLang
 from tests.proxy import Fault, Proxy
 from tts_tui.backends.prm_sglang import SGLangPRM
+from tts_tui.backends.prm_tokenizer import PRMTokenizer
 from tts_tui.contracts import Prompt, ScoreRequest
 from tts_tui.errors import (
     BackendBadResponse,
@@ -80,6 +82,14 @@ class FakePRM(FakeSGLang):
         return reply
 
 
+load = cache(PRMTokenizer.load)
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(monkeypatch):
+    monkeypatch.setattr(PRMTokenizer, "load", load)
+
+
 SCORES = ("/generate", "/v1/embeddings")
 
 
@@ -126,7 +136,7 @@ async def test_a_language_model_is_asked_for_two_tokens_and_samples_none():
     }
     assert score.score == pytest.approx(1 / (1 + math.exp(-1.0)))
     assert (prm.info.name, prm.info.family, prm.profile) == ("math-shepherd-mistral-7b-prm",) + ("math-shepherd",) * 2
-    assert prm.info.parameters == 7e9 and prm.info.context == 4090
+    assert prm.info.parameters == 7e9 and prm.info.context == 4089
 
 
 @pytest.mark.parametrize(
