@@ -128,18 +128,26 @@ class CausalModel:
         ids = [(7 * i + 3) % self.config.vocab_size for i in range(n)]
         try:
             out = self.model(torch.tensor([ids], device=self.device), use_cache=False)
-            expected = (out.last_hidden_state if self._head is None else out.logits)[0]
+            expected = (out.last_hidden_state if self._head is None else out.logits)[0].float()
             self.model.set_attn_implementation(attention.NAME)
             self.run([Sequence_([], [], range(n - 2))], ids[: n - 2], range(n - 2))
             for at in (n - 2, n - 1):
                 self.run([Sequence_([], range(at), [at])], [ids[at]], [at])
             got = self.states[:n, -self._width :].float() if self._head is None else self.logits(range(n))
+        except torch.OutOfMemoryError:
+            raise
         except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
             raise _unsupported(self.config, f"its attention does not fit the shared cache ({error})") from error
         finally:
             self._captured.clear()
-        off = float((got - expected.float()).abs().max())
-        if not off <= 1e-4 + float(expected.float().std()) * (0.01 if self.dtype == torch.float32 else 0.3):
+        exact = self.dtype == torch.float32
+        if self._head is None:
+            # By direction and length: a few channels of a state are a hundred times as large as the others.
+            off, limit = float(((got - expected).norm(dim=1) / expected.norm(dim=1)).max()), 1e-3 if exact else 0.2
+        else:
+            off = float((got - expected).abs().max())
+            limit = 1e-4 + float(expected.std()) * (0.01 if exact else 0.3)
+        if not off <= limit:
             raise _unsupported(self.config, f"its outputs come out different (by {off:.2g})")
 
 

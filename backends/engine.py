@@ -146,7 +146,6 @@ class Engine:
         """Ends the thread after the forward it is in; whoever still waits gets a `BackendError`."""
         self.stop()
         await asyncio.to_thread(self._thread.join)
-        atexit.unregister(self._at_exit)
 
     def stop(self) -> None:
         """Asks the thread to end, without waiting."""
@@ -190,6 +189,7 @@ class Engine:
             self._die(f"the engine failed: {type(error).__name__}: {error}")
         else:
             self._die("the engine was closed")
+        atexit.unregister(self._at_exit)  # which holds the model
 
     def _round(self) -> None:
         self._take_up()

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tts_tui.errors import BackendUnavailable, ModelNotFound
+
+T = TypeVar("T")
+
+
+class Loading(Generic[T]):
+    """Loads in a thread. One that is cancelled cannot be stopped: what it makes is thrown away, and the next one waits.
+
+    Args:
+        make: Loads.
+        discard: Frees what was made for nobody.
+    """
+
+    def __init__(self, make: Callable[[], T], discard: Callable[[T], None]) -> None:
+        self._make, self._discard = make, discard
+        self._work: asyncio.Task[T] | None = None
+
+    async def done(self) -> T:
+        """What was made."""
+        if self._work is not None and not self._work.done():
+            await asyncio.wait([self._work])
+        work = self._work = asyncio.create_task(asyncio.to_thread(self._make))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._unwanted)
+            raise
+
+    def _unwanted(self, work: asyncio.Task[T]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            self._discard(work.result())
 
 
 def first_line(error: BaseException) -> str:
@@ -40,13 +71,24 @@ def folder_of(source: str) -> Path | None:
         ModelNotFound: It is neither, or the folder holds no model.
     """
     folder = Path(source)
-    if folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise ModelNotFound(f"{source[:100]} cannot be looked into: {error.strerror or error}") from error
+    if there:
         if not (folder / "config.json").is_file():
             raise ModelNotFound(f"{folder} holds no model: it has no config.json")
         return folder
     if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
         raise ModelNotFound(f"there is no folder {source}: give a model's folder, or a hub id as ORG/NAME")
     return None
+
+
+def name_of(source: str) -> str:
+    """What a model is called: the last part of its hub id or folder; of a folder in the hub's cache, of its id."""
+    parts = Path(source).resolve().parts
+    cached = next((part for part in parts if part.startswith("models--")), "")
+    return cached.rpartition("--")[2] or parts[-1]
 
 
 def check_weights(folder: Path) -> None:
@@ -71,8 +113,23 @@ def has_pickle(folder: Path) -> bool:
 
 def cannot_load(source: str, error: BaseException) -> str:
     """What to say of a model that could not be loaded."""
+    kinds = {type(link).__name__ for link in _chain(error)}
+    if "GatedRepoError" in kinds:
+        return f"{source} is given out at the hub to those who have agreed to its terms: do so there, and set HF_TOKEN"
+    if "RepositoryNotFoundError" in kinds:
+        return f"the hub has no {source}: check its name, or set HF_TOKEN if it is private"
+    if "LocalEntryNotFoundError" in kinds or "OfflineModeIsEnabled" in kinds:
+        return f"{source} is not on this machine, and the hub cannot be reached: download it, and give its folder"
+    if "trust_remote_code" in str(error):
+        return f"{source} is of a kind that transformers does not know, and code of a checkpoint is never run"
     at_hub = "from the hub (offline? then download it and give its folder)"
     return f"{source} cannot be loaded {'from its folder' if Path(source).is_dir() else at_hub}: {first_line(error)}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager

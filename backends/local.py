@@ -12,7 +12,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_tui.backends.loading import cannot_load, check_weights, first_line, folder_of, quietly, where
+from tts_tui.backends.loading import Loading, cannot_load, check_weights, first_line, folder_of, quietly, where
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest
 from tts_tui.errors import BackendError, BackendUnavailable
 from tts_tui.prompts import family_of, messages
@@ -63,7 +63,7 @@ class LocalPolicy:
         self._threads = threads
         self._messages = messages
         self._capture, self._rows = tuple(capture), rows
-        self._given_up = False
+        self._loading = Loading(self._load, lambda made: made[0].stop())
         self._info: ModelInfo | None = None
         self._engine: Engine | None = None
         self._tokenizer: Any = None
@@ -88,17 +88,10 @@ class LocalPolicy:
         Raises:
             BackendUnavailable: There is no such model, or it cannot be run; the message says what to do.
         """
-        self._given_up = False
-        try:
-            await asyncio.to_thread(self._load)
-        except asyncio.CancelledError:
-            # The thread loads on; what it makes must not outlive it.
-            self._given_up = True
-            raise
+        self._engine, self._tokenizer, self._info = await self._loading.done()
 
     async def close(self) -> None:
         """Ends all requests and frees the model. Safe to call twice."""
-        self._given_up = True
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.close()
@@ -128,7 +121,7 @@ class LocalPolicy:
         ids = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
         return Prompt(problem, tuple(ids))
 
-    def _load(self) -> None:
+    def _load(self) -> tuple[Engine, Any, ModelInfo]:
         try:
             import torch
             import transformers
@@ -155,19 +148,17 @@ class LocalPolicy:
         finally:
             torch.set_num_threads(threads)
         kind = f"{self._name} {core.config.model_type}"
-        self._tokenizer = tokenizer
-        self._info = ModelInfo(self._name, core.parameters, min(core.context, core.slots), family_of(kind))
+        info = ModelInfo(self._name, core.parameters, min(core.context, core.slots), family_of(kind))
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()
-        self._engine = Engine(
+        engine = Engine(
             core,
             lambda ids: backend.decode(ids, skip_special_tokens=True),
             _eos(model, tokenizer),
             rows=self._rows,
             threads=self._threads,
         )
-        if self._given_up:
-            self._engine.stop()
+        return engine, tokenizer, info
 
 
 def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:

@@ -10,10 +10,10 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tts_tui import profiles, specs
-from tts_tui.backends.loading import first_line, where
+from tts_tui.backends.loading import Loading, first_line, name_of, where
 from tts_tui.backends.prm_window import fitting
 from tts_tui.contracts import ModelInfo, ScoreRequest, StepScore
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 # Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class _Made(NamedTuple):
+    """What loading makes."""
+
+    profile: str
+    info: ModelInfo
+    layout: Layout
+    head: Head
+    engine: Engine
 
 
 class LocalPRM:
@@ -54,30 +64,26 @@ class LocalPRM:
         kv_tokens: int | None = None,
         threads: int | None = None,
     ) -> None:
-        self._profile = ""
         self._source = os.path.expanduser(str(source))
         self._name, self._layout_name = name, layout or "official"
         self._allow_pickle = allow_pickle
         self._device, self._dtype, self._kv_tokens, self._threads = device, dtype, kv_tokens, threads
-        self._given_up = False
-        self._info: ModelInfo | None = None
-        self._engine: Engine | None = None
-        self._layout: Layout | None = None
-        self._head: Head | None = None
+        self._loading = Loading(self._load, lambda made: made.engine.stop())
+        self._made: _Made | None = None
 
     @property
     def info(self) -> ModelInfo:
         """What the model is; valid after `start`."""
-        if self._info is None:
+        if self._made is None:
             raise BackendError("the reward model has not been started")
-        return self._info
+        return self._made.info
 
     @property
     def profile(self) -> str:
         """Name of its profile; before `start` as far as its name and config.json tell, else empty."""
-        if not self._profile:
-            return profiles.choose(self._name, self._source, specs.architecture(Path(self._source))) or ""
-        return self._profile
+        if self._made is not None:
+            return self._made.profile
+        return profiles.choose(self._name, self._source, specs.architecture(Path(self._source))) or ""
 
     async def start(self) -> None:
         """Loads the checkpoint and checks what its scores rely on.
@@ -86,19 +92,13 @@ class LocalPRM:
             BackendUnavailable: It cannot be had, or it is another PRM than it was said to be.
             UsageError: It is none that is known.
         """
-        self._given_up = False
-        try:
-            await asyncio.to_thread(self._load)
-        except asyncio.CancelledError:
-            self._given_up = True  # the thread loads on; what it makes must not outlive it
-            raise
+        self._made = await self._loading.done()
 
     async def close(self) -> None:
         """Frees the model. Safe to call twice."""
-        self._given_up = True
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.close()
+        made, self._made = self._made, None
+        if made is not None:
+            await made.engine.close()
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
         """Scores the last step of each request, in order; a batch may mix problems.
@@ -107,38 +107,25 @@ class LocalPRM:
             ContextExceeded: A question leaves no room for a step.
             BackendError: The engine failed, or the model put out no numbers.
         """
-        engine, head = self._engine, self._head
-        if engine is None or head is None:
+        made = self._made
+        if made is None:
             raise BackendError("the reward model is not running")
-        inputs = await asyncio.to_thread(self._inputs, requests)
-        states = dict.fromkeys(ids for ids, _ in inputs)
-        ends = await engine.states(list(states))
-        import torch
-
-        try:
-            scores = dict(zip(states, head.scores(torch.cat([end.features[-1:] for end in ends])), strict=True))
-        except ValueError as error:
-            raise BackendBadResponse(
-                f"{self.info.name} gave no number for one of {len(requests)} steps, the first being "
-                f"{requests[0].steps[-1]!r} ({error})"
-            ) from error
-        counts = {ids: (end.computed, end.cached) for ids, end in zip(states, ends, strict=True)}
+        inputs = await asyncio.to_thread(_inputs, made, requests)
+        distinct = list(dict.fromkeys(ids for ids, _ in inputs))
+        ends = await made.engine.states(distinct)
+        scores = dict(zip(distinct, await asyncio.to_thread(made.head.scores, ends), strict=True))
+        counts = {ids: (end.computed, end.cached) for ids, end in zip(distinct, ends, strict=True)}
         result = []
-        for ids, unseen in inputs:
+        for (ids, unseen), request in zip(inputs, requests, strict=True):
+            score = scores[ids]
+            if score is None:
+                raise BackendBadResponse(f"{made.info.name} gives no number for the step {request.steps[-1]!r}")
             computed, cached = counts[ids]
             counts[ids] = (0, len(ids))  # whoever else asks for the same
-            result.append(StepScore(scores[ids], computed, cached, unseen))
+            result.append(StepScore(score, computed, cached, unseen))
         return result
 
-    def _inputs(self, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], int]]:
-        """Ids of each request, and how many steps are not in them."""
-        assert self._layout is not None
-        if not all(request.steps for request in requests):
-            raise BackendError("there is no step to score")
-        context = self.info.context
-        return [fitting(self._layout, request.prompt.problem, request.steps, context) for request in requests]
-
-    def _load(self) -> None:
+    def _load(self) -> _Made:
         try:
             import torch
 
@@ -155,21 +142,28 @@ class LocalPRM:
         chosen = profiles.choose(self._name, self._source, checkpoint.architecture)
         if chosen is None:
             raise specs.unknown_checkpoint(self._source, checkpoint.architecture)
-        self._profile, known = chosen, profiles.profile(chosen)
-        table = profiles.layout(chosen, self._layout_name)
-        self._head = load_head(checkpoint, known["adapter"], known)
+        known, table = profiles.profile(chosen), profiles.layout(chosen, self._layout_name)
+        checkpoint.fetch()
+        head = load_head(checkpoint, known["adapter"], known)
         tokenizer = PRMTokenizer.load(str(checkpoint.folder))
         if "head" in known:
             check_tokens(tokenizer, known["head"])
-        self._layout = make_layout(table, tokenizer)
+        layout = make_layout(table, tokenizer)
         body, longest = checkpoint.body(dtype)
         core = _on_device(self._source, lambda: CausalModel(body.to(device).eval(), slots=self._kv_tokens), torch)
-        context = min(longest, core.slots, int(known.get("context", longest)))
-        name = Path(self._source).resolve().name
-        self._info = ModelInfo(name, core.parameters + self._head.parameters, context, known["adapter"])
-        self._engine = Engine(core, lambda _: "", frozenset(), threads=self._threads)
-        if self._given_up:
-            self._engine.stop()
+        engine = Engine(core, lambda _: "", frozenset(), threads=self._threads)
+        context = min(longest, engine.context, int(known.get("context", longest)))
+        family = profiles.full_name(chosen, self._layout_name)
+        info = ModelInfo(name_of(self._source), core.parameters + head.parameters, context, family)
+        return _Made(chosen, info, layout, head, engine)
+
+
+def _inputs(made: _Made, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], int]]:
+    """Ids of each request, and how many steps are not in them."""
+    if not all(request.steps for request in requests):
+        raise BackendError("there is no step to score")
+    context = made.info.context
+    return [fitting(made.layout, request.prompt.problem, request.steps, context) for request in requests]
 
 
 def _on_device(source: str, make: Any, torch: Any) -> Any:

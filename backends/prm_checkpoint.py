@@ -7,6 +7,7 @@ together here. Every tensor that a score depends on must be there, in the shape 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,13 @@ from tts_tui.backends.prm_heads import Head, Readout
 from tts_tui.errors import BackendUnavailable
 
 _FILES = ("*.json", "*.model", "*.jinja", "*.txt")
-_BAD = ("incorrect", "wrong", "bad", "neg", "false", "-")
+_GOOD = {"correct", "right", "good", "positive", "pos", "true", "yes", "+"}
+_BAD = {"incorrect", "wrong", "bad", "negative", "neg", "false", "no", "error", "-"}
 _PICKLE = "--allow-pickle takes them all the same, if you trust where they are from"
 
 
 class Checkpoint:
-    """The files of one PRM.
+    """The files of one PRM. Of a hub id only the small ones are had at first, and the weights by `fetch`.
 
     Args:
         source: A folder or a hub id.
@@ -34,32 +36,64 @@ class Checkpoint:
         config: What config.json holds.
 
     Raises:
-        BackendUnavailable: It cannot be had, or its weights are of no kind that may be loaded.
+        BackendUnavailable: It cannot be had; or as for `fetch`, of a folder.
     """
 
     def __init__(self, source: str, *, allow_pickle: bool = False) -> None:
         self.source = source
+        self._allow_pickle = allow_pickle
         folder = folder_of(source)
-        self.folder = folder if folder is not None else _download(source, allow_pickle)
-        try:
-            self.config: dict[str, Any] = json.loads((self.folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BackendUnavailable(f"the config.json of {source} cannot be read: {first_line(error)}") from error
+        self._at_hub = folder is None
+        self.folder = folder if folder is not None else _download(source, _FILES)
+        self.config: dict[str, Any] = self._json("config.json")
+        if not self._at_hub:
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Has the weights, from the hub if need be.
+
+        Raises:
+            BackendUnavailable: They are of no kind that may be loaded, or not all there.
+        """
+        if self._at_hub:
+            _download(self.source, ["*.safetensors"])
         self._pickled = not any(self.folder.glob("*.safetensors"))
-        if self._pickled and not allow_pickle and (folder is None or has_pickle(self.folder)):
+        if self._pickled and not self._allow_pickle and (self._at_hub or has_pickle(self.folder)):
             raise BackendUnavailable(
-                f"{source} has no safetensors, only pickled weights, which can run code: convert them to safetensors; "
-                f"{_PICKLE}"
+                f"{self.source} has no safetensors, only pickled weights, which can run code: convert them to "
+                f"safetensors; {_PICKLE}"
             )
+        if self._pickled and self._at_hub:
+            _download(self.source, ["*.bin"])
         if self._pickled and not has_pickle(self.folder):
-            raise BackendUnavailable(f"{source} has no weights: no *.safetensors file is in it")
+            raise BackendUnavailable(f"{self.source} has no weights: no *.safetensors file is in it")
+        if missing := sorted({file for file in self._index.values() if not (self.folder / file).exists()}):
+            raise BackendUnavailable(f"{self.source} is not whole: {missing[0]} is missing; download it again")
 
     @property
     def architecture(self) -> str:
         """The class that it was saved as; by its tensors where they tell more than config.json does."""
-        if "v_head.summary.weight" in self._where:
+        if "v_head.summary.weight" in (self._index or ({} if self._at_hub else self._where)):
             return "Qwen2ForPrmModel"
-        return str((self.config.get("architectures") or [""])[0])
+        named = self.config.get("architectures")
+        return str(named[0]) if isinstance(named, list) and named else ""
+
+    @property
+    def _index(self) -> dict[str, str]:
+        """Which file each tensor is in, where there are several."""
+        for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+            if (self.folder / name).exists():
+                return dict(self._json(name).get("weight_map", {}))
+        return {}
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.folder / name).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BackendUnavailable(f"the {name} of {self.source} cannot be read: {first_line(error)}") from error
+        if not isinstance(found, dict):
+            raise BackendUnavailable(f"the {name} of {self.source} cannot be read: it holds no table")
+        return found
 
     def body(self, dtype: Any) -> tuple[Any, int]:
         """The network up to the final normed hidden state, and the longest sequence that it computes exactly.
@@ -75,6 +109,8 @@ class Checkpoint:
                 longest = int(getattr(config, "max_position_embeddings", None) or 2048)
                 if window := _window(config):  # up to the window's length, a window changes nothing
                     longest, config.sliding_window = min(longest, window), None
+                    if getattr(config, "layer_types", None):
+                        config.layer_types = ["full_attention"] * len(config.layer_types)
                 model, found = transformers.AutoModel.from_pretrained(
                     self.folder,
                     config=config,
@@ -129,7 +165,7 @@ class Checkpoint:
         import torch
 
         if self._pickled:
-            whole = torch.load(self._where[name], map_location="cpu", weights_only=True, mmap=True)[name]
+            whole = _unpickled(self._where[name])[name]
             return list(whole.shape), lambda rows: whole.clone() if rows is None else whole[list(rows)]
         from safetensors import safe_open
 
@@ -149,10 +185,8 @@ class Checkpoint:
         found: dict[str, Path] = {}
         try:
             if self._pickled:
-                import torch
-
-                for path in sorted((*self.folder.glob("pytorch_model*.bin"), *self.folder.glob("*.pt"))):
-                    found |= dict.fromkeys(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path)
+                for path in sorted(self.folder.glob("pytorch_model*.bin")):
+                    found |= dict.fromkeys(_unpickled(path), path)
             else:
                 from safetensors import safe_open
 
@@ -220,25 +254,37 @@ def _layer(checkpoint: Checkpoint, name: str, out: int, size: int) -> tuple[Any,
 
 def _check_labels(checkpoint: Checkpoint) -> None:
     """Label 1 must be the good one, as TRL's trainer makes it."""
-    labels = checkpoint.config.get("id2label") or {}
-    second = str(labels.get("1", "")).lower()
-    if any(word in second for word in _BAD):
-        raise BackendUnavailable(
-            f"{checkpoint.source} calls its label 1 {labels['1']!r}, and a PRM of TRL's trainer has the good one "
-            "there: it cannot be read as one"
-        )
+    labels = checkpoint.config.get("id2label")
+    for number, wrong in (("1", _BAD), ("0", _GOOD)):
+        called = str(labels.get(number, "")) if isinstance(labels, dict) else ""
+        if wrong & set(re.split(r"[\s_,;:/]+|(?<=\w)-(?=\w)", called.lower())):
+            raise BackendUnavailable(
+                f"{checkpoint.source} calls its label {number} {called!r}, and a PRM of TRL's trainer has the good one "
+                "at 1: it cannot be read as one"
+            )
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def _download(source: str, allow_pickle: bool) -> Path:
-    """The folder of a hub id in the hub's cache, with nothing in it that could run code unless that is allowed."""
+def _unpickled(path: Path) -> Any:
+    """The tensors of a file as torch pickles them."""
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)  # the format of before torch 1.6
+
+
+def _download(source: str, patterns: Sequence[str]) -> Path:
+    """The folder of a hub id in the hub's cache, with the files of `patterns` in it; none of a folder in that."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*_FILES, "*.safetensors", *(["*.bin"] if allow_pickle else [])]
     try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
+        return Path(snapshot_download(source, allow_patterns=list(patterns), ignore_patterns=["*/*"]))
     except Exception as error:  # whatever the hub's client raises
         raise BackendUnavailable(cannot_load(source, error)) from error
 

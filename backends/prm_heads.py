@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tts_tui.backends.jobs import State
 
 Readout = Literal["tokens", "softmax2", "sigmoid"]
 """What the outputs are: logits (or log-probabilities) of good and bad token; logits of bad and good; one logit."""
@@ -48,19 +51,19 @@ class Head:
         """Number of weights."""
         return sum(part.numel() for layer in self._layers for part in layer if part is not None)
 
-    def scores(self, states: Any) -> list[float]:
-        """Scores of hidden states.
-
-        Args:
-            states: Tensor `[n, hidden size]`, float32 on the CPU.
-
-        Raises:
-            ValueError: The outputs are no numbers.
-        """
+    def scores(self, ends: Sequence[State]) -> list[float | None]:
+        """Scores of hidden states, each at the end of a path; None where the network put out no numbers."""
         import torch
         from torch.nn.functional import linear
 
         with torch.inference_mode():
+            states = torch.cat([end.features[-1:] for end in ends])
             for place, (weight, bias) in enumerate(self._layers):
                 states = linear(states.relu() if place else states, weight, bias)
-        return [score_of(self._readout, row) for row in states.tolist()]
+        return [self._score(row) for row in states.tolist()]
+
+    def _score(self, outputs: Sequence[float]) -> float | None:
+        try:
+            return score_of(self._readout, outputs)
+        except ValueError:
+            return None

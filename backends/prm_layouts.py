@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from tts_tui.backends.prm_tokenizer import PRMTokenizer
 from tts_tui.errors import BackendUnavailable
 
-_NUMBERED = re.compile(r"\W*step\s*\d", re.IGNORECASE)
+_NUMBERED = re.compile(r"\W*step\s*\d+\s*[:.)*]", re.IGNORECASE)
 Ids = tuple[int, ...]
 
 
@@ -72,20 +72,20 @@ class TextLayout:
             ids += self._tokenizer.plain(opening)
         for place in range(first, len(steps)):
             text = self._text(steps[place], place + 1)
-            if place > first:
-                if self._blank:
-                    ids += self._tag
-                ids += self._step(self._tokenizer.after, self._between + text)
-            elif self._joined:
-                ids += self._step(self._tokenizer.plain, opening + text)
-            else:
+            if place > first and self._blank:
+                ids += self._tag
+            if not self._joined:  # each is tokenized alone
                 ids += self._step(self._tokenizer.plain, text)
+            elif place > first:
+                ids += self._step(self._tokenizer.after, self._between + text)
+            else:
+                ids += self._step(self._tokenizer.plain, opening + text)
         return tuple(ids)
 
     def _text(self, step: str, number: int) -> str:
         text = step.strip()
         if self._lines == "spaces":
-            text = " ".join(text.splitlines())
+            text = text.replace("\n", " ")
         if self._numbered and not _NUMBERED.match(text):
             text = f"Step {number}: {text}"
         return text
@@ -110,8 +110,15 @@ class ChatLayout:
         texts = [step.strip() for step in steps[first:]]
         start = (*self._head, *self._tokenizer.plain(question.strip()), *self._middle)
         if self._tag is None:
-            return (*start, *self._tokenizer.plain(self._join.join(texts)), *self._tail)
+            return self._read((*start, *self._tokenizer.whole(self._join.join(texts)), *self._tail))
         return (*start, *(token for text in texts for token in (*self._tokenizer.plain(text), *self._tag)))
+
+    def _read(self, ids: Ids) -> Ids:
+        """Up to where transformers' classes read a whole sequence: its last token that is no padding."""
+        end = len(ids)
+        while end > 1 and ids[end - 1] == self._tokenizer.pad:
+            end -= 1
+        return ids[:end]
 
 
 class TurnsLayout:
@@ -170,12 +177,13 @@ def _check(tokenizer: PRMTokenizer, text: str, ids: Ids) -> None:
     if not tokenizer.ends(text, ids):
         raise BackendUnavailable(
             f"{tokenizer.source} has another vocabulary than this PRM: {text!r} should be {_words(ids)} in it and is "
-            f"{_words(tokenizer.last(text))}; name the PRM that it is, as in hf:PATH@NAME (see `tts-tui profiles`)"
+            f"{_words(tokenizer.last(text)) or 'nothing'}; name the PRM that it is, as in hf:PATH@NAME "
+            "(see `tts-tui profiles`)"
         )
 
 
 def _words(ids: Sequence[int]) -> str:
-    return "token " + " ".join(map(str, ids)) if len(ids) == 1 else "tokens " + " ".join(map(str, ids))
+    return f"token{'s' if len(ids) > 1 else ''} {' '.join(map(str, ids))}" if ids else ""
 
 
 def _begin(rule: str, tokenizer: PRMTokenizer) -> Ids:

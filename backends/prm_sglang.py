@@ -25,6 +25,7 @@ from tts_tui import profiles, specs
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
+from tts_tui.backends.loading import name_of
 from tts_tui.backends.patience import Patience
 from tts_tui.backends.prm_heads import Readout, score_of
 from tts_tui.backends.prm_layouts import Ids, Layout, check_tokens, make_layout
@@ -170,8 +171,8 @@ class SGLangPRM:
         self._layout = await asyncio.to_thread(self._load, known)
         self._tokens = list(known.get("head", {}).get("tokens", ()))
         self._readout = "tokens" if self._tokens else _READOUTS[known["adapter"]]
-        name = server.model.rstrip("/").rpartition("/")[2]
-        self._info = ModelInfo(name, await server.parameters(settings), _context(settings, known), known["adapter"])
+        name, family = name_of(server.model), profiles.full_name(chosen, self._layout_name)
+        self._info = ModelInfo(name, await server.parameters(settings), _context(settings, known), family)
         await self._try(known["title"])
 
     async def close(self) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from tts_tui.errors import BackendUnavailable
 
 _SLOT = "slot{}of a message"
-_MOST_KEPT = 4096
+_MOST_KEPT = 2048
 """Texts whose ids are kept: the steps of a path are encoded again with each of its next steps."""
 
 
@@ -30,9 +31,10 @@ class PRMTokenizer:
     Attributes:
         source: As given.
         bos: Id of the token that begins a text, None if it has none.
+        pad: Id of the token that the model takes for padding, None if it takes none.
     """
 
-    def __init__(self, fast: Any, raw: Any = None, source: str = "the tokenizer") -> None:
+    def __init__(self, fast: Any, raw: Any = None, source: str = "the tokenizer", pad: int | None = None) -> None:
         self.source = source
         self._fast = fast
         self._raw = raw if raw is not None else fast.backend_tokenizer
@@ -40,6 +42,7 @@ class PRMTokenizer:
         self._raw.no_padding()
         self._text = _without_added_tokens(self._raw)
         self.bos: int | None = fast.bos_token_id
+        self.pad = pad
         # Sentencepiece puts a blank before a text: what follows a tag is encoded behind a line feed instead.
         self._anchor = self._ids("\n")
         self.plain = lru_cache(_MOST_KEPT)(self._ids)
@@ -61,10 +64,18 @@ class PRMTokenizer:
             # As the checkpoint ships it: transformers builds some classes anew, with spaces treated differently.
             file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
             raw = Tokenizer.from_file(file) if file else fast.backend_tokenizer
+            config = cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
+            pad = json.loads(Path(config).read_text("utf-8")).get("pad_token_id") if config else None
         except Exception as error:  # whatever the files and the hub's client raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendUnavailable(f"the tokenizer of {path} cannot be loaded: {reason}") from error
-        return cls(fast, raw, path)
+        if not raw.get_vocab_size():
+            raise BackendUnavailable(f"{path} has no tokenizer.json: take the checkpoint's own tokenizer files")
+        return cls(fast, raw, path, pad if isinstance(pad, int) else None)
+
+    def whole(self, text: str) -> tuple[int, ...]:
+        """Ids of a long plain text, which are not kept."""
+        return self._ids(text)
 
     def ends(self, text: str, ids: Sequence[int]) -> bool:
         """Whether `text`, tags in it meant as such, ends with `ids` when it follows a letter."""

@@ -46,16 +46,16 @@ def _end_of_step(layout: Layout, question: str, steps: Sequence[str], context: i
     before = list(steps[:-1])
     least, most = 0, len(step)  # characters: `least` fit
     best = layout.ids(question, [*before, ""], first)
-    if len(best) > context:
-        raise ContextExceeded(
-            f"the question leaves no room in the reward model's context of {context} tokens: use a shorter problem, or "
-            "a reward model with a longer context"
-        )
-    while most - least > 1:
+    while len(best) <= context and most - least > 1:
         middle = (least + most) // 2
         ids = layout.ids(question, [*before, step[len(step) - middle :]], first)
         if len(ids) <= context:
             least, best = middle, ids
         else:
             most = middle
+    if len(best) > context or (least == 0 and step.strip()):
+        raise ContextExceeded(
+            f"the question leaves no room for a step in the reward model's context of {context} tokens: use a shorter "
+            "problem, or a reward model with a longer context"
+        )
     return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_tui.contracts import Policy, RewardModel
+from tts_tui.contracts import ModelInfo, Policy, RewardModel
 from tts_tui.errors import PlanError, UsageError
 from tts_tui.events import SearchStarted
 from tts_tui.plan import Plan
@@ -67,9 +67,24 @@ def check_prm(start: SearchStarted, prm: RewardModel | None) -> None:
     Raises:
         UsageError: It was made with another, or with none.
     """
-    recorded, given = start.prm.name if start.prm else None, prm.info.name if prm else None
-    if recorded != given:
-        raise UsageError(_another("reward model", recorded, given))
+    given = prm.info if prm else None
+    if not same_prm(start.prm, given):
+        short = (start.prm is None) != (given is None) or (start.prm and given and start.prm.name != given.name)
+        recorded, now = (
+            None if info is None else info.name if short else _in_full(info) for info in (start.prm, given)
+        )
+        raise UsageError(_another("reward model", recorded, now))
+
+
+def same_prm(one: ModelInfo | None, other: ModelInfo | None) -> bool:
+    """Whether scores of two reward models can stand side by side: the same one, and its input laid out alike."""
+    if one is None or other is None:
+        return one is other
+    return (one.name, one.family) == (other.name, other.family)
+
+
+def _in_full(info: ModelInfo) -> str:
+    return f"{info.name} as {info.family}"
 
 
 def _another(what: str, recorded: str | None, given: str | None) -> str:

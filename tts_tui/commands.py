@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
 from msgspec.structs import replace
 
 from tts_tui import registry
@@ -206,16 +208,35 @@ def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
     Raises:
         UsageError: They name what there is not, or do not go together.
     """
-    server = {name: given[name] for name in ("api_key", "concurrency", "rate") if given[name] is not None}
-    rewards: dict[str, Any] = {"tokenizer": given["prm_tokenizer"], "allow_pickle": given["allow_pickle"] or None}
-    rewards = {name: value for name, value in rewards.items() if value is not None}
-    # The key may stand in the environment for another command.
-    if "api_key" in server and prm.startswith("sglang:"):
-        rewards["api_key"] = server["api_key"]
-    if "api_key" in server and ":" not in policy:
-        del server["api_key"]
-    made = registry.policy(policy, **server)
-    return Solver(made, registry.reward_model(prm, made, **rewards))
+    kind, of_prm = policy.partition(":")[0], prm.partition(":")[0]
+    remote = kind in ("sglang", "openai")
+
+    def chosen(name: str, fits: bool) -> Any:
+        """What an option says; nothing if it stands in the environment for other models than these."""
+        return given[name] if fits or _was_typed(name) else None
+
+    server = {
+        "api_key": chosen("api_key", remote) if remote or of_prm != "sglang" else None,
+        "concurrency": chosen("concurrency", remote),
+        "rate": chosen("rate", remote),
+    }
+    rewards = {
+        "tokenizer": chosen("prm_tokenizer", of_prm == "sglang"),
+        "allow_pickle": chosen("allow_pickle", of_prm == "hf") or None,
+        "api_key": given["api_key"] if of_prm == "sglang" else None,
+    }
+    made = registry.policy(policy, **_given(server))
+    return Solver(made, registry.reward_model(prm, made, **_given(rewards)))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _was_typed(name: str) -> bool:
+    """Whether an option stands on the command line, and not in the environment."""
+    context = click.get_current_context(silent=True)
+    return context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def check_recordable(path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tts_tui.contracts import Prompt, RewardModel, ScoreRequest, StepScore
-from tts_tui.errors import BackendBadResponse, BackendError
+from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, RequestRefused, WrongServer
 from tts_tui.events import Notice, ScoreFailed, StepScored
 from tts_tui.journal import Journal
 from tts_tui.tasks import Stopped
@@ -65,7 +65,7 @@ class Scorer:
         self._needed = needed
         self._waiting: asyncio.Queue[Node] = asyncio.Queue()
         self._done: dict[int, asyncio.Future[None]] = {}
-        self._said = False
+        self._said = self._scored = False
         self.last_error = ""
 
     def submit(self, node: Node) -> None:
@@ -100,31 +100,47 @@ class Scorer:
                     done.set_result(None)
 
     async def _score(self, nodes: Sequence[Node]) -> None:
+        """Has a batch scored, or given up.
+
+        Raises:
+            Stopped: No step of it could be scored, and the search decides by scores.
+        """
+        error = await self._try(nodes, self._attempts)
+        if error is None or not self._needed() or any(node.score is not None for node in nodes):
+            return
+        if isinstance(error, ContextExceeded) and self._scored:
+            return  # this step is too long; others were not
+        raise Stopped("failed", f"the steps can no longer be scored: {error}") from error
+
+    async def _try(self, nodes: Sequence[Node], attempts: int) -> BackendError | None:
+        """Has steps scored; gives the error by which the last of them was given up, if any was."""
         requests = [request_for(self._prompt, node) for node in nodes]
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, attempts + 1):
             try:
                 scores = await self._scores(requests)
             except BackendError as error:
-                if not error.retryable and len(nodes) > 1:  # one that cannot be scored must not cost the others theirs
-                    for node in nodes:
-                        await self._score([node])
-                    return
-                retry = error.retryable and attempt < self._attempts
-                ids = tuple(node.id for node in nodes)
-                self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
+                # One that cannot be scored must not cost the others theirs.
+                apart = len(nodes) > 1 and _may_be_one(error, last=attempt == attempts)
+                retry = not apart and error.retryable and attempt < attempts
+                if not apart:
+                    ids = tuple(node.id for node in nodes)
+                    self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
+                if apart:
+                    errors = [await self._try([node], 1) for node in nodes]
+                    return next((failed for failed in reversed(errors) if failed is not None), None)
                 if not retry:
                     self.last_error = str(error)
-                    if error.retryable and self._needed():
-                        raise Stopped("failed", f"the steps can no longer be scored: {error}") from error
-                    return
+                    return error
                 await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
             else:
                 for node, score in zip(nodes, scores, strict=True):
                     self._write(node, score)
-                return
+                return None
+        return None
 
     def _write(self, node: Node, score: StepScore) -> None:
         now = self._journal.now
+        self._scored = True
         self._journal.write(
             StepScored(node.id, score.score, score.computed, score.cached, score.unseen, t=now),
         )
@@ -147,6 +163,13 @@ class Scorer:
             raise BackendBadResponse(f"the reward model failed: {type(error).__name__}: {error}") from error
         _check(requests, scores)
         return scores
+
+
+def _may_be_one(error: BackendError, *, last: bool) -> bool:
+    """Whether a single step of a batch may have been the reason."""
+    if isinstance(error, WrongServer | RequestRefused):
+        return False
+    return not error.retryable or (last and isinstance(error, BackendBadResponse))
 
 
 def _check(requests: Sequence[ScoreRequest], scores: Sequence[StepScore]) -> None:

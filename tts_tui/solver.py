@@ -13,7 +13,7 @@ from typing import Any, Self
 from tts_tui import registry
 from tts_tui._version import __version__
 from tts_tui.budget import Budget
-from tts_tui.checks import check_left, check_path, check_policy, check_prm, check_problem, is_complete
+from tts_tui.checks import check_left, check_path, check_policy, check_prm, check_problem, is_complete, same_prm
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import PlanError, TTSError, UsageError
 from tts_tui.events import (
@@ -196,7 +196,7 @@ class Solver:
         else:
             prompt, same = await self.policy.prompt(check_problem(problem)), False
         self._check_prompt(len(prompt.ids) + len(path), plan)
-        judged = same and (prm.info.name if prm else None) == (start.prm.name if start.prm else None)
+        judged = same and same_prm(start.prm, prm.info if prm else None)
         with ExitStack() as stack:
             journal = self._journal(stack, record, sinks, into)
             self._begin(journal, plan, prm, prompt, origin)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import shutil
+import threading
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from tests import tiny_prms
 from tests.prm_reference import Reference
 from tests.scripted import ScriptedPolicy
 from tts_tui import Solver
+from tts_tui.backends import attention
 from tts_tui.backends.prm import LocalPRM
 from tts_tui.contracts import Prompt, ScoreRequest
-from tts_tui.errors import BackendError, BackendUnavailable, UsageError
+from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, UsageError
 from tts_tui.events import ScoreFailed, StepScored
 
 pytestmark = [pytest.mark.slow, pytest.mark.tokenizers]
@@ -164,6 +168,65 @@ async def test_the_paper_s_layout(kind, tmp_path):
     assert scores(got) != pytest.approx(Reference(kind, checkpoint).scores(QUESTION, path(4)), abs=CLOSE)
 
 
+async def test_an_outcome_is_read_where_transformers_reads_it(tmp_path):
+    folder = tiny_prms.make("outcome", tmp_path, pad_token_id=128009)  # the token that closes a turn is padding, too
+    model = LocalPRM(folder, threads=1)
+    await model.start()
+    (got,) = await model.score([request(path(2))])
+    await model.close()
+    plain = Reference("outcome", folder)
+    ids = torch.tensor([plain.input(QUESTION, path(2)).ids])
+    network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        (logit,) = network(ids).logits[0].tolist()
+    assert got.score == pytest.approx(1 / (1 + math.exp(-logit)), abs=CLOSE)
+
+
+async def test_half_precision_and_the_attention_of_a_gpu_are_not_taken_for_a_fault(monkeypatch, tmp_path):
+    monkeypatch.setattr(attention, "_attend", attention.attend_by_matmul)
+    folder = tiny_prms.make("qwen", tmp_path)
+    whole = load_file(folder / "model.safetensors")
+    whole["model.norm.weight"][::16] *= 40  # channels that are far larger than the others, as real models have
+    save_file(whole, folder / "model.safetensors")
+    model = LocalPRM(folder, threads=1, dtype="bfloat16")
+    await model.start()
+    got = await model.score(prefixes(path(4)))
+    await model.close()
+    assert all(0 <= score.score <= 1 for score in got)
+
+
+async def test_a_network_that_puts_out_no_numbers_gives_no_score(tmp_path):
+    folder = tiny_prms.make("skywork", tmp_path)
+    whole = load_file(folder / "model.safetensors")
+    whole["v_head.summary.bias"][0] = float("nan")
+    save_file(whole, folder / "model.safetensors")
+    model = LocalPRM(folder, threads=1)
+    await model.start()
+    with pytest.raises(BackendBadResponse, match="gives no number for the step 'so it is'"):
+        await model.score([request(["so it is"])])
+    await model.close()
+
+
+def engines():
+    return sum(thread.name == "tts-engine" for thread in threading.enumerate())
+
+
+async def test_a_start_that_was_cancelled_leaves_nothing(tmp_path):
+    model = LocalPRM(tiny_prms.make("qwen", tmp_path), threads=1)
+    before = engines()
+    start = asyncio.create_task(model.start())
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await model.close()
+    await model.start()  # waits for the other one, so that two networks are never in memory
+    (score,) = await model.score([request(path(1))])
+    await model.close()
+    assert 0 <= score.score <= 1
+    assert engines() == before
+
+
 # -- in a search -------------------------------------------------------------------------------------------------------
 
 
@@ -251,8 +314,12 @@ async def test_a_network_that_lacks_a_tensor_is_refused(tmp_path):
 
 
 async def test_labels_the_other_way_round_are_refused(tmp_path):
-    folder = tiny_prms.make("trl", tmp_path / "bad", id2label={"0": "correct", "1": "incorrect"})
-    await refused(folder, "calls its label 1 'incorrect'")
+    for number, called in enumerate([("correct", "incorrect"), ("+", "no"), ("good", "error"), ("+", "-")]):
+        folder = tiny_prms.make("trl", tmp_path / str(number), id2label=dict(zip("01", called, strict=True)))
+        await refused(folder, f"calls its label 1 {called[1]!r}")
+    named = LocalPRM(tiny_prms.make("trl", tmp_path / "named", id2label={"0": "step-wrong", "1": "step-correct"}))
+    await named.start()
+    await named.close()
 
 
 async def test_pickled_weights_need_a_word(tmp_path):

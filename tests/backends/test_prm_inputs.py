@@ -141,6 +141,24 @@ def test_steps_that_are_numbered_already_are_not_numbered_again():
     assert made.ids("Q", ["Step 1: a"]) == made.ids("Q", ["a"])
 
 
+def test_steps_of_a_trl_prm_are_tokenized_alone():
+    alone = PRMTokenizer.load(str(folder("mistral")))
+    raw, ids = alone._raw, make_layout(profiles.layout("trl"), alone).ids("Q", ["one", "two"])
+    parts = [raw.encode(text, add_special_tokens=False).ids for text in ("Q", "one", "\n", "two", "\n")]
+    assert list(ids) == [1, *(token for part in parts for token in part)]
+
+
+def test_line_feeds_alone_become_spaces_in_the_paper_s_skywork():
+    made, plain = layout("skywork-7b", "paper"), tokenizer("skywork").plain
+    assert made.ids("Q", ["a\x0bb\nc\u2028d"]) == (151643, *plain("Q\n"), *plain("a\x0bb c\u2028d"), 198)
+
+
+def test_a_step_that_begins_with_the_word_step_is_numbered_all_the_same():
+    made = layout("math-shepherd")
+    assert made.ids("Q", ["Step 1 gives us 4"]) == made.ids("Q", ["Step 1: Step 1 gives us 4"])
+    assert made.ids("Q", ["**Step 1.** We add"]) != made.ids("Q", ["Step 1: **Step 1.** We add"])
+
+
 # -- what does not fit -------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +185,9 @@ def test_of_a_step_that_is_too_long_by_itself_the_end_is_shown():
 
 
 def test_a_question_that_does_not_fit_is_an_error_in_words():
-    with pytest.raises(ContextExceeded, match="the question leaves no room in the reward model's context of 100"):
+    with pytest.raises(
+        ContextExceeded, match="the question leaves no room for a step in the reward model's context of 100"
+    ):
         fitting(layout("qwen-7b"), "long " * 200, ["step"], 100)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 import tts_tui.search
@@ -17,9 +18,11 @@ from tts_tui.errors import (
     BackendUnavailable,
     ContextExceeded,
     PlanError,
+    RequestRefused,
     StrategyError,
     TTSError,
     UsageError,
+    WrongServer,
 )
 from tts_tui.events import (
     NodesPruned,
@@ -303,6 +306,43 @@ async def test_a_search_that_lives_on_scores_stops_when_there_are_none(policy, p
     assert (result.reason, result.finished.detail) == ("failed", "the steps can no longer be scored: gone")
     assert [event.retry for event in of(ScoreFailed, events)] == [True, True, False]
     assert policy.running == 0
+
+
+@pytest.mark.parametrize("error", [WrongServer("who are you"), RequestRefused("no"), ContextExceeded("the question")])
+async def test_nor_does_it_go_on_where_trying_again_cannot_help(policy, prm, error):
+    prm.faults = [error] * 100
+    result, events = await run(policy, prm, strategy="beam", n=4, m=2)
+    assert (result.reason, result.finished.detail) == ("failed", f"the steps can no longer be scored: {error}")
+    assert not any(event.retry for event in of(ScoreFailed, events))
+    prm.faults = [error] * 100
+    result, events = await run(policy, prm, n=2)
+    assert result.answer is not None and result.reason == "solved", "best-of-n votes with what there is"
+
+
+async def test_one_number_that_is_none_costs_one_step_its_score(policy):
+    class Odd(ScriptedPRM):
+        async def score(self, requests):
+            scores = await super().score(requests)
+            odd = [one.steps[0].startswith("step 7") for one in requests]
+            return [StepScore(float("nan")) if bad else score for bad, score in zip(odd, scores, strict=True)]
+
+    policy = ScriptedPolicy(lambda path, draw: f"step {draw + 5}{SEP}" if not path else "\\boxed{1}", counted=True)
+    result, events = await run(policy, Odd(lambda steps: 0.5), strategy="beam", n=4, m=4)
+    first = {node.text: node.score for node in result.tree.root.children}
+    assert first == {f"step 5{SEP}": 0.5, f"step 6{SEP}": 0.5, f"step 7{SEP}": None, f"step 8{SEP}": 0.5}
+    assert "'step 7" in of(ScoreFailed, events)[-1].error and result.reason == "solved"
+
+
+async def test_scores_of_another_layout_are_not_mixed_with_these(policy, prm, tmp_path):
+    record = tmp_path / "run.jsonl"
+    async with Solver(policy, prm) as solver:
+        await solver.solve("p", Plan(n=2, budget=Budget(tokens=30)), record=record)
+    other = ScriptedPRM(prm.rule)
+    name = prm.info.name
+    other.info = msgspec.structs.replace(prm.info, family="skywork-7b:sal")
+    async with Solver(policy, other) as solver:
+        with pytest.raises(UsageError, match=f"{name} as default, not {name} as skywork-7b:sal"):
+            await solver.resume(record, budget=Budget())
 
 
 async def test_a_path_that_the_reward_model_cannot_hold_is_said_once(policy, prm):

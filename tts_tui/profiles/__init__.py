@@ -129,6 +129,11 @@ def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
     return same | {key: value for key, value in table.items() if key != "same"}
 
 
+def full_name(name: str, layout: str = OFFICIAL) -> str:
+    """What scores hang on beside the weights: the profile, and the layout if it is not the official one."""
+    return name if layout == OFFICIAL else f"{name}:{layout}"
+
+
 def for_checkpoint(model: str, architecture: str = "") -> str | None:
     """The profile of a checkpoint; None if it is not known. It is never a guess.
 
