@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,25 +95,25 @@ async def test_before_it_starts_it_says_so(folder: Path) -> None:
 
 async def test_a_start_that_is_cancelled_leaves_no_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = LocalPolicy(folder, kv_tokens=64)
-    load, entered, go_on, done = policy._load, threading.Event(), threading.Event(), threading.Event()
+    load, entered, go_on, made = policy._load, threading.Event(), threading.Event(), []
 
-    def slowly() -> None:
+    def slowly() -> Any:
         entered.set()
-        go_on.wait()
-        load()
-        done.set()
+        assert go_on.wait(60)
+        made.append(load())
+        return made[0]
 
-    monkeypatch.setattr(policy, "_load", slowly)
+    monkeypatch.setattr(policy._loading, "_make", slowly)
     start = asyncio.create_task(policy.start())
     await asyncio.to_thread(entered.wait)
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
-    go_on.set()
-    await asyncio.to_thread(done.wait)
-    thread = policy.engine._thread
-    await asyncio.to_thread(thread.join)
-    assert not thread.is_alive()
     await policy.close()
+    go_on.set()
+    await asyncio.wait([policy._loading._work])
+    thread = made[0][0]._thread
+    await asyncio.to_thread(thread.join, 60)
+    assert not thread.is_alive()
 
 
 async def test_a_program_that_forgets_to_close_still_ends(folder: Path) -> None:
@@ -158,7 +159,7 @@ async def test_what_is_no_model(tmp_path: Path, folder: Path) -> None:
 async def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     sentence = await refuse("nobody/nothing-of-this-name")
-    assert "download it and give its folder" in sentence
+    assert "download it, and give its folder" in sentence
 
 
 async def test_a_model_without_a_chat_template(tmp_path: Path) -> None:
