@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_tui.backends import pull
+from tts_tui.backends.loading import quietly
 from tts_tui.backends.prm import LocalPRM
 from tts_tui.contracts import Prompt, ScoreRequest
 
@@ -35,10 +36,10 @@ def checkpoint(folder: Path) -> Path:
     import transformers
 
     source = pull.pull()
-    transformers.utils.logging.set_verbosity_error()
     torch.manual_seed(0)
-    model = transformers.AutoModelForTokenClassification.from_pretrained(source, num_labels=2, dtype=torch.float32)
-    model.save_pretrained(folder)
+    with quietly(transformers):
+        model = transformers.AutoModelForTokenClassification.from_pretrained(source, num_labels=2, dtype=torch.float32)
+        model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if (source / name).exists():
             shutil.copy(source / name, folder)
@@ -109,7 +110,8 @@ async def measure(paths: int) -> None:
         folder = checkpoint(Path(name))
         prm = LocalPRM(folder, name="trl")
         await prm.start()
-        network = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+        with quietly(transformers):
+            network = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
 
         def plain(length: int) -> float:
             ids = torch.arange(100, 100 + length)[None]
