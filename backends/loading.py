@@ -120,6 +120,10 @@ def cannot_load(source: str, error: BaseException) -> str:
         return f"the hub has no {source}: check its name, or set HF_TOKEN if it is private"
     if "LocalEntryNotFoundError" in kinds or "OfflineModeIsEnabled" in kinds:
         return f"{source} is not on this machine, and the hub cannot be reached: download it, and give its folder"
+    if "weights_only" in str(error):
+        return f"the pickled weights of {source} hold more than tensors, which could run code: they are not loaded"
+    if "header" in str(error) and "SafetensorError" in kinds:
+        return f"a file of {source} is damaged or not whole ({first_line(error)}): download it again"
     if "trust_remote_code" in str(error):
         return f"{source} is of a kind that transformers does not know, and code of a checkpoint is never run"
     at_hub = "from the hub (offline? then download it and give its folder)"

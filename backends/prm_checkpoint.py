@@ -144,8 +144,8 @@ class Checkpoint:
         """
         if name not in self._where:
             raise BackendUnavailable(
-                f"{self.source} has no tensor {name}, which this PRM's score is computed with: name the PRM that it "
-                "is, as in hf:PATH@NAME (see `tts-tui profiles`), or download it again"
+                f"{self.source}, a {self.architecture or 'model of no class'}, has no tensor {name}, which this PRM's "
+                "score is computed with: name the PRM that it is, as in hf:PATH@NAME (see `tts-tui profiles`)"
             )
         got, read = self._read(name)
         if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):

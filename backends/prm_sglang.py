@@ -148,8 +148,21 @@ class SGLangPRM:
 
     @property
     def profile(self) -> str:
-        """Name of its profile; before `start` the one that was named, if any, else empty."""
+        """Name of its profile; before `look` and `start` the one that was named, if any, else empty."""
         return self._profile or (profiles.resolve(self._name) if self._name else "")
+
+    async def look(self) -> None:
+        """Asks the server what it serves, so that `profile` is known before `start`.
+
+        Raises:
+            BackendUnavailable: Nothing answers, or something else.
+        """
+        server = SGLangServer(self.server.http.other(self.server.http.url))
+        try:
+            await server.start()
+            self._profile = profiles.choose(self._name, server.model, server.architecture) or ""
+        finally:
+            await server.close()
 
     async def start(self) -> None:
         """Connects, looks at what is served, and scores a step to see that it can be done.
@@ -172,7 +185,7 @@ class SGLangPRM:
         self._tokens = list(known.get("head", {}).get("tokens", ()))
         self._readout = "tokens" if self._tokens else _READOUTS[known["adapter"]]
         name, family = name_of(server.model), profiles.full_name(chosen, self._layout_name)
-        self._info = ModelInfo(name, await server.parameters(settings), _context(settings, known), family)
+        self._info = ModelInfo(name, await server.parameters(settings, scores=True), _context(settings, known), family)
         await self._try(known["title"])
 
     async def close(self) -> None:
@@ -324,6 +337,11 @@ class SGLangPRM:
                 raise WrongServer(f"{served}, a {server.architecture}, and {title} is a language model: {how}")
         elif server.writes:
             raise WrongServer(f"{served} as a language model, and {title} has a head of its own: {how}")
+        owners = profiles.adapters_of(server.architecture)
+        if owners and known["adapter"] not in owners:
+            raise WrongServer(
+                f"{served}, a {server.architecture}, and not {title}: leave the name out, or write @{owners[0]}"
+            )
 
     def _load(self, known: dict[str, Any]) -> Layout:
         path = self._tokenizer or self.server.tokenizer_path

@@ -69,8 +69,8 @@ class PRMTokenizer:
         except Exception as error:  # whatever the files and the hub's client raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendUnavailable(f"the tokenizer of {path} cannot be loaded: {reason}") from error
-        if not raw.get_vocab_size():
-            raise BackendUnavailable(f"{path} has no tokenizer.json: take the checkpoint's own tokenizer files")
+        if raw.get_vocab_size() < 50:  # transformers makes one out of nothing but its own tokens
+            raise BackendUnavailable(f"{path} has no tokenizer: put the checkpoint's own tokenizer.json there")
         return cls(fast, raw, path, pad if isinstance(pad, int) else None)
 
     def whole(self, text: str) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from tts_tui.backends import pull
+from tts_tui.backends.loading import has_pickle
 from tts_tui.errors import BackendUnavailable, ModelNotFound, UsageError
 
 Kind = Literal["policy", "prm"]
@@ -131,6 +132,7 @@ def command(
     port: int = PORT,
     context_length: int | None = None,
     api_key: str | None = None,
+    allow_pickle: bool = False,
     extra: Sequence[str] = (),
 ) -> Launch:
     """Decides how to serve `model`.
@@ -143,6 +145,7 @@ def command(
         port: On which port.
         context_length: Longest sequence; by default what the model says.
         api_key: What clients must send.
+        allow_pickle: Also serve a reward model whose weights are pickled, which can run code.
         extra: More flags for SGLang.
 
     Raises:
@@ -152,7 +155,7 @@ def command(
     check_extra(extra)
     flags = ["--model-path", model, "--host", host, "--port", str(port), *_ALWAYS]
     name = "" if kind == "policy" else architecture(model)
-    flags += _CAUSAL if kind == "policy" else reward_flags(name, model)
+    flags += _CAUSAL if kind == "policy" else (*reward_flags(name, model), *_formats(model, allow_pickle, extra))
     if context_length is not None:
         flags += ["--context-length", str(context_length)]
     env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
@@ -199,6 +202,23 @@ def reward_flags(name: str, model: str) -> tuple[str, ...]:
         f"{model} is a {name or 'model of an unnamed class'}, which is not served as a reward model: those named "
         f"…ForCausalLM, …ForSequenceClassification and …ForRewardModel are, and {', '.join(OURS[:5])}"
     )
+
+
+def _formats(model: str, allow_pickle: bool, extra: Sequence[str]) -> tuple[str, ...]:
+    """Flags for the files that weights may be in.
+
+    Raises:
+        UsageError: They are pickled, and that is not allowed.
+    """
+    if allow_pickle or any(word.startswith("--load-format") for word in extra):
+        return ()
+    folder = Path(model)
+    if folder.is_dir() and has_pickle(folder) and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"{model} has only pickled weights, which can run code: convert them to safetensors; --allow-pickle takes "
+            "them all the same, if you trust where they are from"
+        )
+    return ("--load-format", "safetensors")
 
 
 def _our_classes(name: str, environment: Environment) -> dict[str, str]:

@@ -185,13 +185,14 @@ class SGLangServer:
         asked = (worker.post("/abort_request", {"rid": rid}) for worker in self.workers)
         await asyncio.gather(*asked, return_exceptions=True)
 
-    async def parameters(self, settings: dict[str, Any]) -> int:
+    async def parameters(self, settings: dict[str, Any], *, scores: bool = False) -> int:
         """Number of weights that each token passes: by its files, its name, or the memory that they take, else 0.
 
         Args:
             settings: How the server was started.
+            scores: Whether it is asked for scores and not for text.
         """
-        if counted := await asyncio.to_thread(count_parameters, self.model):
+        if counted := await asyncio.to_thread(count_parameters, self.model, scores=scores):
             return counted
         # About right where they are not quantized.
         size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(settings.get("dtype")).removeprefix("torch."), 2)

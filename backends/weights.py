@@ -14,16 +14,17 @@ _ACTIVE = re.compile(r"(?<![A-Za-z0-9])A(\d+(?:\.\d+)?)B(?![A-Za-z])")
 _UNIT = {"b": 1e9, "m": 1e6}
 
 
-def count_parameters(model: str) -> int:
+def count_parameters(model: str, *, scores: bool = False) -> int:
     """Weights that each token passes; 0 if neither files nor name tell.
 
     Args:
         model: A folder, a hub id, or any name.
+        scores: Whether it is a reward model, of whose head for tokens no more than two rows count.
     """
-    return _in_files(Path(model)) or _in_name(model)
+    return _in_files(Path(model), scores) or _in_name(model)
 
 
-def _in_files(folder: Path) -> int:
+def _in_files(folder: Path, scores: bool) -> int:
     """By the headers of its safetensors files; packed weights of quantized models are not counted but given up on."""
     shapes: dict[str, int] = {}
     try:
@@ -39,6 +40,8 @@ def _in_files(folder: Path) -> int:
     except (OSError, msgspec.DecodeError, KeyError, TypeError, OverflowError, MemoryError):
         return 0
     total = sum(shapes.values())
+    if scores:
+        return total - shapes.get("model.embed_tokens.weight", 0) - shapes.get("lm_head.weight", 0)
     if "lm_head.weight" in shapes:  # a table of its own only looks tokens up
         total -= shapes.get("model.embed_tokens.weight", 0)
     return total

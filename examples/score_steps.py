@@ -9,6 +9,7 @@ import asyncio
 import sys
 
 from tts_tui.contracts import Prompt, ScoreRequest
+from tts_tui.errors import TTSError
 from tts_tui.registry import reward_model
 
 QUESTION = "What is 3 * 4 + 2?"
@@ -18,9 +19,9 @@ STEPS = ("Step 1: 3 * 4 = 12", "Step 2: 12 + 2 = 15", "The answer is \\boxed{15}
 async def main(spec: str) -> None:
     prm = reward_model(spec)
     if prm is None:
-        return
-    await prm.start()
+        sys.exit("none scores nothing: name a reward model")
     try:
+        await prm.start()
         # One request for each step, with all steps before it; the policy's token ids matter to the embedded one alone.
         paths = [STEPS[:end] for end in range(1, len(STEPS) + 1)]
         scores = await prm.score([ScoreRequest(Prompt(QUESTION, ()), path, ((),) * len(path)) for path in paths])
@@ -31,4 +32,7 @@ async def main(spec: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "embedded"))
+    try:
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "embedded"))
+    except TTSError as error:
+        sys.exit(str(error))

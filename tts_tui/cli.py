@@ -247,6 +247,7 @@ def serve_policy(model: str, **given: Any) -> int:
 
 @serve.command("prm")
 @_served
+@with_.option("--allow-pickle", is_flag=True, help="Serve pickled weights, too, which can run code.  [default: no]")
 def serve_prm(model: str, **given: Any) -> int:
     """Serve the process reward model MODEL (a folder or a hub id).
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,8 @@ from msgspec.structs import replace
 from tts_tui import registry
 from tts_tui.backends import pull
 from tts_tui.budget import Budget
-from tts_tui.errors import UnknownName, UsageError
+from tts_tui.contracts import Meetable
+from tts_tui.errors import TTSError, UnknownName, UsageError
 from tts_tui.plan import Plan
 from tts_tui.recording import load, read
 from tts_tui.solver import Solver, check_problem
@@ -190,11 +193,21 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     budget = limits(given)
     if budget is not None:
         changes["budget"] = budget
+    if not (given["strategy"] in ("cot", "majority") or {"score", "vote"} <= changes.keys()):
+        _meet(solver)
     plan = solver.plan(given["strategy"], **changes)
     if not changes and given["strategy"] == Plan().strategy:
         plan = plan.with_(why="the default; score and vote suit the reward model")
     drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
+
+
+def _meet(solver: Solver) -> None:
+    """Asks a reward model on a server what it is, so that score and vote can suit it."""
+    prm = solver.prm
+    if isinstance(prm, Meetable) and not prm.profile:
+        with suppress(TTSError):  # one that does not answer is told of when it is needed
+            asyncio.run(prm.look())
 
 
 def specs(given: Mapping[str, Any]) -> tuple[str, str]:

@@ -242,6 +242,24 @@ class RewardModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Meetable(Protocol):
+    """A reward model that can be asked what it is before it is started, so that a plan can suit it."""
+
+    @property
+    def profile(self) -> str:
+        """Name of its profile; empty as long as that is not known."""
+        ...
+
+    async def look(self) -> None:
+        """Finds out.
+
+        Raises:
+            BackendError: It does not answer.
+        """
+        ...
+
+
 class Strategy(Protocol):
     """Decides what a search grows and prunes; does no work itself.
 

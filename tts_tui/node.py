@@ -131,8 +131,12 @@ class Node:
 
     @property
     def scores(self) -> list[float]:
-        """Scores of the path's steps. A blank step has none, so "last" is never the score of an empty step."""
-        return [step.score for step in self.path if step.score is not None]
+        """Scores of the path's steps. A blank step has none, so "last" is never the score of an empty step.
+
+        Empty if one of the others has none: "last" is never the score of an earlier step, either.
+        """
+        found = [step.score for step in self.path if not step.blank]
+        return [] if None in found else [score for score in found if score is not None]
 
     @property
     def value(self) -> float:

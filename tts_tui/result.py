@@ -77,6 +77,8 @@ def finish(journal: Journal, solutions: Sequence[Node], stopped: Stopped | None,
     else:
         reason, detail = "unsolved", f"no answer can be read out of {_number(len(solutions), 'solution')}"
         detail += f"; {problem}" if problem else ""
+    if missing := _unscored(candidates, plan):
+        detail += f"; {missing}"
     finished = SearchFinished(
         t=journal.now,
         answer=votes[0].answer if votes else None,
@@ -97,6 +99,18 @@ def finish(journal: Journal, solutions: Sequence[Node], stopped: Stopped | None,
     )
     journal.write(finished)
     return finished
+
+
+def _unscored(candidates: Sequence[Candidate], plan: Plan) -> str:
+    """What missing scores did to the vote; empty if they did nothing."""
+    answered = [candidate for candidate in candidates if candidate.answer is not None]
+    without = sum(not candidate.scores for candidate in answered)
+    if plan.vote == "majority" or not without:
+        return ""
+    if without == len(answered):
+        return f"scores are missing in all of them, so the majority voted instead of {plan.vote}"
+    lack = "lacks a score and does" if without == 1 else "lack a score and do"
+    return f"{without} of {_number(len(answered), 'answered solution')} {lack} not vote"
 
 
 def _number(count: int, what: str) -> str:

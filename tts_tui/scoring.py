@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tts_tui.contracts import Prompt, RewardModel, ScoreRequest, StepScore
-from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, RequestRefused, WrongServer
+from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, WrongServer
 from tts_tui.events import Notice, ScoreFailed, StepScored
 from tts_tui.journal import Journal
 from tts_tui.tasks import Stopped
@@ -167,7 +167,7 @@ class Scorer:
 
 def _may_be_one(error: BackendError, *, last: bool) -> bool:
     """Whether a single step of a batch may have been the reason."""
-    if isinstance(error, WrongServer | RequestRefused):
+    if isinstance(error, WrongServer):
         return False
     return not error.retryable or (last and isinstance(error, BackendBadResponse))
 

@@ -8,6 +8,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from tts_tui import profiles
 from tts_tui.backends import pull, serving
 from tts_tui.backends.server_process import ServerProcess, check_port
 from tts_tui.errors import UsageError
@@ -41,6 +42,7 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
         port=given["port"],
         context_length=given["context_length"],
         api_key=given["api_key"],
+        allow_pickle=given.get("allow_pickle", False),
         extra=given["extra"],
     )
     if source == str(pull.model_path()) and not pull.is_present():
@@ -52,7 +54,7 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
         server.start()
         with Starting(sys.stderr, f"starting {where}") as starting:
             server.wait_ready(starting)
-        print(ready(kind, model, server), flush=True)
+        print(ready(kind, model, source, server), flush=True)
         server.wait()
     except KeyboardInterrupt:
         session.note("stopping the server; once more to end it by force")
@@ -74,11 +76,16 @@ def check_key(key: str | None) -> None:
         raise UsageError("the API key must be of letters, digits and signs, without spaces")
 
 
-def ready(kind: serving.Kind, model: str, server: ServerProcess) -> str:
+def ready(kind: serving.Kind, model: str, source: str, server: ServerProcess) -> str:
     """What is said once it answers: where it is, and what to type next."""
     lines = [f"{one_line(model)} is served at {server.url}", f"  its log: {server.launch.log}"]
     option = "--policy" if kind == "policy" else "--prm"
-    lines.append(f'  next:    tts-tui solve {option} sglang:{server.url} "What is 7 + 8 - 6?"')
+    name = ""
+    if kind == "prm" and profiles.choose(None, model, serving.architecture(source)) is None:
+        name = "@NAME"
+    lines.append(f'  next:    tts-tui solve {option} sglang:{server.url}{name} "What is 7 + 8 - 6?"')
+    if name:
+        lines.append("  NAME says which PRM it is: see `tts-tui profiles`")
     if server.launch.api_key:
         lines.append(f"  clients need the same {serving.KEY_VARIABLE} in their environment")
     return "\n".join([*lines, "  Ctrl-C stops it"])

@@ -51,6 +51,8 @@ def parse_prm(spec: str) -> PRMSpec:
         example = "hf:PATH or hf:ORG/NAME" if kind == "hf" else "sglang:URL"
         raise UsageError(f"{spec!r} names no model: write {example}")
     name, colon, layout = suffix.partition(":")
+    if not suffix and source.rpartition(":")[2] in profiles.LAYOUTS and not _exists(source):
+        raise UsageError(f"a layout stands behind the name of a PRM, as in hf:PATH@qwen:{source.rpartition(':')[2]}")
     if source != rest:
         _check(name, layout if colon else None)
     return PRMSpec("hf" if kind == "hf" else "sglang", source, name.lower() or None, layout.lower() or None)
@@ -105,6 +107,8 @@ def _check(name: str, layout: str | None) -> None:
     try:
         known = profiles.layouts(profiles.resolve(name))
     except UnknownName as error:
+        if name in profiles.LAYOUTS:
+            raise UsageError(f"{name} is a layout: it stands behind a name, as in hf:PATH@qwen:{name}") from None
         raise UsageError(f"{error}; {_NAMING}") from None
     if layout == "":
         raise UsageError(f"no layout is named behind the colon: {name} has {', '.join(known)}")

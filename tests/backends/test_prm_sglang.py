@@ -308,6 +308,12 @@ async def test_no_score_is_ever_made_up(model, answer):
     [
         ({**MATH_SHEPHERD, "is_generation": False}, None, WrongServer, "as a model that embeds, and Math-Shepherd"),
         ({**TRL, "is_generation": True}, None, WrongServer, "as a language model, and .* has a head of its own"),
+        (
+            {**TRL, "architectures": ["Qwen2ForProcessRewardModel"]},
+            "trl",
+            WrongServer,
+            "leave the name out, or write @qwen",
+        ),
         ({**TRL, "is_generation": True}, "math-shepherd", WrongServer, "a Qwen2ForTokenClassification, and Math-Sh"),
         ({"model_path": "a/policy", "architectures": ["Qwen2ForCausalLM"]}, "qwen", WrongServer, "tts-tui serve prm"),
         ({"model_path": "a/policy", "architectures": ["Qwen2ForCausalLM"]}, None, UsageError, "sglang:URL@"),

@@ -103,7 +103,17 @@ def test_what_must_not_be_passed_on_is_refused(extra, sentence):
 def test_a_reward_model_is_served_as_its_class_wants(name, flags, checkpoint):
     launch = command("prm", checkpoint(name), GPU)
     start = launch.argv.index("warning") + 1
-    assert list(launch.argv[start:]) == flags
+    assert list(launch.argv[start:]) == [*flags, "--load-format", "safetensors"]
+
+
+def test_pickled_weights_of_a_reward_model_are_served_where_that_is_asked_for(checkpoint):
+    folder = Path(checkpoint("LlamaForCausalLM"))
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"only pickled weights, which can run code: .* --allow-pickle"):
+        command("prm", str(folder), GPU)
+    assert "--load-format" not in command("prm", str(folder), GPU, allow_pickle=True).argv
+    given = command("prm", str(folder), GPU, extra=["--load-format", "dummy"]).argv
+    assert given.count("--load-format") == 1
 
 
 @pytest.mark.parametrize("theirs", ["", "/their/folder:/another"])

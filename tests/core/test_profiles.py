@@ -339,6 +339,8 @@ def test_a_spec_is_taken_apart(spec, parts):
         ("hf:a/b@qwem:paper", "`tts-tui profiles` lists all"),
         ("hf:a/b@embedded", "unknown PRM 'embedded'"),
         ("hf:a\0/b@x", "unknown PRM 'x'"),
+        ("hf:a/b@sal", "sal is a layout: it stands behind a name, as in hf:PATH@qwen:sal"),
+        ("hf:a/b:paper", "a layout stands behind the name of a PRM, as in hf:PATH@qwen:paper"),
         ("hf:a/b@qwen:papr", "unknown layout of qwen 'papr': did you mean 'paper'"),
         ("hf:a/b@trl:paper", "unknown layout of trl 'paper': known are official"),
         ("hf:a/b@qwen:", "no layout is named behind the colon: qwen has official, paper, sal"),

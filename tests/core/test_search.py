@@ -308,6 +308,32 @@ async def test_a_search_that_lives_on_scores_stops_when_there_are_none(policy, p
     assert policy.running == 0
 
 
+async def test_a_solution_whose_last_step_has_no_score_does_not_vote_by_the_one_before(policy, prm):
+    score = prm.score
+
+    async def first_steps_only(requests):
+        if any(len(request.steps) > 1 for request in requests):
+            raise RequestRefused("too deep")
+        return await score(requests)
+
+    prm.score = first_steps_only
+    result, _ = await run(policy, prm, n=3)
+    assert all(node.scores == [] for node in result.tree.solutions)
+    assert result.finished.detail.endswith(
+        "scores are missing in all of them, so the majority voted instead of prm-vote"
+    )
+
+    async def not_of_the_first_answer(requests):
+        if any("boxed{0}" in request.steps[-1] for request in requests):
+            raise RequestRefused("no zero")
+        return await score(requests)
+
+    prm.score = not_of_the_first_answer
+    result, _ = await run(ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True), prm, n=3)
+    assert [tally.answer for tally in result.votes] == ["1", "2"]
+    assert result.finished.detail.endswith("1 of 3 answered solutions lacks a score and does not vote")
+
+
 @pytest.mark.parametrize("error", [WrongServer("who are you"), RequestRefused("no"), ContextExceeded("the question")])
 async def test_nor_does_it_go_on_where_trying_again_cannot_help(policy, prm, error):
     prm.faults = [error] * 100

@@ -40,6 +40,7 @@ from tts_tui.errors import UnknownName
 
 OFFICIAL = "official"
 """The layout that is taken by default."""
+LAYOUTS = (OFFICIAL, "paper", "sal")
 
 # -- all profiles ------------------------------------------------------------------------------------------------------
 
@@ -89,6 +90,15 @@ def prms() -> tuple[str, ...]:
 def adapters() -> tuple[str, ...]:
     """Names of all adapters."""
     return tuple(sorted({profile(name)["adapter"] for name in prms()}))
+
+
+def adapters_of(architecture: str) -> tuple[str, ...]:
+    """Adapters that have checkpoints of this class, as config.json names it."""
+    return tuple(
+        adapter
+        for adapter in adapters()
+        if any(architecture in profile(name)["architectures"] for name in prms() if profile(name)["adapter"] == adapter)
+    )
 
 
 def resolve(name: str) -> str:
@@ -189,5 +199,5 @@ def _by_name(model: str) -> tuple[str | None, str | None]:
 
 def _by_class(architecture: str) -> str | None:
     """The general profile of the one adapter whose checkpoints have this class."""
-    found = {profile(name)["adapter"] for name in prms() if architecture in profile(name)["architectures"]}
-    return _general(found.pop()) if len(found) == 1 else None
+    found = adapters_of(architecture)
+    return _general(found[0]) if len(found) == 1 else None

@@ -91,7 +91,7 @@ def step_head(node: Node, width: int) -> list[Text]:
     lines = [Text(f"step {node.label}", style="bold").append(f" · {condition(node)}", style="bold")]
     if node.parent is None:
         return lines
-    scores = node.scores
+    scores = [step.score for step in node.path if step.score is not None]
     if scores:
         line = Text("scores " + ("… " if len(scores) > MOST_SCORES else ""))
         for score in scores[-MOST_SCORES:]:

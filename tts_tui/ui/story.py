@@ -96,8 +96,10 @@ def _step_failed(event: StepFailed, tree: SearchTree) -> str | None:
 
 
 def _score_failed(event: ScoreFailed, tree: SearchTree) -> str:
-    again = "trying again" if event.retry else "going on without a score"
-    return f"Scoring {plural(len(event.nodes), 'step')} failed, {again}: {one_line(event.error)}."
+    steps = plural(len(event.nodes), "step")
+    if event.retry:
+        return f"Scoring {steps} failed, trying again: {one_line(event.error)}."
+    return f"Scoring {steps} failed for good, no score is made up: {one_line(event.error)}."
 
 
 def _finished(event: SearchFinished, tree: SearchTree) -> str:

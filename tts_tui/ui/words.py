@@ -65,6 +65,13 @@ def model(info: ModelInfo | None) -> str:
     return f"{one_line(info.name, 80)} ({short(info.parameters)} parameters)" if info else "none"
 
 
+def reward_model(info: ModelInfo | None) -> str:
+    """The same of a reward model, with what it is taken for."""
+    if info is None or info.family == "default":
+        return model(info)
+    return f"{one_line(info.name, 80)} as {one_line(info.family, 40)} ({short(info.parameters)} parameters)"
+
+
 def plan(plan: Plan) -> str:
     """The plan in one line."""
     parts = [f"{one_line(plan.strategy, 40)}, n {plan.n}"]
@@ -89,7 +96,7 @@ def plan(plan: Plan) -> str:
 def opening(start: SearchStarted) -> Iterator[str]:
     """What is about to happen."""
     yield f"Problem: {one_line(start.problem, 1000)}"
-    yield f"Policy: {model(start.policy)}. Reward model: {model(start.prm)}."
+    yield f"Policy: {model(start.policy)}. Reward model: {reward_model(start.prm)}."
     yield f"Plan: {plan(start.plan)}."
     if start.origin is not None:
         yield origin(start.origin)
