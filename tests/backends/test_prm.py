@@ -347,7 +347,7 @@ async def test_folders_that_hold_no_checkpoint(tmp_path):
     await refused(tmp_path, "cannot be read")
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
     (tmp_path / "model.safetensors").write_bytes(b"junk")
-    await refused(tmp_path, "cannot be loaded from its folder", name="qwen")
+    await refused(tmp_path, "is damaged or not whole .*: download it again", name="qwen")
 
 
 async def test_what_is_not_running_scores_nothing(tmp_path):
