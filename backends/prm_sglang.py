@@ -27,8 +27,9 @@ from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.loading import name_of
 from tts_tui.backends.patience import Patience
-from tts_tui.backends.prm_heads import Readout, score_of
+from tts_tui.backends.prm_heads import Readout
 from tts_tui.backends.prm_layouts import Ids, Layout, check_tokens, make_layout
+from tts_tui.backends.prm_replies import Answer, answer_of
 from tts_tui.backends.prm_tokenizer import PRMTokenizer
 from tts_tui.backends.prm_window import fitting
 from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer
@@ -65,18 +66,6 @@ class Input(Struct, frozen=True):
     parent: Ids
     question: str
     unseen: int
-
-
-class Answer(Struct, frozen=True):
-    """What a server says of it.
-
-    Attributes:
-        score: In [0, 1].
-        cached: Tokens that the server had; 0 where it does not tell.
-    """
-
-    score: float
-    cached: int
 
 
 class _Asked:
@@ -310,15 +299,7 @@ class SGLangPRM:
             BackendBadResponse: There is none: it is never made up.
         """
         try:
-            if self._tokens:
-                values, read, cached = _of_tokens(reply, self._tokens)
-            else:
-                values, read, cached = _of_head(reply, 1 if self._readout == "sigmoid" else 2)
-            if read != len(ids):
-                raise ValueError(f"it read {read} of {len(ids)} tokens")
-            if not 0 <= cached < read:
-                raise ValueError(f"it says that it had {cached} of {read} tokens")
-            return Answer(score_of(self._readout, values), cached)
+            return answer_of(reply, len(ids), self._readout, self._tokens)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             why = f": {error}" if isinstance(error, ValueError) else ""
             raise BackendBadResponse(f"{self.server.http.url} gave no score for a step{why}") from error
@@ -384,21 +365,3 @@ def _context(settings: dict[str, Any], known: dict[str, Any]) -> int:
     """Most tokens of an input: one less than what the server takes, for a prompt of all of it is refused."""
     most: int = (settings.get("max_req_input_len") or (settings.get("context_length") or 4096) - RESERVED) - 1
     return min(most, known.get("context", most))
-
-
-def _of_tokens(reply: Any, tokens: Sequence[int]) -> tuple[list[float], int, int]:
-    """Log-probabilities of `tokens`, how many tokens were read, and how many of them were in the cache."""
-    said = (reply[0] if isinstance(reply, list) else reply)["meta_info"]
-    found = {row[1]: row[0] for row in said["output_token_ids_logprobs"][0]}
-    return [found[token] for token in tokens], said["prompt_tokens"], said.get("cached_tokens", 0)
-
-
-def _of_head(reply: Any, size: int) -> tuple[list[float], int, int]:
-    """The same for `size` logits."""
-    values, read = list(reply["data"][0]["embedding"]), int(reply["usage"]["prompt_tokens"])
-    if len(values) != size + 1:
-        return values, read, 0
-    computed = values.pop()  # our classes tell how many tokens they computed
-    if not float(computed).is_integer():
-        raise ValueError(f"it gave {size + 1} numbers, and not {size}")
-    return values, read, read - int(computed)
