@@ -27,20 +27,18 @@ class CausalModel:
     Args:
         model: A transformers causal LM, or the body of one, in evaluation mode; its attention is replaced.
         slots: Tokens that the pool holds; None takes what `POOL_BYTES` and `POOL_SHARE` allow.
-        capture: Layers whose output states are kept for every token, counted as transformers' `hidden_states` are:
-            `k` is what the k-th layer puts out, before the final norm. The final normed state is always kept.
 
     Attributes:
         slots: Tokens that the pool holds.
         context: Longest sequence that the model was made for.
         parameters: Weights that each token passes.
-        states: `[slots, features]`: the captured layers' states and then the final normed one, in the model's dtype.
+        states: `[slots, width]`: the final normed states, in the model's dtype.
 
     Raises:
         BackendUnavailable: The model's attention is not what this engine computes.
     """
 
-    def __init__(self, model: Any, *, slots: int | None = None, capture: Sequence[int] = ()) -> None:
+    def __init__(self, model: Any, *, slots: int | None = None) -> None:
         self.model = model
         self.config = model.config.get_text_config()
         self.device, self.dtype = model.device, model.dtype
@@ -54,19 +52,14 @@ class CausalModel:
         size = getattr(self.config, "head_dim", None) or self.config.hidden_size // heads
         self._groups = heads // kv_heads
         self._width = self.config.hidden_size
-        features = (len(capture) + 1) * self._width
-        each = torch.empty(0, dtype=self.dtype).element_size() * (layers * 2 * kv_heads * size + features)
+        each = torch.empty(0, dtype=self.dtype).element_size() * (layers * 2 * kv_heads * size + self._width)
         self.bytes_per_token = each
         self.slots = slots or _default_slots(each, self.context, self.device)
         # transformers renames it in the course of its 5th version, one model after the other.
         known = inspect.signature(self._body.forward).parameters
         self._cache_name = "cache" if "cache" in known else "past_key_values"
         self._cache = PoolCache(layers, self.slots, kv_heads, size, self.dtype, self.device)
-        self.states = torch.empty((self.slots, features), dtype=self.dtype, device=self.device)
-        self._captured: dict[int, Tensor] = {}
-        self._capture = tuple(capture)
-        for layer in self._capture:
-            _layers(self._body)[layer - 1].register_forward_hook(self._keep(layer))
+        self.states = torch.empty((self.slots, self._width), dtype=self.dtype, device=self.device)
         self._check_arithmetic()
 
     @torch.inference_mode()
@@ -87,10 +80,7 @@ class CausalModel:
             plan=plan,
             **{self._cache_name: self._cache},
         )
-        parts = [self._captured.pop(layer)[0] for layer in self._capture]
-        parts.append(out.last_hidden_state[0])
-        states = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
-        self.states.index_copy_(0, plan.write, states)
+        self.states.index_copy_(0, plan.write, out.last_hidden_state[0])
 
     @torch.inference_mode()
     def logits(self, slots: Sequence[int]) -> Tensor:
@@ -98,7 +88,7 @@ class CausalModel:
 
         Only of a model that has a head for tokens.
         """
-        states = self.states[torch.tensor(slots, device=self.device), -self._width :]
+        states = self.states[torch.tensor(slots, device=self.device)]
         logits = self._head(states).float()
         # What models do to their logits has no extension point; `_check_arithmetic` finds what is missing here.
         if scale := getattr(self.config, "logits_scaling", None):
@@ -110,16 +100,10 @@ class CausalModel:
         return logits
 
     def features(self, slots: Sequence[int]) -> Tensor:
-        """A copy of the states, `[len(slots), features]` in float32 on the CPU, of the tokens in `slots`."""
+        """A copy of the states, `[len(slots), width]` in float32 on the CPU, of the tokens in `slots`."""
         # Ordinary tensors, so that a reward model can also be trained on them.
         with torch.inference_mode(False):
             return self.states[torch.tensor(slots, device=self.device)].float().cpu()
-
-    def _keep(self, layer: int) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            self._captured[layer] = output[0] if isinstance(output, tuple) else output
-
-        return hook
 
     @torch.inference_mode()
     def _check_arithmetic(self) -> None:
@@ -133,13 +117,11 @@ class CausalModel:
             self.run([Sequence_([], [], range(n - 2))], ids[: n - 2], range(n - 2))
             for at in (n - 2, n - 1):
                 self.run([Sequence_([], range(at), [at])], [ids[at]], [at])
-            got = self.states[:n, -self._width :].float() if self._head is None else self.logits(range(n))
+            got = self.states[:n].float() if self._head is None else self.logits(range(n))
         except torch.OutOfMemoryError:
             raise
         except (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
             raise _unsupported(self.config, f"its attention does not fit the shared cache ({error})") from error
-        finally:
-            self._captured.clear()
         exact = self.dtype == torch.float32
         if self._head is None:
             # By direction and length: a few channels of a state are a hundred times as large as the others.
@@ -172,13 +154,6 @@ def _unsupported(config: Any, why: str) -> BackendUnavailable:
     return BackendUnavailable(
         f"the in-process engine cannot run {config.model_type} models of this kind: {why}; use another model"
     )
-
-
-def _layers(body: Any) -> Any:
-    for name in ("layers", "h"):
-        if (layers := getattr(body, name, None)) is not None:
-            return layers
-    raise _unsupported(body.config, "it is not known where its layers are")
 
 
 def _context(config: Any) -> int:

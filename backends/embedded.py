@@ -12,9 +12,6 @@ from typing import Any
 from tts_tui.backends import pull, shots
 from tts_tui.backends.local import LocalPolicy
 
-CAPTURE = (15, 20, 25)
-"""Layers whose states the embedded PRM reads, beside the final normed one."""
-
 
 class EmbeddedPolicy(LocalPolicy):
     """`LocalPolicy` on the pulled model, prompted with the likeliest shots (`tts_tui.backends.shots`).
@@ -23,7 +20,6 @@ class EmbeddedPolicy(LocalPolicy):
 
     Args:
         progress: Told about the download (`pull.Progress`); it is called from another thread.
-        capture: Layers whose states are kept; the embedded PRM shares the engine only if these are `CAPTURE`.
         options: As `LocalPolicy` takes them.
 
     Attributes:
@@ -33,14 +29,11 @@ class EmbeddedPolicy(LocalPolicy):
 
     profile = "embedded"
 
-    def __init__(
-        self, *, progress: pull.Progress | None = None, capture: tuple[int, ...] = CAPTURE, **options: Any
-    ) -> None:
+    def __init__(self, *, progress: pull.Progress | None = None, **options: Any) -> None:
         self.path: Path = pull.model_path()
-        self.capture = capture
         self._progress = progress
         options.setdefault("name", pull.EMBEDDED.title)
-        super().__init__(self.path, messages=shots.messages, capture=capture, **options)
+        super().__init__(self.path, messages=shots.messages, **options)
 
     async def start(self) -> None:
         """Loads the model, after downloading it if the cache has none.

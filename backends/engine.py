@@ -131,6 +131,11 @@ class Engine:
                 raise BackendError(result)
         return results
 
+    @property
+    def network(self) -> Any:
+        """The transformers model; only the engine's thread runs it."""
+        return self._model.model
+
     async def settle(self) -> Stats:
         """Waits until the worker has taken up all that was asked of it before; returns what it does then."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()

@@ -37,7 +37,6 @@ class LocalPolicy:
         kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
         threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
         messages: Chat messages for a problem; by default those of the model's prompt family.
-        capture: Layers whose hidden states are kept for `engine.states`.
         rows: Most sequences in a batch.
 
     Attributes:
@@ -54,7 +53,6 @@ class LocalPolicy:
         kv_tokens: int | None = None,
         threads: int | None = None,
         messages: Messages | None = None,
-        capture: Sequence[int] = (),
         rows: int | None = None,
     ) -> None:
         self._source = os.path.expanduser(str(source).removeprefix("hf:"))
@@ -62,7 +60,7 @@ class LocalPolicy:
         self._device, self._dtype, self._kv_tokens = device, dtype, kv_tokens
         self._threads = threads
         self._messages = messages
-        self._capture, self._rows = tuple(capture), rows
+        self._rows = rows
         self._loading = Loading(self._load, lambda made: made[0].stop())
         self._info: ModelInfo | None = None
         self._engine: Engine | None = None
@@ -81,6 +79,11 @@ class LocalPolicy:
         if self._engine is None:
             raise BackendError("the policy is not running")
         return self._engine
+
+    @property
+    def network(self) -> tuple[Any, Any]:
+        """Its tokenizer and its transformers model, whose weights others may share but not change."""
+        return self._tokenizer, self.engine.network
 
     async def start(self) -> None:
         """Loads the model.
@@ -131,7 +134,7 @@ class LocalPolicy:
         from tts_tui.backends.engine import Engine
 
         device, dtype = where(torch, self._device, self._dtype)
-        tokenizer, model = _read(transformers, self._source, dtype)
+        tokenizer, model = read_model(transformers, self._source, dtype)
         if tokenizer.chat_template is None:
             raise BackendUnavailable(
                 f"{self._source} has no chat template: use an instruction-tuned model, or add chat_template.jinja"
@@ -140,7 +143,7 @@ class LocalPolicy:
         try:
             # The few tokens of its check wait longer for a second core than they take on one.
             torch.set_num_threads(1)
-            core = CausalModel(model.to(device).eval(), slots=self._kv_tokens, capture=self._capture)
+            core = CausalModel(model.to(device).eval(), slots=self._kv_tokens)
         except (RuntimeError, MemoryError) as error:
             raise BackendUnavailable(
                 f"{self._source} does not fit on {device}: {first_line(error)}; lower kv_tokens, or use another device"
@@ -161,7 +164,7 @@ class LocalPolicy:
         return engine, tokenizer, info
 
 
-def _read(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
+def read_model(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
     """Tokenizer and model, with whatever goes wrong said in one sentence."""
     folder = folder_of(source)
     if folder is not None:

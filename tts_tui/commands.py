@@ -286,7 +286,7 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
             raise UsageError(f"the recording was made with the policy {one_line(name)}: say where it is with --policy")
         policy = pull.EMBEDDED.name
     if prm is None:
-        from tts_tui.backends.embedded_prm import TITLE
+        from tts_tui.backends.adapter_prm import TITLE
 
         prm = "none"
         if (recorded := tree.start.prm) is not None:

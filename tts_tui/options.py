@@ -38,7 +38,7 @@ models = options(
     option(
         "--prm",
         metavar="SPEC",
-        help="Process reward model: embedded, none, hf:PATH, hf:ORG/NAME or sglang:URL; @NAME behind it says which of "
+        help="Process reward model: embedded, none, adapter:FILE, hf:PATH, hf:ORG/NAME or sglang:URL; @NAME behind it says which of "
         "`tts-tui profiles` it is, @NAME:LAYOUT how its input is laid out (official, paper, sal).  [default: embedded]",
     ),
     option(

@@ -93,7 +93,7 @@ def policy(spec: str, **server: Any) -> Policy:
     return made
 
 
-REWARD_MODELS = ("embedded", "none", "hf:PATH[@NAME]", "hf:ORG/NAME[@NAME]", "sglang:URL[@NAME]")
+REWARD_MODELS = ("embedded", "none", "adapter:FILE", "hf:PATH[@NAME]", "hf:ORG/NAME[@NAME]", "sglang:URL[@NAME]")
 
 
 def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> RewardModel | None:
@@ -101,22 +101,26 @@ def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> Rew
 
     Args:
         spec: What the user typed.
-        policy: The policy of the same run, if any; a reward model that reads its states shares it instead of loading
-            twice.
+        policy: The policy of the same run, if any; a reward model made from the same weights shares them instead of
+            loading them twice.
         options: What only one that is loaded takes, `allow_pickle`, or one on a server, `tokenizer` and `api_key`.
 
     Raises:
         UnknownName: No such kind of reward model, or no such profile.
         UsageError: The spec cannot be read, or an option is given for a reward model that does not take it.
     """
-    kind = spec.partition(":")[0]
+    kind, _, rest = spec.partition(":")
     _check_options(kind, options)
     if spec == "none":
         return None
     if spec == "embedded":
-        from tts_tui.backends.embedded_prm import EmbeddedPRM
+        from tts_tui.backends.adapter_prm import AdapterPRM
 
-        return EmbeddedPRM(policy)
+        return AdapterPRM(policy)
+    if kind == "adapter":
+        from tts_tui.backends.adapter_prm import AdapterPRM
+
+        return AdapterPRM(policy, path=_needs_rest(spec, rest, "adapter:FILE"))
     if kind in _PRM_OPTIONS:
         parsed = parse_prm(spec)
     if kind == "hf":
@@ -145,9 +149,9 @@ def _check_options(kind: str, options: Mapping[str, Any]) -> None:
                 raise UsageError(f"{flag or name} can be given for a reward model {where} only")
 
 
-def _needs_rest(spec: str, rest: str) -> str:
+def _needs_rest(spec: str, rest: str, example: str = "hf:PATH or hf:ORG/NAME") -> str:
     if not rest:
-        raise UsageError(f"{spec!r} names no model: write hf:PATH or hf:ORG/NAME")
+        raise UsageError(f"{spec!r} names no model: write {example}")
     return rest
 
 

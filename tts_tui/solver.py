@@ -94,7 +94,7 @@ class Solver:
         if self.prm is None:
             defaults["vote"] = "majority"
         elif strategy not in ("cot", "majority"):
-            defaults |= vote_defaults(_profile(self.prm))
+            defaults |= _votes(self.prm)
         return default_plan(strategy, **{**defaults, **changes})
 
     def check(self, plan: Plan) -> None:
@@ -386,6 +386,11 @@ class Solver:
 def _profile(model: Policy | RewardModel) -> str:
     """Name of the profile of a model that says so; empty for others."""
     return str(getattr(model, "profile", ""))
+
+
+def _votes(prm: RewardModel) -> dict[str, str]:
+    """Score and vote that suit a reward model: its own, or its profile's."""
+    return dict(getattr(prm, "defaults", {})) or vote_defaults(_profile(prm))
 
 
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:

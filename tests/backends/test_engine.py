@@ -72,7 +72,7 @@ async def check_states(engine: Engine, model: torch.nn.Module, prefixes: list) -
 @MODELS
 async def test_a_ragged_batch_says_what_transformers_says(model: torch.nn.Module) -> None:
     prompts = [numbers(i, n) for i, n in enumerate((1, 2, 7, 40, 41, 90, 150))]
-    async with running(model, capture=(1,)) as engine:
+    async with running(model) as engine:
         answers = await all_of(engine, [request(ids, 12) for ids in prompts])
         for ids, answer in zip(prompts, answers, strict=True):
             check_greedy(model, ids, answer, 12)
@@ -85,7 +85,7 @@ async def test_shared_prefixes_and_deep_trees(model: torch.nn.Module, monkeypatc
     monkeypatch.setattr("tts_tui.backends.attention.WORTH", 6)
     root = numbers(1, 60)
     leaves = [root]
-    async with running(model, capture=(1,)) as engine:
+    async with running(model) as engine:
         for depth in range(5):
             asked = [
                 request(ids, 3 + k, sampling=Sampling(1.0), seed=100 * depth + k) for ids in leaves for k in range(3)
@@ -180,7 +180,7 @@ async def test_a_child_finds_all_of_its_prompt_computed() -> None:
 async def test_steps_of_a_rollout_are_there_for_others_while_it_goes_on() -> None:
     chain = (*ids_of("abc"), piece("\n\n"), *ids_of("de"), piece("So\n\nThen\n"), *ids_of("fg"), tiny.EOS)
     ids, seen, steps = (chain[0],), [chain[0]], 0
-    async with running(tiny.parrot(chain), capture=(1,)) as engine:
+    async with running(tiny.parrot(chain)) as engine:
         async with aclosing(engine.generate(request(ids, 100, rollout=True))) as chunks:
             async for chunk in chunks:
                 seen += chunk.ids
@@ -193,7 +193,7 @@ async def test_steps_of_a_rollout_are_there_for_others_while_it_goes_on() -> Non
 
 async def test_states_of_what_was_never_run_are_computed_and_counted() -> None:
     ids = numbers(5, 40)
-    async with running(LLAMA, capture=(1,)) as engine:
+    async with running(LLAMA) as engine:
         await ask(engine, request(ids[:10], 1))
         first, second = await engine.states([ids, ids[:5]])
         assert (first.computed + first.cached, second.computed, second.cached) == (40, 0, 5)
@@ -204,7 +204,7 @@ async def test_states_of_what_was_never_run_are_computed_and_counted() -> None:
 
 @MODELS
 async def test_after_eviction(model: torch.nn.Module) -> None:
-    async with running(model, slots=96, capture=(1,)) as engine:
+    async with running(model, slots=96) as engine:
         for seed in range(6):
             ids = numbers(seed % 4, 50)
             check_greedy(model, ids, await ask(engine, request(ids, 10)), 10)

@@ -217,7 +217,7 @@ async def test_families_that_it_runs(name: str) -> None:
     config = kind.config_class(**FAMILIES[name], initializer_range=0.3, bos_token_id=0, eos_token_id=tiny.EOS)
     reference, served = kind(config).eval(), kind(copy.deepcopy(config)).eval()
     served.load_state_dict(reference.state_dict())
-    engine = tiny.engine(served, slots=256, capture=(1,))
+    engine = tiny.engine(served, slots=256)
     try:
         asked = [request(range(k, 20 + 2 * k), 8) for k in range(4)]
         answers = await asyncio.gather(*(tiny.ask(engine, one) for one in asked))

@@ -133,11 +133,9 @@ def parrot(*chains: Sequence[int]) -> LlamaForCausalLM:
     return model
 
 
-def engine(
-    model: torch.nn.Module, *, slots: int = 4096, rows: int = 64, chunk: int = 64, capture: tuple[int, ...] = ()
-) -> Engine:
+def engine(model: torch.nn.Module, *, slots: int = 4096, rows: int = 64, chunk: int = 64) -> Engine:
     """An engine on `model`, with the tiny tokenizer."""
-    core = CausalModel(model, slots=slots, capture=capture)
+    core = CausalModel(model, slots=slots)
     return Engine(core, decode, frozenset({EOS}), rows=rows, chunk=chunk, threads=1)
 
 

@@ -338,7 +338,7 @@ def problem(family: str, split: Split, index: int) -> Problem:
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 _EQUATION = re.compile(
-    r"(?P<left>max\(-?[\d., ]+\)|-?\d[\d.,]*(?:\s*[-+*/x×÷]\s*-?\d[\d.,]*)+)"
+    r"(?P<left>(?:max|min)\(-?[\d., ]+\)|-?\d[\d.,]*(?:\s*[-+*/x×÷]\s*-?\d[\d.,]*)+)"
     r"\s*=\s*(?P<right>-?\d[\d.,]*)"
 )
 
@@ -347,10 +347,11 @@ def _number(text: str) -> Fraction:
     return Fraction(text.rstrip(".,").replace(",", ""))
 
 
-def _value(left: str) -> Fraction:
-    """The value of `a op b op …` (products first) or `max(a, b)`."""
-    if left.startswith("max("):
-        return max(_number(part) for part in re.findall(r"-?\d[\d.]*", left))
+def value(left: str) -> Fraction:
+    """The value of `a op b op …` (products first), `max(a, b, …)` or `min(a, b, …)`."""
+    if left.startswith(("max(", "min(")):
+        numbers = [_number(part) for part in re.findall(r"-?\d[\d.]*", left)]
+        return max(numbers) if left.startswith("max") else min(numbers)
     tokens = re.findall(r"[-+*/x×÷]|\d[\d.,]*", left)
     terms: list[Fraction] = []
     sign, operator, expect = 1, "+", True
@@ -377,7 +378,7 @@ def equations(step: str) -> list[tuple[str, str, bool]]:
         left, right = match["left"], match["right"].rstrip(".,")
         try:
             right_value = _number(right)
-            found.append((left, right, _value(left) == right_value))
+            found.append((left, right, value(left) == right_value))
         except (ValueError, ZeroDivisionError, IndexError):
             found.append((left, right, False))
     return found

@@ -1,31 +1,23 @@
-"""Solutions of the embedded policy with the model's states at their steps, kept on disk; and labels for the steps.
+"""Solutions that a policy samples, kept on disk: one file a problem, written whole or not at all.
 
-One file a problem, written whole or not at all, so that sampling goes on where it was interrupted.
+Sampling therefore goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import msgspec
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from tts_tui.answers import extract, same
-from tts_tui.backends.embedded import EmbeddedPolicy
-from tts_tui.backends.embedded_prm import step_states
-from tts_tui.contracts import Chunk, Prompt, Sampling, StepRequest
-from tts_tui.evaluation.families import Problem, equations
-
-SAMPLING = Sampling(temperature=0.7)
-MAX_TOKENS = 160
+from tts_tui.contracts import Chunk, Policy, Prompt, Sampling, StepRequest
+from tts_tui.evaluation.families import Problem
 
 
 class Solution(Struct, frozen=True):
@@ -43,21 +35,55 @@ class Solution(Struct, frozen=True):
     finish: str
     answer: str | None
 
+    @property
+    def tokens(self) -> int:
+        """How many were sampled."""
+        return sum(map(len, self.ids))
+
+
+class Rollouts(Struct, frozen=True):
+    """What became of a beginning: `right` of `total` continuations end with the right answer."""
+
+    steps: tuple[str, ...]
+    right: int
+    total: int
+
 
 class Sampled(Struct, frozen=True):
-    """One problem with its solutions, and with the mean states `[steps, features]` of each solution's steps."""
+    """One problem with its solutions, and what rollouts from beginnings of them came to."""
 
     problem: Problem
-    prompt: tuple[int, ...]
     solutions: tuple[Solution, ...]
-    states: tuple[NDArray[np.float16], ...]
+    rollouts: tuple[Rollouts, ...] = ()
 
     @property
     def right(self) -> list[bool]:
         """Which solutions end with the right answer."""
-        return [
-            solution.answer is not None and same(solution.answer, self.problem.answer) for solution in self.solutions
-        ]
+        return [is_right(solution, self.problem) for solution in self.solutions]
+
+
+def is_right(solution: Solution, problem: Problem) -> bool:
+    """Whether a solution ends with the right answer."""
+    return solution.answer is not None and same(solution.answer, problem.answer)
+
+
+class Settings(Struct, frozen=True):
+    """What samples depend on beside their problem; samples of other settings are not read.
+
+    Attributes:
+        model: A fingerprint of the policy.
+        temperature: As sampled.
+        tokens: Most tokens of a solution.
+    """
+
+    model: str
+    temperature: float = 0.7
+    tokens: int = 160
+
+
+class _Stored(Struct, frozen=True):
+    settings: Settings
+    sampled: Sampled
 
 
 class SampleCache:
@@ -65,57 +91,41 @@ class SampleCache:
 
     Args:
         folder: Where they lie; made when the first is written.
-        settings: What they were sampled with; samples of other settings are refused.
+        settings: What they were sampled with; others are left alone, and not read.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._folder = folder
-        self._settings = json.loads(json.dumps(settings))
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
 
     def _path(self, problem: Problem) -> Path:
-        return self._folder / f"{problem.split}-{problem.family}-{problem.index:04d}.npz"
+        return self.folder / f"{problem.split}-{problem.family}-{problem.index:04d}.json"
 
     def load(self, problem: Problem, count: int) -> Sampled | None:
         """The first `count` solutions of `problem`; None where there are fewer, or where they have other settings."""
         try:
-            with np.load(self._path(problem), allow_pickle=False) as stored:
-                head = json.loads(str(stored["head"]))
-                states = stored["states"]
-        except (OSError, ValueError, KeyError, EOFError, zlib.error):
+            stored = msgspec.json.decode(self._path(problem).read_bytes(), type=_Stored)
+        except (OSError, msgspec.DecodeError):
             return None
-        if head["settings"] != self._settings or head["question"] != problem.question or len(head["solutions"]) < count:
+        found = stored.sampled
+        if stored.settings != self.settings or found.problem != problem or len(found.solutions) < count:
             return None
-        solutions = tuple(
-            Solution(tuple(s["steps"]), tuple(map(tuple, s["ids"])), s["finish"], s["answer"])
-            for s in head["solutions"]
-        )
-        cuts = np.cumsum([len(solution.steps) for solution in solutions])[:-1]
-        return Sampled(problem, tuple(head["prompt"]), solutions[:count], tuple(np.split(states, cuts))[:count])
+        return Sampled(problem, found.solutions[:count], found.rollouts)
 
     def save(self, sampled: Sampled) -> None:
         """Writes one problem's samples."""
         path = self._path(sampled.problem)
         path.parent.mkdir(parents=True, exist_ok=True)
-        head = {
-            "settings": self._settings,
-            "question": sampled.problem.question,
-            "prompt": sampled.prompt,
-            "solutions": [
-                {"steps": s.steps, "ids": s.ids, "finish": s.finish, "answer": s.answer} for s in sampled.solutions
-            ],
-        }
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        with scratch.open("wb") as file:
-            np.savez(file, head=np.array(json.dumps(head)), states=np.concatenate(sampled.states))
+        scratch.write_bytes(msgspec.json.encode(_Stored(self.settings, sampled)))
         os.replace(scratch, path)
 
 
 async def sample_all(
-    policy: EmbeddedPolicy,
+    policy: Policy,
     wanted: Sequence[tuple[Problem, int]],
     cache: SampleCache,
     *,
-    concurrency: int = 16,
+    concurrency: int = 8,
     done: Callable[[Sampled, bool], None] | None = None,
 ) -> list[Sampled]:
     """Samples what the cache does not hold.
@@ -132,7 +142,7 @@ async def sample_all(
     async def one(problem: Problem, count: int) -> Sampled:
         async with permits:
             found = cache.load(problem, count)
-            sampled = found or await _sample(policy, problem, count)
+            sampled = found or await _sample(policy, problem, count, cache.settings)
             if found is None:
                 cache.save(sampled)
             if done is not None:
@@ -144,27 +154,35 @@ async def sample_all(
     return [task.result() for task in tasks]
 
 
-async def _sample(policy: EmbeddedPolicy, problem: Problem, count: int) -> Sampled:
+async def _sample(policy: Policy, problem: Problem, count: int, settings: Settings) -> Sampled:
     prompt = await policy.prompt(problem.question)
-    solutions = await asyncio.gather(
-        *(_solution(policy, prompt, zlib.crc32(f"{problem.question}#{number}".encode())) for number in range(count))
+    seeds = [zlib.crc32(f"{problem.question}#{number}".encode()) for number in range(count)]
+    solutions = await asyncio.gather(*(solution(policy, prompt, seed, settings) for seed in seeds))
+    return Sampled(problem, tuple(solutions))
+
+
+async def solution(
+    policy: Policy, prompt: Prompt, seed: int, settings: Settings, begun: Solution | None = None
+) -> Solution:
+    """Samples one solution to its end.
+
+    Args:
+        policy: A started policy.
+        prompt: The problem.
+        seed: Of the sampling.
+        settings: Temperature and most tokens.
+        begun: Its first steps, where it shall go on from them.
+    """
+    first = begun or Solution((), (), "length", None)
+    ids = prompt.ids + tuple(token for step in first.ids for token in step)
+    request = StepRequest(
+        ids, Sampling(temperature=settings.temperature), settings.tokens - first.tokens, rollout=True, seed=seed
     )
-    paths = [
-        (prompt.ids + tuple(token for step in solution.ids[:end] for token in step), len(solution.ids[end - 1]))
-        for solution in solutions
-        for end in range(1, len(solution.ids) + 1)
-    ]
-    features = np.stack([state.mean for state in await step_states(policy.engine, paths)])
-    cuts = np.cumsum([len(solution.ids) for solution in solutions])[:-1]
-    return Sampled(problem, prompt.ids, tuple(solutions), tuple(np.split(features.astype(np.float16), cuts)))
-
-
-async def _solution(policy: EmbeddedPolicy, prompt: Prompt, seed: int) -> Solution:
-    request = StepRequest(prompt.ids, SAMPLING, MAX_TOKENS, rollout=True, seed=seed)
     async with aclosing(policy.stream(request)) as chunks:
-        texts, ids, finish = await _steps(chunks)
-    answer = extract("".join(texts), finished=finish == "eos")
-    return Solution(tuple(texts), tuple(ids), finish, answer)
+        texts, own, finish = await _steps(chunks)
+    steps = (*first.steps, *texts)
+    answer = extract("".join(steps), finished=finish == "eos")
+    return Solution(steps, (*first.ids, *own), finish, answer)
 
 
 async def _steps(chunks: AsyncIterator[Chunk]) -> tuple[list[str], list[tuple[int, ...]], str]:
@@ -197,49 +215,3 @@ async def _steps(chunks: AsyncIterator[Chunk]) -> tuple[list[str], list[tuple[in
         texts.append(text)
         ids.append(tuple(own))
     return texts, ids, finish
-
-
-# --- labels -----------------------------------------------------------------------------------------------------------
-
-
-def step_labels(sampled: Sampled) -> list[list[bool]]:
-    """Whether each solution is still on the way to the right answer after each of its steps.
-
-    A step is wrong where an equation in it does not hold, and so is all that follows in a solution with a wrong answer.
-    Where the arithmetic holds, the step is right if its equations are those of the gold solution, or if any of the
-    sampled solutions with the same beginning ends right (the hard estimate of Math-Shepherd, arXiv 2312.08935). The
-    step with the answer is right if the answer is.
-    """
-    good: set[tuple[tuple[int, ...], ...]] = set()
-    rights = sampled.right
-    for solution, right in zip(sampled.solutions, rights, strict=True):
-        if right:
-            good.update(solution.ids[:end] for end in range(1, len(solution.ids) + 1))
-    gold = {_normal(equation) for step in sampled.problem.steps for equation in equations(step)}
-    labels = []
-    for solution, right in zip(sampled.solutions, rights, strict=True):
-        own: list[bool] = []
-        for number, step in enumerate(solution.steps):
-            found = equations(step)
-            holds = all(equal for _, _, equal in found)
-            if number == len(solution.steps) - 1 and solution.answer is not None:
-                own.append(right)
-            elif right:
-                own.append(holds)
-            else:
-                known = solution.ids[: number + 1] in good or (bool(found) and {*map(_normal, found)} <= gold)
-                own.append(holds and known and all(own))
-        labels.append(own)
-    return labels
-
-
-def _normal(equation: tuple[str, str, bool]) -> tuple[str, str]:
-    """An equation without its spaces, the operands of sums, products and `max` in a fixed order."""
-    left, right, _ = equation
-    squeezed = left.replace(" ", "").replace("×", "*").replace("x", "*").replace("ma*", "max")
-    for sign in "+*":
-        if sign in squeezed and not any(other in squeezed for other in "+-*/" if other != sign):
-            squeezed = sign.join(sorted(squeezed.split(sign)))
-    if squeezed.startswith("max("):
-        squeezed = "max(" + ",".join(sorted(squeezed[4:-1].split(",")))
-    return squeezed, right

@@ -1,0 +1,176 @@
+"""The file of an adapter that is a PRM: its weights in bfloat16, and what must be known to use them.
+
+Looking into one (`peek`) loads no model library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tts_tui.errors import BackendUnavailable
+
+FORMAT = "tts-tui adapter 1"
+_RETRAIN = "train it again with `tts-tui train-prm`"
+
+
+class Shape(Struct, frozen=True):
+    """What an adapter changes.
+
+    Attributes:
+        depth: Layers of the base model.
+        first: The first layer, counted from 0, that is adapted; all after it are.
+        rank: Rank of each change.
+        scale: Factor of each change.
+    """
+
+    depth: int
+    first: int
+    rank: int = 16
+    scale: float = 2.0
+
+
+class Sums(Struct, frozen=True):
+    """What is kept of the tokens of a step or a path.
+
+    Attributes:
+        lowest: The lowest log-ratio of them.
+        total: Their sum.
+    """
+
+    lowest: float = 0.0
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> Sums:
+        """Of log-ratios, none above 0."""
+        return cls(min(ratios, default=0.0), sum(ratios))
+
+    def then(self, later: Sums) -> Sums:
+        """Of both together."""
+        return Sums(min(self.lowest, later.lowest), self.total + later.total)
+
+
+class Judgement(Struct, frozen=True):
+    """A logistic model of whether a solution is still on the way to the right answer after a step.
+
+    Attributes:
+        bias: Of the logit.
+        lowest: Weight of the step's lowest log-ratio.
+        total: Weight of the sum of the step's.
+        lowest_before: Weight of the lowest log-ratio of the steps before.
+        total_before: Weight of their sum.
+    """
+
+    bias: float = 0.0
+    lowest: float = 1.0
+    total: float = 0.0
+    lowest_before: float = 1.0
+    total_before: float = 0.0
+
+    def score(self, step: Sums, before: Sums) -> float:
+        """The score in (0, 1)."""
+        logit = (
+            self.bias
+            + self.lowest * step.lowest
+            + self.total * step.total
+            + self.lowest_before * before.lowest
+            + self.total_before * before.total
+        )
+        return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, logit))))
+
+
+class Head(Struct, frozen=True):
+    """What is known of an adapter beside its weights.
+
+    Attributes:
+        shape: What it changes.
+        base: Spec of the base model: embedded, hf:PATH or hf:ORG/NAME.
+        fingerprint: Of the base model's weights (`tts_tui.backends.adapter.fingerprint`).
+        step: How a step that others follow is judged.
+        answer: How the step that ends the answer is judged.
+        defaults: Score and vote that were found to suit it.
+        about: How it was made, for people.
+    """
+
+    shape: Shape
+    base: str
+    fingerprint: str
+    step: Judgement = Judgement()
+    answer: Judgement = Judgement()
+    defaults: dict[str, str] = {}
+    about: str = ""
+
+
+class Adapter(Struct, frozen=True):
+    """An adapter.
+
+    Attributes:
+        head: What is known of it.
+        vocabulary: `[tokens]`, int64: ids among which the model chooses; others are compared with the best of them.
+        tensors: `layers.N.NAME.down` `[rank, in]`, `layers.N.NAME.up` `[out, rank]`, and `norm` `[width]`.
+    """
+
+    head: Head
+    vocabulary: Any
+    tensors: dict[str, Any]
+
+    @property
+    def parameters(self) -> int:
+        """Weights that it adds."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+
+def save(adapter: Adapter, path: Path) -> None:
+    """Writes an adapter in bfloat16, whole or not at all."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in adapter.tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    metadata = {"format": FORMAT, "head": msgspec.json.encode(adapter.head).decode()}
+    save_file({**tensors, "vocabulary": adapter.vocabulary.to(torch.int32)}, scratch, metadata=metadata)
+    scratch.chmod(0o644)  # safetensors makes files that only their owner can read
+    scratch.replace(path)
+
+
+def peek(path: Path) -> Head:
+    """What is known of an adapter, without its weights.
+
+    Raises:
+        BackendUnavailable: It is missing, damaged, or of another format.
+    """
+    return _open(path, "numpy", weights=False)[0]
+
+
+def load(path: Path) -> Adapter:
+    """Reads an adapter.
+
+    Raises:
+        BackendUnavailable: It is missing, damaged, or of another format.
+    """
+    head, tensors = _open(path, "pt", weights=True)
+    return Adapter(head, tensors.pop("vocabulary").long(), tensors)
+
+
+def _open(path: Path, framework: str, *, weights: bool) -> tuple[Head, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework=framework) as file:
+            stored, names = file.metadata() or {}, list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names} if weights else {}
+    except (OSError, SafetensorError) as error:
+        raise BackendUnavailable(f"the PRM {path} cannot be read ({error}): {_RETRAIN}, or give its file") from error
+    if stored.get("format") != FORMAT or "vocabulary" not in names:
+        raise BackendUnavailable(f"{path} holds no PRM of this version: {_RETRAIN}")
+    try:
+        return msgspec.json.decode(stored["head"], type=Head), tensors
+    except (KeyError, msgspec.DecodeError) as error:
+        raise BackendUnavailable(f"{path} is damaged: {_RETRAIN}") from error

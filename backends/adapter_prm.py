@@ -1,0 +1,244 @@
+"""A process reward model that is an adapter on a policy's own weights; one for the embedded policy is shipped.
+
+The adapter has learned to continue right solutions. A step is judged by its tokens: how much less likely each one is
+than what the adapter would have written there (`adapter_text.log_ratios`), and what that means (`Judgement`). The
+weights are those of the base model, in memory once if the policy is that model; only the adapter is the PRM's own, and
+its keys and values. `docs/embedded-prm.md` is the model card of the shipped one; `tts-tui train-prm` makes others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tts_tui.backends import adapter_file, pull
+from tts_tui.backends.adapter_file import Head, Sums
+from tts_tui.backends.loading import Loading, where
+from tts_tui.backends.local import LocalPolicy, read_model
+from tts_tui.contracts import ModelInfo, Policy, ScoreRequest, StepScore
+from tts_tui.errors import BackendError, BackendUnavailable
+
+if TYPE_CHECKING:
+    from tts_tui.backends.adapter_text import AdapterText
+    from tts_tui.backends.engine import Engine
+
+TITLE = "embedded PRM"
+"""What the shipped one is called in recordings."""
+SLOTS = 8192
+"""Tokens whose keys and values are kept by default; an adapter's prompts are short."""
+_REMEMBERED = 50_000
+
+
+def shipped() -> Path:
+    """The adapter that comes with this package."""
+    return Path(str(resources.files("tts_tui") / "data" / "embedded_prm.safetensors"))
+
+
+class _Made(NamedTuple):
+    """What loading makes: `rows` are the output embeddings of the adapter's vocabulary, `table` all of them."""
+
+    info: ModelInfo
+    head: Head
+    layout: AdapterText
+    engine: Engine
+    rows: Any
+    table: Any
+
+
+class _Path(NamedTuple):
+    """Ids of a question and steps; how many are the question's, and how many each step's."""
+
+    ids: tuple[int, ...]
+    start: int
+    steps: tuple[int, ...]
+
+
+class AdapterPRM:
+    """A `RewardModel` on an adapted model.
+
+    Where the policy is the base model, its weights are shared; with any other policy the base model is loaded. It
+    reads problem and steps as text, and keeps keys and values of its own: of a path that has grown by a step, only
+    that step passes the model.
+
+    Args:
+        policy: The policy of the same run, if any.
+        path: Another adapter than the shipped one.
+        progress: Told about the download of the embedded model, where that is needed.
+        dtype: As `LocalPolicy` takes it, where the base model is loaded.
+        kv_tokens: Tokens whose keys and values are kept.
+        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        path: str | Path | None = None,
+        progress: pull.Progress | None = None,
+        dtype: str | None = None,
+        kv_tokens: int = SLOTS,
+        threads: int | None = None,
+    ) -> None:
+        self._policy, self._given = policy, path
+        self._path = Path(os.path.expanduser(str(path))) if path else shipped()
+        self._progress, self._dtype, self._slots, self._threads = progress, dtype, kv_tokens, threads
+        self._loading = Loading(self._load, lambda made: made.engine.stop())
+        self._made: _Made | None = None
+        self._sums: dict[tuple[int, ...], Sums] = {}
+
+    @property
+    def info(self) -> ModelInfo:
+        """The base model with the adapter; valid after `start`."""
+        return self._ready().info
+
+    @property
+    def profile(self) -> str:
+        """Name of its profile; only the shipped one has one."""
+        return "" if self._given else "embedded"
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """Score and vote that were found to suit it; empty where its file cannot be read, which `start` says."""
+        try:
+            return adapter_file.peek(self._path).defaults
+        except BackendUnavailable:
+            return {}
+
+    async def start(self) -> None:
+        """Loads the adapter, and the base model unless the policy has it.
+
+        Raises:
+            BackendUnavailable: They cannot be had, or do not fit each other.
+        """
+        self._made = await self._loading.done()
+
+    async def close(self) -> None:
+        """Frees what `start` loaded; a shared policy is left alone. Safe to call twice."""
+        made, self._made = self._made, None
+        self._sums.clear()
+        if made is not None:
+            await made.engine.close()
+
+    async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
+        """Scores the last step of each request, in order; a batch may mix problems.
+
+        Raises:
+            ContextExceeded: A path is longer than the context.
+            BackendError: The engine failed, or a request has no step.
+        """
+        made = self._ready()
+        if not all(request.steps for request in requests):
+            raise BackendError("there is no step to score")
+        paths = await asyncio.to_thread(lambda: [_path(made.layout, request) for request in requests])
+        distinct = list(dict.fromkeys(paths))
+        # Of a path whose earlier steps were not scored here all tokens are read; those in the pool are not run again.
+        known = [len(path.steps) - 1 if _before(path) in self._sums else 0 for path in distinct]
+        read = [sum(path.steps[first:]) for path, first in zip(distinct, known, strict=True)]
+        states = await made.engine.states([path.ids for path in distinct], [tokens + 1 for tokens in read])
+        ratios = await asyncio.to_thread(
+            lambda: [
+                _ratios(made, path, tokens, state.features)
+                for path, tokens, state in zip(distinct, read, states, strict=True)
+            ]
+        )
+        scores = {
+            path: self._judged(made.head, path, first, own)
+            for path, first, own in zip(distinct, known, ratios, strict=True)
+        }
+        counts = {path: (state.computed, state.cached) for path, state in zip(distinct, states, strict=True)}
+        result = []
+        for path in paths:
+            result.append(StepScore(scores[path], *counts[path]))
+            counts[path] = (0, len(path.ids))  # whoever else asks for the same
+        return result
+
+    def _judged(self, head: Head, path: _Path, first: int, ratios: list[float]) -> float:
+        """The score of a path's last step, from the log-ratios of the steps from `first` on."""
+        before, at = (self._sums[_before(path)] if first else Sums()), 0
+        for tokens in path.steps[first:-1]:
+            before = before.then(Sums.of(ratios[at : at + tokens]))
+            at += tokens
+        step = Sums.of(ratios[at:])
+        while len(self._sums) >= _REMEMBERED:
+            del self._sums[next(iter(self._sums))]
+        self._sums[path.ids] = before.then(step)
+        made = self._ready()
+        judgement = head.answer if path.ids[-1] == made.layout.end else head.step
+        return judgement.score(step, before)
+
+    def _ready(self) -> _Made:
+        if self._made is None:
+            raise BackendError("the PRM has not been started")
+        return self._made
+
+    def _load(self) -> _Made:
+        try:
+            import torch
+            import transformers
+        except ImportError as error:
+            raise BackendUnavailable(f"this reward model needs {error.name}: pip install {error.name}") from error
+        from tts_tui.backends.adapter import adapted, fingerprint, put
+        from tts_tui.backends.adapter_text import AdapterText
+        from tts_tui.backends.causal import CausalModel
+        from tts_tui.backends.engine import Engine
+
+        adapter = adapter_file.load(self._path)
+        head = adapter.head
+        shared = self._policy.network if isinstance(self._policy, LocalPolicy) else None
+        if shared is None or fingerprint(shared[1]) != head.fingerprint:
+            shared = self._base(torch, transformers, head.base)
+            if fingerprint(shared[1]) != head.fingerprint:
+                raise BackendUnavailable(
+                    f"the PRM {self._path.name} was trained on other weights than {head.base} has: "
+                    "train it again with `tts-tui train-prm`"
+                )
+        tokenizer, base = shared
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)  # the few tokens of its check wait longer for a second core than they take on one
+            model = adapted(base, head.shape)
+            put(model, adapter.tensors)
+            core = CausalModel(model.eval(), slots=self._slots)
+        finally:
+            torch.set_num_threads(threads)
+        layout = AdapterText(tokenizer)
+        engine = Engine(core, lambda _: "", frozenset(), threads=self._threads)
+        name = self._path.name if self._given else TITLE
+        info = ModelInfo(name, core.parameters, min(core.context, core.slots), "adapter")
+        table = model.get_output_embeddings().weight.detach()
+        return _Made(info, head, layout, engine, table[adapter.vocabulary.to(table.device)].float().cpu(), table)
+
+    def _base(self, torch: Any, transformers: Any, spec: str) -> tuple[Any, Any]:
+        """Tokenizer and network of the base model."""
+        source = spec.removeprefix("hf:")
+        if spec == pull.EMBEDDED.name:
+            if not pull.is_present():
+                pull.pull(self._progress)
+            source = str(pull.model_path())
+        device, dtype = where(torch, None, self._dtype)
+        tokenizer, model = read_model(transformers, source, dtype)
+        return tokenizer, model.to(device).eval()
+
+
+def _path(layout: AdapterText, request: ScoreRequest) -> _Path:
+    question = layout.prompt(request.prompt.problem)
+    steps = [layout.step(text) for text in request.steps]
+    return _Path(question + tuple(token for step in steps for token in step), len(question), tuple(map(len, steps)))
+
+
+def _before(path: _Path) -> tuple[int, ...]:
+    return path.ids[: -path.steps[-1]]
+
+
+def _ratios(made: _Made, path: _Path, tokens: int, states: Any) -> list[float]:
+    """Log-ratios of the last `tokens` of a path; `states` are those of one token more."""
+    from tts_tui.backends.adapter_text import log_ratios
+
+    ids = path.ids[-tokens:]
+    own = made.table[list(ids)].float().cpu()
+    return [float(ratio) for ratio in log_ratios(states[:-1], own, made.rows)]
+
