@@ -50,11 +50,11 @@ class _Made(NamedTuple):
 
 
 class _Path(NamedTuple):
-    """Ids of a question and steps; how many are the question's, and how many each step's."""
+    """Ids of a question and steps, how many of them each step has, and whether the last step ends the answer."""
 
     ids: tuple[int, ...]
-    start: int
     steps: tuple[int, ...]
+    ends: bool
 
 
 class AdapterPRM:
@@ -166,9 +166,7 @@ class AdapterPRM:
         while len(self._sums) >= _REMEMBERED:
             del self._sums[next(iter(self._sums))]
         self._sums[path.ids] = before.then(step)
-        made = self._ready()
-        judgement = head.answer if path.ids[-1] == made.layout.end else head.step
-        return judgement.score(step, before)
+        return (head.answer if path.ends else head.step).score(step, before)
 
     def _ready(self) -> _Made:
         if self._made is None:
@@ -225,9 +223,13 @@ class AdapterPRM:
 
 
 def _path(layout: AdapterText, request: ScoreRequest) -> _Path:
+    from tts_tui.backends.adapter_text import ends
+
     question = layout.prompt(request.prompt.problem)
     steps = [layout.step(text) for text in request.steps]
-    return _Path(question + tuple(token for step in steps for token in step), len(question), tuple(map(len, steps)))
+    return _Path(
+        question + tuple(token for step in steps for token in step), tuple(map(len, steps)), ends(request.steps[-1])
+    )
 
 
 def _before(path: _Path) -> tuple[int, ...]:
@@ -241,4 +243,3 @@ def _ratios(made: _Made, path: _Path, tokens: int, states: Any) -> list[float]:
     ids = path.ids[-tokens:]
     own = made.table[list(ids)].float().cpu()
     return [float(ratio) for ratio in log_ratios(states[:-1], own, made.rows)]
-

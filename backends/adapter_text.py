@@ -17,16 +17,13 @@ class AdapterText:
 
     Args:
         tokenizer: The base model's, as transformers loads it.
-
-    Attributes:
-        end: Id of the token that ends an answer.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._backend = tokenizer.backend_tokenizer
         self._begin = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
         self._blank = self._ids("\n") * 2
-        self.end = int(tokenizer.eos_token_id)
+        self._end = int(tokenizer.eos_token_id)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
@@ -36,8 +33,13 @@ class AdapterText:
         return self._begin + self._ids(question.strip()) + self._blank
 
     def step(self, text: str) -> tuple[int, ...]:
-        """Ids of a step: what ends no line ends the answer."""
-        return self._ids(text.strip()) + (self._blank if text.endswith("\n") else (self.end,))
+        """Ids of a step."""
+        return self._ids(text.strip()) + ((self._end,) if ends(text) else self._blank)
+
+
+def ends(step: str) -> bool:
+    """Whether a step ends the answer: its text ends no line."""
+    return not step.endswith("\n")
 
 
 def log_ratios(states: Tensor, own: Tensor, rows: Tensor) -> Tensor:

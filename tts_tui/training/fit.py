@@ -37,7 +37,7 @@ class Recipe(Struct, frozen=True):
         seed: Of the adapter's first weights.
     """
 
-    tokens: int = 1_000_000
+    tokens: int = 800_000
     batch: int = 1600
     rate: float = 1e-3
     warmup: int = 20

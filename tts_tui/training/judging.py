@@ -9,7 +9,7 @@ import torch
 from msgspec import Struct
 
 from tts_tui.backends.adapter_file import Head, Judgement, Sums
-from tts_tui.backends.adapter_text import AdapterText, log_ratios
+from tts_tui.backends.adapter_text import AdapterText, ends, log_ratios
 from tts_tui.evaluation.prm_report import Scored
 from tts_tui.evaluation.samples import Sampled
 from tts_tui.training.labels import step_labels
@@ -57,11 +57,12 @@ def read(
         tell(done)
     result, at = [], 0
     for problem in sampled:
-        own = []
-        for start, pieces in parts[at : at + len(problem.solutions)]:
-            own.append(tuple(_cut(found[tuple(sum(pieces, ()))][start - 1 :], pieces[1:])))
+        sums = [
+            tuple(_cut(found[tuple(sum(pieces, ()))][start - 1 :], pieces[1:]))
+            for start, pieces in parts[at : at + len(problem.solutions)]
+        ]
         at += len(problem.solutions)
-        result.append(Read(problem, tuple(own)))
+        result.append(Read(problem, tuple(sums)))
     return result
 
 
@@ -101,19 +102,14 @@ def fit(problems: Sequence[Read]) -> tuple[Judgement, Judgement]:
     last: list[tuple[list[float], bool, float]] = []
     for problem in problems:
         share = 1.0 / max(1, len(problem.sums))
-        for own, flags, solution in zip(
-            problem.sums, step_labels(problem.sampled), problem.sampled.solutions, strict=True
-        ):
+        labels = step_labels(problem.sampled)
+        for own, flags, solution in zip(problem.sums, labels, problem.sampled.solutions, strict=True):
             before = Sums()
-            for number, (step, flag) in enumerate(zip(own, flags, strict=True), 1):
-                ends = number == len(own) and solution.finish == "eos"
-                (last if ends else inner).append(([*_values(step), *_values(before)], flag, share))
+            for step, flag, text in zip(own, flags, solution.steps, strict=True):
+                values = [step.lowest, step.total, before.lowest, before.total]
+                (last if ends(text) else inner).append((values, flag, share))
                 before = before.then(step)
     return _logistic(inner), _logistic(last)
-
-
-def _values(sums: Sums) -> tuple[float, float]:
-    return sums.lowest, sums.total
 
 
 def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> Judgement:
@@ -129,9 +125,7 @@ def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> Judgement:
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         weights = torch.nn.functional.softplus(raw)
-        lost = torch.nn.functional.binary_cross_entropy_with_logits(
-            bias + x @ weights, y, share / share.mean()
-        )
+        lost = torch.nn.functional.binary_cross_entropy_with_logits(bias + x @ weights, y, share / share.mean())
         lost = lost + 1e-3 * weights.square().sum()
         lost.backward()
         return lost
@@ -143,13 +137,15 @@ def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> Judgement:
 
 def scored(head: Head, problems: Sequence[Read]) -> list[Scored]:
     """The score of every step, as `AdapterPRM` gives it."""
-    return [Scored(problem.sampled, tuple(_scores(head, problem)), tuple(problem.sampled.right)) for problem in problems]
+    return [
+        Scored(problem.sampled, tuple(_scores(head, problem)), tuple(problem.sampled.right)) for problem in problems
+    ]
 
 
 def _scores(head: Head, problem: Read) -> Iterator[tuple[float, ...]]:
     for own, solution in zip(problem.sums, problem.sampled.solutions, strict=True):
         before, scores = Sums(), []
         for step, text in zip(own, solution.steps, strict=True):
-            scores.append((head.step if text.endswith("\n") else head.answer).score(step, before))
+            scores.append((head.answer if ends(text) else head.step).score(step, before))
             before = before.then(step)
         yield tuple(scores)

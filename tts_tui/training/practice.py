@@ -120,9 +120,7 @@ def _times(rng: random.Random) -> Drawn:
     name, other, thing = *rng.sample(_NAMES, 2), rng.choice(_THINGS)
     a, b = rng.randint(3, 20), rng.randint(2, 6)
     steps = (f"{a} * {b} = {a * b}", f"{a} + {a * b} = {a + a * b}")
-    question = (
-        f"{name} has {a} {thing} and {other} has {b} times as many. How many {thing} do they have together?"
-    )
+    question = f"{name} has {a} {thing} and {other} has {b} times as many. How many {thing} do they have together?"
     return question, a + a * b, steps
 
 

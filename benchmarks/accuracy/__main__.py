@@ -1,0 +1,72 @@
+"""`python -m benchmarks.accuracy [--problems N] [--write]`: search under the embedded PRM on held-out problems.
+
+For every problem family, `--problems` problems of the test split (24 by default, fewer where a family has no more):
+16 samples, scored by the PRM and voted on; beam search and DVTS with N = 16. Score and vote are those of the PRM's
+profile, which were chosen on validation problems. What is done is kept in `--folder`: the same command goes on from
+there. On two cores it takes about two hours from nothing. `--only` runs a part, so that two processes share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import tts_tui
+from benchmarks.accuracy.card import profile_text, table
+from benchmarks.accuracy.cost import measure
+from benchmarks.accuracy.figures import everything, families
+from benchmarks.accuracy.runs import SEARCHES, Outcome, Store, run, test_problems
+from tts_tui import Solver
+from tts_tui.backends import pull
+from tts_tui.backends.adapter_prm import AdapterPRM, shipped
+from tts_tui.backends.embedded import EmbeddedPolicy
+
+STRATEGIES = ("best-of-n", *SEARCHES)
+
+
+async def outcomes(args: argparse.Namespace) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
+    """Outcomes of the chosen strategies, and what scoring costs."""
+    wanted = test_problems(args.problems)
+    policy = EmbeddedPolicy(threads=args.threads)
+    prm = AdapterPRM(policy, path=args.prm, threads=args.threads)
+    store = Store(args.folder / "outcomes")
+    async with Solver(policy, prm) as solver:
+        found = {
+            name: await run(solver, name, wanted, store, args.folder / "samples") for name in args.only or STRATEGIES
+        }
+        costs = {} if args.only else await measure(solver)
+    return found, {"cost": costs}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=24, help="of each family")
+    parser.add_argument("--folder", type=Path, default=pull.cache_root() / "accuracy", help="what is kept")
+    parser.add_argument("--prm", type=Path, default=None, help="another adapter than the shipped one")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--only", nargs="*", choices=STRATEGIES, help="run these, and print nothing else")
+    parser.add_argument("--write", action="store_true", help="write the package's figures and its profile")
+    args = parser.parse_args()
+    found, extra = asyncio.run(outcomes(args))
+    if args.only:
+        return
+    defaults = AdapterPRM(path=args.prm).defaults
+    figures = {**everything(found, defaults["score"], defaults["vote"]), **extra}  # type: ignore[arg-type]
+    print(table(figures))
+    (args.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if args.write:
+        package = Path(tts_tui.__file__).parent
+        known = msgspec.json.format(msgspec.json.encode(families(found["best-of-n"])), indent=1)
+        (package / "data" / "families.json").write_bytes(known + b"\n")
+        trained = json.loads(shipped().with_suffix(".json").read_text("utf-8"))
+        (package / "profiles" / "embedded.toml").write_text(profile_text(figures, trained), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

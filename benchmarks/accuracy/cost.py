@@ -1,0 +1,50 @@
+"""What scoring costs: seconds in which the PRM scores steps, against those in which the policy writes them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.accuracy.runs import SKIPPED, N
+from tts_tui import Solver
+from tts_tui.backends.adapter import fingerprint
+from tts_tui.backends.adapter_prm import AdapterPRM
+from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.contracts import ScoreRequest
+from tts_tui.evaluation.families import FAMILIES, problem
+from tts_tui.evaluation.samples import Settings, solution
+
+_PROBLEMS = 10
+
+
+async def measure(solver: Solver) -> dict[str, Any]:
+    """Times both on some problems: N solutions at once, then their steps, depth by depth as a search scores them."""
+    import asyncio
+
+    policy, prm = solver.policy, solver.prm
+    assert isinstance(policy, EmbeddedPolicy) and isinstance(prm, AdapterPRM)
+    settings = Settings(fingerprint(policy.network[1]))
+    await prm.start()
+    writing = scoring = 0.0
+    tokens = computed = 0
+    for name in list(FAMILIES)[:_PROBLEMS]:
+        prompt = await policy.prompt(problem(name, "test", SKIPPED).question)
+        await policy.engine.states([prompt.ids])
+        began = time.perf_counter()
+        own = await asyncio.gather(*(solution(policy, prompt, 7000 + n, settings) for n in range(N)))
+        writing += time.perf_counter() - began
+        began = time.perf_counter()
+        for depth in range(1, 1 + max(len(one.steps) for one in own)):
+            asked = [ScoreRequest(prompt, one.steps[:depth], one.ids[:depth]) for one in own if len(one.steps) >= depth]
+            computed += sum(score.computed for score in await prm.score(asked))
+        scoring += time.perf_counter() - began
+        tokens += sum(one.tokens for one in own)
+    await prm.close()
+    return {
+        "problems": _PROBLEMS,
+        "sampled tokens": tokens,
+        "seconds of writing": round(writing, 2),
+        "scored tokens": computed,
+        "seconds of scoring": round(scoring, 2),
+        "scoring / writing": round(scoring / writing, 3),
+    }

@@ -1,0 +1,286 @@
+"""Trains a PRM from nothing: samples a policy, labels its steps, trains an adapter, and finds what its ratios mean.
+
+Everything is kept in a folder of work, so that the same call goes on where an interrupted one stopped. The split
+`test` of the problem families is never looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+
+from tts_tui.backends import adapter_file, pull
+from tts_tui.backends.adapter import adapted, fingerprint
+from tts_tui.backends.adapter_file import Adapter, Head, Shape
+from tts_tui.backends.adapter_text import AdapterText
+from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.backends.local import LocalPolicy
+from tts_tui.errors import UnknownName, UsageError
+from tts_tui.evaluation.families import FAMILIES, TRAINED, Problem, problems
+from tts_tui.evaluation.own import read_problems
+from tts_tui.evaluation.prm_report import choose, report
+from tts_tui.evaluation.samples import SampleCache, Sampled, Settings, sample_all
+from tts_tui.training.fit import Fit, Progress, Recipe, vocabulary
+from tts_tui.training.judging import Read, fit, read, scored
+from tts_tui.training.labels import roll_out
+from tts_tui.training.texts import Mixture, Writer
+
+Tell = Callable[[str], None]
+_LOOKED_AT = 6000
+"""Texts whose tokens are the adapter's vocabulary."""
+_EVERY = 10.0
+"""Seconds between two lines that say how far it is."""
+
+
+class Wish(Struct, frozen=True):
+    """What is to be trained.
+
+    Attributes:
+        out: The adapter's file; figures go beside it (.json).
+        work: Folder of what is kept between calls.
+        policy: Spec of the policy: embedded, hf:PATH or hf:ORG/NAME.
+        families: Names of problem families; all that may be trained on where none are given.
+        own: A file of problems instead.
+        problems: Problems of each family that are sampled to learn what ratios mean; half as many validate.
+        samples: Solutions of each of them; twice as many of those that validate.
+        rollouts: Continuations of each beginning about which the program cannot tell.
+        first: The first layer that is adapted; by default the one after the first quarter.
+        rank: Of the adapter.
+        recipe: How long and how fast it learns.
+        threads: Cores on a CPU.
+    """
+
+    out: Path
+    work: Path
+    policy: str = "embedded"
+    families: tuple[str, ...] = ()
+    own: Path | None = None
+    problems: int = 24
+    samples: int = 8
+    rollouts: int = 2
+    first: int | None = None
+    rank: int = 16
+    recipe: Recipe = Recipe()
+    threads: int | None = None
+
+
+def check(wish: Wish) -> None:
+    """Refuses what cannot be trained, before anything is loaded.
+
+    Raises:
+        UnknownName: There is no such family.
+        UsageError: Another policy than one in this process, a family that is only tested on, problems without answers.
+    """
+    kind = wish.policy.partition(":")[0]
+    if wish.policy != pull.EMBEDDED.name and kind != "hf":
+        raise UsageError(f"a PRM is trained on a model in this process, not on {wish.policy!r}: embedded or hf:PATH")
+    for name in wish.families:
+        if name not in FAMILIES:
+            raise UnknownName("problem family", name, FAMILIES)
+        if not FAMILIES[name].trained:
+            raise UsageError(f"the family {name} is only tested on: `tts-tui families` says which are trained on")
+    if wish.own is not None:
+        if wish.families:
+            raise UsageError("problems are given twice: with --families and with --problems; give one of them")
+        read_problems(wish.own)
+    if wish.out.is_dir() or wish.out.suffix != ".safetensors":
+        raise UsageError(f"the PRM is written to a file that ends with .safetensors, not to {wish.out}")
+
+
+def train(wish: Wish, tell: Tell) -> dict[str, Any]:
+    """Trains, and writes the adapter and its figures.
+
+    Args:
+        wish: What is to be trained.
+        tell: Told what is being done, and how long it may take.
+
+    Returns:
+        The figures on validation problems.
+    """
+    check(wish)
+    if wish.threads:
+        torch.set_num_threads(wish.threads)
+    began = time.monotonic()
+    network, sets = asyncio.run(_sampled(wish, tell))
+    tokenizer, model = network
+    layout = AdapterText(tokenizer)
+    families = () if wish.own else wish.families or TRAINED
+    mixture = Mixture() if families else Mixture(0.0, 0.0, 0.0, 0.0, 1.0)
+    own = sets["train"] if not families else []
+    if not families and not any(any(one.right) for one in own):
+        raise UsageError("the policy solves none of the problems: there is no right solution to learn from")
+    choices = vocabulary(list(islice(Writer(families, own, mixture, wish.recipe.seed), _LOOKED_AT)), layout)
+    depth = model.config.get_text_config().num_hidden_layers
+    shape = Shape(depth, depth // 4 + 1 if wish.first is None else wish.first, wish.rank)
+    fitted = Fit(model, layout, shape, wish.recipe, choices, wish.work / "training.pt")
+    fitted.run(iter(Writer(families, own, mixture, wish.recipe.seed)), _paced(tell))
+    reads = _read(fitted.model.eval(), layout, choices, sets, tell)
+    about = _about(wish, shape, mixture, sets)
+    head = Head(shape, wish.policy, fingerprint(model), *fit(reads["train"]), about=json.dumps(about))
+    score, vote, table = choose(scored(head, reads["validation"]))
+    head = msgspec.structs.replace(head, defaults={"score": score, "vote": vote})
+    figures = {
+        **about,
+        "defaults": head.defaults,
+        "judgements": {"step": msgspec.structs.asdict(head.step), "answer": msgspec.structs.asdict(head.answer)},
+        "validation accuracy, half of the solutions": {name: round(value, 3) for name, value in table.items()},
+        "validation": report(scored(head, reads["validation"]), score),
+    }
+    adapter_file.save(Adapter(head, choices, fitted.tensors), wish.out)
+    wish.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    tell(f"done in {(time.monotonic() - began) / 60:.0f} min: {wish.out}, {wish.out.stat().st_size / 1e6:.1f} MB")
+    return figures
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def chosen(wish: Wish) -> dict[str, list[tuple[Problem, int]]]:
+    """Which problems are sampled, by their split, and how often."""
+    if wish.own is not None:
+        found = read_problems(wish.own)
+        return {
+            "train": [(one, wish.samples) for one in found if one.split == "train"],
+            "validation": [(one, 2 * wish.samples) for one in found if one.split == "validation"],
+        }
+    names = wish.families or TRAINED
+    return {
+        "train": [(one, wish.samples) for name in names for one in problems(name, "train", wish.problems)],
+        "validation": [
+            (one, 2 * wish.samples) for name in names for one in problems(name, "validation", wish.problems * 2 // 3)
+        ],
+    }
+
+
+async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, list[Sampled]]]:
+    """The policy's tokenizer and network, and the samples with their rollouts."""
+    options: dict[str, Any] = {"dtype": "float32", "threads": wish.threads}
+    policy = EmbeddedPolicy(**options) if wish.policy == pull.EMBEDDED.name else LocalPolicy(wish.policy, **options)
+    tell(f"loading {wish.policy}")
+    await policy.start()
+    try:
+        network = policy.network
+        adapted(network[1], Shape(1, 0, 1))  # what cannot take an adapter is refused before hours of sampling
+        settings = Settings(fingerprint(network[1]))
+        cache = SampleCache(wish.work / "samples", settings)
+        wanted = chosen(wish)
+        await sample_all(policy, [*wanted["train"], *wanted["validation"]], cache, done=_counted(wanted, tell))
+        sets = {split: [cache.load(*pair) for pair in pairs] for split, pairs in wanted.items()}
+        whole = {split: [one for one in own if one is not None] for split, own in sets.items()}
+        whole["train"] = await _rolled(policy, whole["train"], cache, wish.rollouts, tell)
+    finally:
+        await policy.close()
+    return network, whole
+
+
+async def _rolled(
+    policy: LocalPolicy, sampled: Sequence[Sampled], cache: SampleCache, count: int, tell: Tell
+) -> list[Sampled]:
+    """The samples, with rollouts where there are none yet."""
+    permits, began, last, done = asyncio.Semaphore(8), time.monotonic(), 0.0, 0
+
+    async def one(own: Sampled) -> Sampled:
+        nonlocal done, last
+        async with permits:
+            rolled = own if own.rollouts or not count else await roll_out(policy, own, cache.settings, count)
+            if rolled is not own and rolled.rollouts:
+                cache.save(rolled)
+        done += 1
+        if (now := time.monotonic()) - last > _EVERY:
+            last = now
+            tell(f"rollouts: {done} of {len(sampled)} problems, {_left(began, done, len(sampled))}")
+        return rolled
+
+    return list(await asyncio.gather(*(one(own) for own in sampled)))
+
+
+def _counted(wanted: dict[str, list[tuple[Problem, int]]], tell: Tell) -> Callable[[Sampled, bool], None]:
+    total, began, last, done, fresh = sum(map(len, wanted.values())), time.monotonic(), 0.0, 0, 0
+
+    def count(sampled: Sampled, cached: bool) -> None:
+        nonlocal done, fresh, last
+        done, fresh = done + 1, fresh + (not cached)
+        if (now := time.monotonic()) - last > _EVERY or done == total:
+            last = now
+            tell(f"samples: {done} of {total} problems, {_left(began, fresh, fresh + total - done)}")
+
+    return count
+
+
+def _left(began: float, done: int, total: int) -> str:
+    seconds = (time.monotonic() - began) / max(1, done) * (total - done)
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+
+
+def _paced(tell: Tell) -> Callable[[Progress], None]:
+    last = 0.0
+
+    def told(progress: Progress) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > _EVERY or progress.tokens >= progress.total:
+            last = now
+            tell(
+                f"training: {progress.tokens:,} of {progress.total:,} tokens, loss {progress.loss:.3f}, "
+                f"{progress.speed:.0f} tokens/s, about {progress.left / 60:.0f} min left"
+            )
+
+    return told
+
+
+def _read(
+    model: Any, layout: AdapterText, choices: Any, sets: dict[str, list[Sampled]], tell: Tell
+) -> dict[str, list[Read]]:
+    def told(split: str) -> Callable[[float], None]:
+        return lambda share: tell(f"reading the samples of {split}: {share:.0%}") if share == 1.0 else None
+
+    return {split: read(model, layout, choices, own, told(split)) for split, own in sets.items()}
+
+
+# --- what is told of it -----------------------------------------------------------------------------------------------
+
+
+def command(wish: Wish) -> str:
+    """The command that trains it."""
+    plain, words = Wish(wish.out, wish.work), ["tts-tui train-prm"]
+    if wish.policy != plain.policy:
+        words.append(f"--policy {wish.policy}")
+    if wish.families:
+        words.append(f"--families {','.join(wish.families)}")
+    if wish.own:
+        words.append(f"--problems {wish.own.name}")
+    pairs: list[tuple[Any, Any, str]] = [(wish, plain, name) for name in ("samples", "rollouts", "first", "rank")]
+    pairs += [(wish.recipe, plain.recipe, name) for name in ("tokens", "rate", "seed")]
+    words += [
+        f"--{name} {getattr(own, name)}" for own, usual, name in pairs if getattr(own, name) != getattr(usual, name)
+    ]
+    return " ".join(words)
+
+
+def _about(wish: Wish, shape: Shape, mixture: Mixture, sets: dict[str, list[Sampled]]) -> dict[str, Any]:
+    return {
+        "command": command(wish),
+        "made with": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+        "adapter": msgspec.structs.asdict(shape),
+        "recipe": msgspec.structs.asdict(wish.recipe),
+        "texts": msgspec.structs.asdict(mixture),
+        "samples": {split: _sizes(own) for split, own in sets.items()},
+    }
+
+
+def _sizes(sampled: Sequence[Sampled]) -> dict[str, int]:
+    return {
+        "problems": len(sampled),
+        "solutions": sum(len(one.solutions) for one in sampled),
+        "right": sum(sum(one.right) for one in sampled),
+        "rollouts": sum(rolled.total for one in sampled for rolled in one.rollouts),
+    }
