@@ -65,6 +65,7 @@ class Judgement(Struct, frozen=True):
         total: Weight of the sum of the step's.
         lowest_before: Weight of the lowest log-ratio of the steps before.
         total_before: Weight of their sum.
+        alone: Weight of the answer's own sum where it follows the question at once (`adapter_text.alone`).
     """
 
     bias: float = 0.0
@@ -72,8 +73,9 @@ class Judgement(Struct, frozen=True):
     total: float = 0.0
     lowest_before: float = 1.0
     total_before: float = 0.0
+    alone: float = 0.0
 
-    def score(self, step: Sums, before: Sums) -> float:
+    def score(self, step: Sums, before: Sums, alone: float = 0.0) -> float:
         """The score in (0, 1)."""
         logit = (
             self.bias
@@ -81,6 +83,7 @@ class Judgement(Struct, frozen=True):
             + self.total * step.total
             + self.lowest_before * before.lowest
             + self.total_before * before.total
+            + self.alone * alone
         )
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, logit))))
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tts_tui.backends import adapter_file, pull
 from tts_tui.backends.adapter_file import Head, Sums
+from tts_tui.backends.adapter_text import ALONE_FLOOR, AdapterText, alone, ends, log_ratios
 from tts_tui.backends.loading import Loading, where
 from tts_tui.backends.local import LocalPolicy, read_model
 from tts_tui.contracts import ModelInfo, Policy, ScoreRequest, StepScore
 from tts_tui.errors import BackendError, BackendUnavailable
 
 if TYPE_CHECKING:
-    from tts_tui.backends.adapter_text import AdapterText
     from tts_tui.backends.engine import Engine
 
 TITLE = "embedded PRM"
@@ -49,12 +49,27 @@ class _Made(NamedTuple):
     table: Any
 
 
+class _Read(NamedTuple):
+    """Ids of a path, and how many of its last tokens are to be judged."""
+
+    ids: tuple[int, ...]
+    tokens: int
+
+
 class _Path(NamedTuple):
-    """Ids of a question and steps, how many of them each step has, and whether the last step ends the answer."""
+    """A question and steps.
+
+    Attributes:
+        ids: Of all of it.
+        steps: How many of them each step has.
+        ends: Whether the last step ends the answer.
+        alone: The answer behind the question at once, where that counts.
+    """
 
     ids: tuple[int, ...]
     steps: tuple[int, ...]
     ends: bool
+    alone: _Read | None
 
 
 class AdapterPRM:
@@ -133,40 +148,46 @@ class AdapterPRM:
         made = self._ready()
         if not all(request.steps for request in requests):
             raise BackendError("there is no step to score")
-        paths = await asyncio.to_thread(lambda: [_path(made.layout, request) for request in requests])
+        paths = await asyncio.to_thread(lambda: [_path(made, request) for request in requests])
         distinct = list(dict.fromkeys(paths))
         # Of a path whose earlier steps were not scored here all tokens are read; those in the pool are not run again.
-        known = [len(path.steps) - 1 if _before(path) in self._sums else 0 for path in distinct]
-        read = [sum(path.steps[first:]) for path, first in zip(distinct, known, strict=True)]
-        states = await made.engine.states([path.ids for path in distinct], [tokens + 1 for tokens in read])
+        known = [self._sums.get(_before(path)) for path in distinct]
+        reads = [
+            _Read(path.ids, sum(path.steps) if before is None else path.steps[-1])
+            for path, before in zip(distinct, known, strict=True)
+        ]
+        answers = list(dict.fromkeys(path.alone for path in distinct if path.alone is not None))
+        everything = [*reads, *answers]
+        states = await made.engine.states([one.ids for one in everything], [one.tokens + 1 for one in everything])
         ratios = await asyncio.to_thread(
-            lambda: [
-                _ratios(made, path, tokens, state.features)
-                for path, tokens, state in zip(distinct, read, states, strict=True)
-            ]
+            lambda: [_ratios(made, one, state.features) for one, state in zip(everything, states, strict=True)]
         )
+        sums = {answer: sum(own) for answer, own in zip(answers, ratios[len(reads) :], strict=True)}
+        counts = {one.ids: (state.computed, state.cached) for one, state in zip(everything, states, strict=True)}
         scores = {
-            path: self._judged(made.head, path, first, own)
-            for path, first, own in zip(distinct, known, ratios, strict=True)
+            path: self._judged(made.head, path, before, own, sums)
+            for path, before, own in zip(distinct, known, ratios, strict=False)
         }
-        counts = {path: (state.computed, state.cached) for path, state in zip(distinct, states, strict=True)}
-        result = []
-        for path in paths:
-            result.append(StepScore(scores[path], *counts[path]))
-            counts[path] = (0, len(path.ids))  # whoever else asks for the same
-        return result
+        return [StepScore(scores[path], *_spent(path, counts)) for path in paths]
 
-    def _judged(self, head: Head, path: _Path, first: int, ratios: list[float]) -> float:
-        """The score of a path's last step, from the log-ratios of the steps from `first` on."""
-        before, at = (self._sums[_before(path)] if first else Sums()), 0
-        for tokens in path.steps[first:-1]:
-            before = before.then(Sums.of(ratios[at : at + tokens]))
-            at += tokens
+    def _judged(
+        self, head: Head, path: _Path, before: Sums | None, ratios: list[float], answers: dict[_Read, float]
+    ) -> float:
+        """The score of a path's last step, from its log-ratios, or from those of all steps where `before` is None."""
+        at = 0
+        if before is None:
+            before = Sums()
+            for tokens in path.steps[:-1]:
+                before = before.then(Sums.of(ratios[at : at + tokens]))
+                at += tokens
         step = Sums.of(ratios[at:])
         while len(self._sums) >= _REMEMBERED:
             del self._sums[next(iter(self._sums))]
         self._sums[path.ids] = before.then(step)
-        return (head.answer if path.ends else head.step).score(step, before)
+        if not path.ends:
+            return head.step.score(step, before)
+        answer = -ALONE_FLOOR if path.alone is None else max(-ALONE_FLOOR, answers[path.alone])
+        return head.answer.score(step, before, answer)
 
     def _ready(self) -> _Made:
         if self._made is None:
@@ -180,7 +201,6 @@ class AdapterPRM:
         except ImportError as error:
             raise BackendUnavailable(f"this reward model needs {error.name}: pip install {error.name}") from error
         from tts_tui.backends.adapter import adapted, fingerprint, put
-        from tts_tui.backends.adapter_text import AdapterText
         from tts_tui.backends.causal import CausalModel
         from tts_tui.backends.engine import Engine
 
@@ -222,24 +242,35 @@ class AdapterPRM:
         return tokenizer, model.to(device).eval()
 
 
-def _path(layout: AdapterText, request: ScoreRequest) -> _Path:
-    from tts_tui.backends.adapter_text import ends
-
-    question = layout.prompt(request.prompt.problem)
-    steps = [layout.step(text) for text in request.steps]
-    return _Path(
-        question + tuple(token for step in steps for token in step), tuple(map(len, steps)), ends(request.steps[-1])
-    )
+def _path(made: _Made, request: ScoreRequest) -> _Path:
+    question = made.layout.prompt(request.prompt.problem)
+    steps = [made.layout.step(text) for text in request.steps]
+    last = ends(request.steps[-1])
+    answer = alone(request.steps) if last and made.head.answer.alone else None
+    read = None
+    if answer is not None:
+        own = made.layout.step(answer)
+        read = _Read(question + own, len(own))
+    return _Path(question + tuple(token for step in steps for token in step), tuple(map(len, steps)), last, read)
 
 
 def _before(path: _Path) -> tuple[int, ...]:
     return path.ids[: -path.steps[-1]]
 
 
-def _ratios(made: _Made, path: _Path, tokens: int, states: Any) -> list[float]:
-    """Log-ratios of the last `tokens` of a path; `states` are those of one token more."""
-    from tts_tui.backends.adapter_text import log_ratios
-
-    ids = path.ids[-tokens:]
+def _ratios(made: _Made, read: _Read, states: Any) -> list[float]:
+    """Log-ratios of the last tokens of a path; `states` are those of one token more."""
+    ids = read.ids[-read.tokens :]
     own = made.table[list(ids)].float().cpu()
     return [float(ratio) for ratio in log_ratios(states[:-1], own, made.rows)]
+
+
+def _spent(path: _Path, counts: dict[tuple[int, ...], tuple[int, int]]) -> tuple[int, int]:
+    """Tokens computed and reused for a path; whoever else asks for the same finds all of them there."""
+    total = (0, 0)
+    for ids in (path.ids, path.alone.ids if path.alone else None):
+        if ids is not None:
+            computed, cached = counts[ids]
+            counts[ids] = (0, computed + cached)
+            total = (total[0] + computed, total[1] + cached)
+    return total

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from tts_tui.answers import extract
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FLOOR = 12.0
 """A token whose log-ratio is lower counts as this unlikely."""
+ALONE_FLOOR = 6.0
+"""And an answer alone whose sum is lower."""
 
 
 class AdapterText:
@@ -35,6 +41,20 @@ class AdapterText:
     def step(self, text: str) -> tuple[int, ...]:
         """Ids of a step."""
         return self._ids(text.strip()) + ((self._end,) if ends(text) else self._blank)
+
+
+def alone(steps: Sequence[str]) -> str | None:
+    """The answer of a whole solution as a step of its own, to be judged from the question alone; None without one.
+
+    Small models also come to right answers by wrong steps, and to wrong ones by right steps to something else.
+    """
+    answer = extract("".join(steps))
+    return None if answer is None else stated(answer)
+
+
+def stated(answer: str) -> str:
+    """The step that ends a solution with `answer`."""
+    return f"The answer is \\boxed{{{answer}}}."
 
 
 def ends(step: str) -> bool:

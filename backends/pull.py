@@ -26,7 +26,7 @@ from pathlib import Path
 from msgspec import Struct
 from platformdirs import user_cache_path
 
-from tts_tui.backends.convert import WEIGHTS, convert
+from tts_tui.backends.convert import convert
 from tts_tui.errors import BackendUnavailable
 
 Progress = Callable[[str, int | None, int | None], None]
@@ -338,30 +338,3 @@ def _locked(tell: Progress) -> Iterator[bool]:
                 yield False
                 return
         yield True
-
-
-# --- identity ---------------------------------------------------------------------------------------------------------
-
-
-def fingerprint(folder: Path) -> str:
-    """A short checksum that tells models apart: shapes of all weights, and the bytes of three small ones.
-
-    What was trained on one model's hidden states is worthless on another's; this is how a head knows its model.
-
-    Raises:
-        BackendUnavailable: The folder has no readable `model.safetensors`.
-    """
-    from safetensors import safe_open
-
-    digest = hashlib.sha256()
-    try:
-        with safe_open(folder / WEIGHTS, framework="numpy") as weights:
-            names = sorted(weights.keys())
-            for name in names:
-                digest.update(f"{name}{weights.get_slice(name).get_shape()}".encode())
-            norms = [name for name in names if name.endswith("norm.weight")]
-            for name in (*norms[:2], *norms[-1:]):
-                digest.update(weights.get_tensor(name).tobytes())
-    except Exception as error:
-        raise BackendUnavailable(f"{folder} holds no readable {WEIGHTS}: run `tts-tui models pull embedded`") from error
-    return digest.hexdigest()[:16]

@@ -372,20 +372,6 @@ def quiet() -> Callable[..., None]:
     return lambda message, done, total: None
 
 
-def test_models_differ_in_their_fingerprints(home: Path, model: EmbeddedModel) -> None:
-    folder = pull_module.pull(None, model)
-    before = pull_module.fingerprint(folder)
-    assert before == pull_module.fingerprint(folder)
-    from safetensors.numpy import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"] = weights["model.norm.weight"] + 1
-    save_file(weights, folder / "model.safetensors")
-    assert pull_module.fingerprint(folder) != before
-    with pytest.raises(BackendUnavailable, match="no readable"):
-        pull_module.fingerprint(home)
-
-
 # --- the real one -----------------------------------------------------------------------------------------------------
 
 
@@ -418,9 +404,3 @@ def test_the_real_tokenizer_gives_the_reference_ids() -> None:
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     )
-
-
-@pytest.mark.embedded
-def test_the_real_weights_are_the_reference_ones() -> None:
-    # Checked against transformers' own GGUF conversion, all 272 tensors equal; here, that it stays so.
-    assert pull_module.fingerprint(pull_module.pull()) == "43c50c149a6c0c8d"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from fractions import Fraction
 
 import pytest
 
@@ -19,6 +20,7 @@ from tts_tui.evaluation.families import (
     problem,
     problems,
     split_of,
+    value,
 )
 
 EVERY = pytest.mark.parametrize("family", FAMILIES)
@@ -127,6 +129,8 @@ def test_what_does_not_exist_is_named() -> None:
         ("1,200 + 1 = 1,201", True),
         ("max(3, 12) = 12", True),
         ("max(3, 12) = 3", False),
+        ("min(3, 12) = 3", True),
+        ("min(3, 12) = 12", False),
         ("5 / 0 = 0", False),
         ("1 / 3 = 0.33", False),
         ("The answer is 7", None),
@@ -136,3 +140,18 @@ def test_what_does_not_exist_is_named() -> None:
 )
 def test_checking_arithmetic(step: str, right: bool | None) -> None:
     assert arithmetic_right(step) is right
+
+
+@pytest.mark.parametrize(
+    ("left", "is_"),
+    [
+        ("2 + 3 * 4", 14),
+        ("12 / 4 - 5", -2),
+        ("7 / 2", Fraction(7, 2)),
+        ("3 - -2", 5),
+        ("max(3, 12, 5)", 12),
+        ("min(30, 4, 5)", 4),
+    ],
+)
+def test_the_value_of_a_left_side(left: str, is_: Fraction | int) -> None:
+    assert value(left) == is_

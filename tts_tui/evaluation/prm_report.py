@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tts_tui.evaluation.families import FAMILIES
+from tts_tui.evaluation.families import FAMILIES, TRAINED, UNSEEN
 from tts_tui.evaluation.samples import Sampled
 from tts_tui.plan import SCORES, Score, Vote
 from tts_tui.voting import Candidate, path_score, tally
@@ -132,12 +132,12 @@ def _rounded(value: float) -> float | None:
 
 
 def report(problems: Sequence[Scored], score: Score) -> dict[str, Any]:
-    """Figures over all problems, trained and unseen families apart, and for every family."""
+    """Figures over all problems, trained and unseen families apart, and for every family and file of problems."""
     kinds = {
         "all": list(problems),
-        "trained families": [p for p in problems if FAMILIES[p.sampled.problem.family].trained],
-        "unseen families": [p for p in problems if not FAMILIES[p.sampled.problem.family].trained],
+        "trained families": [p for p in problems if p.sampled.problem.family in TRAINED],
+        "unseen families": [p for p in problems if p.sampled.problem.family in UNSEEN],
     }
-    for name in FAMILIES:
+    for name in dict.fromkeys([*FAMILIES, *(p.sampled.problem.family for p in problems)]):
         kinds[name] = [p for p in problems if p.sampled.problem.family == name]
     return {name: figures(members, score) for name, members in kinds.items() if members}

@@ -70,10 +70,18 @@ class Fit:
         recipe: How.
         choices: Ids of the tokens among which the adapter learns to choose.
         state: File to go on from; written while training.
+        of: What base model and what texts it is of: the state of a training of others is not gone on from.
     """
 
     def __init__(
-        self, model: Any, layout: AdapterText, shape: Shape, recipe: Recipe, choices: Tensor, state: Path | None = None
+        self,
+        model: Any,
+        layout: AdapterText,
+        shape: Shape,
+        recipe: Recipe,
+        choices: Tensor,
+        state: Path | None = None,
+        of: str = "",
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.model = adapted(model, shape)
@@ -90,7 +98,7 @@ class Fit:
         self._place[choices] = torch.arange(len(choices), device=table.device)
         self.done = 0
         self._drawn = 0
-        self._key = msgspec.json.encode((shape, recipe, choices.tolist())).decode()
+        self._key = msgspec.json.encode((shape, recipe, choices.tolist(), *filter(None, [of]))).decode()
         self._resume()
 
     @property
@@ -107,7 +115,8 @@ class Fit:
         """
         for _ in islice(texts, self._drawn):
             pass
-        began, first, saved, losses = time.monotonic(), self.done, time.monotonic(), [0.0]
+        began, first, saved = time.monotonic(), self.done, time.monotonic()
+        losses: list[float] = []
         while self.done < self._recipe.tokens:
             for batch in self._batches(texts):
                 losses = [*losses[-49:], self._step(batch)]
@@ -176,7 +185,7 @@ class Fit:
             stored = torch.load(self._state, weights_only=True)
         except Exception:  # half a file of a full disk, or another version's: begin again
             return
-        if stored.get("key") != self._key:
+        if not isinstance(stored, dict) or stored.get("key") != self._key:
             return
         put(self.model, stored["tensors"])
         self._optimizer.load_state_dict(stored["optimizer"])

@@ -9,7 +9,7 @@ import torch
 from msgspec import Struct
 
 from tts_tui.backends.adapter_file import Head, Judgement, Sums
-from tts_tui.backends.adapter_text import AdapterText, ends, log_ratios
+from tts_tui.backends.adapter_text import ALONE_FLOOR, AdapterText, alone, ends, log_ratios
 from tts_tui.evaluation.prm_report import Scored
 from tts_tui.evaluation.samples import Sampled
 from tts_tui.training.labels import step_labels
@@ -19,13 +19,19 @@ _BATCH = 3000
 
 
 class Read(Struct, frozen=True):
-    """A problem's solutions with the sums of every step's log-ratios."""
+    """A problem's solutions as an adapter reads them.
+
+    Attributes:
+        sampled: The problem and the solutions.
+        sums: Of every step of every solution.
+        alone: Of every solution's answer where it follows the question at once; the floor where there is none.
+    """
 
     sampled: Sampled
     sums: tuple[tuple[Sums, ...], ...]
+    alone: tuple[float, ...]
 
 
-@torch.inference_mode()
 def read(
     model: Any, layout: AdapterText, choices: torch.Tensor, sampled: Sequence[Sampled], tell: Callable[[float], None]
 ) -> list[Read]:
@@ -38,48 +44,71 @@ def read(
         sampled: Problems with solutions.
         tell: Told the share that is done.
     """
-    parts = [
-        (len(layout.prompt(problem.problem.question)), _pieces(layout, problem.problem.question, own.steps))
-        for problem in sampled
-        for own in problem.solutions
-    ]
-    table = model.get_output_embeddings().weight
-    rows = table[choices.to(table.device)]
-    found: dict[tuple[int, ...], list[float]] = {}
-    distinct = sorted({tuple(sum(pieces, ())) for _, pieces in parts}, key=len)
-    for done, batch in _batches(distinct):
-        longest = len(batch[-1])
-        ids = torch.tensor([[*own, *[0] * (longest - len(own))] for own in batch], device=table.device)
-        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        for place, own in enumerate(batch):
-            before = states[place, : len(own) - 1]
-            found[own] = log_ratios(before, table[list(own[1:])], rows).tolist()
-        tell(done)
-    result, at = [], 0
+    paths: dict[tuple[str, ...], _Path] = {}
     for problem in sampled:
-        sums = [
-            tuple(_cut(found[tuple(sum(pieces, ()))][start - 1 :], pieces[1:]))
-            for start, pieces in parts[at : at + len(problem.solutions)]
-        ]
-        at += len(problem.solutions)
-        result.append(Read(problem, tuple(sums)))
+        question = problem.problem.question
+        for own in problem.solutions:
+            for steps in (own.steps, _alone(own.steps)):
+                if steps and (question, *steps) not in paths:
+                    paths[(question, *steps)] = _Path([layout.prompt(question), *map(layout.step, steps)])
+    found = dict(zip(paths, _ratios(model, choices, list(paths.values()), tell), strict=True))
+    result = []
+    for problem in sampled:
+        question = problem.problem.question
+        sums = tuple(found[(question, *own.steps)] for own in problem.solutions)
+        alone = [found.get((question, *_alone(own.steps))) for own in problem.solutions]
+        floored = tuple(-ALONE_FLOOR if one is None else max(-ALONE_FLOOR, one[0].total) for one in alone)
+        result.append(Read(problem, sums, floored))
     return result
 
 
-def _pieces(layout: AdapterText, question: str, steps: Sequence[str]) -> list[tuple[int, ...]]:
-    return [layout.prompt(question), *(layout.step(step) for step in steps)]
+def _alone(steps: Sequence[str]) -> tuple[str, ...]:
+    answer = alone(steps)
+    return () if answer is None else (answer,)
 
 
-def _batches(rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[float, list[tuple[int, ...]]]]:
-    """Rows of increasing length, in batches, and the share of all that is done with each."""
-    batch: list[tuple[int, ...]] = []
-    for number, row in enumerate(rows, 1):
-        if batch and (len(batch) + 1) * len(row) > _BATCH:
-            yield (number - 1) / len(rows), batch
+class _Path(Struct, frozen=True):
+    """Ids of a question, and of each step after it."""
+
+    pieces: list[tuple[int, ...]]
+
+    @property
+    def ids(self) -> list[int]:
+        return [token for piece in self.pieces for token in piece]
+
+
+@torch.inference_mode()
+def _ratios(
+    model: Any, choices: torch.Tensor, paths: Sequence[_Path], tell: Callable[[float], None]
+) -> list[tuple[Sums, ...]]:
+    """The sums of every path's steps."""
+    table = model.get_output_embeddings().weight
+    rows = table[choices.to(table.device)]
+    order = sorted(range(len(paths)), key=lambda place: len(paths[place].ids))
+    found: dict[int, tuple[Sums, ...]] = {}
+    for batch in _batches([(place, paths[place].ids) for place in order]):
+        longest = len(batch[-1][1])
+        ids = torch.tensor([[*own, *[0] * (longest - len(own))] for _, own in batch], device=table.device)
+        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        for line, (place, own) in enumerate(batch):
+            start = len(paths[place].pieces[0])
+            before = states[line, start - 1 : len(own) - 1]
+            ratios = log_ratios(before, table[own[start:]], rows).tolist()
+            found[place] = tuple(_cut(ratios, paths[place].pieces[1:]))
+        tell(len(found) / len(paths))
+    return [found[place] for place in range(len(paths))]
+
+
+def _batches(rows: Sequence[tuple[int, list[int]]]) -> Iterator[list[tuple[int, list[int]]]]:
+    """Rows of increasing length, in batches."""
+    batch: list[tuple[int, list[int]]] = []
+    for row in rows:
+        if batch and (len(batch) + 1) * len(row[1]) > _BATCH:
+            yield batch
             batch = []
         batch.append(row)
     if batch:
-        yield 1.0, batch
+        yield batch
 
 
 def _cut(ratios: Sequence[float], pieces: Sequence[tuple[int, ...]]) -> Iterator[Sums]:
@@ -103,11 +132,16 @@ def fit(problems: Sequence[Read]) -> tuple[Judgement, Judgement]:
     for problem in problems:
         share = 1.0 / max(1, len(problem.sums))
         labels = step_labels(problem.sampled)
-        for own, flags, solution in zip(problem.sums, labels, problem.sampled.solutions, strict=True):
+        for own, answer, flags, solution in zip(
+            problem.sums, problem.alone, labels, problem.sampled.solutions, strict=True
+        ):
             before = Sums()
             for step, flag, text in zip(own, flags, solution.steps, strict=True):
                 values = [step.lowest, step.total, before.lowest, before.total]
-                (last if ends(text) else inner).append((values, flag, share))
+                if ends(text):
+                    last.append(([*values, answer], flag, share))
+                else:
+                    inner.append((values, flag, share))
                 before = before.then(step)
     return _logistic(inner), _logistic(last)
 
@@ -132,7 +166,7 @@ def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> Judgement:
 
     optimizer.step(loss)
     weights = torch.nn.functional.softplus(raw.detach()).tolist()
-    return Judgement(float(bias), *(round(weight, 5) for weight in weights))
+    return Judgement(float(bias.detach()), *(round(weight, 5) for weight in weights))
 
 
 def scored(head: Head, problems: Sequence[Read]) -> list[Scored]:
@@ -143,9 +177,9 @@ def scored(head: Head, problems: Sequence[Read]) -> list[Scored]:
 
 
 def _scores(head: Head, problem: Read) -> Iterator[tuple[float, ...]]:
-    for own, solution in zip(problem.sums, problem.sampled.solutions, strict=True):
+    for own, answer, solution in zip(problem.sums, problem.alone, problem.sampled.solutions, strict=True):
         before, scores = Sums(), []
         for step, text in zip(own, solution.steps, strict=True):
-            scores.append((head.answer if ends(text) else head.step).score(step, before))
+            scores.append(head.answer.score(step, before, answer) if ends(text) else head.step.score(step, before))
             before = before.then(step)
         yield tuple(scores)

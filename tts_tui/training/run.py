@@ -7,6 +7,7 @@ Everything is kept in a folder of work, so that the same call goes on where an i
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import platform
 import time
@@ -33,7 +34,7 @@ from tts_tui.evaluation.samples import SampleCache, Sampled, Settings, sample_al
 from tts_tui.training.fit import Fit, Progress, Recipe, vocabulary
 from tts_tui.training.judging import Read, fit, read, scored
 from tts_tui.training.labels import roll_out
-from tts_tui.training.texts import Mixture, Writer
+from tts_tui.training.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, Writer
 
 Tell = Callable[[str], None]
 _LOOKED_AT = 6000
@@ -81,9 +82,11 @@ def check(wish: Wish) -> None:
         UnknownName: There is no such family.
         UsageError: Another policy than one in this process, a family that is only tested on, problems without answers.
     """
-    kind = wish.policy.partition(":")[0]
+    kind, _, rest = wish.policy.partition(":")
     if wish.policy != pull.EMBEDDED.name and kind != "hf":
         raise UsageError(f"a PRM is trained on a model in this process, not on {wish.policy!r}: embedded or hf:PATH")
+    if kind == "hf" and not rest:
+        raise UsageError(f"{wish.policy!r} names no model: write hf:PATH or hf:ORG/NAME")
     for name in wish.families:
         if name not in FAMILIES:
             raise UnknownName("problem family", name, FAMILIES)
@@ -115,17 +118,22 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
     tokenizer, model = network
     layout = AdapterText(tokenizer)
     families = () if wish.own else wish.families or TRAINED
-    mixture = Mixture() if families else Mixture(0.0, 0.0, 0.0, 0.0, 1.0)
+    mixtures = _mixtures(bool(families))
     own = sets["train"] if not families else []
     if not families and not any(any(one.right) for one in own):
         raise UsageError("the policy solves none of the problems: there is no right solution to learn from")
-    choices = vocabulary(list(islice(Writer(families, own, mixture, wish.recipe.seed), _LOOKED_AT)), layout)
-    depth = model.config.get_text_config().num_hidden_layers
-    shape = Shape(depth, depth // 4 + 1 if wish.first is None else wish.first, wish.rank)
-    fitted = Fit(model, layout, shape, wish.recipe, choices, wish.work / "training.pt")
-    fitted.run(iter(Writer(families, own, mixture, wish.recipe.seed)), _paced(tell))
+
+    def writer() -> Writer:
+        return Writer(families, own, mixtures, wish.recipe.seed)
+
+    texts = list(islice(writer(), _LOOKED_AT))
+    choices = vocabulary(texts, layout)
+    shape = _shape(wish, model)
+    of = hashlib.sha256(msgspec.json.encode((fingerprint(model), texts))).hexdigest()
+    fitted = Fit(model, layout, shape, wish.recipe, choices, wish.work / "training.pt", of)
+    fitted.run(iter(writer()), _paced(tell))
     reads = _read(fitted.model.eval(), layout, choices, sets, tell)
-    about = _about(wish, shape, mixture, sets)
+    about = _about(wish, shape, mixtures, sets)
     head = Head(shape, wish.policy, fingerprint(model), *fit(reads["train"]), about=json.dumps(about))
     score, vote, table = choose(scored(head, reads["validation"]))
     head = msgspec.structs.replace(head, defaults={"score": score, "vote": vote})
@@ -140,6 +148,16 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
     wish.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     tell(f"done in {(time.monotonic() - began) / 60:.0f} min: {wish.out}, {wish.out.stat().st_size / 1e6:.1f} MB")
     return figures
+
+
+def _shape(wish: Wish, model: Any) -> Shape:
+    depth = model.config.get_text_config().num_hidden_layers
+    return Shape(depth, min(depth - 1, depth // 4 + 1) if wish.first is None else wish.first, wish.rank)
+
+
+def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
+    """Steps first and then answers; where nothing can be made up, what the policy itself solved."""
+    return ((Mixture(), STEPS_FIRST), (ANSWERS, 0)) if families else ((OWN, 0),)
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -170,7 +188,7 @@ async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, l
     await policy.start()
     try:
         network = policy.network
-        adapted(network[1], Shape(1, 0, 1))  # what cannot take an adapter is refused before hours of sampling
+        adapted(network[1], _shape(wish, network[1]))  # what cannot be adapted is refused before hours of sampling
         settings = Settings(fingerprint(network[1]))
         cache = SampleCache(wish.work / "samples", settings)
         wanted = chosen(wish)
@@ -266,13 +284,15 @@ def command(wish: Wish) -> str:
     return " ".join(words)
 
 
-def _about(wish: Wish, shape: Shape, mixture: Mixture, sets: dict[str, list[Sampled]]) -> dict[str, Any]:
+def _about(
+    wish: Wish, shape: Shape, mixtures: Sequence[tuple[Mixture, int]], sets: dict[str, list[Sampled]]
+) -> dict[str, Any]:
     return {
         "command": command(wish),
         "made with": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "adapter": msgspec.structs.asdict(shape),
         "recipe": msgspec.structs.asdict(wish.recipe),
-        "texts": msgspec.structs.asdict(mixture),
+        "texts": [{"texts": count, **msgspec.structs.asdict(mixture)} for mixture, count in mixtures],
         "samples": {split: _sizes(own) for split, own in sets.items()},
     }
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
 
+from tts_tui.backends.adapter_text import stated
 from tts_tui.evaluation.families import FAMILIES, equations, problem, split_of
 from tts_tui.evaluation.samples import Sampled
 from tts_tui.training.practice import PRACTICE, fact
@@ -44,7 +46,7 @@ class Text(Struct, frozen=True):
 
 
 class Mixture(Struct, frozen=True):
-    """Shares of the kinds of rows; they need not add up to one.
+    """Shares of the kinds of rows, by their number; they need not add up to one.
 
     Attributes:
         worked: Right steps and the answer.
@@ -68,7 +70,17 @@ def _steps(plan: Sequence[str], learn: Callable[[int], bool] = lambda _: True) -
 
 
 def _answer(answer: str) -> Part:
-    return Part(f"The answer is \\boxed{{{answer}}}.")
+    return Part(stated(answer))
+
+
+ANSWERS = Mixture(worked=0.3, direct=0.5, slipped=0.1, facts=0.1)
+"""What follows once steps are known: whether an answer is likely, from the question alone."""
+
+
+OWN = Mixture(worked=0.0, direct=0.0, slipped=0.0, facts=0.0, sampled=1.0, practice=0.0)
+"""Where there is no program that makes problems up: solutions of the policy."""
+STEPS_FIRST = 5600
+"""Texts of `Mixture()` before those of `ANSWERS`."""
 
 
 class Writer:
@@ -77,7 +89,7 @@ class Writer:
     Args:
         families: Names of the families to draw from; only problems of their split `train` are.
         sampled: Solutions of the policy on problems of the split `train`.
-        mixture: Shares.
+        mixtures: Shares, each with the number of texts after which the next ones hold; the last number counts nothing.
         seed: Of everything that is drawn.
     """
 
@@ -85,7 +97,7 @@ class Writer:
         self,
         families: Sequence[str],
         sampled: Sequence[Sampled],
-        mixture: Mixture,
+        mixtures: Sequence[tuple[Mixture, int]],
         seed: int,
     ) -> None:
         self._rng = random.Random(f"tts-tui texts 1/{seed}")
@@ -93,16 +105,23 @@ class Writer:
         # What takes more steps is drawn more often: there is more to go wrong.
         self._weights = [len(problem(name, "train", 0).steps) for name in families]
         self._sampled = sampled
-        self._mixture = mixture
+        self._mixtures = list(mixtures)
+        self._mixture = self._mixtures[0][0]
 
     def __iter__(self) -> Iterator[Text]:
         """The texts."""
+        for place, (mixture, count) in enumerate(self._mixtures):
+            self._mixture = mixture
+            texts = self._of(mixture)
+            yield from texts if place == len(self._mixtures) - 1 else islice(texts, count)
+
+    def _of(self, mixture: Mixture) -> Iterator[Text]:
         kinds = {
-            self._worked: self._mixture.worked,
-            self._direct: self._mixture.direct,
-            self._slipped: self._mixture.slipped,
-            self._facts: self._mixture.facts,
-            self._own: self._mixture.sampled if self._sampled else 0.0,
+            self._worked: mixture.worked,
+            self._direct: mixture.direct,
+            self._slipped: mixture.slipped,
+            self._facts: mixture.facts,
+            self._own: mixture.sampled if self._sampled else 0.0,
         }
         while True:
             text = self._rng.choices(list(kinds), list(kinds.values()))[0]()
