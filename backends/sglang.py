@@ -39,8 +39,8 @@ from tts_tui.errors import (
 )
 from tts_tui.prompts import family_of, messages
 
-FAREWELL_SECONDS = 1.0
-"""Longest time that an ended stream is listened to for its last count."""
+FAREWELL_SECONDS = 3.0
+"""Longest time that an ended stream is listened to for its last count; a server with busy cores takes over a second."""
 
 T = TypeVar("T")
 Messages = Callable[[str], Sequence[dict[str, str]]]

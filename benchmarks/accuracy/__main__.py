@@ -1,6 +1,6 @@
 """`python -m benchmarks.accuracy [--problems N] [--write]`: search under the embedded PRM on held-out problems.
 
-For every problem family, `--problems` problems of the test split (24 by default, fewer where a family has no more):
+For every problem family, `--problems` problems of the test split (26 by default, fewer where a family has no more):
 16 samples, scored by the PRM and voted on; beam search and DVTS with N = 16. Score and vote are those of the PRM's
 profile, which were chosen on validation problems. What is done is kept in `--folder`: the same command goes on from
 there. On two cores it takes about two hours from nothing. `--only` runs a part, so that two processes share the work.
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 import tts_tui
-from benchmarks.accuracy.card import profile_text, table
+from benchmarks.accuracy.card import markdown, profile_text, table
 from benchmarks.accuracy.cost import measure
 from benchmarks.accuracy.figures import everything, families
 from benchmarks.accuracy.runs import SEARCHES, Outcome, Store, run, test_problems
@@ -46,7 +46,7 @@ async def outcomes(args: argparse.Namespace) -> tuple[dict[str, list[Outcome]], 
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", type=int, default=24, help="of each family")
+    parser.add_argument("--problems", type=int, default=26, help="of each family")
     parser.add_argument("--folder", type=Path, default=pull.cache_root() / "accuracy", help="what is kept")
     parser.add_argument("--prm", type=Path, default=None, help="another adapter than the shipped one")
     parser.add_argument("--threads", type=int, default=None)
@@ -60,6 +60,7 @@ def main() -> None:
     figures = {**everything(found, defaults["score"], defaults["vote"]), **extra}  # type: ignore[arg-type]
     print(table(figures))
     (args.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (args.folder / "figures.md").write_text(markdown(figures), encoding="utf-8")
     if args.write:
         package = Path(tts_tui.__file__).parent
         known = msgspec.json.format(msgspec.json.encode(families(found["best-of-n"])), indent=1)

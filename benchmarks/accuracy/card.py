@@ -22,6 +22,16 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join([f"score {figures['score']}, vote {figures['vote']}; {figures['levels']}", *lines])
 
 
+def markdown(figures: dict[str, Any]) -> str:
+    """The rows as docs/embedded-prm.md has them."""
+    lines = ["| | problems | AUC within | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 3) + "|"]
+    for name, row in figures["rows"].items():
+        auc = "–" if row["auc_within"] is None else f"{row['auc_within']:.2f}"
+        cells = [f"{row[column]:.2f} ({_interval(row[column + ' interval'])})" for column in _COLUMNS]
+        lines.append(f"| {name} | {row['problems']} | {auc} ({row['mixed']}) | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _interval(ends: list[float]) -> str:
     return f"{ends[0]:.2f}-{ends[1]:.2f}"
 

@@ -15,7 +15,7 @@ from tests.backends import tiny
 from tts_tui.backends import adapter_file
 from tts_tui.backends.adapter import LowRank, adapted, fingerprint, learned, put
 from tts_tui.backends.adapter_file import FORMAT, Adapter, Head, Judgement, Shape, Sums
-from tts_tui.backends.adapter_text import FLOOR, AdapterText, ends, log_ratios
+from tts_tui.backends.adapter_text import FLOOR, AdapterText, alone, ends, log_ratios, stated
 from tts_tui.errors import BackendUnavailable
 
 SHAPE = Shape(depth=2, first=1, rank=3, scale=0.5)
@@ -218,6 +218,13 @@ def test_a_beginning_of_text_token_comes_first_where_the_tokenizer_has_one() -> 
     assert layout.step("1")[0] == tiny.ids_of("1")[0]
 
 
+def test_an_answer_is_also_read_behind_the_question_at_once() -> None:
+    assert alone(("7 + 8 = 15\n\n", "So it is \\boxed{15}")) == stated("15") == "The answer is \\boxed{15}."
+    assert ends(stated("15"))
+    assert alone(("7 + 8\n\n", "is 15")) == stated("15")
+    assert alone(("I do not know",)) is None
+
+
 def test_log_ratios_are_what_a_plain_computation_gives() -> None:
     draw = torch.Generator().manual_seed(0)
     states, own = torch.randn(9, 5, generator=draw), torch.randn(9, 5, generator=draw)
@@ -245,6 +252,7 @@ def test_a_judgement_is_a_logistic_model() -> None:
     judgement = Judgement(0.5, 1.0, 0.25, 2.0, 0.125)
     logit = 0.5 + 1.0 * -1 + 0.25 * -2 + 2.0 * -3 + 0.125 * -4
     assert judgement.score(Sums(-1, -2), Sums(-3, -4)) == pytest.approx(1 / (1 + math.exp(-logit)))
-    assert Judgement().score(Sums(), Sums()) == 0.5
+    assert Judgement(alone=0.5).score(Sums(), Sums(), -2.0) == pytest.approx(1 / (1 + math.exp(1)))
+    assert Judgement().score(Sums(), Sums(), -2.0) == 0.5
     for bias in (-1e6, 1e6):
         assert 0.0 < Judgement(bias).score(Sums(), Sums()) < 1.0

@@ -21,7 +21,7 @@ from tts_tui.backends import adapter_file, pull
 from tts_tui.backends.adapter import adapted, fingerprint, put
 from tts_tui.backends.adapter_file import Adapter, Head, Judgement, Shape, Sums
 from tts_tui.backends.adapter_prm import TITLE, AdapterPRM, shipped
-from tts_tui.backends.adapter_text import AdapterText
+from tts_tui.backends.adapter_text import AdapterText, stated
 from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.backends.local import LocalPolicy
 from tts_tui.contracts import Prompt, ScoreRequest
@@ -93,13 +93,13 @@ def tokens(asked: ScoreRequest) -> int:
     return len(LAYOUT.prompt(asked.prompt.problem)) + sum(len(LAYOUT.step(step)) for step in asked.steps)
 
 
-def by_hand(asked: ScoreRequest, path: Path) -> float:
-    """The score of the last step, from one plain forward of transformers over the whole path."""
+def sums_by_hand(problem: str, steps: tuple[str, ...], path: Path) -> list[Sums]:
+    """The sums of every step, from one plain forward of transformers over the whole path."""
     model = adapted(MODEL, HEAD.shape)
     put(model, adapter_file.load(path).tensors)
-    ids = list(LAYOUT.prompt(asked.prompt.problem))
+    ids = list(LAYOUT.prompt(problem))
     spans = []
-    for step in asked.steps:
+    for step in steps:
         own = LAYOUT.step(step)
         spans.append(range(len(ids), len(ids) + len(own)))
         ids += own
@@ -109,11 +109,23 @@ def by_hand(asked: ScoreRequest, path: Path) -> float:
     for span in spans:
         ratios = [float(logits[at - 1][ids[at]] - logits[at - 1][list(CHOICES)].max()) for at in span]
         sums.append(Sums.of([min(0.0, max(-12.0, ratio)) for ratio in ratios]))
+    return sums
+
+
+def by_hand(asked: ScoreRequest, path: Path, answer: str | None = None) -> float:
+    """The score of the last step; `answer` is the answer in it."""
+    head = adapter_file.peek(path)
+    *earlier, last = sums_by_hand(asked.prompt.problem, asked.steps, path)
     before = Sums()
-    for own in sums[:-1]:
+    for own in earlier:
         before = before.then(own)
-    judgement = HEAD.step if asked.steps[-1].endswith("\n") else HEAD.answer
-    return judgement.score(sums[-1], before)
+    if asked.steps[-1].endswith("\n"):
+        return head.step.score(last, before)
+    alone = -6.0
+    if answer is not None:
+        (own,) = sums_by_hand(asked.prompt.problem, (stated(answer),), path)
+        alone = max(alone, own.total)
+    return head.answer.score(last, before, alone)
 
 
 async def scores(prm: AdapterPRM, requests: list[ScoreRequest]) -> list[float]:
@@ -129,6 +141,35 @@ async def test_scores_are_those_of_a_plain_forward(path: Path) -> None:
         found = await scores(prm, requests)
     assert found == pytest.approx([by_hand(one, path) for one in requests], abs=1e-4)
     assert len({round(score, 3) for score in found}) == len(found) and all(0.0 < score < 1.0 for score in found)
+
+
+async def test_an_answer_counts_from_the_question_alone_too(base: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "alone.safetensors", base, answer=Judgement(3.0, 0.2, 0.03, 0.15, 0.01, 0.5))
+    asked = [
+        request(*STEPS),
+        request(*STEPS[:2]),
+        request(*STEPS[:2], "I give up."),
+        request("\\boxed{9}"),
+        request("?"),
+    ]
+    answers = ["9", None, "9", "9", None]  # whoever gives up has the last number as an answer
+    async with running(path) as prm:
+        found = await prm.score(asked)
+        again = await prm.score(asked)
+    expected = [by_hand(one, path, answer) for one, answer in zip(asked, answers, strict=True)]
+    assert [score.score for score in found] == pytest.approx(expected, abs=1e-4)
+    assert [score.score for score in again] == pytest.approx(expected, abs=1e-4)
+    # The answer alone is run once for all who have it.
+    alone = len(LAYOUT.prompt("What is 7 + 8 - 6?")) + len(LAYOUT.step(stated("9")))
+    for one, answer, score in zip(asked, answers, found, strict=True):
+        assert score.computed + score.cached == tokens(one) + (alone if answer else 0)
+    assert [score.computed for score in again] == [0] * 5
+    assert (
+        0
+        < sum(score.computed for score in found)
+        < tokens(asked[0])
+        + sum(len(LAYOUT.step(step)) for step in (STEPS[1], STEPS[2], "I give up.", "\\boxed{9}", "?", stated("9")))
+    )
 
 
 async def test_the_order_of_a_batch_changes_no_score(path: Path) -> None:

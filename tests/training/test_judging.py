@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from tests.backends import tiny
 from tests.backends.test_adapter import changed
-from tests.backends.test_adapter_prm import CHOICES, HEAD, MODEL, base, path, prefixes, running  # noqa: F401
+from tests.backends.test_adapter_prm import CHOICES, HEAD, MODEL, base, prefixes, running, write  # noqa: F401
 from tests.training.test_labels import SUM, solution
+from tts_tui.answers import extract
 from tts_tui.backends import adapter_file
 from tts_tui.backends.adapter import adapted, put
 from tts_tui.backends.adapter_file import Judgement, Sums
@@ -55,23 +57,39 @@ def by_hand(model: torch.nn.Module, question: str, steps: tuple[str, ...]) -> li
     return found
 
 
+def answered(model: torch.nn.Module, question: str, own: Solution) -> float:
+    """What is made of a solution's answer behind the question at once."""
+    answer = extract("".join(own.steps))
+    if answer is None:
+        return -6.0
+    return max(-6.0, by_hand(model, question, (f"The answer is \\boxed{{{answer}}}.",))[0].total)
+
+
 @pytest.mark.parametrize("tokens", [3000, 1])
 def test_solutions_are_read_as_a_plain_forward_reads_them(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "_BATCH", tokens)
     model, shares = the_model(), []
     found = read(model, LAYOUT, torch.tensor(CHOICES), SAMPLED, shares.append)
     assert [one.sampled for one in found] == list(SAMPLED)
-    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == (1 if tokens == 3000 else 5)
+    # Five solutions, two of them the same and one empty, and three answers: one of them is a solution as well.
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == (1 if tokens == 3000 else 6)
     for one in found:
         assert len(one.sums) == len(one.sampled.solutions)
+        question = one.sampled.problem.question
+        assert list(one.alone) == pytest.approx(
+            [answered(model, question, own) for own in one.sampled.solutions], abs=1e-3
+        )
         for own, sums in zip(one.sampled.solutions, one.sums, strict=True):
-            expected = by_hand(model, one.sampled.problem.question, own.steps)
+            expected = by_hand(model, question, own.steps)
             assert [each.lowest for each in sums] == pytest.approx([each.lowest for each in expected], abs=1e-4)
             assert [each.total for each in sums] == pytest.approx([each.total for each in expected], abs=1e-3)
 
 
-async def test_scores_are_those_of_the_prm(path: Path) -> None:  # noqa: F811
-    found = scored(HEAD, read(the_model(path), LAYOUT, torch.tensor(CHOICES), SAMPLED, lambda share: None))
+@pytest.mark.parametrize("alone", [0.0, 0.4])
+async def test_scores_are_those_of_the_prm(base: Path, tmp_path: Path, alone: float) -> None:  # noqa: F811
+    path = write(tmp_path / "tiny.safetensors", base, answer=msgspec.structs.replace(HEAD.answer, alone=alone))
+    head = adapter_file.peek(path)
+    found = scored(head, read(the_model(path), LAYOUT, torch.tensor(CHOICES), SAMPLED, lambda share: None))
     assert [one.right for one in found] == [(True, True), (False, False, False, False)]
     async with running(path) as prm:
         for one in found:
@@ -100,6 +118,7 @@ def some_reads(seed: int, count: int) -> list[Read]:
         Read(
             Sampled(SUM, (right, slip)),
             ((likely(), likely(), likely()), (likely(), unlikely(), rng.choice((likely, unlikely))())),
+            (-1.0, -1.0),
         )
         for _ in range(count)
     ]
@@ -119,9 +138,26 @@ def test_what_is_fitted_tells_right_steps_from_wrong_ones() -> None:
     assert all(good[-1] > 0.5 > bad[-1] and good[1] > 0.5 > bad[1] for good, bad in (one.scores for one in flags))
 
 
+def test_an_answer_that_is_unlikely_from_the_question_alone_can_be_told_by_that() -> None:
+    rng = random.Random(0)
+    solutions = (solution("Let us see.", "\\boxed{9}"), solution("Let us see.", "\\boxed{8}"))
+    same = (Sums(-1.0, -2.0), Sums(-0.5, -1.0))
+    reads = [Read(Sampled(SUM, solutions), (same, same), (-rng.random(), -3 - rng.random())) for _ in range(30)]
+    step, answer = fit(reads)
+    assert step.alone == 0.0
+    assert answer.alone > max(answer.lowest, answer.total, answer.lowest_before, answer.total_before)
+    assert answer.score(same[1], same[0], -0.5) > 0.9 and answer.score(same[1], same[0], -3.5) < 0.1
+    head = adapter_file.Head(HEAD.shape, "", "", step, answer)
+    assert all(right[-1] > 0.5 > wrong[-1] for right, wrong in (one.scores for one in scored(head, reads)))
+
+
 def test_a_less_likely_token_never_speaks_for_a_step() -> None:
     turned = [
-        Read(one.sampled, tuple(tuple(Sums(-5 - own.lowest, -10 - own.total) for own in sums) for sums in one.sums))
+        Read(
+            one.sampled,
+            tuple(tuple(Sums(-5 - own.lowest, -10 - own.total) for own in sums) for sums in one.sums),
+            one.alone,
+        )
         for one in some_reads(0, 20)
     ]
     step, _ = fit(turned)
@@ -132,7 +168,7 @@ def test_a_less_likely_token_never_speaks_for_a_step() -> None:
 def test_every_problem_weighs_the_same() -> None:
     reads = some_reads(0, 12)
     # The same solutions ten times over say no more about their problem.
-    many = [Read(Sampled(SUM, reads[0].sampled.solutions * 10), reads[0].sums * 10), *reads[1:]]
+    many = [Read(Sampled(SUM, reads[0].sampled.solutions * 10), reads[0].sums * 10, reads[0].alone * 10), *reads[1:]]
     for one, other in zip(fit(reads), fit(many), strict=True):
         assert one.bias == pytest.approx(other.bias, abs=0.05)
         assert one.lowest == pytest.approx(other.lowest, abs=0.05)
@@ -140,5 +176,5 @@ def test_every_problem_weighs_the_same() -> None:
 
 def test_where_all_steps_are_right_nothing_is_fitted() -> None:
     right = Sampled(SUM, (solution("7 + 8 = 15", "\\boxed{9}"),))
-    assert fit([Read(right, ((Sums(), Sums()),))]) == (Judgement(), Judgement())
+    assert fit([Read(right, ((Sums(), Sums()),), (0.0,))]) == (Judgement(), Judgement())
     assert fit([]) == (Judgement(), Judgement())

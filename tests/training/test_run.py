@@ -39,6 +39,7 @@ def guesser(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.lm_head.weight.add_(
             0.02 * torch.randn(model.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
         )
+        model.lm_head.weight[[*tiny.ids_of("78")], tiny.ids_of("{")[0]] = 1.0
     return tiny.save(model, tmp_path_factory.mktemp("guesser"))
 
 

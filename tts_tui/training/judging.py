@@ -55,7 +55,7 @@ def read(
     result = []
     for problem in sampled:
         question = problem.problem.question
-        sums = tuple(found[(question, *own.steps)] for own in problem.solutions)
+        sums = tuple(found[(question, *own.steps)] if own.steps else () for own in problem.solutions)
         alone = [found.get((question, *_alone(own.steps))) for own in problem.solutions]
         floored = tuple(-ALONE_FLOOR if one is None else max(-ALONE_FLOOR, one[0].total) for one in alone)
         result.append(Read(problem, sums, floored))
