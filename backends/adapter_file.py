@@ -6,7 +6,7 @@ Looking into one (`peek`) loads no model library.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from msgspec import Struct
 from tts_tui.errors import BackendUnavailable
 
 FORMAT = "tts-tui adapter 1"
+_LONGEST_HEADER = 100_000_000
 _RETRAIN = "train it again with `tts-tui train-prm`"
 
 
@@ -149,7 +150,14 @@ def peek(path: Path) -> Head:
     Raises:
         BackendUnavailable: It is missing, damaged, or of another format.
     """
-    return _open(path, "numpy", weights=False)[0]
+    # By hand, because safetensors would load numpy, which nothing else needs before a search.
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = msgspec.json.decode(file.read(min(size, _LONGEST_HEADER)), type=dict[str, dict[str, Any]])
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise _unreadable(path, error) from error
+    return _head(path, header.pop("__metadata__", {}), header)
 
 
 def load(path: Path) -> Adapter:
@@ -158,22 +166,26 @@ def load(path: Path) -> Adapter:
     Raises:
         BackendUnavailable: It is missing, damaged, or of another format.
     """
-    head, tensors = _open(path, "pt", weights=True)
-    return Adapter(head, tensors.pop("vocabulary").long(), tensors)
-
-
-def _open(path: Path, framework: str, *, weights: bool) -> tuple[Head, dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework=framework) as file:
-            stored, names = file.metadata() or {}, list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names} if weights else {}
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise BackendUnavailable(f"the PRM {path} cannot be read ({error}): {_RETRAIN}, or give its file") from error
-    if stored.get("format") != FORMAT or "vocabulary" not in names:
+        raise _unreadable(path, error) from error
+    head = _head(path, metadata, tensors)
+    return Adapter(head, tensors.pop("vocabulary").long(), tensors)
+
+
+def _unreadable(path: Path, error: Exception) -> BackendUnavailable:
+    return BackendUnavailable(f"the PRM {path} cannot be read ({error}): {_RETRAIN}, or give its file")
+
+
+def _head(path: Path, metadata: dict[str, Any], names: Container[str]) -> Head:
+    if metadata.get("format") != FORMAT or "vocabulary" not in names:
         raise BackendUnavailable(f"{path} holds no PRM of this version: {_RETRAIN}")
     try:
-        return msgspec.json.decode(stored["head"], type=Head), tensors
+        return msgspec.json.decode(metadata["head"], type=Head)
     except (KeyError, msgspec.DecodeError) as error:
         raise BackendUnavailable(f"{path} is damaged: {_RETRAIN}") from error

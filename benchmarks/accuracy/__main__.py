@@ -25,13 +25,14 @@ from tts_tui import Solver
 from tts_tui.backends import pull
 from tts_tui.backends.adapter_prm import AdapterPRM, shipped
 from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.evaluation.families import FAMILIES
 
 STRATEGIES = ("best-of-n", *SEARCHES)
 
 
 async def outcomes(args: argparse.Namespace) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
     """Outcomes of the chosen strategies, and what scoring costs."""
-    wanted = test_problems(args.problems)
+    wanted = test_problems(args.problems, args.families or tuple(FAMILIES))
     policy = EmbeddedPolicy(threads=args.threads)
     prm = AdapterPRM(policy, path=args.prm, threads=args.threads)
     store = Store(args.folder / "outcomes")
@@ -47,6 +48,7 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=26, help="of each family")
+    parser.add_argument("--families", nargs="*", choices=tuple(FAMILIES), help="only these")
     parser.add_argument("--folder", type=Path, default=pull.cache_root() / "accuracy", help="what is kept")
     parser.add_argument("--prm", type=Path, default=None, help="another adapter than the shipped one")
     parser.add_argument("--threads", type=int, default=None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.accuracy.runs import SEARCHES, N
+from tts_tui.evaluation.families import FAMILIES
 
 _COLUMNS = ("pass@1", "majority", "prm-max", "best-of-n", *SEARCHES, f"pass@{N}")
 
@@ -74,10 +76,22 @@ def profile_text(figures: dict[str, Any], trained: dict[str, Any]) -> str:
         f"calibration = {json.dumps(_calibration(figures))}",
         f"data = {json.dumps(data)}",
     ]
-    for name, row in figures["rows"].items():
-        lines += ["", f"[test.{json.dumps(name)}]"]
-        lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in row.items() if value is not None]
+    rows = dict(figures["rows"])
+    families = {name: rows.pop(name) for name in FAMILIES if name in rows}
+    for name, row in rows.items():
+        lines += _table(name, row)
+    lines += _table("AUC within problems", {name: row["auc_within"] for name, row in families.items()})
+    lines += _table("best-of-n less majority", {name: _lead(row) for name, row in families.items()})
     return "\n".join(lines) + "\n"
+
+
+def _table(name: str, values: Mapping[str, Any]) -> list[str]:
+    known = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+    return ["", f"[test.{json.dumps(name)}]", *known]
+
+
+def _lead(row: Mapping[str, Any]) -> float:
+    return round(row["best-of-n"] - row["majority"], 3)
 
 
 def _length(figures: dict[str, Any]) -> str:

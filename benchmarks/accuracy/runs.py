@@ -61,9 +61,9 @@ class Outcome(Struct, frozen=True):
         return bool(ranked) and same(ranked[0].answer, self.problem.answer)
 
 
-def test_problems(count: int) -> list[Problem]:
-    """The first `count` problems of every family's test split that may be used, those of each family in turn."""
-    drawn = [problems(name, "test", SKIPPED + count)[SKIPPED:] for name in FAMILIES]
+def test_problems(count: int, names: Sequence[str] = tuple(FAMILIES)) -> list[Problem]:
+    """The first `count` problems of each family's test split that may be used, one of each family in turn."""
+    drawn = [problems(name, "test", SKIPPED + count)[SKIPPED:] for name in names]
     return [own[place] for place in range(count) for own in drawn if place < len(own)]
 
 

@@ -183,8 +183,9 @@ def test_files_that_are_no_adapter_are_named(tmp_path: Path) -> None:
             )
 
     refused("cannot be read")
-    path.write_bytes(b"no safetensors at all")
-    refused("cannot be read")
+    for content in (b"", b"no safetensors at all", b'\x09\0\0\0\0\0\0\0{"a\xff": 1}', b"\x02\0\0\0\0\0\0\0[]"):
+        path.write_bytes(content)
+        refused("cannot be read")
     save_file({"w1": torch.ones(2, 2)}, path)
     refused("holds no PRM of this version")
     adapter_file.save(an_adapter(tiny.llama()), path)

@@ -224,7 +224,7 @@ async def test_families_that_it_runs(name: str) -> None:
         for one, answer in zip(asked, answers, strict=True):
             assert answer.ids == tiny.likeliest(reference, one.ids, answer.ids)
         state = (await engine.states([asked[0].ids]))[0]
-        assert state.features.shape == (1, 64)
+        assert state.features.shape == (1, 32)
     finally:
         await engine.close()
 
