@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tts_tui.evaluation.families import FAMILIES
 
-EASY, HARD = 0.4, 0.15
+EASY, HARD = 0.33, 0.1
 """A family is easy from this pass@1 on, and hard below that one."""
 
 

@@ -235,8 +235,8 @@ def _counted(wanted: dict[str, list[tuple[Problem, int]]], tell: Tell) -> Callab
     return count
 
 
-def _left(began: float, done: int, total: int) -> str:
-    seconds = (time.monotonic() - began) / max(1, done) * (total - done)
+def _left(began: float, done: float, total: float) -> str:
+    seconds = (time.monotonic() - began) / (done or 1) * (total - done)
     return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
 
@@ -259,7 +259,15 @@ def _read(
     model: Any, layout: AdapterText, choices: Any, sets: dict[str, list[Sampled]], tell: Tell
 ) -> dict[str, list[Read]]:
     def told(split: str) -> Callable[[float], None]:
-        return lambda share: tell(f"reading the samples of {split}: {share:.0%}") if share == 1.0 else None
+        began = last = time.monotonic()
+
+        def tell_share(share: float) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last > _EVERY:
+                last = now
+                tell(f"reading the {split} samples: {share:.0%}, {_left(began, share, 1.0)}")
+
+        return tell_share
 
     return {split: read(model, layout, choices, own, told(split)) for split, own in sets.items()}
 
