@@ -24,7 +24,7 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model tokenizers \
+.PHONY: bench-accuracy bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model tokenizers \
 	bench clean distclean
 .DEFAULT_GOAL := help
 
@@ -32,7 +32,7 @@ help:
 	@sed -n '3,4p' Makefile | cut -c2-
 	@echo '   make tui                                         the terminal UI'
 	@echo '   make lint types imports unit slow server-tests   the parts of make test'
-	@echo '   make format bench bench-sglang clean distclean'
+	@echo '   make format bench bench-accuracy bench-sglang clean distclean'
 
 solve: $(VENV)/.run
 	@$(TTS) solve $(ARGS) -- "$$PROBLEM"
@@ -131,6 +131,10 @@ bench: $(VENV)/.dev model
 # The same for searches on real SGLang servers; half an hour on two cores.
 bench-sglang: $(VENV)/.dev model sglang-cpu
 	$(PY) -m benchmarks.sglang --python $(abspath $(SGLANG_VENV))/bin/python $(ARGS)
+
+# Search under the embedded PRM on problems that it never saw; some three hours on two cores, resumable.
+bench-accuracy: $(VENV)/.dev model
+	$(PY) -m benchmarks.accuracy $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

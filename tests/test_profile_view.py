@@ -39,7 +39,7 @@ def test_all_reward_models_are_listed_with_what_suits_them(capsys, monkeypatch):
     assert rows[0].split() == ["name", "title", "adapter", "context", "score", "vote", "ProcessBench"]
     assert [row.split()[0] for row in rows[1:]] == sorted(REWARD_MODELS)
     assert "qwen-7b Qwen2.5-Math-PRM-7B qwen 4096 prod prm-vote 73.5" in map(flat, rows)
-    assert "embedded comes with tts-tui - - prod prm-vote -" in map(flat, rows)
+    assert "embedded comes with tts-tui - - last prm-max -" in map(flat, rows)
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 110, 200])
@@ -93,7 +93,7 @@ def test_an_adapter_shows_its_general_profile(capsys):
 def test_the_embedded_profile_shows_too(capsys):
     code, out, _ = call(capsys, "profiles", "show", "embedded")
     assert code == 0
-    assert out.startswith("embedded\n\nsource")
+    assert out.startswith("embedded\n\nmade of")
     assert "pass@1 interval 0.181 to 0.323" in flat(out)
     assert "\n\n\n" not in out
 

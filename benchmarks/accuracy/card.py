@@ -60,7 +60,6 @@ def profile_text(figures: dict[str, Any], trained: dict[str, Any]) -> str:
     lines = [
         "# Written by `python -m benchmarks.accuracy --write`; docs/embedded-prm.md says what the figures mean.",
         'name = "embedded"',
-        'title = "the PRM that comes with tts-tui"',
         'base = "SmolLM2-135M-Instruct, its weights shared with the embedded policy"',
         f"note = {json.dumps(note)}",
         f"source = {json.dumps(trained['command'])}",
