@@ -131,15 +131,23 @@ class Adapter(Struct, frozen=True):
 
 
 def save(adapter: Adapter, path: Path) -> None:
-    """Writes an adapter in bfloat16, whole or not at all."""
+    """Writes an adapter in bfloat16, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in adapter.tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".part")
     metadata = {"format": FORMAT, "head": msgspec.json.encode(adapter.head).decode()}
-    save_file({**tensors, "vocabulary": adapter.vocabulary.to(torch.int32)}, scratch, metadata=metadata)
+    try:
+        save_file({**tensors, "vocabulary": adapter.vocabulary.to(torch.int32)}, scratch, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(f"{scratch} cannot be written: {error}") from error
     scratch.chmod(0o644)  # safetensors makes files that only their owner can read
     scratch.replace(path)
 

@@ -9,7 +9,9 @@ its keys and values. `docs/embedded-prm.md` is the model card of the shipped one
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+from array import array
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tts_tui.backends import adapter_file, pull
 from tts_tui.backends.adapter_file import Head, Sums
 from tts_tui.backends.adapter_text import ALONE_FLOOR, AdapterText, alone, ends, log_ratios
-from tts_tui.backends.loading import Loading, where
+from tts_tui.backends.loading import Loading, first_line, where
 from tts_tui.backends.local import LocalPolicy, read_model
 from tts_tui.contracts import ModelInfo, Policy, ScoreRequest, StepScore
 from tts_tui.errors import BackendError, BackendUnavailable
@@ -103,7 +105,7 @@ class AdapterPRM:
         self._progress, self._dtype, self._slots, self._threads = progress, dtype, kv_tokens, threads
         self._loading = Loading(self._load, lambda made: made.engine.stop())
         self._made: _Made | None = None
-        self._sums: dict[tuple[int, ...], Sums] = {}
+        self._sums: dict[bytes, Sums] = {}
 
     @property
     def info(self) -> ModelInfo:
@@ -151,22 +153,22 @@ class AdapterPRM:
         paths = await asyncio.to_thread(lambda: [_path(made, request) for request in requests])
         distinct = list(dict.fromkeys(paths))
         # Of a path whose earlier steps were not scored here all tokens are read; those in the pool are not run again.
-        known = [self._sums.get(_before(path)) for path in distinct]
+        known = [self._sums.get(_key(_before(path))) for path in distinct]
         reads = [
             _Read(path.ids, sum(path.steps) if before is None else path.steps[-1])
             for path, before in zip(distinct, known, strict=True)
         ]
-        answers = list(dict.fromkeys(path.alone for path in distinct if path.alone is not None))
-        everything = [*reads, *answers]
+        answers = [path.alone for path in distinct if path.alone is not None]
+        everything = list(dict.fromkeys([*reads, *answers]))  # a solution may be nothing but its answer
         states = await made.engine.states([one.ids for one in everything], [one.tokens + 1 for one in everything])
         ratios = await asyncio.to_thread(
-            lambda: [_ratios(made, one, state.features) for one, state in zip(everything, states, strict=True)]
+            lambda: {one: _ratios(made, one, state.features) for one, state in zip(everything, states, strict=True)}
         )
-        sums = {answer: sum(own) for answer, own in zip(answers, ratios[len(reads) :], strict=True)}
+        sums = {answer: sum(ratios[answer]) for answer in answers}
         counts = {one.ids: (state.computed, state.cached) for one, state in zip(everything, states, strict=True)}
         scores = {
-            path: self._judged(made.head, path, before, own, sums)
-            for path, before, own in zip(distinct, known, ratios, strict=False)
+            path: self._judged(made.head, path, before, ratios[own], sums)
+            for path, before, own in zip(distinct, known, reads, strict=True)
         }
         return [StepScore(scores[path], *_spent(path, counts)) for path in paths]
 
@@ -183,7 +185,7 @@ class AdapterPRM:
         step = Sums.of(ratios[at:])
         while len(self._sums) >= _REMEMBERED:
             del self._sums[next(iter(self._sums))]
-        self._sums[path.ids] = before.then(step)
+        self._sums[_key(path.ids)] = before.then(step)
         if not path.ends:
             return head.step.score(step, before)
         answer = -ALONE_FLOOR if path.alone is None else max(-ALONE_FLOOR, answers[path.alone])
@@ -221,6 +223,10 @@ class AdapterPRM:
             model = adapted(base, head.shape)
             put(model, adapter.tensors)
             core = CausalModel(model.eval(), slots=self._slots)
+        except (RuntimeError, MemoryError) as error:
+            raise BackendUnavailable(
+                f"the PRM {self._path.name} does not fit on {base.device}: {first_line(error)}"
+            ) from error
         finally:
             torch.set_num_threads(threads)
         layout = AdapterText(tokenizer)
@@ -238,7 +244,11 @@ class AdapterPRM:
                 pull.pull(self._progress)
             source = str(pull.model_path())
         device, dtype = where(torch, None, self._dtype)
-        tokenizer, model = read_model(transformers, source, dtype)
+        try:
+            tokenizer, model = read_model(transformers, os.path.expanduser(source), dtype)
+        except BackendUnavailable as error:
+            raise BackendUnavailable(f"the PRM {self._path.name} is made on {spec}: {error}") from error
+        tokenizer.backend_tokenizer.no_truncation()
         return tokenizer, model.to(device).eval()
 
 
@@ -256,6 +266,11 @@ def _path(made: _Made, request: ScoreRequest) -> _Path:
 
 def _before(path: _Path) -> tuple[int, ...]:
     return path.ids[: -path.steps[-1]]
+
+
+def _key(ids: Sequence[int]) -> bytes:
+    """A checksum of ids: the ids themselves would take far more memory."""
+    return hashlib.blake2b(array("q", ids).tobytes(), digest_size=16).digest()
 
 
 def _ratios(made: _Made, read: _Read, states: Any) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tts_tui.answers import extract
+from tts_tui.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +24,14 @@ class AdapterText:
 
     Args:
         tokenizer: The base model's, as transformers loads it.
+
+    Raises:
+        BackendUnavailable: It has no token that ends a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
+        if tokenizer.eos_token_id is None:
+            raise BackendUnavailable("the model cannot take the adapter: its tokenizer has no token that ends a text")
         self._backend = tokenizer.backend_tokenizer
         self._begin = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
         self._blank = self._ids("\n") * 2

@@ -157,6 +157,11 @@ training = options(
         show_default=True,
         help="Continuations of each beginning about whose rightness the program cannot tell.",
     ),
+    option(
+        "--longest",
+        type=click.IntRange(min=16),
+        help="Most tokens of a sampled solution.  [default: 160, of --problems 1024]",
+    ),
     option("--seed", type=int, help="Seed of the texts and the adapter.  [default: 0]"),
     option("--threads", type=click.IntRange(min=1), help="Cores to use on a CPU.  [default: all]"),
 )

@@ -219,6 +219,13 @@ def test_a_beginning_of_text_token_comes_first_where_the_tokenizer_has_one() -> 
     assert layout.step("1")[0] == tiny.ids_of("1")[0]
 
 
+def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
+    tokenizer = copy.deepcopy(tiny.TOKENIZER)
+    tokenizer.eos_token = None
+    with pytest.raises(BackendUnavailable, match="its tokenizer has no token that ends a text"):
+        AdapterText(tokenizer)
+
+
 def test_an_answer_is_also_read_behind_the_question_at_once() -> None:
     assert alone(("7 + 8 = 15\n\n", "So it is \\boxed{15}")) == stated("15") == "The answer is \\boxed{15}."
     assert ends(stated("15"))

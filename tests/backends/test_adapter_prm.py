@@ -172,6 +172,15 @@ async def test_an_answer_counts_from_the_question_alone_too(base: Path, tmp_path
     )
 
 
+async def test_a_solution_that_is_nothing_but_its_answer_is_run_and_counted_once(base: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "alone.safetensors", base, answer=Judgement(3.0, 0.2, 0.03, 0.15, 0.01, 0.5))
+    asked = request(stated("9"))
+    async with running(path) as prm:
+        (score,) = await prm.score([asked])
+    assert (score.computed, score.cached) == (tokens(asked), tokens(asked))
+    assert score.score == pytest.approx(by_hand(asked, path, "9"), abs=1e-4)
+
+
 async def test_the_order_of_a_batch_changes_no_score(path: Path) -> None:
     requests = prefixes(*STEPS) + prefixes("Step 1: 3 * 4 = 12\n\n", "Step 2: 12 + 5 = 17\n\n", problem="What is that?")
     async with running(path) as prm:
@@ -302,6 +311,17 @@ async def test_a_base_that_has_other_weights_is_refused(base: Path, tmp_path: Pa
         msgspec.structs.replace(adapter, head=msgspec.structs.replace(adapter.head, fingerprint="f" * 16)), path
     )
     with pytest.raises(BackendUnavailable, match=r"PRM mine\.safetensors was trained on other weights than hf:.* has"):
+        async with running(path):
+            pass
+
+
+async def test_a_base_that_is_gone_is_named_with_the_prm_that_needs_it(base: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.safetensors", base)
+    adapter = adapter_file.load(path)
+    adapter_file.save(
+        msgspec.structs.replace(adapter, head=msgspec.structs.replace(adapter.head, base="hf:./gone")), path
+    )
+    with pytest.raises(BackendUnavailable, match=r"PRM mine\.safetensors is made on hf:\./gone: there is no folder"):
         async with running(path):
             pass
 

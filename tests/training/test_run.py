@@ -14,9 +14,10 @@ from tts_tui import cli
 from tts_tui.backends import adapter_file
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.local import LocalPolicy
-from tts_tui.errors import TTSError, UnknownName, UsageError
+from tts_tui.errors import BackendError, TTSError, UnknownName, UsageError
 from tts_tui.evaluation.families import TRAINED, UNSEEN, problems, split_of
 from tts_tui.evaluation.own import read_problems
+from tts_tui.evaluation.samples import SampleCache, Settings, sample_all
 from tts_tui.training import run as run_module
 from tts_tui.training.fit import Recipe
 from tts_tui.training.run import Wish, check, chosen, command, train
@@ -64,6 +65,8 @@ MISTAKES = [
     ({"own": "missing.jsonl"}, UsageError, "cannot read missing.jsonl: No such file or directory"),
     ({"out": "prm.bin"}, UsageError, "written to a file that ends with .safetensors, not to prm.bin"),
     ({"out": "folder.safetensors"}, UsageError, "written to a file that ends with .safetensors, not to folder"),
+    ({"out": "file/a.safetensors"}, UsageError, "--out cannot be written: file is no folder"),
+    ({"work": "file/in/it"}, UsageError, "--work cannot be written: file is no folder"),
 ]
 
 
@@ -75,7 +78,8 @@ def test_what_cannot_be_trained_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.safetensors").mkdir()
-    paths = {name: Path(value) for name, value in changes.items() if name in ("own", "out")}
+    Path("file").touch()
+    paths = {name: Path(value) for name, value in changes.items() if name in ("own", "out", "work")}
     with pytest.raises(kind) as caught:
         check(Wish(**{"out": Path("a.safetensors"), "work": Path("work"), **changes, **paths}))
     assert says in str(caught.value)
@@ -92,6 +96,8 @@ FILES = [
     (b'{"problem": "1 + 1?"}', "line 1 of {} has no answer: a PRM is trained on problems with an"),
     (b'{"problem": "1 + 1?", "answer": "  "}', "line 1 of {} has no answer"),
     (b'{"problem": "1 + 1?", "answer": ["2"]}', "line 1 of {} has no answer"),
+    (b'{"problem": "1 + 1?", "answer": "1 + 1 = 2 #### "}', "line 1 of {} has no answer"),
+    (b'{"problem": "1 + 1?", "answer": "$."}', "line 1 of {} has an answer that says nothing: '$.'"),
     (b'{"answer": "2"}', "line 1 of {} has no problem: its key is"),
     (b'{"problem": " ", "answer": "2"}', "line 1 of {} has no problem"),
     (b'\n{"problem": "1?", "answer": 1}\nWhat is 2?', "line 3 of {} is no JSON: write one object a line"),
@@ -119,13 +125,18 @@ def test_problems_are_given_once(tmp_path: Path) -> None:
 def test_problems_of_ones_own_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "own.jsonl", 40)
     path.write_text(
-        "\ufeff" + path.read_text() + '\n\n{"question": " Why? ", "expected_answer": 1.5}\n' + path.read_text(), "utf-8"
+        "\ufeff"
+        + path.read_text()
+        + '\n\n{"question": " Why? ", "expected_answer": 1.5}\n{"question": "5?", "answer": "2+3=5\\n#### 5"}\n'
+        + path.read_text(),
+        "utf-8",
     )
     found = read_problems(path)
-    assert len(found) == 41  # each once
+    assert len(found) == 42  # each once
     assert {each.family for each in found} == {"own"}
     (asked,) = (each for each in found if each.question == "Why?")
     assert asked.answer == "1.5"
+    assert [each.answer for each in found if each.question == "5?"] == ["5"]  # as GSM8K has it
     for split in ("train", "validation"):
         assert [each.index for each in found if each.split == split] == list(
             range(sum(each.split == split for each in found))
@@ -177,7 +188,7 @@ def test_a_training_makes_a_prm_that_tells_right_from_wrong(
         "samples: 24 of 24 problems",
         "rollouts: ",
         "training: ",
-        "reading the samples of train: 100%",
+        "reading the train samples: 100%",
         "done",
     ):
         assert any(line.startswith(start) for line in told), (start, told)
@@ -236,6 +247,39 @@ async def test_what_was_trained_can_be_used(guesser: Path, tmp_path: Path) -> No
     assert right.score > wrong.score
 
 
+async def test_another_number_of_rollouts_is_not_that_of_the_last_call(guesser: Path, tmp_path: Path) -> None:
+    asked = [one for one in read_problems(write(tmp_path / "own.jsonl")) if one.split == "train"]
+    policy = LocalPolicy(guesser, dtype="float32", kv_tokens=500, threads=1)
+    await policy.start()
+    try:
+        cache = SampleCache(tmp_path / "samples", Settings("guesser"))
+        sampled = await sample_all(policy, [(one, 2) for one in asked], cache)
+        for count in (1, 3):
+            rolled = await run_module._rolled(policy, sampled, cache, count, lambda line: None)
+            stored = [cache.load(one, 2) for one in asked]
+            assert rolled == stored
+            assert {rollouts.total for one in rolled for rollouts in one.rollouts} == {count}
+            sampled = rolled
+        without = await run_module._rolled(policy, sampled, cache, 0, lambda line: None)
+        assert not any(one.rollouts for one in without) and [cache.load(one, 2) for one in asked] == stored
+    finally:
+        await policy.close()
+
+
+async def test_what_fails_while_sampling_is_said_as_it_is(guesser: Path, tmp_path: Path) -> None:
+    asked = [(one, 2) for one in read_problems(write(tmp_path / "own.jsonl"))]
+    policy = LocalPolicy(guesser, dtype="float32", kv_tokens=500, threads=1)
+    await policy.start()
+    try:
+        with pytest.raises(NotADirectoryError):
+            await sample_all(policy, asked, SampleCache(tmp_path / "own.jsonl" / "samples", Settings("guesser")))
+        await policy.engine.close()
+        with pytest.raises(BackendError, match="the engine was closed"):
+            await sample_all(policy, asked, SampleCache(tmp_path / "samples", Settings("guesser")))
+    finally:
+        await policy.close()
+
+
 def test_a_policy_that_solves_nothing_cannot_be_learned_from(guesser: Path, tmp_path: Path) -> None:
     own = write(tmp_path / "own.jsonl", answer="9")
     wanted = wish(tmp_path, policy=f"hf:{guesser}", own=own, samples=2, rollouts=0, first=0, recipe=QUICK)
@@ -249,8 +293,13 @@ def test_what_cannot_be_adapted_is_refused_before_anything_is_sampled(
 ) -> None:
     monkeypatch.setattr(LocalPolicy, "stream", lambda *_: pytest.fail("sampled"))
     wanted = wish(tmp_path, policy=f"hf:{guesser}", own=write(tmp_path / "own.jsonl"), first=5, recipe=QUICK)
-    with pytest.raises(TTSError, match="the adapter is for layers 5 to 0, and the model has 1"):
+    with pytest.raises(TTSError, match=r"there is no layer 5 to adapt from: hf:.* has layers 0 to 0"):
         train(wanted, lambda line: None)
+    long = write(tmp_path / "long.jsonl")
+    with long.open("a") as file:
+        file.write(json.dumps({"problem": "Why? " * 300, "answer": "7"}) + "\n")
+    with pytest.raises(UsageError, match=r"a problem has \d+ tokens and the context .* out of the file \(Why\? Why"):
+        train(wish(tmp_path, policy=wanted.policy, own=long, first=0, recipe=QUICK), lambda line: None)
     with pytest.raises(TTSError, match="nowhere"):
         train(wish(tmp_path, policy="hf:./nowhere", own=wanted.own), lambda line: None)
 
@@ -282,7 +331,7 @@ def test_the_help_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train-prm", "--help"]) == 0
     said = capsys.readouterr().out
     options = ("policy", "families", "problems", "out", "work", "tokens", "rate", "rank", "first", "samples")
-    for name in (*options, "rollouts", "seed", "threads"):
+    for name in (*options, "rollouts", "longest", "seed", "threads"):
         assert f"--{name} " in said, name
 
 
@@ -323,7 +372,8 @@ def test_the_command_wishes_for_what_was_typed(
 
     monkeypatch.setattr(run_module, "train", trained)
     monkeypatch.chdir(tmp_path)
-    given = "--families add0,mul1 --samples 4 --rollouts 0 --first 3 --rank 8 --tokens 5000 --rate 0.01 --seed 2"
+    given = "--families add0,mul1 --samples 4 --rollouts 0 --longest 99 --first 3 --rank 8"
+    given += " --tokens 5000 --rate 0.01 --seed 2"
     assert cli.run(["train-prm", *given.split(), "--threads", "1", "--out", "a.safetensors"]) == 0
     out, err = capsys.readouterr()
     assert "on 8 validation problems: AUC within problems 0.9" in out and "--prm adapter:a.safetensors" in out
@@ -335,6 +385,7 @@ def test_the_command_wishes_for_what_was_typed(
         families=("add0", "mul1"),
         samples=4,
         rollouts=0,
+        longest=99,
         first=3,
         rank=8,
         recipe=Recipe(tokens=5000, rate=0.01, seed=2),
@@ -348,3 +399,25 @@ def test_the_command_wishes_for_what_was_typed(
     assert command(wishes[2]) == "tts-tui train-prm --policy hf:a/b --problems own.jsonl"
     assert cli.run(["train-prm", "--work", "elsewhere"]) == 0
     assert wishes[3].work == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "a.part"), "a.part: No space left on device"),
+        (OSError("a.part cannot be written: full"), "a.part cannot be written: full"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(
+    error: OSError, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run_module, "train", fails)
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train-prm", "--work", "kept"]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        f"tts-tui: the training stopped ({says}): what is done is in kept, and the same command goes on from there"
+    )

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tts_tui.answers import canonical
 from tts_tui.errors import UsageError
 from tts_tui.evaluation.families import Problem, Split
 
@@ -51,6 +52,9 @@ def _one(line: str, where: str) -> tuple[str, str]:
     answer = next((stored[key] for key in _ANSWER if isinstance(stored.get(key), str | int | float)), None)
     if not question:
         raise UsageError(f'{where} has no problem: its key is "problem" or "question"')
-    if answer is None or not str(answer).strip():
+    given = "" if answer is None else str(answer).rpartition("####")[2].strip()  # as GSM8K writes it: a solution first
+    if not given:
         raise UsageError(f'{where} has no answer: a PRM is trained on problems with an "answer"')
-    return question, str(answer).strip()
+    if not canonical(given):
+        raise UsageError(f"{where} has an answer that says nothing: {given[:40]!r}")
+    return question, given

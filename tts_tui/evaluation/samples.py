@@ -136,6 +136,10 @@ async def sample_all(
         cache: Where they are kept.
         concurrency: Problems at a time; the engine batches across them.
         done: Told each problem, and whether it came from the cache.
+
+    Raises:
+        BackendError: The policy failed.
+        OSError: The cache cannot be written.
     """
     permits = asyncio.Semaphore(concurrency)
 
@@ -149,8 +153,11 @@ async def sample_all(
                 done(sampled, found is not None)
             return sampled
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(*pair)) for pair in wanted]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(*pair)) for pair in wanted]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
     return [task.result() for task in tasks]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tts_tui.errors import BackendUnavailable
+from tts_tui.errors import BackendUnavailable, TTSError
 from tts_tui.ui.models import quieten
 
 
@@ -32,6 +32,7 @@ def train_prm(given: Mapping[str, Any]) -> int:
         given["problems"],
         samples=given["samples"],
         rollouts=given["rollouts"],
+        longest=given["longest"],
         first=given["first"],
         rank=given["rank"],
         recipe=Recipe(**recipe),
@@ -39,7 +40,13 @@ def train_prm(given: Mapping[str, Any]) -> int:
     )
     check(wish)
     _tell(f"what is done is kept in {wish.work}: the same command goes on from there")
-    figures = train(wish, _tell)
+    try:
+        figures = train(wish, _tell)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise TTSError(
+            f"the training stopped ({what}): what is done is in {wish.work}, and the same command goes on from there"
+        ) from error
     found = figures["validation"]["all"]
     print(
         f"on {found['problems']} validation problems: AUC within problems {found['auc_within']}, one sample right "

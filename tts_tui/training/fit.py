@@ -17,6 +17,7 @@ from torch import Tensor
 from tts_tui.backends.adapter import adapted, learned, put
 from tts_tui.backends.adapter_file import Shape
 from tts_tui.backends.adapter_text import AdapterText
+from tts_tui.backends.loading import first_line
 from tts_tui.training.texts import Row, Text, row
 
 BATCHES = 16
@@ -175,14 +176,17 @@ class Fit:
         self._state.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._state.with_suffix(".part")
         stored = {"key": self._key, "done": self.done, "drawn": self._drawn, "tensors": self.tensors}
-        torch.save({**stored, "optimizer": self._optimizer.state_dict()}, scratch)
+        try:
+            torch.save({**stored, "optimizer": self._optimizer.state_dict()}, scratch)
+        except RuntimeError as error:  # so torch says that the disk is full
+            raise OSError(f"{scratch} cannot be written: {first_line(error)}") from error
         scratch.replace(self._state)
 
     def _resume(self) -> None:
         if self._state is None or not self._state.is_file():
             return
         try:
-            stored = torch.load(self._state, weights_only=True)
+            stored = torch.load(self._state, map_location="cpu", weights_only=True)
         except Exception:  # half a file of a full disk, or another version's: begin again
             return
         if not isinstance(stored, dict) or stored.get("key") != self._key:

@@ -1,7 +1,8 @@
 """Kinds of problems that are only trained on: they widen what an adapter sees beyond the problem families.
 
-None of them is a family of `tts_tui.evaluation.families`, and none is like a family that is never trained on: no
-percentages, no hours and minutes, no change after a purchase.
+None of them is a family of `tts_tui.evaluation.families`, so there are no percentages, no minutes, and no change after
+a purchase. Two come near to a family that is never trained on: `conversion` asks of other units what `unit` asks of
+hours and minutes, in the same words, and `share` asks for halves, thirds, quarters and fifths.
 """
 
 from __future__ import annotations

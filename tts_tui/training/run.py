@@ -7,8 +7,10 @@ Everything is kept in a folder of work, so that the same call goes on where an i
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -35,10 +37,13 @@ from tts_tui.training.fit import Fit, Progress, Recipe, vocabulary
 from tts_tui.training.judging import Read, fit, read, scored
 from tts_tui.training.labels import roll_out
 from tts_tui.training.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, Writer
+from tts_tui.ui.text import one_line
 
 Tell = Callable[[str], None]
 _LOOKED_AT = 6000
 """Texts whose tokens are the adapter's vocabulary."""
+_LONGEST, _LONGEST_OWN = 160, 1024
+"""Most tokens of a solution by default: of a family's problems, and of one's own."""
 _EVERY = 10.0
 """Seconds between two lines that say how far it is."""
 
@@ -55,6 +60,7 @@ class Wish(Struct, frozen=True):
         problems: Problems of each family that are sampled to learn what ratios mean; half as many validate.
         samples: Solutions of each of them; twice as many of those that validate.
         rollouts: Continuations of each beginning about which the program cannot tell.
+        longest: Most tokens of a solution.
         first: The first layer that is adapted; by default the one after the first quarter.
         rank: Of the adapter.
         recipe: How long and how fast it learns.
@@ -69,6 +75,7 @@ class Wish(Struct, frozen=True):
     problems: int = 24
     samples: int = 8
     rollouts: int = 2
+    longest: int | None = None
     first: int | None = None
     rank: int = 16
     recipe: Recipe = Recipe()
@@ -80,7 +87,8 @@ def check(wish: Wish) -> None:
 
     Raises:
         UnknownName: There is no such family.
-        UsageError: Another policy than one in this process, a family that is only tested on, problems without answers.
+        UsageError: Another policy than one in this process, a family that is only tested on, problems without answers,
+            a place that cannot be written to.
     """
     kind, _, rest = wish.policy.partition(":")
     if wish.policy != pull.EMBEDDED.name and kind != "hf":
@@ -98,6 +106,16 @@ def check(wish: Wish) -> None:
         read_problems(wish.own)
     if wish.out.is_dir() or wish.out.suffix != ".safetensors":
         raise UsageError(f"the PRM is written to a file that ends with .safetensors, not to {wish.out}")
+    _check_folder("--out", wish.out.parent)
+    _check_folder("--work", wish.work)
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if not there.is_dir():
+        raise UsageError(f"{option} cannot be written: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} cannot be written: the folder {there} is not writable")
 
 
 def train(wish: Wish, tell: Tell) -> dict[str, Any]:
@@ -111,10 +129,11 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
         The figures on validation problems.
     """
     check(wish)
-    if wish.threads:
-        torch.set_num_threads(wish.threads)
+    # Said in this thread, or the number that the policy's engine happened to choose last would hold here, too.
+    torch.set_num_threads(wish.threads or torch.get_num_threads())
     began = time.monotonic()
     network, sets = asyncio.run(_sampled(wish, tell))
+    gc.collect()  # what holds the keys and values of the policy, most of a GPU, is in a circle of references
     tokenizer, model = network
     layout = AdapterText(tokenizer)
     families = () if wish.own else wish.families or TRAINED
@@ -152,6 +171,8 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
 
 def _shape(wish: Wish, model: Any) -> Shape:
     depth = model.config.get_text_config().num_hidden_layers
+    if wish.first is not None and wish.first >= depth:
+        raise UsageError(f"there is no layer {wish.first} to adapt from: {wish.policy} has layers 0 to {depth - 1}")
     return Shape(depth, min(depth - 1, depth // 4 + 1) if wish.first is None else wish.first, wish.rank)
 
 
@@ -188,10 +209,14 @@ async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, l
     await policy.start()
     try:
         network = policy.network
-        adapted(network[1], _shape(wish, network[1]))  # what cannot be adapted is refused before hours of sampling
-        settings = Settings(fingerprint(network[1]))
+        # What cannot be adapted or asked is refused before hours of sampling.
+        adapted(network[1], _shape(wish, network[1]))
+        AdapterText(network[0])
+        settings = Settings(fingerprint(network[1]), tokens=_longest(wish))
         cache = SampleCache(wish.work / "samples", settings)
         wanted = chosen(wish)
+        if wish.own is not None:
+            await _fits(policy, [one for pairs in wanted.values() for one, _ in pairs])
         await sample_all(policy, [*wanted["train"], *wanted["validation"]], cache, done=_counted(wanted, tell))
         sets = {split: [cache.load(*pair) for pair in pairs] for split, pairs in wanted.items()}
         whole = {split: [one for one in own if one is not None] for split, own in sets.items()}
@@ -199,6 +224,21 @@ async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, l
     finally:
         await policy.close()
     return network, whole
+
+
+def _longest(wish: Wish) -> int:
+    return wish.longest or (_LONGEST_OWN if wish.own else _LONGEST)
+
+
+async def _fits(policy: LocalPolicy, asked: Sequence[Problem]) -> None:
+    """Refuses problems that leave no room for a solution."""
+    for one in asked:
+        found, context = len((await policy.prompt(one.question)).ids), policy.info.context
+        if found >= context:
+            raise UsageError(
+                f"a problem has {found} tokens and the context of {policy.info.name} is {context}: take it out of the "
+                f"file ({one_line(one.question, 60)})"
+            )
 
 
 async def _rolled(
@@ -210,9 +250,13 @@ async def _rolled(
     async def one(own: Sampled) -> Sampled:
         nonlocal done, last
         async with permits:
-            rolled = own if own.rollouts or not count else await roll_out(policy, own, cache.settings, count)
-            if rolled is not own and rolled.rollouts:
-                cache.save(rolled)
+            rolled = own
+            if any(rollouts.total != count for rollouts in own.rollouts):
+                rolled = msgspec.structs.replace(own, rollouts=())  # of a call with another number of them
+            if count and not rolled.rollouts:
+                rolled = await roll_out(policy, rolled, cache.settings, count)
+                if rolled.rollouts:
+                    cache.save(rolled)
         done += 1
         if (now := time.monotonic()) - last > _EVERY:
             last = now
@@ -263,7 +307,7 @@ def _read(
 
         def tell_share(share: float) -> None:
             nonlocal last
-            if (now := time.monotonic()) - last > _EVERY:
+            if (now := time.monotonic()) - last > _EVERY or share == 1:
                 last = now
                 tell(f"reading the {split} samples: {share:.0%}, {_left(began, share, 1.0)}")
 
@@ -284,7 +328,9 @@ def command(wish: Wish) -> str:
         words.append(f"--families {','.join(wish.families)}")
     if wish.own:
         words.append(f"--problems {wish.own.name}")
-    pairs: list[tuple[Any, Any, str]] = [(wish, plain, name) for name in ("samples", "rollouts", "first", "rank")]
+    pairs: list[tuple[Any, Any, str]] = [
+        (wish, plain, name) for name in ("samples", "rollouts", "longest", "first", "rank")
+    ]
     pairs += [(wish.recipe, plain.recipe, name) for name in ("tokens", "rate", "seed")]
     words += [
         f"--{name} {getattr(own, name)}" for own, usual, name in pairs if getattr(own, name) != getattr(usual, name)
