@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ async def outcomes(args: argparse.Namespace) -> tuple[dict[str, list[Outcome]], 
     wanted = test_problems(args.problems, args.families or tuple(FAMILIES))
     policy = EmbeddedPolicy(threads=args.threads)
     prm = AdapterPRM(policy, path=args.prm, threads=args.threads)
-    store = Store(args.folder / "outcomes")
+    digest = hashlib.sha256((args.prm or shipped()).read_bytes()).hexdigest()[:12]
+    store = Store(args.folder / f"outcomes-{digest}")  # another PRM's are none of this one's
     async with Solver(policy, prm) as solver:
         found = {
             name: await run(solver, name, wanted, store, args.folder / "samples") for name in args.only or STRATEGIES
         }
-        costs = {} if args.only else await measure(solver)
+        costs = {} if args.only else await measure(policy, AdapterPRM(policy, path=args.prm, threads=args.threads))
     return found, {"cost": costs}
 
 
@@ -55,6 +57,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=STRATEGIES, help="run these, and print nothing else")
     parser.add_argument("--write", action="store_true", help="write the package's figures and its profile")
     args = parser.parse_args()
+    if args.write and (args.families or args.prm):
+        parser.error("--write is for the shipped PRM on all families: leave --families and --prm out")
     found, extra = asyncio.run(outcomes(args))
     if args.only:
         return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 from benchmarks.accuracy.runs import SKIPPED, N
-from tts_tui import Solver
 from tts_tui.backends.adapter import fingerprint
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
@@ -17,12 +17,13 @@ from tts_tui.evaluation.samples import Settings, solution
 _PROBLEMS = 10
 
 
-async def measure(solver: Solver) -> dict[str, Any]:
-    """Times both on some problems: N solutions at once, then their steps, depth by depth as a search scores them."""
-    import asyncio
+async def measure(policy: EmbeddedPolicy, prm: AdapterPRM) -> dict[str, Any]:
+    """Times both on some problems: N solutions at once, then their steps, depth by depth as a search scores them.
 
-    policy, prm = solver.policy, solver.prm
-    assert isinstance(policy, EmbeddedPolicy) and isinstance(prm, AdapterPRM)
+    Args:
+        policy: Running.
+        prm: Not started yet.
+    """
     settings = Settings(fingerprint(policy.network[1]))
     await prm.start()
     writing = scoring = 0.0

@@ -45,6 +45,7 @@ def groups(samples: Sequence[Outcome]) -> dict[str, list[int]]:
         found[level] = [n for n, one in enumerate(samples) if known[one.problem.family].level == level]
     found["trained families"] = [n for n, one in enumerate(samples) if FAMILIES[one.problem.family].trained]
     found["unseen families"] = [n for n, one in enumerate(samples) if not FAMILIES[one.problem.family].trained]
+    found["index 16 and up"] = [n for n, one in enumerate(samples) if one.problem.index >= 16]
     for name in known:
         found[name] = [n for n, one in enumerate(samples) if one.problem.family == name]
     return {name: numbers for name, numbers in found.items() if numbers}
@@ -66,15 +67,23 @@ def accuracies(outcomes: Outcomes, numbers: Sequence[int], score: Score, vote: V
         row[name] = round(fmean(right), 3)
         row[f"{name} interval"] = [round(end, 3) for end in wilson(sum(right), len(right))]
     row["auc_within"], row["mixed"] = area(samples, score)
+    row["auc_answered"] = area(samples, score, answered=True)[0]
     return row
 
 
-def area(samples: Sequence[Outcome], score: Score) -> tuple[float | None, int]:
-    """Mean AUC within problems that have right and wrong samples, and how many those are."""
+def area(samples: Sequence[Outcome], score: Score, *, answered: bool = False) -> tuple[float | None, int]:
+    """Mean AUC within problems that have right and wrong samples, and how many those are.
+
+    Args:
+        samples: The problems.
+        score: How step scores become one number.
+        answered: Leave solutions without an answer out, which are wrong and easily known.
+    """
     found = []
     for one in samples:
-        values = [path_score(own, score) or 0.0 for own in one.scores]
-        flags = one.right
+        kept = [n for n, answer in enumerate(one.answers) if answer is not None or not answered]
+        values = [path_score(one.scores[n], score) or 0.0 for n in kept]
+        flags = [one.right[n] for n in kept]
         right = [value for value, flag in zip(values, flags, strict=True) if flag]
         wrong = [value for value, flag in zip(values, flags, strict=True) if not flag]
         if right and wrong:

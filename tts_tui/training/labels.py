@@ -1,8 +1,8 @@
 """Which steps of a sampled solution are right: by program where it can tell, by rollouts where it cannot.
 
-A step is wrong where an equation in it does not hold, and so is all that follows in a solution with a wrong answer.
-Where the arithmetic holds, the step is right if its equations are those of the gold solution, or if any continuation
-of the same beginning ends right, sampled or rolled out for this: the hard estimate of Math-Shepherd
+A step of a problem made by program is wrong where an equation in it does not hold, and so is all that follows in a
+solution with a wrong answer. Otherwise a step is right if its equations are those of the gold solution, or if any
+continuation of the same beginning ends right, sampled or rolled out for this: the hard estimate of Math-Shepherd
 (arXiv 2312.08935). The step with the answer is right if the answer is.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import msgspec
 
 from tts_tui.contracts import Policy
-from tts_tui.evaluation.families import equations
+from tts_tui.evaluation.families import Problem, equations
 from tts_tui.evaluation.samples import Rollouts, Sampled, Settings, Solution, is_right, solution
 
 Beginning = tuple[str, ...]
@@ -30,7 +30,7 @@ def step_labels(sampled: Sampled) -> list[list[bool]]:
         flags: list[bool] = []
         for number, step in enumerate(own.steps):
             found = equations(step)
-            holds = all(equal for _, _, equal in found)
+            holds = step_holds(step, sampled.problem)
             if number == len(own.steps) - 1 and own.answer is not None:
                 flags.append(right)
             elif right:
@@ -40,6 +40,11 @@ def step_labels(sampled: Sampled) -> list[list[bool]]:
                 flags.append(holds and known and all(flags))
         labels.append(flags)
     return labels
+
+
+def step_holds(step: str, problem: Problem) -> bool:
+    """Whether the arithmetic of a step holds, as far as the program reads it: that of problems made by program."""
+    return not problem.steps or all(equal for _, _, equal in equations(step))
 
 
 async def roll_out(policy: Policy, sampled: Sampled, settings: Settings, count: int) -> Sampled:
@@ -78,7 +83,7 @@ def _open(own: Solution, sampled: Sampled) -> Iterator[int]:
     good, gold = _good(sampled), _gold(sampled)
     for number, step in enumerate(own.steps[:-1], 1):
         found = equations(step)
-        if not all(equal for _, _, equal in found):
+        if not step_holds(step, sampled.problem):
             return
         if own.steps[:number] not in good and not (found and {*map(_normal, found)} <= gold):
             yield number

@@ -22,8 +22,9 @@ from typing import Any
 from msgspec import Struct
 
 from tts_tui.backends.adapter_text import stated
-from tts_tui.evaluation.families import FAMILIES, equations, problem, split_of
+from tts_tui.evaluation.families import FAMILIES, problem, split_of
 from tts_tui.evaluation.samples import Sampled
+from tts_tui.training.labels import step_holds
 from tts_tui.training.practice import PRACTICE, fact
 from tts_tui.training.slips import slipped
 
@@ -169,7 +170,7 @@ def own_text(sampled: Sampled, number: int) -> Text | None:
     solution, asked = sampled.solutions[number], sampled.problem
     if solution.answer is None:
         return None
-    holds = [all(equal for _, _, equal in equations(step)) for step in solution.steps]
+    holds = [step_holds(step, asked) for step in solution.steps]
     until = holds.index(False) if False in holds else len(holds)
     if sampled.right[number]:
         parts = [Part(step, at < until or at == len(holds) - 1) for at, step in enumerate(solution.steps)]
