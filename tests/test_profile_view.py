@@ -94,7 +94,7 @@ def test_the_embedded_profile_shows_too(capsys):
     code, out, _ = call(capsys, "profiles", "show", "embedded")
     assert code == 0
     assert out.startswith("embedded\n\nmade of")
-    assert "pass@1 interval 0.181 to 0.323" in flat(out)
+    assert "pass@1 interval 0.185 to 0.266" in flat(out)
     assert "\n\n\n" not in out
 
 

@@ -3,7 +3,7 @@
 For every problem family, `--problems` problems of the test split (26 by default, fewer where a family has no more):
 16 samples, scored by the PRM and voted on; beam search and DVTS with N = 16. Score and vote are those of the PRM's
 profile, which were chosen on validation problems. What is done is kept in `--folder`: the same command goes on from
-there. On two cores it takes about two hours from nothing. `--only` runs a part, so that two processes share the work.
+there. On two cores it takes some three hours from nothing. `--only` runs a part, so that two processes share the work.
 """
 
 from __future__ import annotations
