@@ -27,7 +27,7 @@ from tts_tui.events import (
 from tts_tui.forking import copy_path, origin_of
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
-from tts_tui.profiles import plan_defaults, vote_defaults
+from tts_tui.profiles import plan_defaults, profile_of, votes_for
 from tts_tui.recording import Recorder, load
 from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search
@@ -90,11 +90,11 @@ class Solver:
         The policy's profile gives limits, the reward model's score and vote. Without a reward model the majority votes.
         """
         registry.strategy(strategy)
-        defaults: dict[str, Any] = {**plan_defaults(_profile(self.policy))}
+        defaults: dict[str, Any] = {**plan_defaults(profile_of(self.policy))}
         if self.prm is None:
             defaults["vote"] = "majority"
         elif strategy not in ("cot", "majority"):
-            defaults |= _votes(self.prm)
+            defaults |= votes_for(self.prm)
         return default_plan(strategy, **{**defaults, **changes})
 
     def check(self, plan: Plan) -> None:
@@ -381,16 +381,6 @@ class Solver:
             stopped = Stopped("failed", search.last_error)
         finished = finish(journal, solutions, stopped, search.last_problem)
         return Result(prompt.problem, tree, finished)
-
-
-def _profile(model: Policy | RewardModel) -> str:
-    """Name of the profile of a model that says so; empty for others."""
-    return str(getattr(model, "profile", ""))
-
-
-def _votes(prm: RewardModel) -> dict[str, str]:
-    """Score and vote that suit a reward model: its own, or its profile's."""
-    return dict(getattr(prm, "defaults", {})) or vote_defaults(_profile(prm))
 
 
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:

@@ -70,6 +70,16 @@ def vote_defaults(name: str) -> dict[str, str]:
     return {key: defaults[key] for key in ("score", "vote") if key in defaults}
 
 
+def profile_of(model: object) -> str:
+    """Name of the profile of a policy or reward model that says so; empty for others."""
+    return str(getattr(model, "profile", ""))
+
+
+def votes_for(prm: object) -> dict[str, str]:
+    """Score and vote that suit a reward model: its own, or its profile's."""
+    return dict(getattr(prm, "defaults", {})) or vote_defaults(profile_of(prm))
+
+
 def plan_defaults(policy: str) -> dict[str, int]:
     """Limits of a plan that suit a policy, by its spec; empty if nothing is known of it."""
     name = f"{policy}-policy"

@@ -35,7 +35,7 @@ from tts_tui.evaluation.prm_report import choose, report
 from tts_tui.evaluation.samples import SampleCache, Sampled, Settings, sample_all
 from tts_tui.training.fit import Fit, Progress, Recipe, vocabulary
 from tts_tui.training.judging import Read, fit, read, scored
-from tts_tui.training.labels import roll_out
+from tts_tui.training.labels import roll_out, step_holds
 from tts_tui.training.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, Writer
 from tts_tui.ui.text import one_line
 
@@ -358,5 +358,12 @@ def _sizes(sampled: Sequence[Sampled]) -> dict[str, int]:
         "problems": len(sampled),
         "solutions": sum(len(one.solutions) for one in sampled),
         "right": sum(sum(one.right) for one in sampled),
+        "right by a wrong step": sum(_by_a_wrong_step(one) for one in sampled),
         "rollouts": sum(rolled.total for one in sampled for rolled in one.rollouts),
     }
+
+
+def _by_a_wrong_step(sampled: Sampled) -> int:
+    """How many solutions have the right answer and a step whose arithmetic does not hold."""
+    pairs = zip(sampled.solutions, sampled.right, strict=True)
+    return sum(right and not all(step_holds(step, sampled.problem) for step in own.steps) for own, right in pairs)
