@@ -86,7 +86,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=lambda part: " ".join(part) if type(part) is list else "")
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, says, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "_load", lambda *_: pytest.fail("a model would have been loaded"))
+    monkeypatch.setattr(commands, "load_models", lambda *_, **more: pytest.fail("a model would have been loaded"))
     code, out, err = call(capsys, *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("tts-tui: ") and err.count("\n") == 1

@@ -29,6 +29,7 @@ def loaded_by(code: str) -> set[str]:
         "import tts_tui",
         "from tts_tui.cli import run; run(['--help'])",
         "from tts_tui.cli import run; run(['solve', '--help'])",
+        "from tts_tui.cli import run; run(['eval', '--help'])",
         "from tts_tui.cli import run; run(['strategies'])",
         "from tts_tui.cli import run; run(['profiles']); run(['profiles', 'show', 'qwen'])",
         "from tts_tui import registry; registry.strategies()",

@@ -66,23 +66,42 @@ def extract(text: str, *, finished: bool = True) -> str | None:
     return answer if 0 < len(answer) <= _LONGEST and canonical(answer) else None
 
 
-_DROP = re.compile(  # spacing, degrees, percent, currency, math delimiters
-    r"\\left(?![a-z])|\\right(?![a-z])|(?<!\\)\\[!,;: ]|\\q?quad|\\displaystyle|\^\s*\{?\s*\\circ\s*\}?|°|\\degree"
-    r"|\\?%|\\?\$|\\\(|\\\)|\\\[|\\\]"
+_EMPTY = re.compile(r"\\varnothing(?![a-z])|\\lbrace\s*\\rbrace")
+_SPACE = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|~")
+_DROP = re.compile(  # sizes, degrees, percent, currency, math delimiters
+    r"\\(?:left|right)(?![a-z])|\\displaystyle(?![a-z])|(?:\{\})?\^\s*\{?\s*\\circ\s*\}?|°|\\degree(?![a-z])"
+    r"|\\?%|\\?\$|\\\(|\\\)|\\\[|(?<!\\)\\\]|(?<!\\)\\!|[€£]"
 )
 _WORD = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|textit|operatorname)\s*\{([^{}]*)\}")
-_UNIT = re.compile(r"(?<=[\d}])\s*\\(?:text|mathrm|mbox)\s*\{\s*[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
+_UNIT = re.compile(r"(?:(?<=[\d})])|(?<=\\pi))\s*\\(?:text|mathrm|mbox)\s*\{\s*[^{}\d]*\}(?:\s*\^\s*\{?\d\}?)?\s*$")
 _SHORT_FRAC = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
 _SCRIPT = re.compile(r"([\^_])\{(\w)\}")
 _MIXED = re.compile(r"^(-?)(\d+)(?: (\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})$")
 _THOUSANDS = re.compile(r"^-?\d{1,3}( \d{3})+$")
-_SPELLED_UNIT = re.compile(r"(?<=\d)\s+[a-zA-Z]{2,}(?:\^\d)?$")
+_SPELLED_UNIT = re.compile(r"(?<=\d)(?:\s+[a-zA-Z]{2,}(?:\^\d)?)+$")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d)")
 _VARIABLE = re.compile(r"^[a-zA-Z]\s*(?:=|\\in(?![a-z]))\s*")
 _GROUPED = re.compile(r"^-?\d{1,3}(,\d{3})+(\.\d+)?$")
 _RATIO = re.compile(r"^(-?)\\frac\{(-?\d+(?:\.\d+)?)\}\{(-?\d+(?:\.\d+)?)\}$|^(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)$")
-_DECIMAL = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)$")
+_DECIMAL = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?$")
+_REPEATING = re.compile(r"^([+-]?)(\d*)\.(\d*)\\overline\{?(\d+)\}?$")
 _OPEN, _CLOSE = "([{", ")]}"
+
+
+def tidy(answer: str) -> str:
+    r"""An answer as LaTeX without what says nothing: no sizes, degrees, units, currency; one way to write a fraction.
+
+    Braces that people see become `\lbrace` and `\rbrace`.
+    """
+    text = answer.strip().rstrip(".").replace("\u2212", "-").replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
+    text = text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = _DROP.sub("", _SPACE.sub(" ", _EMPTY.sub(r"\\emptyset", text)))
+    text = _UNIT.sub("", text)
+    text = _WORD.sub(r"\1", text).strip()
+    text = _SPELLED_UNIT.sub("", text)
+    text = _SHORT_FRAC.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", text)
+    text = _SCRIPT.sub(r"\1\2", text)
+    return _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
 
 
 def canonical(answer: str, *, variable: bool = True) -> str:
@@ -93,24 +112,16 @@ def canonical(answer: str, *, variable: bool = True) -> str:
     signs, degrees, spacing, `\text{}`, trailing units and a leading `x =` do not count. Brackets do: `(1,2]` is not
     `[1,2)`. With `variable` False a leading `x =` counts.
     """
-    text = answer.strip().rstrip(".").replace("\u2212", "-").replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
-    text = text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = _DROP.sub("", text)
-    text = _UNIT.sub("", text)
-    text = _WORD.sub(r"\1", text).strip()
+    text = tidy(answer)
     if variable and text.count("=") <= 1:
         text = _VARIABLE.sub("", text)
-    text = _SPELLED_UNIT.sub("", text)
-    text = _SHORT_FRAC.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", text)
-    text = _SCRIPT.sub(r"\1\2", text)
-    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     if re.fullmatch(r"\(\s*[A-Za-z]\s*\)", text):
         text = text.strip("() ")
     # White space counts only between two digits, where without it there would be another number.
     compact = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", re.sub(r"\s+", " ", text))
     if not compact:
         return ""
-    if _GROUPED.match(compact) or _THOUSANDS.match(compact):
+    if _GROUPED.match(text) or _THOUSANDS.match(compact):
         compact = compact.replace(",", "").replace(" ", "")
     number = _number(compact)
     if number is not None:
@@ -123,7 +134,7 @@ def canonical(answer: str, *, variable: bool = True) -> str:
         return ",".join(sorted(canonical(part, variable=False) for part in parts))
     if compact[0] in "([" and compact[-1] in ")]" and len(inner := _split(compact[1:-1])) > 1:
         return compact[0] + ",".join(canonical(part, variable=False) for part in inner) + compact[-1]
-    if re.fullmatch(r"[A-Za-z][A-Za-z \-']+", text) and re.search(r"[A-Za-z]{3}", text):
+    if re.fullmatch(r"[A-Za-z][A-Za-z \-']+", text) and re.search(r"[A-Za-z]{3}|^[Nn]o$", text):
         return " ".join(text.casefold().split())
     return compact
 
@@ -139,6 +150,11 @@ def _number(text: str) -> str | None:
         return None
     if _DECIMAL.match(text):
         return str(Fraction(text))
+    if match := _REPEATING.match(text):
+        sign, before, after, again = match.groups()
+        once = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(after))
+        value = Fraction(f"{before or 0}.{after or 0}") + once
+        return str(-value if sign == "-" else value)
     if match := _MIXED.match(text):
         sign, whole, top, bottom, above, below = match.groups()
         if int(bottom or below) == 0:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from tts_tui import options as with_
+from tts_tui import options_eval as with_eval
 from tts_tui._version import __version__
 from tts_tui.errors import TTSError, UsageError
 
@@ -182,6 +183,20 @@ def families() -> int:
     return 0
 
 
+@cli.command("eval")
+@click.argument("dataset")
+@with_eval.evaluation
+def evaluate(dataset: str, **given: Any) -> int:
+    """Run plans on the problems of DATASET, many at once, and report. Interrupted, the same command goes on.
+
+    DATASET is math500, aime24 or amc23 (files in the data folder), a file with a JSON object a line that has a problem
+    and an answer, families or families:NAME,NAME (see `tts-tui families`).
+    """
+    from tts_tui.evaluation.eval_command import evaluate
+
+    return evaluate(dataset, given)
+
+
 @cli.command("train-prm")
 @with_.training
 def train_prm(**given: Any) -> int:
@@ -233,32 +248,8 @@ def serve() -> None:
     """
 
 
-_served = with_.options(
-    click.argument("model"),
-    click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- SGLANG FLAGS]"),
-    with_.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
-    with_.option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
-    with_.option(
-        "--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"
-    ),
-    with_.option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
-    click.option(
-        "--python",
-        envvar="TTS_TUI_SGLANG_PYTHON",
-        metavar="PATH",
-        help="A Python that has SGLang; the environment has it as TTS_TUI_SGLANG_PYTHON.  [default: this one]",
-    ),
-    with_.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        help="What to compute on.  [default: a GPU where there is one]",
-    ),
-)
-
-
 @serve.command("policy")
-@_served
+@with_.served
 def serve_policy(model: str, **given: Any) -> int:
     """Serve MODEL (embedded, a folder or a hub id) for --policy. What follows -- goes to SGLang as it is."""
     from tts_tui.serve import serve
@@ -267,7 +258,7 @@ def serve_policy(model: str, **given: Any) -> int:
 
 
 @serve.command("prm")
-@_served
+@with_.served
 @with_.option("--allow-pickle", is_flag=True, help="Serve pickled weights, too, which can run code.  [default: no]")
 def serve_prm(model: str, **given: Any) -> int:
     """Serve the process reward model MODEL (a folder or a hub id).

@@ -24,7 +24,7 @@ from tts_tui.recording import load, read
 from tts_tui.solver import Solver, check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import session
-from tts_tui.ui.display import Display, is_terminal, make
+from tts_tui.ui.display import is_terminal, make
 from tts_tui.ui.models import Models, quieten
 from tts_tui.ui.progress import Progress
 from tts_tui.ui.text import one_line
@@ -50,7 +50,7 @@ def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
         return launch.launch(Models(solver, *specs(given)), plan, settings(), launch.problem(problem, record))
     display = make(given["display"])
     policy, prm = specs(given)
-    _load(display, policy, prm if solver.needs_prm(plan) else "none")
+    load_models(policy, prm if solver.needs_prm(plan) else "none", talks=display.talks)
     return session.complete(session.search(solver, display, problem, plan, record))
 
 
@@ -83,7 +83,7 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
         display.conclude(tree.finished)
         return session.exit_code(tree.finished)
     solver = make_solver(policy, prm, given)
-    _load(display, policy, prm if solver.needs_prm(tree.plan) else "none")
+    load_models(policy, prm if solver.needs_prm(tree.plan) else "none", talks=display.talks)
     return session.complete(session.resume(solver, display, path, budget))
 
 
@@ -194,7 +194,7 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     if budget is not None:
         changes["budget"] = budget
     if not (given["strategy"] in ("cot", "majority") or {"score", "vote"} <= changes.keys()):
-        _meet(solver)
+        meet(solver)
     plan = solver.plan(given["strategy"], **changes)
     if not changes and given["strategy"] == Plan().strategy:
         plan = plan.with_(why="the default; score and vote suit the reward model")
@@ -202,7 +202,7 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
 
 
-def _meet(solver: Solver) -> None:
+def meet(solver: Solver) -> None:
     """Asks a reward model on a server what it is, so that score and vote can suit it."""
     prm = solver.prm
     if isinstance(prm, Meetable) and not prm.profile:
@@ -226,7 +226,7 @@ def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
 
     def chosen(name: str, fits: bool) -> Any:
         """What an option says; nothing if it stands in the environment for other models than these."""
-        return given[name] if fits or _was_typed(name) else None
+        return given[name] if fits or was_typed(name) else None
 
     server = {
         "api_key": chosen("api_key", remote) if remote or of_prm != "sglang" else None,
@@ -246,7 +246,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _was_typed(name: str) -> bool:
+def was_typed(name: str) -> bool:
     """Whether an option stands on the command line, and not in the environment."""
     context = click.get_current_context(silent=True)
     return context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -302,14 +302,14 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
-def _load(display: Display, policy: str, prm: str) -> None:
+def load_models(policy: str, prm: str, *, talks: bool = True) -> None:
     """Quietens libraries, pulls the embedded model on first use, and says that models are being loaded."""
     quieten()
     if pull.EMBEDDED.name in (policy, prm) and not pull.is_present():
         session.note(f"the model {pull.EMBEDDED.title} is not here yet: taking it once, for good")
         with Progress(sys.stderr) as progress:
             pull.pull(progress)
-    if display.talks:
+    if talks:
         more = "" if prm in ("none", pull.EMBEDDED.name) else f", then {_coming(prm)}"
         session.note(f"{_coming(policy)}{more} …")
 

@@ -5,6 +5,7 @@
     TTSError
     ├── UsageError              the caller asked for something that cannot be (exit code 2)
     │   ├── ConfigError         the settings file holds what cannot be used
+    │   ├── CalibrationError    a calibration is damaged, of another format, or of other models
     │   ├── PlanError           a plan whose numbers contradict each other
     │   └── UnknownName         no strategy, model or profile of that name
     ├── BackendError            a model or a server failed (exit code 3)
@@ -46,6 +47,10 @@ class UsageError(TTSError):
 
 class ConfigError(UsageError):
     """Raised when the settings file cannot be used."""
+
+
+class CalibrationError(UsageError):
+    """Raised when a calibration cannot be used: it is damaged, of another format, or of other models."""
 
 
 class PlanError(UsageError):

@@ -16,7 +16,7 @@ from tts_tui.contracts import Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.plan import Plan
 
-FORMAT = 3
+FORMAT = 4
 """Version of the event format; a reader refuses a newer one."""
 
 ROOT = 0
@@ -207,11 +207,67 @@ class PlanChanged(Event, frozen=True):
     plan: Plan
 
 
+class Considered(Struct, frozen=True):
+    """A way to go on, as the controller saw it.
+
+    Attributes:
+        plan: Its name: "stop", or strategy and n as in `best-of-n:16`; n counts what is there already.
+        accuracy: Expected share of right answers in cases like this one, 0 to 1.
+        tokens: Expected further cost, in tokens of the policy; those of the PRM are weighed by its size.
+    """
+
+    plan: str
+    accuracy: float
+    tokens: float
+
+
+class PlanChosen(Event, frozen=True):
+    """The controller looked at what there is, and chose how to go on.
+
+    Attributes:
+        samples: Solutions that it had seen.
+        pass1: Expected pass@1 of the policy on this problem.
+        low, high: Where that lies with 90 % probability.
+        levels: Probabilities that the problem is easy, medium and hard for this policy.
+        answer: The answer so far, or None.
+        sure: Probability that it is right.
+        changes: Probability that the best way to go on would make the right answer of a wrong one, or the reverse.
+        considered: What there was to choose from, the best first.
+        chosen: The chosen one's name; "stop" ends the search.
+        strategy: Who goes on now; empty where the search ends.
+        n: Its candidates, those included that are there: it may look again before the chosen plan is done.
+        basis: What the choice rests on, in words.
+        why: The choice, in a sentence.
+    """
+
+    samples: int
+    pass1: float
+    low: float
+    high: float
+    levels: tuple[float, float, float]
+    answer: str | None
+    sure: float
+    changes: float
+    considered: tuple[Considered, ...]
+    chosen: str
+    strategy: str
+    n: int
+    basis: str
+    why: str
+
+
 class SolutionFound(Event, frozen=True):
     """A path ended its answer. `answer` is None where none can be read out of it."""
 
     node: int
     answer: str | None
+
+
+class AnswersMatched(Event, frozen=True):
+    """Two answers, as written, mean the same although their canonical forms differ: their votes count together."""
+
+    left: str
+    right: str
 
 
 class Notice(Event, frozen=True):
@@ -327,7 +383,9 @@ AnyEvent = (
     | NodesPruned
     | BranchBegun
     | PlanChanged
+    | PlanChosen
     | SolutionFound
+    | AnswersMatched
     | Notice
     | SearchPaused
     | SearchStepped

@@ -30,7 +30,7 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-models = options(
+model_specs = options(
     option(
         "--policy",
         metavar="SPEC",
@@ -58,16 +58,20 @@ models = options(
         metavar="KEY",
         help="Key for the models' servers; better kept in TTS_TUI_API_KEY.  [default: none]",
     ),
+)
+rate = option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Most requests to the policy's server that begin in a second.  [default: no limit]",
+)
+models = options(
+    model_specs,
     option(
         "--concurrency",
         type=click.IntRange(min=1),
         help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
     ),
-    option(
-        "--rate",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Most requests to the policy's server that begin in a second.  [default: no limit]",
-    ),
+    rate,
 )
 limits = options(
     option("--budget-tokens", type=int, help="Stop after this many computed tokens.  [default: no limit]"),
@@ -164,4 +168,24 @@ training = options(
     ),
     option("--seed", type=int, help="Seed of the texts and the adapter.  [default: 0]"),
     option("--threads", type=click.IntRange(min=1), help="Cores to use on a CPU.  [default: all]"),
+)
+served = options(
+    click.argument("model"),
+    click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- SGLANG FLAGS]"),
+    option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
+    option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
+    option("--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"),
+    option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
+    click.option(
+        "--python",
+        envvar="TTS_TUI_SGLANG_PYTHON",
+        metavar="PATH",
+        help="A Python that has SGLang; the environment has it as TTS_TUI_SGLANG_PYTHON.  [default: this one]",
+    ),
+    option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        help="What to compute on.  [default: a GPU where there is one]",
+    ),
 )

@@ -69,7 +69,7 @@ def finish(journal: Journal, solutions: Sequence[Node], stopped: Stopped | None,
     """Votes by the present plan, and writes the last event; `problem` is why steps were given up."""
     tree, counts, plan = journal.tree, journal.tree.counts, journal.tree.plan
     candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
-    votes = tally(candidates, plan.score, plan.vote)
+    votes = tally(candidates, plan.score, plan.vote, tree.matching.key)
     if stopped is not None:
         reason, detail = stopped.reason, stopped.detail
     elif votes:

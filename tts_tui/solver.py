@@ -25,12 +25,14 @@ from tts_tui.events import (
     SearchStarted,
 )
 from tts_tui.forking import copy_path, origin_of
+from tts_tui.grading import Grader
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, profile_of, votes_for
 from tts_tui.recording import Recorder, load
 from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search
+from tts_tui.settling import settle
 from tts_tui.tasks import Stopped
 from tts_tui.tree import Node, SearchTree
 
@@ -60,6 +62,7 @@ class Solver:
         self.prm: RewardModel | None = registry.reward_model(prm, self.policy) if isinstance(prm, str) else prm
         self._prm_lock = asyncio.Lock()
         self._prm_started = False
+        self._grader = Grader()
         self._searches: dict[Search, asyncio.Task[Any] | None] = {}
 
     async def __aenter__(self) -> Self:
@@ -82,7 +85,10 @@ class Solver:
                 self._prm_started = False
                 await self.prm.close()
         finally:
-            await self.policy.close()
+            try:
+                await self._grader.close()
+            finally:
+                await self.policy.close()
 
     def plan(self, strategy: str = "best-of-n", **changes: Any) -> Plan:
         """The default plan for `strategy`, with what suits these models, and `changes` on top.
@@ -153,7 +159,7 @@ class Solver:
         """
         plan = plan or self.plan()
         problem = check_problem(problem)
-        prm = await self._reward_model(plan)
+        prm = await self.reward_model(plan)
         prompt = await self.policy.prompt(problem)
         self._check_prompt(len(prompt.ids), plan)
         with ExitStack() as stack:
@@ -190,7 +196,7 @@ class Solver:
         plan = plan or tree.plan
         start = tree.start
         check_policy(start, self.policy)
-        prm = await self._reward_model(plan)
+        prm = await self.reward_model(plan)
         if problem is None or check_problem(problem) == start.problem:
             prompt, same = Prompt(start.problem, start.prompt_ids), True
         else:
@@ -236,7 +242,7 @@ class Solver:
         plan = seen.plan if budget is None else seen.plan.with_(budget=budget)
         check_left(seen, plan)
         check_path(seen)
-        prm = await self._reward_model(plan, had=start.prm is not None)
+        prm = await self.reward_model(plan, had=start.prm is not None)
         check_policy(start, self.policy)
         check_prm(start, prm)
         with Recorder(path, resume=True) as recorder:
@@ -298,10 +304,8 @@ class Solver:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    # -- inside ------------------------------------------------------------------------------------------------------
-
-    async def _reward_model(self, plan: Plan, *, had: bool = False) -> RewardModel | None:
-        """The started reward model if the plan needs one, or the recorded search `had` one."""
+    async def reward_model(self, plan: Plan, *, had: bool = False) -> RewardModel | None:
+        """The reward model, started, if the plan needs one or the recorded search `had` one."""
         self.check(plan)
         if self.prm is None or not (had or self.needs_prm(plan)):
             return None
@@ -314,6 +318,8 @@ class Solver:
                     raise
                 self._prm_started = True
         return self.prm
+
+    # -- inside ------------------------------------------------------------------------------------------------------
 
     def _check_prompt(self, tokens: int, plan: Plan) -> None:
         context = self.policy.info.context
@@ -368,6 +374,7 @@ class Solver:
         self._searches[search] = asyncio.current_task()
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)
+            await settle(self._grader, journal, solutions, stopped)
         except asyncio.CancelledError:
             finish(journal, tree.voters(), Stopped("interrupted", "cancelled"))
             raise

@@ -15,6 +15,7 @@ from tts_tui.contracts import Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.events import (
     ROOT,
+    AnswersMatched,
     AnyEvent,
     BranchBegun,
     Event,
@@ -22,6 +23,7 @@ from tts_tui.events import (
     NodesPruned,
     Notice,
     PlanChanged,
+    PlanChosen,
     ScoreFailed,
     SearchContinued,
     SearchFinished,
@@ -38,6 +40,7 @@ from tts_tui.events import (
     StepStreamed,
     WrittenAhead,
 )
+from tts_tui.matching import Matching
 from tts_tui.node import NO_CHILDREN, Node, State
 from tts_tui.plan import Plan
 
@@ -64,9 +67,11 @@ class SearchTree:
         ahead: Tokens among them that were written ahead of their time, and not used so far.
         newest: The step that was finished last.
         solutions: Nodes that ended an answer, in the order in which they did.
+        matching: Which answers mean the same although they are written differently.
         branches: Nodes from which a person had the strategy run as well, in that order.
         restored: Ids of nodes that a person restored, and nobody has cut since.
         plan: The present plan; after the first event.
+        choices: What the controller chose, in order, since the plan is as it is.
         paused: Whether the search is paused.
         seconds: Time of the newest event.
         notices: Messages for people.
@@ -81,9 +86,11 @@ class SearchTree:
         self.ahead = Usage()
         self.newest: Node | None = None
         self.solutions: list[Node] = []
+        self.matching = Matching()
         self.branches: list[Node] = []
         self.restored: set[int] = set()
         self.plan = Plan()
+        self.choices: list[PlanChosen] = []
         self.paused = False
         self.seconds = 0.0
         self.notices: list[str] = []
@@ -108,7 +115,9 @@ class SearchTree:
             NodesPruned: self._pruned,
             BranchBegun: self._branch,
             PlanChanged: self._plan_changed,
+            PlanChosen: self._plan_chosen,
             SolutionFound: self._solution,
+            AnswersMatched: self._matched,
             Notice: self._notice,
             SearchPaused: self._pause,
             SearchStepped: self._nothing,
@@ -354,6 +363,7 @@ class SearchTree:
         before, self.plan = self.plan, event.plan
         if not restarts(before, event.plan):
             return
+        self.choices.clear()
         for node in self.nodes:
             node.kept = False
             if node.pruned and not node.cut:
@@ -361,12 +371,20 @@ class SearchTree:
         self._apart = {node.id for node in self.nodes if node.cut}
         self._seen.clear()
 
+    def _plan_chosen(self, event: PlanChosen) -> None:
+        self.revision += 1
+        self.choices.append(event)
+
     def _solution(self, event: SolutionFound) -> None:
         self.revision += 1
         node = self._node(event.node)
         if not node.solved:
             self.solutions.append(node)
         node.solved, node.answer = True, event.answer
+
+    def _matched(self, event: AnswersMatched) -> None:
+        self.revision += 1
+        self.matching.join(event.left, event.right)
 
     def _notice(self, event: Notice) -> None:
         self.notices.append(event.message)

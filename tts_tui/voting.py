@@ -3,7 +3,8 @@ r"""From step scores to one number per solution, and from solutions to one answe
 Scores are PRM-Min, PRM-Last, PRM-Avg and their product; votes are Majority, PRM-Max and PRM-Vote. Where the authors'
 code goes wrong, this differs on purpose:
 
-- answers are grouped by what they mean (`answers.canonical`), so `0.5` and `\frac{1}{2}` stand together;
+- answers are grouped by what they mean (`answers.canonical`, and what the tree knows beside that), so `0.5` and
+  `\frac{1}{2}` stand together;
 - a solution without a readable answer has no vote;
 - a solution without any score has no part in a PRM vote. If none has a score, the majority decides.
 
@@ -13,7 +14,7 @@ Ties go to the answer that was seen first, for PRM-Max to the solution that was.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -45,31 +46,34 @@ def path_score(scores: Sequence[float], score: Score) -> float | None:
             return math.prod(scores)
 
 
-def tally(candidates: Sequence[Candidate], score: Score, vote: Vote) -> tuple[Tally, ...]:
+def tally(
+    candidates: Sequence[Candidate], score: Score, vote: Vote, key: Callable[[str], str] = canonical
+) -> tuple[Tally, ...]:
     """All answers, the winner first; empty if no candidate has an answer.
 
     Args:
         candidates: Solutions in the order that breaks ties.
         score: How step scores become one number.
         vote: How solutions become one answer.
+        key: The same string for answers that mean the same.
     """
     scored = [(c, path_score(c.scores, score)) for c in candidates if c.answer is not None]
     if vote == "majority" or all(value is None for _, value in scored):
-        return _rank([(c, 1.0, 0.0) for c, _ in scored], best=False)
+        return _rank([(c, 1.0, 0.0) for c, _ in scored], key, best=False)
     known = [(c, value) for c, value in scored if value is not None]
     if vote == "prm-vote":
-        return _rank([(c, value, value) for c, value in known], best=False)
-    return _rank([(c, value, value) for c, value in known], best=True)
+        return _rank([(c, value, value) for c, value in known], key, best=False)
+    return _rank([(c, value, value) for c, value in known], key, best=True)
 
 
-def _rank(votes: list[tuple[Candidate, float, float]], *, best: bool) -> tuple[Tally, ...]:
+def _rank(votes: list[tuple[Candidate, float, float]], key: Callable[[str], str], *, best: bool) -> tuple[Tally, ...]:
     """Groups (candidate, weight, standing) by answer.
 
     A group weighs the sum of its weights, or the best one; its best standing names the node that represents it.
     """
     groups: dict[str, list[tuple[Candidate, float, float]]] = {}
     for item in votes:
-        groups.setdefault(canonical(item[0].answer or ""), []).append(item)
+        groups.setdefault(key(item[0].answer or ""), []).append(item)
     order = {item[0].node: place for place, item in enumerate(votes)}
     ranked = []
     for members in groups.values():

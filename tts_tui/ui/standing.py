@@ -45,7 +45,7 @@ class Votes:
         began = self._clock()
         if len(tree.solutions) <= FEW or began >= self._next:
             candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in tree.voters()]
-            self._votes = tally(candidates, tree.plan.score, tree.plan.vote)
+            self._votes = tally(candidates, tree.plan.score, tree.plan.vote, tree.matching.key)
             self._tree, self._revision = tree, tree.revision
             self._next = began + max(PAUSE, (self._clock() - began) / SHARE)
         return self._votes

@@ -7,6 +7,7 @@ from typing import Any
 
 from tts_tui.events import (
     WRITTEN,
+    AnswersMatched,
     AnyEvent,
     BranchBegun,
     NodesKept,
@@ -62,6 +63,10 @@ def _solution(event: SolutionFound, tree: SearchTree) -> str:
     return f"Solution {len(tree.solutions)}, {words.scored(tree.nodes[event.node])}: {what}."
 
 
+def _matched(event: AnswersMatched, tree: SearchTree) -> str:
+    return f"The answers {words.answer(event.left)} and {words.answer(event.right)} mean the same and vote together."
+
+
 def _kept(event: NodesKept, tree: SearchTree) -> str:
     if event.by == "person":
         return f"Restored by hand: {_steps(event.nodes, tree)}."
@@ -110,6 +115,7 @@ _TELLERS: dict[type[Any], Callable[[Any, SearchTree], str | None]] = {
     SearchStarted: _started,
     SearchResumed: lambda event, tree: "Resumed.",
     SolutionFound: _solution,
+    AnswersMatched: _matched,
     NodesKept: _kept,
     NodesPruned: _pruned,
     StepStarted: _asked,

@@ -1,0 +1,200 @@
+"""How hard a problem is for a policy: a distribution over its pass@1, before anything is sampled and after.
+
+Before: a Beta distribution whose mean comes from the problem's text and, where the backend reads prompts, from the
+policy's own state (`Outlook`). After: each of the samples' answers may be the right one, or none of them is; every such
+hypothesis, together with every pass@1, explains the samples more or less well (`Evidence`), and Bayes' rule weighs
+them. One calculation therefore gives both how hard the problem is and how likely each answer is right (`Belief`):
+
+    P(p, h | samples)  ~  P(p)  x  p^k (1 - p)^(n - k)  x  how PRM scores of right answers look, for h against the rest
+                                x  how wrong answers agree with each other, for the rest
+
+where k of n samples gave answer h. Wrong answers are taken to agree as customers of a Chinese restaurant do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from msgspec import Struct
+
+EASY, HARD = 0.5, 0.1
+"""Difficulty by absolute pass@1 (arXiv 2502.06703, section 3.2): easy from 50 %, hard up to 10 %."""
+
+POINTS = 48
+_ANGLES = (np.arange(POINTS) + 0.5) / POINTS * (math.pi / 2)
+GRID = np.sin(_ANGLES) ** 2
+"""Values of pass@1 that a belief weighs, densest near 0 and 1."""
+_LOG, _LOG_NOT = np.log(GRID), np.log1p(-GRID)
+_LOG_WIDTH = np.log(np.sin(2 * _ANGLES))
+
+_EDGE = 1e-3
+"""A PRM score is never taken as surer than this."""
+
+
+class Seen(Struct, frozen=True):
+    """A sample as a belief sees it.
+
+    Attributes:
+        group: Which answer it gave, from 0; -1 if none.
+        score: Its PRM score in [0, 1]; None if it has none.
+        tokens: What it cost.
+        sampled: Whether it is an independent sample of the policy: only these say how often it is right. What a search
+            chose still says which answer is.
+    """
+
+    group: int
+    score: float | None = None
+    tokens: float = 0.0
+    sampled: bool = True
+
+
+class Evidence(Struct, frozen=True):
+    """How samples are read; all of it is fitted by a calibration.
+
+    Attributes:
+        slope: Of the log-odds of an answer being right over the log-odds of its score; 0 trusts no score.
+        intercept: The same where the score is 0.5.
+        power: How evidence grows with the samples that gave an answer, as n^power: samples of one problem are alike.
+        agreement: Concentration of the Chinese restaurant: the larger, the less wrong answers agree.
+        count: How much of a sample a sample counts for in n and k: samples of one problem are alike.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    power: float = 0.0
+    agreement: float = 3.0
+    count: float = 1.0
+
+    def of(self, score: float, samples: int) -> float:
+        """Log-odds that an answer of `samples` samples and this score is right, against wrong, at even odds."""
+        clipped = min(max(score, _EDGE), 1 - _EDGE)
+        return (self.slope * math.log(clipped / (1 - clipped)) + self.intercept) * float(samples) ** self.power
+
+
+class Belief:
+    """What is known of one problem.
+
+    Args:
+        joint: Probabilities of shape (answers + 1, POINTS): row g is "answer g is right", the last row "none is".
+        seen: The samples so far.
+    """
+
+    def __init__(self, joint: np.ndarray, seen: Sequence[Seen] = ()) -> None:
+        self.joint = joint
+        self.seen = tuple(seen)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Probability of each pass@1 of `GRID`."""
+        return np.asarray(self.joint.sum(axis=0))
+
+    @property
+    def pass1(self) -> float:
+        """Its mean."""
+        return float(self.weights @ GRID)
+
+    def quantile(self, share: float) -> float:
+        """The pass@1 below which `share` of the probability lies."""
+        return float(GRID[min(int(np.searchsorted(np.cumsum(self.weights), share)), POINTS - 1)])
+
+    @property
+    def levels(self) -> tuple[float, float, float]:
+        """Probabilities of easy, medium and hard."""
+        easy = float(self.weights[GRID >= EASY].sum())
+        hard = float(self.weights[GRID <= HARD].sum())
+        return easy, max(0.0, 1 - easy - hard), hard
+
+    @cached_property
+    def right(self) -> tuple[float, ...]:
+        """Probability of each answer being right, by group."""
+        return tuple(float(value) for value in self.joint[:-1].sum(axis=1))
+
+
+def before(mean: float, concentration: float) -> Belief:
+    """The belief before any sample: a Beta distribution of pass@1.
+
+    Args:
+        mean: Of pass@1, in (0, 1).
+        concentration: How sure that is, in samples.
+    """
+    a, b = mean * concentration, (1 - mean) * concentration
+    log = (a - 1) * _LOG + (b - 1) * _LOG_NOT + _LOG_WIDTH
+    weights = np.exp(log - log.max())
+    return Belief((weights / weights.sum())[None, :])
+
+
+def after(prior: Belief, seen: Sequence[Seen], evidence: Evidence) -> Belief:
+    """The belief after samples.
+
+    Args:
+        prior: That before any sample.
+        seen: All samples so far.
+        evidence: How they are read.
+    """
+    groups = max((one.group for one in seen), default=-1) + 1
+    gave = np.zeros(groups + 1)
+    drew = np.zeros(groups + 1)
+    best: list[float | None] = [None] * groups
+    for one in seen:
+        if one.group >= 0:
+            gave[one.group] += 1
+            drew[one.group] += one.sampled
+            if one.score is not None:
+                best[one.group] = max(best[one.group] or 0.0, one.score)
+    own = [0.0 if score is None else evidence.of(score, int(gave[group])) for group, score in enumerate(best)]
+    rest = [_agreement(np.delete(gave[:groups], group), evidence.agreement) for group in range(groups)]
+    bonus = np.array([*map(sum, zip(own, rest, strict=True)), _agreement(gave[:groups], evidence.agreement)])
+    right = evidence.count * drew[:, None]
+    total = evidence.count * sum(one.sampled for one in seen)
+    log = np.log(prior.weights + 1e-300) + right * _LOG + (total - right) * _LOG_NOT + bonus[:, None]
+    joint = np.exp(log - log.max())
+    return Belief(joint / joint.sum(), seen)
+
+
+def _agreement(sizes: np.ndarray, concentration: float) -> float:
+    """Log-probability that wrong answers fall into groups of these sizes."""
+    total = float(sizes.sum())
+    return (
+        len(sizes) * math.log(concentration)
+        + sum(math.lgamma(size) for size in sizes)
+        + math.lgamma(concentration)
+        - math.lgamma(concentration + total)
+    )
+
+
+class Outlook(Struct, frozen=True):
+    """How the mean of pass@1 follows from a prompt: a logistic regression on standardized features.
+
+    Attributes:
+        names: Of the features that it was fitted on.
+        centre: Their means.
+        spread: Their standard deviations.
+        weights: One each.
+        bias: Log-odds of the mean where all features are average.
+        concentration: How sure the mean is, in samples.
+    """
+
+    names: tuple[str, ...]
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+    concentration: float
+
+    def mean(self, values: Sequence[float]) -> float:
+        """The mean of pass@1 for a prompt with these features.
+
+        Raises:
+            ValueError: There are more or fewer values than features.
+        """
+        total = self.bias
+        for value, centre, spread, weight in zip(values, self.centre, self.spread, self.weights, strict=True):
+            total += weight * min(max((value - centre) / spread, -3.0), 3.0)  # beyond what it was fitted on it is blind
+        return min(max(1 / (1 + math.exp(-total)), 0.002), 0.998)
+
+    def belief(self, values: Sequence[float]) -> Belief:
+        """The belief before any sample."""
+        return before(self.mean(values), self.concentration)

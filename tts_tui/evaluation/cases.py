@@ -1,0 +1,178 @@
+"""What calibrations learn from: problems with a pool of independent samples, and with what searches came to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from tts_tui.answers import canonical
+from tts_tui.difficulty import Seen
+from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.plan import Plan, Score, Vote
+from tts_tui.voting import path_score
+
+
+class Drawn(Struct, frozen=True):
+    """A solution.
+
+    Attributes:
+        answer: Its answer in canonical form; None where there is none.
+        right: Whether that is right.
+        scores: Scores of its steps.
+        tokens: Its cost in tokens of the policy, scoring included by the size of the PRM.
+        sampled: Whether it is an independent sample of the policy, and not the choice of a search.
+    """
+
+    answer: str | None
+    right: bool
+    scores: tuple[float, ...]
+    tokens: float
+    sampled: bool = True
+
+
+class Case(Struct, frozen=True):
+    """A problem.
+
+    Attributes:
+        id: Of the problem.
+        family: What it is alike to; empty if nothing is known.
+        values: Features of its prompt.
+        pool: Independent samples.
+        searches: By strategy, the plan and its solutions.
+    """
+
+    id: str
+    family: str
+    values: tuple[float, ...]
+    pool: tuple[Drawn, ...]
+    searches: Mapping[str, Searched]
+
+    @property
+    def right(self) -> int:
+        """How many of the pool are right."""
+        return sum(one.right for one in self.pool)
+
+
+class Searched(Struct, frozen=True):
+    """What a tree search came to: `parts` independent ones of width m make n = parts x m candidates.
+
+    Attributes:
+        n: Its candidates.
+        parts: Independent parts: the subtrees of DVTS, 1 for a beam search.
+        solutions: In the order of the parts.
+        tokens: Its whole cost.
+    """
+
+    n: int
+    parts: int
+    solutions: tuple[Drawn, ...]
+    tokens: float
+
+
+def cost(outcome: Outcome, weight: float) -> float:
+    """Cost of an outcome in tokens of the policy.
+
+    Args:
+        outcome: With its counts.
+        weight: Parameters of the PRM over those of the policy.
+    """
+    return outcome.tokens.policy.completion + weight * outcome.tokens.prm.computed
+
+
+def pool_of(outcome: Outcome, weight: float) -> tuple[Drawn, ...]:
+    """The independent samples of an outcome; each bears a share of the scoring by its length."""
+    total = sum(one.tokens for one in outcome.solutions) or 1
+    scoring = weight * outcome.tokens.prm.computed / total
+    return tuple(_drawn(one.answer, one.right, one.scores, one.tokens * (1 + scoring)) for one in outcome.solutions)
+
+
+def searched(outcome: Outcome, plan: Plan, weight: float) -> Searched:
+    """What a tree search came to."""
+    parts = plan.n // plan.m if plan.strategy == "dvts" else 1
+    whole = cost(outcome, weight)
+    each = whole / max(1, len(outcome.solutions))
+    found = [_drawn(one.answer, one.right, one.scores, each, sampled=False) for one in outcome.solutions]
+    return Searched(plan.n, parts if len(found) == parts else 1, tuple(found), whole)
+
+
+def _drawn(answer: str | None, right: bool, scores: tuple[float, ...], tokens: float, sampled: bool = True) -> Drawn:
+    return Drawn(canonical(answer) if answer is not None else None, right, scores, tokens, sampled)
+
+
+class Hand:
+    """Solutions so far in a case, as the controller would see them.
+
+    Args:
+        score: How step scores become one number.
+        vote: How solutions become one answer.
+    """
+
+    def __init__(self, score: Score, vote: Vote) -> None:
+        self.score: Score = score
+        self.vote: Vote = vote
+        self.drawn: list[Drawn] = []
+        self.seen: list[Seen] = []
+        self._groups: dict[str, int] = {}
+
+    def add(self, drawn: Iterable[Drawn]) -> None:
+        """More solutions."""
+        for one in drawn:
+            group = -1 if one.answer is None else self._groups.setdefault(one.answer, len(self._groups))
+            self.drawn.append(one)
+            self.seen.append(Seen(group, path_score(one.scores, self.score), one.tokens, one.sampled))
+
+    @property
+    def elected(self) -> int:
+        """Group of the answer that the vote takes; -1 without one."""
+        return elect(self.seen, self.vote)
+
+    @property
+    def right_group(self) -> int:
+        """Group of the right answer; -1 if nobody gave it."""
+        return next((seen.group for one, seen in zip(self.drawn, self.seen, strict=True) if one.right), -1)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the vote takes the right answer."""
+        return self.elected >= 0 and self.elected == self.right_group
+
+
+def elect(seen: Sequence[Seen], vote: Vote) -> int:
+    """Group of the answer that a vote takes, by the rules of `tts_tui.voting`; -1 if nobody votes."""
+    known = [(one.group, one.score) for one in seen if one.group >= 0]
+    scored = [(group, score) for group, score in known if score is not None]
+    if vote == "majority" or not scored:
+        scored = [(group, 1.0) for group, _ in known]
+        vote = "majority"
+    if not scored:
+        return -1
+    if vote == "prm-max":
+        return max(scored, key=lambda item: item[1])[0]
+    weights: dict[int, float] = {}
+    for group, score in scored:
+        weights[group] = weights.get(group, 0.0) + score
+    return max(weights, key=weights.__getitem__)
+
+
+Kind = Literal["sampling", "dvts", "beam"]
+
+
+def draws(case: Case, rng: random.Random) -> list[Drawn]:
+    """The pool in a random order: prefixes of it are random subsets."""
+    return rng.sample(case.pool, len(case.pool))
+
+
+def search_part(case: Case, strategy: str, n: int, m: int, rng: random.Random) -> tuple[Drawn, ...] | None:
+    """Solutions of a search with `n` candidates: some subtrees of a larger DVTS; None if it was not measured."""
+    found = case.searches.get(strategy)
+    if found is None:
+        return None
+    if n == found.n:
+        return found.solutions
+    wanted = n // m
+    if found.parts == 1 or wanted > found.parts or n % m:
+        return None
+    return tuple(rng.sample(found.solutions, wanted))

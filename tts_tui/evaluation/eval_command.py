@@ -1,0 +1,127 @@
+"""What `tts-tui eval` does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tts_tui import commands
+from tts_tui.errors import UsageError
+from tts_tui.evaluation import datasets, plan_specs
+from tts_tui.evaluation.run_folder import RunFolder, file_name
+from tts_tui.evaluation.runs import Evaluation, Standing, samples
+from tts_tui.solver import Solver
+from tts_tui.ui import runs, session
+from tts_tui.ui.eval_progress import EvalProgress, opening
+from tts_tui.ui.text import one_line
+
+_AT_ONCE, _AT_ONCE_SERVED = 4, 16
+
+
+def evaluate(spec: str, given: Mapping[str, Any]) -> int:
+    """Runs plans on problems, says how far it is on standard error, and prints the report."""
+    policy, prm = commands.specs(given)
+    served = commands.is_server(policy)
+    if given["concurrency"] and not served and commands.was_typed("concurrency"):
+        raise UsageError("--requests can be given for a policy on a server only, such as --policy sglang:URL")
+    dataset = datasets.load(spec, data=given["data"], split=given["split"], limit=given["limit"])
+    for note in dataset.notes:
+        session.note(one_line(note, 2000))
+    solver = commands.make_solver(policy, prm, given)
+    commands.meet(solver)
+    seed = {} if given["seed"] is None else {"seed": given["seed"]}
+    plans = plan_specs.make_all(given["plan"] or plan_specs.defaults(solver), solver, **seed)
+    out = given["out"] or _default_folder(dataset)
+    with RunFolder(out) as folder, EvalProgress(sys.stderr) as progress:
+        at_once = given["at_once"] or (_AT_ONCE_SERVED if served else _AT_ONCE)
+        evaluation = Evaluation(solver, folder, dataset, plans, specs=(policy, prm), concurrency=at_once, tell=progress)
+        pending = evaluation.pending()
+        session.note(opening(len(dataset.items), len(plans), len(pending), samples(plans, pending)))
+        session.note(
+            f"kept in {out}: interrupted, the same command{'' if given['out'] else f' with --out {out}'} goes on"
+        )
+        standing = evaluation.standing()
+        if pending:
+            needed = any(solver.needs_prm(plans[name]) for _, name in pending)
+            commands.load_models(policy, prm if needed else "none")
+            standing = asyncio.run(_run(evaluation, solver))
+            progress.close()
+            for note in evaluation.notes:
+                session.note(one_line(note, 1000))
+    return _conclude(standing, folder, evaluation)
+
+
+def _default_folder(dataset: datasets.Dataset) -> Path:
+    """By data set and date: the same command on the same day goes on."""
+    return runs.folder() / "evaluations" / f"{file_name(dataset.name)}-{date.today().isoformat()}"
+
+
+async def _run(evaluation: Evaluation, solver: Solver) -> Standing:
+    """Runs it; the first Ctrl-C ends searches where they are, the second the process."""
+    task = asyncio.current_task()
+    assert task is not None
+    began = stopping = False
+
+    def end(_: int) -> None:
+        nonlocal stopping
+        if stopping or not began:
+            session.note("interrupted")
+            os._exit(session.INTERRUPTED)
+        stopping = True
+        task.cancel()
+
+    session.hear(end)
+    try:
+        async with solver:
+            began = True
+            return await evaluation.run()
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+        return evaluation.standing()
+
+
+def _conclude(standing: Standing, folder: RunFolder, evaluation: Evaluation) -> int:
+    """Prints the report, and what is left to do."""
+    if standing.done < standing.total:
+        session.note(
+            f"interrupted: {standing.done} of {standing.total} searches are done, and all is kept; the same command "
+            f"with --out {folder.path} goes on"
+        )
+        return session.INTERRUPTED
+    print(report(folder.path, standing))
+    if standing.failed:
+        session.note(_failures(evaluation))
+        return 3
+    return 0
+
+
+def _failures(evaluation: Evaluation) -> str:
+    found = [one for one in evaluation.folder.outcomes.values() if one.reason == "failed"]
+    names = datasets.listed([f"{one.problem} ({one.plan})" for one in found])
+    why = one_line(found[-1].detail, 300)
+    return f"{len(found)} failed, and the same command tries them again: {names}; the last because {why}"
+
+
+def report(folder: Path, standing: Standing) -> str:
+    """The report of a run."""
+    try:
+        from tts_tui.evaluation.reports import report_text
+    except ImportError:
+        return _table(standing)
+    text: str = report_text([folder])
+    return text
+
+
+def _table(standing: Standing) -> str:
+    rows: Sequence[tuple[str, ...]] = [
+        (name, str(plan.right), str(plan.done), f"{plan.right / max(1, plan.done):.1%}")
+        for name, plan in standing.plans.items()
+    ]
+    width = max(len(name) for name, *_ in rows)
+    return "\n".join(f"{name:<{width}}  {right:>5} of {done:>5}  {share:>6}" for name, right, done, share in rows)

@@ -1,0 +1,170 @@
+"""Plans as users type them: `best-of-n:16`, `dvts:16,m=2`, `cot`, `majority:8,temperature=1`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tts_tui import registry
+from tts_tui.errors import PlanError, TTSError, UnknownName, UsageError
+from tts_tui.plan import SCORES, SEMANTICS, SPECULATIONS, VOTES, Plan
+from tts_tui.solver import Solver
+
+FORM = "STRATEGY[:N][,m=4][,score=last][,vote=prm-max][,temperature=0.7][,budget=TOKENS]…"
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "score": SCORES,
+    "vote": VOTES,
+    "semantics": SEMANTICS,
+    "speculation": SPECULATIONS,
+}
+_NUMBERS: dict[str, Callable[[str], float]] = {
+    "m": int,
+    "temperature": float,
+    "top_p": float,
+    "step_tokens": int,
+    "total_tokens": int,
+    "max_depth": int,
+    "seed": int,
+    "budget": int,
+    "flops": float,
+    "seconds": float,
+}
+_KEYS = (
+    "m", "score", "vote", "semantics", "speculation", "temperature", "top_p", "step_tokens", "total_tokens",
+    "max_depth", "seed", "budget", "flops", "seconds",
+)  # fmt: skip
+"""All keys, in the order in which names have them."""
+_ONE = "cot"
+"""The strategy that takes no number."""
+
+
+class Spec(Struct, frozen=True):
+    """A plan as it was typed.
+
+    Attributes:
+        strategy: Its strategy.
+        n: Its budget of candidates, where one was given.
+        settings: Everything else that was given, by key.
+    """
+
+    strategy: str
+    n: int | None
+    settings: dict[str, Any]
+
+
+def parse(text: str) -> Spec:
+    """Reads a spec.
+
+    Raises:
+        UnknownName: No such strategy, key or name.
+        UsageError: It cannot be read; the message names the part that is wrong.
+    """
+    head, *parts = [part.strip() for part in text.split(",")]
+    strategy, colon, size = (part.strip() for part in head.partition(":"))
+    if not strategy:
+        raise UsageError(f"the plan {text!r} names no strategy: write {FORM}")
+    registry.strategy(strategy)
+    settings: dict[str, Any] = {}
+    if colon:
+        settings["n"] = _value("n", size, text)
+    for part in parts:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        key = key.lower().replace("-", "_")
+        if not equals:
+            raise UsageError(f"{part!r} in the plan {text!r} is no KEY=VALUE: write {FORM}")
+        if key != "n" and key not in _KEYS:
+            raise UnknownName("setting of a plan", key, ["n", *_KEYS])
+        if key in settings:
+            raise UsageError(f"the plan {text!r} gives {key} twice: give it once")
+        settings[key] = _value(key, value, text)
+    n = settings.pop("n", None)
+    if strategy == _ONE and n not in (None, 1):
+        raise PlanError(f"the plan {text!r} gives {_ONE} a number, and it is one sample: leave the number out")
+    return Spec(strategy, n, settings)
+
+
+def _value(key: str, text: str, spec: str) -> Any:
+    if key in _NAMES:
+        if text not in _NAMES[key]:
+            raise UnknownName(key, text, _NAMES[key])
+        return text
+    kind = _NUMBERS.get(key, int)
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{key} in the plan {spec!r} must be {what}, not {text!r}") from None
+
+
+def make(spec: Spec, solver: Solver, **defaults: Any) -> tuple[str, Plan]:
+    """The canonical name and the plan of a spec.
+
+    Args:
+        spec: What was typed.
+        solver: Its models decide what is left open.
+        defaults: Settings of `Plan` that hold where the spec says nothing, such as `seed`.
+
+    Raises:
+        UsageError: The settings contradict each other, or the models cannot do that.
+    """
+    own = dict(spec.settings)
+    drawing = {key: own.pop(key) for key in ("temperature", "top_p") if key in own}
+    limits = {
+        field: own.pop(key)
+        for key, field in (("budget", "tokens"), ("flops", "flops"), ("seconds", "seconds"))
+        if key in own
+    }
+    if spec.n is not None:
+        own["n"] = spec.n
+    try:
+        plan = solver.plan(spec.strategy, **{**defaults, **own})
+        if drawing:
+            plan = plan.with_(sampling=replace(plan.sampling, **drawing))
+        if limits:
+            plan = plan.with_(budget=replace(plan.budget, **limits))
+        solver.check(plan)
+    except TTSError as error:
+        raise PlanError(f"the plan {_name(spec, spec.n)}: {error}") from error
+    sized = spec.n if spec.n is not None else plan.n if _has_size(plan) else None
+    return _name(spec, sized), plan
+
+
+def _has_size(plan: Plan) -> bool:
+    """Whether a plan's name says how many candidates it has although nobody gave a number."""
+    return plan.strategy not in (_ONE, "auto")
+
+
+def _name(spec: Spec, n: int | None) -> str:
+    size = "" if n is None or spec.strategy == _ONE else f":{n}"
+    given = [f",{key}={_shown(spec.settings[key])}" for key in _KEYS if key in spec.settings]
+    return f"{spec.strategy}{size}{''.join(given)}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def make_all(specs: Iterable[str], solver: Solver, **defaults: Any) -> dict[str, Plan]:
+    """Name -> plan of several specs, in their order.
+
+    Raises:
+        UsageError: One of them cannot be used, or two are the same plan.
+    """
+    plans: dict[str, Plan] = {}
+    for text in specs:
+        name, plan = make(parse(text), solver, **defaults)
+        twin = next((other for other, made in plans.items() if other == name or made == plan), None)
+        if twin is not None:
+            same = f"{twin} twice" if twin == name else f"{twin} and {name}, which are the same"
+            raise UsageError(f"the plans have {same}: leave one out")
+        plans[name] = plan
+    return plans
+
+
+def defaults(solver: Solver) -> tuple[str, ...]:
+    """The plans that are run where none is given: one sample, the majority, and, with a reward model, Best-of-N."""
+    return ("cot", "majority:8") if solver.prm is None else ("cot", "majority:8", "best-of-n:8")

@@ -1,0 +1,66 @@
+"""What choosing would have come to on cases, from their recorded samples and searches: nothing is generated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tts_tui.calibration import Calibration
+from tts_tui.controller import SAMPLING, Controller, Wish
+from tts_tui.evaluation.cases import Case, Hand, draws, search_part
+
+
+class Played(Struct, frozen=True):
+    """A case that was played to its end.
+
+    Attributes:
+        right: Whether the answer was right.
+        tokens: What it cost.
+        sure: Probability of being right that it ended with.
+        steps: What was done, as plans' names.
+    """
+
+    right: bool
+    tokens: float
+    sure: float
+    steps: tuple[str, ...]
+
+
+def play(case: Case, calibration: Calibration, price: float, m: int, rng: random.Random) -> Played:
+    """One search under the controller, on recorded samples.
+
+    It can go no further than what was recorded: no more samples than the pool has, no larger searches.
+    """
+    pool = draws(case, rng)
+    scores = calibration.vote != "majority"
+    controller = Controller(calibration, Wish(len(pool), m, None, price, scores), case.values)
+    hand = Hand(calibration.score, calibration.vote)
+    spent, done, taken = 0.0, {}, []
+    sampled = 0
+    while True:
+        elected = hand.elected
+        choice = controller.choose(hand.seen, elected, str(elected) if elected >= 0 else None, spent, done)
+        if not choice.strategy:
+            return Played(hand.is_right, spent, choice.sure, tuple(taken))
+        taken.append(f"{choice.strategy}:{choice.n}")
+        if choice.strategy in SAMPLING:
+            more = pool[sampled : choice.n]
+            sampled = choice.n
+            spent += sum(one.tokens for one in more)
+        else:
+            found = search_part(case, choice.strategy, choice.n, m, rng)
+            search = case.searches.get(choice.strategy)
+            more = list(found or ())
+            spent += search.tokens * choice.n / search.n if search else 0.0
+        hand.add(more)
+        done[choice.strategy] = choice.n
+
+
+def replayed(
+    cases: Sequence[Case], calibration: Calibration, price: float, m: int, redraws: int = 4
+) -> list[Played]:
+    """All cases, `redraws` times each in another order of their samples."""
+    rng = random.Random(7)
+    return [play(case, calibration, price, m, rng) for case in cases for _ in range(redraws)]

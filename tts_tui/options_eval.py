@@ -1,0 +1,61 @@
+"""Options of the commands that evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tts_tui.options import model_specs, option, options, rate
+
+evaluation = options(
+    option(
+        "--plan",
+        multiple=True,
+        metavar="PLAN",
+        help="STRATEGY[:N][,m=4][,score=last][,vote=prm-max][,temperature=0.7][,budget=TOKENS]…; several --plan are "
+        "compared.  [default: cot, majority:8 and, with a reward model, best-of-n:8]",
+    ),
+    option(
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Only the first problems; of families, one of each in turn.  [default: all; of families 20 of each]",
+    ),
+    option(
+        "--split",
+        type=click.Choice(["test", "validation", "train"]),
+        default="test",
+        show_default=True,
+        help="Which problems of families; seeds of the three never mix.",
+    ),
+    option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
+    ),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder of the run, new or to go on with.  [default: by data set and date, in the folder of runs]",
+    ),
+    model_specs,
+    click.option(
+        "--concurrency",
+        "at_once",
+        type=click.IntRange(min=1),
+        envvar="TTS_TUI_EVAL_CONCURRENCY",
+        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4; 16 on a server]",
+    ),
+    click.option(
+        "--requests",
+        "concurrency",
+        type=click.IntRange(min=1),
+        envvar="TTS_TUI_CONCURRENCY",
+        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
+        "[default: as many as it gains from]",
+    ),
+    rate,
+    option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
+)

@@ -1,0 +1,69 @@
+"""What a problem's text says about its difficulty, as numbers: size, arithmetic, notation and words.
+
+Words are hashed into a few buckets, so that a calibration can learn that problems about remainders are hard for a model
+without a dictionary of anybody's own. All counts are taken as `log(1 + count)`: twice as many numbers mean as much
+from 1 to 2 as from 10 to 20.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+
+BUCKETS = 24
+"""Of hashed words."""
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_SIGNS: tuple[tuple[str, str], ...] = (
+    ("plus", r"\+"),
+    ("minus", r"(?<=[\w)\s])-(?=[\s\d(a-z\\])"),
+    ("times", r"\*|\\times|\\cdot|×"),
+    ("divided", r"/|\\frac|\\div|÷"),
+    ("power", r"\^"),
+    ("root", r"\\sqrt|√"),
+    ("equals", r"="),
+    ("compares", r"<|>|\\l?eq?\b|\\ge?q?\b"),
+    ("percent", r"%"),
+    ("variables", r"(?<![A-Za-z\\])[a-z](?![A-Za-z])"),
+    ("commas", r","),
+    ("questions", r"\?"),
+    ("sentences", r"[.?!](?:\s|$)"),
+)
+_COMPILED = tuple((name, re.compile(pattern)) for name, pattern in _SIGNS)
+
+NAMES: tuple[str, ...] = (
+    "words",
+    "characters",
+    "numbers",
+    "digits of the largest",
+    "digits of all",
+    "one-digit numbers",
+    "commands",
+    *(name for name, _ in _SIGNS),
+    *(f"words {bucket}" for bucket in range(BUCKETS)),
+)
+"""What each feature counts, in order."""
+
+
+def features(problem: str) -> list[float]:
+    """The features of a problem's text, one number for each of `NAMES`."""
+    numbers = _NUMBER.findall(problem)
+    words = [word.casefold() for word in _WORD.findall(_COMMAND.sub(" ", problem))]
+    sizes = [len(number.replace(".", "")) for number in numbers]
+    counts: list[float] = [
+        len(words),
+        len(problem),
+        len(numbers),
+        max(sizes, default=0),
+        sum(sizes),
+        sum(size == 1 for size in sizes),
+        len(_COMMAND.findall(problem)),
+        *(len(pattern.findall(problem)) for _, pattern in _COMPILED),
+    ]
+    buckets = [0] * BUCKETS
+    for word in words:
+        buckets[zlib.crc32(word.encode()) % BUCKETS] += 1
+    return [math.log1p(count) for count in (*counts, *buckets)]
