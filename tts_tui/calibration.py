@@ -27,28 +27,29 @@ NONE = "none"
 """Name of the PRM where there is none."""
 
 
-Weights = tuple[float, float, float, float, float]
+Start = tuple[float, float, float, float, float]
+Place = tuple[float, float, float, float, float, float]
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """How often plans of a strategy end right, and what they cost; all weights are those of logistic regressions.
+    """How often plans of a strategy end right, and what they cost; weights are those of `tts_tui.controller.chance`.
 
     Attributes:
         strategy: Its name.
         alone: From nothing, by (1, log-odds of pass@1, log2 n, their product, log-odds of the reach).
         win: After some samples whose vote is wrong, by (1, log-odds of the expected pass@1, log-odds of that vote being
-            right, log2 of 1 + the candidates that are added, log-odds of the reach): how often the vote is right
+            right, log2 of the candidates that are added, log2 of 1 + those that are there, log-odds of the reach): how often the vote is right
             afterwards.
-        keep: The same where the vote is right already: how often it stays so.
+        lose: The same where the vote is right already: how often it is wrong afterwards.
         cost: Of a candidate, in samples of the same problem.
         sizes: The n that were measured; empty where these are priors.
         problems: How many were; 0 where these are priors.
     """
 
     strategy: str
-    alone: Weights
-    win: Weights
-    keep: Weights
+    alone: Start
+    win: Place
+    lose: Place
     cost: float = 1.0
     sizes: tuple[int, ...] = ()
     problems: int = 0

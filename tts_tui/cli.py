@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from tts_tui import cli_eval
 from tts_tui import options as with_
 from tts_tui import options_eval as with_eval
 from tts_tui._version import __version__
@@ -195,6 +196,10 @@ def evaluate(dataset: str, **given: Any) -> int:
     from tts_tui.evaluation.eval_command import evaluate
 
     return evaluate(dataset, given)
+
+
+for _command in cli_eval.commands:
+    cli.add_command(_command)
 
 
 @cli.command("train-prm")

@@ -14,7 +14,7 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from tts_tui.calibration import Calibration, Curve, Weights
+from tts_tui.calibration import Calibration, Curve, Place, Start
 from tts_tui.difficulty import GRID, Belief, Seen, after
 from tts_tui.errors import PlanError
 from tts_tui.events import Considered, PlanChosen
@@ -186,7 +186,7 @@ class Controller:
                 continue  # a larger one would not contain it
             for n in self._sizes(curve, had):
                 more = n - had
-                ways.append(self._after(curve, n, more, belief, sure) if begun else self._alone(curve, n, belief))
+                ways.append(self._after(curve, n, more, sum(done.values()), belief, sure) if begun else self._alone(curve, n, belief))
         return ways
 
     def _sizes(self, curve: Curve, had: int) -> list[int]:
@@ -204,17 +204,15 @@ class Controller:
 
     def _alone(self, curve: Curve, n: int, belief: Belief) -> Way:
         """A plan from nothing: its accuracy at every pass@1, weighed by the belief."""
-        chances = [logistic(curve.alone, start(x, n, self.reach)) for x in _ODDS]
+        chances = [chance(curve.alone, start(x, n, self.reach)) for x in _ODDS]
         accuracy = sum(weight * chance for weight, chance in zip(belief.weights, chances, strict=True))
         return Way(curve.strategy, n, n, float(accuracy), 0.0, curve.cost * n)
 
-    def _after(self, curve: Curve, n: int, more: int, belief: Belief, sure: float) -> Way:
+    def _after(self, curve: Curve, n: int, more: int, had: int, belief: Belief, sure: float) -> Way:
         """A plan on top of what there is."""
-        x = position(belief.pass1, sure, more, self.reach)
-        win, keep = logistic(curve.win, x), logistic(curve.keep, x)
-        accuracy = sure * keep + (1 - sure) * win
-        changes = sure * (1 - keep) + (1 - sure) * win
-        return Way(curve.strategy, n, more, accuracy, changes, curve.cost * more)
+        x = position(belief.pass1, sure, more, had, self.reach)
+        won, lost = (1 - sure) * chance(curve.win, x), sure * chance(curve.lose, x)
+        return Way(curve.strategy, n, more, sure + won - lost, won + lost, curve.cost * more)
 
     # -- choices -----------------------------------------------------------------------------------------------------
 
@@ -297,18 +295,22 @@ def odds(share: float, edge: float) -> float:
     return math.log(clipped / (1 - clipped))
 
 
-def position(pass1: float, sure: float, more: int, reach: float) -> Weights:
-    """Where a search stands, as curves take it (`Curve.win`)."""
-    return 1.0, odds(pass1, _FAR), odds(sure, 1 - _SURE), math.log2(1 + more), odds(reach, _FAR)
+def position(pass1: float, sure: float, more: int, had: int, reach: float) -> Place:
+    """Where a search stands, as curves take it (`Curve.win`); `had` candidates are there, and `more` come."""
+    return 1.0, odds(pass1, _FAR), odds(sure, 1 - _SURE), math.log2(more), math.log2(1 + had), odds(reach, _FAR)
 
 
-def start(logit: float, n: int, reach: float) -> Weights:
+def start(logit: float, n: int, reach: float) -> Start:
     """Where a plan of `n` candidates starts, as curves take it (`Curve.alone`)."""
     size = math.log2(n)
     return 1.0, logit, size, logit * size, odds(reach, _FAR)
 
 
-def logistic(weights: Sequence[float], values: Sequence[float]) -> float:
-    """The value of a logistic regression."""
+def chance(weights: Sequence[float], values: Sequence[float]) -> float:
+    """The value of a curve: 1 - exp(-exp(weights . values)), a regression with a complementary log-log link.
+
+    If n candidates each bring something about independently, with a small rate r, it comes about with 1 - exp(-n r):
+    log n then has weight 1, and nothing comes from no candidates. Candidates that are alike make the weight smaller.
+    """
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))
-    return 1 / (1 + math.exp(-min(max(total, -30.0), 30.0)))
+    return -math.expm1(-math.exp(min(max(total, -20.0), 4.0)))

@@ -57,6 +57,8 @@ class Evidence(Struct, frozen=True):
     Attributes:
         slope: Of the log-odds of an answer being right over the log-odds of its score; 0 trusts no score.
         intercept: The same where the score is 0.5.
+        searched_slope: The same as `slope` for what a search under the same PRM chose: it looks better than it is.
+        searched_intercept: Likewise.
         power: How evidence grows with the samples that gave an answer, as n^power: samples of one problem are alike.
         agreement: Concentration of the Chinese restaurant: the larger, the less wrong answers agree.
         count: How much of a sample a sample counts for in n and k: samples of one problem are alike.
@@ -64,14 +66,18 @@ class Evidence(Struct, frozen=True):
 
     slope: float = 1.0
     intercept: float = 0.0
+    searched_slope: float = 0.7
+    searched_intercept: float = -0.5
     power: float = 0.0
     agreement: float = 3.0
     count: float = 1.0
 
-    def of(self, score: float, samples: int) -> float:
-        """Log-odds that an answer of `samples` samples and this score is right, against wrong, at even odds."""
+    def of(self, score: float, samples: int, sampled: bool = True) -> float:
+        """Log-odds that an answer of `samples` solutions and this score is right, against wrong, at even odds."""
         clipped = min(max(score, _EDGE), 1 - _EDGE)
-        return (self.slope * math.log(clipped / (1 - clipped)) + self.intercept) * float(samples) ** self.power
+        slope = self.slope if sampled else self.searched_slope
+        bias = self.intercept if sampled else self.searched_intercept
+        return (slope * math.log(clipped / (1 - clipped)) + bias) * float(samples) ** self.power
 
 
 class Belief:
@@ -137,14 +143,14 @@ def after(prior: Belief, seen: Sequence[Seen], evidence: Evidence) -> Belief:
     groups = max((one.group for one in seen), default=-1) + 1
     gave = np.zeros(groups + 1)
     drew = np.zeros(groups + 1)
-    best: list[float | None] = [None] * groups
+    best: list[tuple[float, bool] | None] = [None] * groups  # of equal scores a sample's tells more
     for one in seen:
         if one.group >= 0:
             gave[one.group] += 1
             drew[one.group] += one.sampled
             if one.score is not None:
-                best[one.group] = max(best[one.group] or 0.0, one.score)
-    own = [0.0 if score is None else evidence.of(score, int(gave[group])) for group, score in enumerate(best)]
+                best[one.group] = max(best[one.group] or (-1.0, False), (one.score, one.sampled))
+    own = [0.0 if top is None else evidence.of(top[0], int(gave[group]), top[1]) for group, top in enumerate(best)]
     rest = [_agreement(np.delete(gave[:groups], group), evidence.agreement) for group in range(groups)]
     bonus = np.array([*map(sum, zip(own, rest, strict=True)), _agreement(gave[:groups], evidence.agreement)])
     right = evidence.count * drew[:, None]

@@ -59,3 +59,43 @@ evaluation = options(
     rate,
     option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
 )
+reporting = options(
+    option(
+        "--format",
+        type=click.Choice(["text", "markdown", "csv", "json"]),
+        default="text",
+        show_default=True,
+        help="What is printed; csv has one figure a line.",
+    ),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write the report into this folder, too, in all formats.  [default: only print it]",
+    ),
+    option(
+        "--plots",
+        is_flag=True,
+        help="Draw accuracy against tokens and FLOPs, and by difficulty, as SVG and PNG in --out or in the first run's "
+        "folder.  [default: no]",
+    ),
+)
+profiling = options(
+    model_specs,
+    option(
+        "--name",
+        metavar="NAME",
+        help="Name of the profile; that of a shipped one refines it.  [default: the PRM's own]",
+    ),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the profile there, where only you read it.  [default: the user's folder of profiles]",
+    ),
+    option(
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Only the first solutions of a file.  [default: all]",
+    ),
+)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tts_tui import profiles
-from tts_tui.errors import UnknownName, UsageError
+from tts_tui.errors import ConfigError, UnknownName, UsageError
+from tts_tui.profiles import own
 
 _QUESTION = "What is 2+3*4?"
 _STEPS = ("3*4 = 12.", r"2+12 = 14. The answer is \boxed{14}.")
@@ -49,19 +50,32 @@ def listing(width: int) -> str:
         width: Of the terminal, in characters.
     """
     head = ("name", "title", "adapter", "context", "score", "vote", "ProcessBench")
-    rows = [head, *(_row(name) for name in profiles.names() if "defaults" in profiles.profile(name))]
+    here = {name: found for name in own.names() if (found := _own(name)) is not None}
+    shipped = [name for name in profiles.names() if "defaults" in profiles.profile(name)]
+    rows = [head, *(_row(name, here.get(name, {})) for name in sorted({*shipped, *here}))]
     columns = list(range(len(head)))
     sizes = [max(len(row[column]) for row in rows) for column in columns]
     for extra in (1, 3, 2, 6, 5, 4):
         if sum(sizes[column] + 2 for column in columns) - 2 > width:
             columns.remove(extra)
     table = ["  ".join(f"{row[column]:<{sizes[column]}}" for column in columns).rstrip() for row in rows]
-    return "\n".join([*table, "", *_wrapped(_ABOUT, width)])
+    said = [f"Measured here: {', '.join(here)}."] if here else []
+    return "\n".join(
+        [*table, "", *(line for text in (_ABOUT, *said, *own.trouble()) for line in _wrapped(text, width))]
+    )
 
 
-def _row(name: str) -> tuple[str, ...]:
-    known = profiles.profile(name)
-    defaults = known["defaults"]
+def _own(name: str) -> Mapping[str, Any] | None:
+    """The user's profile of this name; None if there is none that can be used."""
+    try:
+        return own.profile(name)
+    except ConfigError:
+        return None
+
+
+def _row(name: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
+    known = profiles.profile(name) if name in profiles.names() else measured
+    defaults = {"score": "-", "vote": "-"} | known.get("defaults", {}) | measured.get("defaults", {})
     bench = known.get("reported", {}).get("processbench", {})
     return (
         name,
@@ -90,28 +104,53 @@ def shown(name: str, layout: str | None, width: int) -> str:
         UsageError: It has no layouts, and one is asked for.
     """
     name = _resolve(name)
+    if name not in profiles.names():
+        if layout is not None:
+            raise UsageError(f"the profile {name} has no layouts: leave --layout out")
+        return "\n".join(_measured(name, width))
     known = profiles.profile(name)
     drawn = _layouts(name, layout)
     title = f"{name}: {known['title']}" if "title" in known else name
     before, after = (
         [part for key in keys if key in known for part in _tables(keys[key], known[key])] for keys in (_BEFORE, _AFTER)
     )
+    lines = _lines([("", [("", title)]), ("", _facts(known)), *before, *drawn, *after], width)
+    measured = _measured(name, width)
+    return "\n".join([*lines, *(["", *measured] if measured else [])])
+
+
+def _measured(name: str, width: int) -> list[str]:
+    """What the user's own profile of this name says, or why it cannot be used; nothing if there is none."""
+    try:
+        known = own.profile(name)
+    except ConfigError as error:
+        return _wrapped(str(error), width)
+    if known is None:
+        return []
+    title = f"{name}: {known.get('title', name)}, measured here; its score and vote are the ones that count"
+    tables = {**_BEFORE, "measured": "Measured"}
+    parts = [part for key, head in tables.items() if key in known for part in _tables(head, known[key])]
+    return _lines([("", [("", title)]), ("", _facts(known)), *parts], width)
+
+
+def _lines(parts: Sequence[tuple[str, list[Fact]]], width: int) -> list[str]:
+    """Parts with their headings, an empty line between them."""
     lines: list[str] = []
-    for heading, facts in [("", [("", title)]), ("", _facts(known)), *before, *drawn, *after]:
+    for heading, facts in parts:
         lines += [""] if lines and facts else []
         lines += _wrapped(heading, width) if heading else []
         for key, text in facts:
             lines += _fact(key, text, width, indent=2 if heading else 0)
-    return "\n".join(lines)
+    return lines
 
 
 def _resolve(name: str) -> str:
-    if name.lower() in profiles.names():
+    if name.lower() in {*profiles.names(), *own.names()}:
         return name.lower()
     try:
         return profiles.resolve(name)
     except UnknownName:
-        raise UnknownName("profile", name, {*profiles.names(), *profiles.adapters()}) from None
+        raise UnknownName("profile", name, {*profiles.names(), *own.names(), *profiles.adapters()}) from None
 
 
 def _facts(known: Mapping[str, Any]) -> list[Fact]:

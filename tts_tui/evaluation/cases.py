@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
-
 from msgspec import Struct
 
 from tts_tui.answers import canonical
@@ -57,19 +55,27 @@ class Case(Struct, frozen=True):
 
 
 class Searched(Struct, frozen=True):
-    """What a tree search came to: `parts` independent ones of width m make n = parts x m candidates.
+    """What a tree search came to.
 
     Attributes:
         n: Its candidates.
-        parts: Independent parts: the subtrees of DVTS, 1 for a beam search.
-        solutions: In the order of the parts.
+        parts: Solutions of its independent parts: of each subtree of DVTS, of all of a beam search.
         tokens: Its whole cost.
     """
 
     n: int
-    parts: int
-    solutions: tuple[Drawn, ...]
+    parts: tuple[tuple[Drawn, ...], ...]
     tokens: float
+
+    @property
+    def width(self) -> int:
+        """Candidates of a part."""
+        return self.n // len(self.parts)
+
+    @property
+    def solutions(self) -> tuple[Drawn, ...]:
+        """All of them."""
+        return tuple(one for part in self.parts for one in part)
 
 
 def cost(outcome: Outcome, weight: float) -> float:
@@ -91,11 +97,14 @@ def pool_of(outcome: Outcome, weight: float) -> tuple[Drawn, ...]:
 
 def searched(outcome: Outcome, plan: Plan, weight: float) -> Searched:
     """What a tree search came to."""
-    parts = plan.n // plan.m if plan.strategy == "dvts" else 1
     whole = cost(outcome, weight)
     each = whole / max(1, len(outcome.solutions))
     found = [_drawn(one.answer, one.right, one.scores, each, sampled=False) for one in outcome.solutions]
-    return Searched(plan.n, parts if len(found) == parts else 1, tuple(found), whole)
+    if plan.strategy != "dvts":
+        return Searched(plan.n, (tuple(found),), whole)
+    subtrees = plan.n // plan.m
+    alone = [(one,) for one in found[:subtrees]]
+    return Searched(plan.n, (*alone, *[()] * (subtrees - len(alone))), whole)
 
 
 def _drawn(answer: str | None, right: bool, scores: tuple[float, ...], tokens: float, sampled: bool = True) -> Drawn:
@@ -157,22 +166,16 @@ def elect(seen: Sequence[Seen], vote: Vote) -> int:
     return max(weights, key=weights.__getitem__)
 
 
-Kind = Literal["sampling", "dvts", "beam"]
-
-
 def draws(case: Case, rng: random.Random) -> list[Drawn]:
     """The pool in a random order: prefixes of it are random subsets."""
     return rng.sample(case.pool, len(case.pool))
 
 
-def search_part(case: Case, strategy: str, n: int, m: int, rng: random.Random) -> tuple[Drawn, ...] | None:
-    """Solutions of a search with `n` candidates: some subtrees of a larger DVTS; None if it was not measured."""
-    found = case.searches.get(strategy)
-    if found is None:
-        return None
-    if n == found.n:
-        return found.solutions
-    wanted = n // m
-    if found.parts == 1 or wanted > found.parts or n % m:
-        return None
-    return tuple(rng.sample(found.solutions, wanted))
+def shuffled(search: Searched, rng: random.Random) -> list[tuple[Drawn, ...]]:
+    """Its parts in a random order."""
+    return rng.sample(search.parts, len(search.parts))
+
+
+def joined(parts: Sequence[tuple[Drawn, ...]]) -> list[Drawn]:
+    """Solutions of several parts."""
+    return [one for part in parts for one in part]

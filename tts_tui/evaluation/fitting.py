@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
-from tts_tui.calibration import Curve, Weights
-from tts_tui.controller import odds, position, start
+from tts_tui.calibration import Curve, Place, Start
+from tts_tui.controller import SAMPLING, odds, position, start
 from tts_tui.difficulty import GRID, Belief, Evidence, Outlook, after
-from tts_tui.evaluation.cases import Case, Hand, draws, elect, search_part
+from tts_tui.evaluation.cases import Case, Drawn, Hand, draws, joined, shuffled
 from tts_tui.plan import SCORES, Score, Vote
 
 SIZES = (1, 2, 4, 8)
@@ -184,19 +184,30 @@ def beginnings(
                 order = draws(case, rng)
                 hand = Hand(score, vote)
                 hand.add(order[:size])
+                if case.searches and rng.random() < 0.6:  # most of them with some of what one search chose
+                    search = rng.choice(list(case.searches.values()))
+                    hand.add(joined(shuffled(search, rng)[: rng.randint(1, len(search.parts))]))
                 yield Beginning(at, hand, sum(one.right for one in order[size:]), len(order) - size)
 
 
 def evidence(
-    cases: Sequence[Case], priors: Sequence[Belief], score: Score, vote: Vote, usual: Evidence, effort: int = 120
+    cases: Sequence[Case], priors: Sequence[Belief], score: Score, vote: Vote, usual: Evidence, effort: int = 220
 ) -> Evidence:
     """How samples are to be read: what makes right answers, and the other samples, most likely."""
-    found = list(beginnings(cases, score, vote, redraws=1))
+    found = list(beginnings(cases, score, vote, redraws=2))
     scored = any(seen.score is not None for one in found for seen in one.hand.seen)
 
     def unpack(x: np.ndarray) -> Evidence:
-        slope, intercept = (abs(x[0]), x[1]) if scored else (0.0, 0.0)
-        return Evidence(slope, intercept, float(np.clip(x[2], 0, 1)), abs(x[3]) + 0.05, float(np.clip(abs(x[4]), 0.2, 1)))
+        trust = 1.0 if scored else 0.0
+        return Evidence(
+            slope=trust * abs(x[0]),
+            intercept=trust * x[1],
+            searched_slope=trust * abs(x[2]),
+            searched_intercept=trust * x[3],
+            power=float(np.clip(x[4], 0, 1)),
+            agreement=abs(x[5]) + 0.05,
+            count=float(np.clip(abs(x[6]), 0.2, 1)),
+        )
 
     def loss(x: np.ndarray) -> float:
         how = unpack(x)
@@ -205,10 +216,9 @@ def evidence(
             belief = after(priors[one.at], one.hand.seen, how)
             total -= float(np.log(belief.joint[one.hand.right_group].sum() + 1e-9))
             total -= float(np.log(predictive(belief, one.rest)[one.right] + 1e-9))
-        drift = (x[0] - usual.slope) ** 2 + (x[1] - usual.intercept) ** 2 + (x[4] - usual.count) ** 2
-        return (total + _SHRINKAGE * drift) / len(found)
+        return (total + _SHRINKAGE * float(((x - start) ** 2).sum())) / len(found)
 
-    start = [usual.slope, usual.intercept, max(usual.power, 0.2), usual.agreement, usual.count]
+    start = np.array([getattr(usual, name) for name in usual.__struct_fields__], dtype=float)
     best = minimize(loss, start, method="Nelder-Mead", options={"maxfev": effort})
     how = unpack(best.x)
     rounded = {name: round(float(getattr(how, name)), 4) for name in how.__struct_fields__}
@@ -230,7 +240,7 @@ class Step(Struct, frozen=True):
     """One way on from a beginning: where it began, whether it was right, whether it is right afterwards."""
 
     strategy: str
-    place: Weights
+    place: Place
     was: bool
     now: bool
 
@@ -242,7 +252,6 @@ def steps(
     how: Evidence,
     score: Score,
     vote: Vote,
-    m: int,
 ) -> Iterator[Step]:
     """What going on from random beginnings came to, by every strategy that was measured."""
     sampling = "majority" if vote == "majority" else "best-of-n"
@@ -251,19 +260,36 @@ def steps(
         for size in SIZES:
             for _ in range(_REDRAWS if size < len(case.pool) else 0):
                 order = draws(case, rng)
+                parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
                 hand = Hand(score, vote)
                 hand.add(order[:size])
-                was = hand.is_right
+                had, begun = size, _some(case, parts, rng)
+                for name, count in begun.items():
+                    hand.add(joined(parts[name][:count]))
+                    had += count * case.searches[name].width
                 belief = after(priors[at], hand.seen, how)
                 sure = belief.right[hand.elected] if hand.elected >= 0 else 0.0
+                was = hand.is_right
+
+                def step(strategy: str, more: int, drawn: Sequence[Drawn]) -> Step:
+                    place = position(belief.pass1, sure, more, had, reaches[at])
+                    return Step(strategy, place, was, _longer(hand, drawn))
+
                 for end in _ends(size, len(order)):
-                    longer = _longer(hand, order[size:end])
-                    yield Step(sampling, position(belief.pass1, sure, end - size, reaches[at]), was, longer)
-                for strategy, search in case.searches.items():
-                    for n in _ends(m // 2, search.n):
-                        found = search_part(case, strategy, n, m, rng)
-                        if found is not None:
-                            yield Step(strategy, position(belief.pass1, sure, n, reaches[at]), was, _longer(hand, found))
+                    yield step(sampling, end - size, order[size:end])
+                for name, search in case.searches.items():
+                    left = parts[name][begun.get(name, 0) :]
+                    for count in range(1, len(left) + 1):
+                        yield step(name, search.width * count, joined(left[:count]))
+
+
+def _some(case: Case, parts: Mapping[str, Sequence[tuple[Drawn, ...]]], rng: random.Random) -> dict[str, int]:
+    """How many parts of a search a beginning has already; mostly none, and never all."""
+    divided = [name for name, search in case.searches.items() if len(search.parts) > 1]
+    if not divided or rng.random() < 0.4:
+        return {}
+    name = rng.choice(divided)
+    return {name: rng.randint(1, len(parts[name]) - 1)}
 
 
 def _ends(size: int, most: int) -> list[int]:
@@ -274,7 +300,7 @@ def _ends(size: int, most: int) -> list[int]:
     return [*found, most]
 
 
-def _longer(hand: Hand, more: Sequence) -> bool:
+def _longer(hand: Hand, more: Sequence[Drawn]) -> bool:
     copied = Hand(hand.score, hand.vote)
     copied.add([*hand.drawn, *more])
     return copied.is_right
@@ -288,16 +314,15 @@ def curves(
     score: Score,
     vote: Vote,
     usual: Sequence[Curve],
-    m: int,
 ) -> tuple[Curve, ...]:
     """The curves of all strategies that were measured, held near the usual ones where little was."""
     taken: dict[str, list[Step]] = {}
-    for step in steps(cases, priors, reaches, how, score, vote, m):
+    for step in steps(cases, priors, reaches, how, score, vote):
         taken.setdefault(step.strategy, []).append(step)
     found = []
     for curve in usual:
         own = taken.get(curve.strategy, [])
-        alone, sizes, cost, count = _alone(cases, reaches, curve.strategy, score, vote, m)
+        alone, sizes, cost, count = _alone(cases, reaches, curve.strategy, score, vote)
         if not own or not count:
             continue
         each = len(own) / count  # steps of one problem are not independent: together they weigh as some problems
@@ -306,7 +331,7 @@ def curves(
                 strategy=curve.strategy,
                 alone=ridge([x for x, _ in alone], [y for _, y in alone], curve.alone, len(alone) / count),
                 win=ridge([s.place for s in own if not s.was], [s.now for s in own if not s.was], curve.win, each),
-                keep=ridge([s.place for s in own if s.was], [s.now for s in own if s.was], curve.keep, each),
+                lose=ridge([s.place for s in own if s.was], [not s.now for s in own if s.was], curve.lose, each),
                 cost=round(cost, 4),
                 sizes=tuple(sizes),
                 problems=count,
@@ -316,29 +341,27 @@ def curves(
 
 
 def _alone(
-    cases: Sequence[Case], reaches: Sequence[float], strategy: str, score: Score, vote: Vote, m: int
-) -> tuple[list[tuple[Weights, bool]], list[int], float, int]:
+    cases: Sequence[Case], reaches: Sequence[float], strategy: str, score: Score, vote: Vote
+) -> tuple[list[tuple[Start, bool]], list[int], float, int]:
     """What plans came to from nothing: places and results, sizes, cost of a candidate in samples, problems."""
     rng = random.Random(2)
-    found: list[tuple[Weights, bool]] = []
+    found: list[tuple[Start, bool]] = []
     sizes: set[int] = set()
     costs: list[tuple[float, float]] = []
     for case, far in zip(cases, reaches, strict=True):
         x = odds((case.right + 0.3) / (len(case.pool) + 0.6), 0.003)
         sample = fmean(one.tokens for one in case.pool)
-        if strategy in ("best-of-n", "majority"):
-            ends, whole = [1, *_ends(1, len(case.pool))], (sample, sample)
+        taken: dict[int, Sequence[Drawn]] = {}
+        if strategy in SAMPLING:
+            order, whole = draws(case, rng), (sample, sample)
+            taken = {n: order[:n] for n in (1, *_ends(1, len(order)))}
         elif strategy in case.searches:
             search = case.searches[strategy]
-            ends, whole = _ends(m // 2, search.n), (search.tokens / search.n, sample)
+            parts, whole = shuffled(search, rng), (search.tokens / search.n, sample)
+            taken = {search.width * count: joined(parts[:count]) for count in range(1, len(parts) + 1)}
         else:
             continue
-        for n in ends:
-            drawn = draws(case, rng)[:n] if strategy in ("best-of-n", "majority") else search_part(
-                case, strategy, n, m, rng
-            )
-            if drawn is None:
-                continue
+        for n, drawn in taken.items():
             hand = Hand(score, vote)
             hand.add(drawn)
             found.append((start(x, n, far), hand.is_right))
@@ -350,8 +373,8 @@ def _alone(
 
 def ridge(
     places: Sequence[Sequence[float]], results: Sequence[bool], centre: Sequence[float], each: float
-) -> Weights:
-    """Weights of a logistic regression that are drawn to `centre` rather than to 0.
+) -> tuple[float, ...]:
+    """Weights of a curve (`tts_tui.controller.chance`) that are drawn to `centre` rather than to 0.
 
     Args:
         places: Of shape (results, 4).
@@ -361,18 +384,19 @@ def ridge(
     """
     about = np.array(centre)
     if not results:
-        return tuple(float(value) for value in about)  # type: ignore[return-value]
+        return tuple(float(value) for value in about)
     x, y = np.array(places), np.array(results, dtype=float)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        z = x @ weights
-        error = expit(z) - y
+        rate = np.exp(np.clip(x @ weights, -20.0, 4.0))
+        chance = -np.expm1(-rate) + 1e-12
         pull = weights - about
-        value = float((np.logaddexp(0, z) - y * z).sum()) / each + _SHRINKAGE / 2 * float(pull @ pull)
+        value = float((rate * (1 - y) - y * np.log(chance)).sum()) / each + _SHRINKAGE / 2 * float(pull @ pull)
+        error = rate * ((1 - y) - y * np.exp(-rate) / chance)
         return value, x.T @ error / each + _SHRINKAGE * pull
 
     best = minimize(loss, about, jac=True, method="L-BFGS-B")
-    return tuple(round(float(value), 4) for value in best.x)  # type: ignore[return-value]
+    return tuple(round(float(value), 4) for value in best.x)
 
 
 def mean_sample(cases: Sequence[Case]) -> float:
@@ -380,4 +404,4 @@ def mean_sample(cases: Sequence[Case]) -> float:
     return fmean(fmean(one.tokens for one in case.pool) for case in cases)
 
 
-__all__ = ["beginnings", "best_vote", "curves", "elect", "evidence", "folds", "mean_sample", "outlook", "predictive"]
+__all__ = ["beginnings", "best_vote", "curves", "evidence", "folds", "mean_sample", "outlook", "predictive"]

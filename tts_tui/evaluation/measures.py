@@ -212,9 +212,13 @@ def first_errors(solutions: Sequence[Labelled], threshold: float) -> Errors:
 
 
 def best_threshold(solutions: Sequence[Labelled], most: int = 200) -> float:
-    """The threshold with the highest F1; half of the scale where there is nothing to choose by."""
+    """The threshold with the highest F1, the middle one of several; 0.5 where there is nothing to choose by."""
     values = sorted({score for scores, _ in solutions for score in scores})
     cuts = [(low + high) / 2 for low, high in itertools.pairwise(values)]
     step = max(1, len(cuts) // most)
     found = [first_errors(solutions, cut) for cut in cuts[::step]]
-    return max(found, key=lambda one: one.f1).threshold if found else 0.5
+    if not found:
+        return 0.5
+    highest = max(one.f1 for one in found)
+    best = [one.threshold for one in found if one.f1 == highest]
+    return best[len(best) // 2]

@@ -53,7 +53,7 @@ def family(plan: str) -> str:
     return ",".join(filter(None, (head.partition(":")[0], rest)))
 
 
-def _votes(known: dict[tuple[str, ...], Figure], run: Run, plan: str, cost: str, before: str) -> list[Line]:
+def _votes(known: dict[tuple[str, str, str, str], Figure], run: Run, plan: str, cost: str, before: str) -> list[Line]:
     """Votes over fewer samples of a plan: the majority, which needs no PRM, and the plan's own."""
     settings = run.plans[plan]
     own = f"{settings.score} {settings.vote}"

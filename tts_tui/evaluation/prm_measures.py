@@ -116,6 +116,11 @@ def halves(groups: Sequence[list[Judged]]) -> tuple[list[Judged], list[Judged]]:
     return first, second
 
 
+def _mean(name: str, values: Sequence[float]) -> Value:
+    """A mean over problems; of fewer than three there is no interval."""
+    return Value(name, fmean(values), *(bootstrap(values) if len(values) > 2 else ()))
+
+
 def _value(one: Judged, score: Score) -> float:
     return path_score(one.scores, score) or 0.0
 
@@ -142,7 +147,7 @@ def _solutions(groups: Sequence[list[Judged]], score: Score) -> Section:
     for name in SCORES:
         inside = [found for group in groups if (found := _pooled(group, name)) is not None]
         if inside:
-            values.append(Value(f"AUC within problems, {name}", fmean(inside), *bootstrap(inside)))
+            values.append(_mean(f"AUC within problems, {name}", inside))
         pooled = _pooled_groups(groups, name)
         if pooled is not None:
             spread = resampled(groups, partial(_pooled_groups, score=name))
@@ -175,17 +180,17 @@ def _steps(groups: Sequence[list[Judged]]) -> Section | None:
     inside = [found for group in groups if (found := area(*_step_scores(group))) is not None]
     pooled = area(right, wrong)
     spread = resampled(groups, lambda some: area(*_step_scores(one for group in some for one in group)))
-    found = calibration([(score, True) for score in right] + [(score, False) for score in wrong])
+    sure = calibration([(score, True) for score in right] + [(score, False) for score in wrong])
     values = [
         Value("right steps", float(len(right))),
         Value("first wrong steps", float(len(wrong))),
         Value("AUC of all steps", pooled or 0.0, *spread),
         Value("mean score of right steps", fmean(right)),
         Value("mean score of first wrong steps", fmean(wrong)),
-        Value("calibration error", found.ece),
+        Value("calibration error", sure.ece),
     ]
     if inside:
-        values.insert(3, Value("AUC within problems", fmean(inside), *bootstrap(inside)))
+        values.insert(3, _mean("AUC within problems", inside))
     note = "The chance that a right step scores above a first wrong one. Steps behind the first error count nowhere."
     return Section("steps", tuple(values), note)
 
@@ -223,7 +228,9 @@ def _length(groups: Sequence[list[Judged]], score: Score, unit: str) -> tuple[Se
     """Whether longer solutions score lower, as right or wrong as they are."""
     values: list[Value] = []
     said = []
-    alike = all(len(group) == 1 for group in groups)
+    alike = not any(
+        len([one for one in group if one.right is wanted]) > 1 for group in groups for wanted in (True, False)
+    )
     for word, wanted in (("right", True), ("wrong", False)):
         parts = [[(float(o.size), _value(o, score)) for o in group if o.right is wanted] for group in groups]
         parts = [[pair for part in parts for pair in part]] if alike else [part for part in parts if len(part) > 1]
@@ -236,11 +243,11 @@ def _length(groups: Sequence[list[Judged]], score: Score, unit: str) -> tuple[Se
         values.append(Value(f"correlation among {word} ones", correlation, *spread))
         gaps = [gap for part in parts if (gap := _gap(part)) is not None]
         if gaps:
-            values.append(Value(f"short less long, {word} ones", fmean(gaps), *(bootstrap(gaps) if not alike else ())))
+            values.append(_mean(f"short less long, {word} ones", gaps))
         said.append(f"{word} ones {correlation:+.2f} ({spread[0]:+.2f} to {spread[1]:+.2f})")
-    where = "of all problems, for each has one solution" if alike else "of the same problem"
+    where = "of all problems, since none has two" if alike else "of the same problem"
     note = (
-        f"The score {score} against {unit}, among solutions {where} that are equally right; below 0, longer ones score "
+        f"The score {score} against {unit}, among equally right solutions {where}; below 0, longer ones score "
         "lower. Short less long is the mean score of the shorter half less that of the longer half."
     )
     sentence = f"Correlation of the score {score} with {unit} at equal correctness: {', '.join(said)}." if said else ""
@@ -283,7 +290,7 @@ class _Votes:
         return PAIRS[self.name]
 
     def _pick(self, places: Sequence[int]) -> str:
-        """The best pair on some problems, by votes of random halves of their solutions: they tell pairs apart better."""
+        """The best pair on some problems, by votes of halves of their solutions, which tell pairs apart better."""
         return max(self.ways, key=lambda name: fmean(self.half[name][place] for place in places) if places else 0.0)
 
     def section(self) -> Section:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tts_tui.contracts import SEPARATOR, Policy, Prompt, RewardModel, ScoreRequest
-from tts_tui.errors import UsageError
+from tts_tui.errors import ContextExceeded, UsageError
 from tts_tui.evaluation.judged import Judged
 
 MOST_BYTES = 4_000_000
@@ -85,7 +86,7 @@ def _solution(data: Any, number: int) -> Judged:
 async def score(
     prm: RewardModel, policy: Policy | None, solutions: Sequence[Judged], tell: Callable[[int], None]
 ) -> list[Judged]:
-    """The same solutions with scores.
+    """The same solutions with scores; those that are longer than the PRM's context are left out.
 
     Args:
         prm: A started PRM.
@@ -96,14 +97,23 @@ async def score(
     Raises:
         BackendError: The PRM failed.
     """
-    done = []
+    found: list[Judged] = []
     for start in range(0, len(solutions), _BATCH):
         batch = solutions[start : start + _BATCH]
-        asked = await asyncio.gather(*(_requests(policy, one) for one in batch))
-        scores = iter(await prm.score([request for requests in asked for request in requests]))
-        done += [one.scored(tuple(next(scores).score for _ in own)) for one, own in zip(batch, asked, strict=True)]
-        tell(len(done))
-    return done
+        try:
+            found += await _score(prm, policy, batch)
+        except ContextExceeded:
+            for one in batch:
+                with suppress(ContextExceeded):
+                    found += await _score(prm, policy, [one])
+        tell(start + len(batch))
+    return found
+
+
+async def _score(prm: RewardModel, policy: Policy | None, batch: Sequence[Judged]) -> list[Judged]:
+    asked = await asyncio.gather(*(_requests(policy, one) for one in batch))
+    scores = iter(await prm.score([request for requests in asked for request in requests]))
+    return [one.scored(tuple(next(scores).score for _ in own)) for one, own in zip(batch, asked, strict=True)]
 
 
 async def _requests(policy: Policy | None, one: Judged) -> list[ScoreRequest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 from msgspec import Struct
 
@@ -90,6 +91,7 @@ def make(runs: Sequence[Run]) -> Report:
             outcomes = tuple(known[id] for id in run.problems if id in known and (shared is None or id in shared))
             if outcomes:
                 entries.append(Entry(run, plan, outcomes))
+    notes += _warm(runs, entries)
     figures = tuple(figure for entry in entries for figure in of_entry(entry, levels.get(entry.run.name, {})))
     failures = tuple(
         Failure(label(runs, entry), one.problem, one.detail)
@@ -169,6 +171,25 @@ def _shared(runs: Sequence[Run]) -> tuple[set[str] | None, list[str]]:
         return None, [*notes, f"{size}, but none is done by every plan: each run is reported on what it has done."]
     left = f", {len(done)} of them done by every plan" if len(done) < len(common) else ""
     return done, [*notes, f"{size}{left}; all figures are of these."]
+
+
+def _warm(runs: Sequence[Run], entries: Sequence[Entry]) -> list[str]:
+    """Warnings of plans that found their prompts computed by other plans, which makes them look cheaper."""
+    found = []
+    for run in runs:
+        spent = {
+            label(runs, entry): fmean(one.tokens.policy.prompt_computed for one in entry.outcomes)
+            for entry in entries
+            if entry.run is run
+        }
+        most = max(spent.values(), default=0.0)
+        cheap = [name for name, tokens in spent.items() if tokens < most / 2]
+        if cheap:
+            found.append(
+                f"In {run.name}, prompts that one plan had computed were in the cache for others ({', '.join(cheap)}), "
+                f"whose tokens and FLOPs lack them: up to {most:,.0f} tokens a problem."
+            )
+    return found
 
 
 def _counted(count: int) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tts_tui.calibration import Calibration
 from tts_tui.controller import SAMPLING, Controller, Wish
-from tts_tui.evaluation.cases import Case, Hand, draws, search_part
+from tts_tui.evaluation.cases import Case, Hand, draws, joined, shuffled
 
 
 class Played(Struct, frozen=True):
@@ -34,26 +34,26 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
     It can go no further than what was recorded: no more samples than the pool has, no larger searches.
     """
     pool = draws(case, rng)
+    largest = max([len(pool), *(found.n for found in case.searches.values())])
     scores = calibration.vote != "majority"
-    controller = Controller(calibration, Wish(len(pool), m, None, price, scores), case.values)
+    controller = Controller(calibration, Wish(largest, m, None, price, scores), case.values)
+    parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
     hand = Hand(calibration.score, calibration.vote)
     spent, done, taken = 0.0, {}, []
-    sampled = 0
     while True:
         elected = hand.elected
         choice = controller.choose(hand.seen, elected, str(elected) if elected >= 0 else None, spent, done)
         if not choice.strategy:
             return Played(hand.is_right, spent, choice.sure, tuple(taken))
         taken.append(f"{choice.strategy}:{choice.n}")
+        had = done.get(choice.strategy, 0)
         if choice.strategy in SAMPLING:
-            more = pool[sampled : choice.n]
-            sampled = choice.n
+            more = pool[had : choice.n]
             spent += sum(one.tokens for one in more)
         else:
-            found = search_part(case, choice.strategy, choice.n, m, rng)
-            search = case.searches.get(choice.strategy)
-            more = list(found or ())
-            spent += search.tokens * choice.n / search.n if search else 0.0
+            search = case.searches[choice.strategy]
+            more = joined(parts[choice.strategy][had // search.width : choice.n // search.width])
+            spent += search.tokens * (choice.n - had) / search.n
         hand.add(more)
         done[choice.strategy] = choice.n
 

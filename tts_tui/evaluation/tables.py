@@ -162,8 +162,8 @@ def _costs(numbers: _Numbers) -> Iterator[Table]:
     parts = ("policy prompt computed", "policy prompt cached", "policy sampled", "prm computed", "prm cached")
     head = ("plan", "prompt computed", "prompt cached", "sampled", "PRM computed", "PRM cached")
     yield Table("Tokens a problem, on average", head, rows(parts, count))
-    parts = ("policy flops", "prm flops", "flops")
-    yield Table("FLOPs a problem, on average", ("plan", "policy", "PRM", "together"), rows(parts, _flops))
+    apart = ("policy flops", "prm flops", "flops")
+    yield Table("FLOPs a problem, on average", ("plan", "policy", "PRM", "together"), rows(apart, _flops))
 
 
 def _votes(numbers: _Numbers) -> Iterator[Table]:
@@ -232,7 +232,7 @@ def _about(run: About) -> str:
 
 def wrapped(text: str, width: int) -> str:
     """A paragraph of plain text."""
-    return "\n".join(textwrap.wrap(one_line(text, 4000), width, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(one_line(text, 4000), width, break_on_hyphens=False))
 
 
 def drawn(table: Table, width: int = WIDTH) -> str:

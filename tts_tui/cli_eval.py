@@ -1,0 +1,41 @@
+"""Commands that look at what evaluations came to; `tts_tui.cli` has them in its group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tts_tui import options_eval as with_eval
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@with_eval.reporting
+def report(folders: tuple[Path, ...], **given: Any) -> int:
+    """Report what runs of `tts-tui eval` came to; of several, on the problems that all of them have.
+
+    Accuracy with intervals, by difficulty, family, level and subject; pass@k; tokens and FLOPs; every score and vote;
+    and exact paired tests between every two plans.
+    """
+    from tts_tui.evaluation.report_command import report
+
+    return report(folders, given)
+
+
+@click.command("profile-prm")
+@click.argument("source", type=click.Path(path_type=Path))
+@with_eval.profiling
+def profile_prm(source: Path, **given: Any) -> int:
+    """Measure a process reward model on solutions with known outcomes, and keep that as its profile.
+
+    SOURCE is the folder of a run of `tts-tui eval`, whose scores are used as they are, or a file as ProcessBench has
+    it: one JSON object a line with problem, steps and label (the first wrong step from 0, or -1), which --prm scores.
+    """
+    from tts_tui.evaluation.profile_command import profile_prm
+
+    return profile_prm(source, given)
+
+
+commands: tuple[click.Command, ...] = (report, profile_prm)

@@ -1,0 +1,150 @@
+"""What `tts-tui profile-prm` does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tts_tui import commands, profiles, registry
+from tts_tui.contracts import ModelInfo, Policy, RewardModel
+from tts_tui.errors import UsageError
+from tts_tui.evaluation import judged, processbench
+from tts_tui.evaluation.loaded import load
+from tts_tui.evaluation.prm_measures import Findings, measure
+from tts_tui.evaluation.prm_profile import as_text, as_toml, write
+from tts_tui.profiles import own
+from tts_tui.ui import session
+from tts_tui.ui.text import one_line
+
+_TOLD = 200
+"""Solutions after which progress is told."""
+
+
+def profile_prm(source: Path, given: Mapping[str, Any]) -> int:
+    """Measures a PRM on a run or a file, prints what was found, and writes a profile."""
+    if given["name"]:
+        own.path(given["name"])
+    if source.is_dir():
+        findings, info, said = _of_run(source, given)
+    else:
+        findings, info, said = _of_file(source, given)
+    name = given["name"] or name_of(info)
+    target: Path = given["out"] or own.path(name)
+    text = as_toml(name, info.name, findings, f"tts-tui profile-prm, {date.today().isoformat()}: {said}")
+    write(text, target)
+    print(f"{one_line(info.name)}, {one_line(said, 1000)}\n\n{as_text(findings)}\n")
+    print(f"Written: {one_line(str(target), 1000)}")
+    if given["out"] is None:
+        counts = "; its score and vote count from now on" if findings.vote is not None and _is_known(name) else ""
+        print(f"tts-tui profiles show {name} shows it{counts}")
+    return 0
+
+
+def name_of(info: ModelInfo) -> str:
+    """The profile of a PRM, by what is known of it once it is loaded, else a name made of its own."""
+    from tts_tui.backends.adapter_prm import TITLE
+
+    if info.name == TITLE:
+        return "embedded"
+    known = info.family.partition(":")[0]
+    if known in profiles.prms():
+        return known
+    made = re.sub(r"[^a-z0-9._-]+", "-", info.name.lower()).strip("-._")
+    return made[:60] or "prm"
+
+
+def _is_known(name: str) -> bool:
+    return name in profiles.names()
+
+
+def _of_run(folder: Path, given: Mapping[str, Any]) -> tuple[Findings, ModelInfo, str]:
+    """Measures on the scores that a run has; no model is loaded."""
+    for option in ("prm", "policy", "limit"):
+        if given[option] is not None and commands.was_typed(option):
+            raise UsageError(f"{folder} is a run, whose scores are used as they are: leave --{option} out")
+    (run,) = load([folder])
+    plan = judged.scored_plan(run)
+    info = run.header.prm
+    if info is None:
+        raise UsageError(f"the run {folder} has scores, but does not say of which PRM: evaluate it again")
+    outcomes = [one for one in run.outcomes[plan].values() if one.solutions]
+    solutions = judged.of_outcomes(outcomes)
+    findings = measure(solutions, judged.of_recordings(run, plan), outcomes, "tokens")
+    data = run.header.dataset
+    what = " ".join(filter(None, (data.name, data.split)))
+    guided = "" if run.samples(plan) else "; this plan's solutions were already chosen by the PRM"
+    said = (
+        f"{len(solutions)} solutions of {findings.problems} problems ({what}) by {plan}, policy "
+        f"{run.header.policy.name}{guided}"
+    )
+    return findings, info, said
+
+
+def _of_file(path: Path, given: Mapping[str, Any]) -> tuple[Findings, ModelInfo, str]:
+    """Measures on solutions whose first errors are known, which the PRM scores now."""
+    solutions = processbench.read(path)
+    solutions = solutions[: given["limit"]]
+    _, spec = commands.specs(given)
+    policy = _policy(given)
+    prm = _prm(spec, policy, given)
+    commands.load_models(given["policy"] if policy is not None else spec, spec if policy is not None else "none")
+    scored, info = asyncio.run(_scored(prm, policy, solutions))
+    findings = measure(scored, scored, (), "characters")
+    wrong = sum(one.error is not None and one.error >= 0 for one in scored)
+    left = len(solutions) - len(scored)
+    short = f", {left} more are longer than its context" if left else ""
+    said = f"{len(scored)} solutions of {findings.problems} problems in {path.name}, {wrong} with an error{short}"
+    return findings, info, said
+
+
+def _policy(given: Mapping[str, Any]) -> Policy | None:
+    """The policy that a PRM may want to look at: only one that is asked for, since most read text alone."""
+    spec = given["policy"]
+    if spec is None or not commands.was_typed("policy"):
+        return None
+    key = given["api_key"] if commands.is_server(spec) else None
+    return registry.policy(spec, **({"api_key": key} if key else {}))
+
+
+def _prm(spec: str, policy: Policy | None, given: Mapping[str, Any]) -> RewardModel:
+    """The PRM of the options; those that stand in the environment for other kinds of PRMs do not count."""
+    kind = spec.partition(":")[0]
+    known = {"tokenizer": ("prm_tokenizer", "sglang"), "api_key": ("api_key", "sglang"), "allow_pickle": ("", "hf")}
+    chosen = {}
+    for name, (option, of) in known.items():
+        value = given[option or name]
+        if value and (kind == of or commands.was_typed(option or name)):
+            chosen[name] = value
+    made = registry.reward_model(spec, policy, **chosen)
+    if made is None:
+        raise UsageError("there is no PRM to measure: name one with --prm")
+    return made
+
+
+async def _scored(
+    prm: RewardModel, policy: Policy | None, solutions: list[judged.Judged]
+) -> tuple[list[judged.Judged], ModelInfo]:
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if done - told >= _TOLD or done == len(solutions):
+            told = done
+            session.note(f"{done} of {len(solutions)} solutions are scored")
+
+    try:
+        if policy is not None:
+            await policy.start()
+        await prm.start()
+        scored = await processbench.score(prm, policy, solutions, tell)
+        if not scored:
+            raise UsageError("none of the solutions fits the PRM's context: there is nothing to measure")
+        return scored, prm.info
+    finally:
+        await prm.close()
+        if policy is not None:
+            await policy.close()

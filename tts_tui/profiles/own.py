@@ -1,0 +1,115 @@
+"""Profiles in the user's folder, as `tts-tui profile-prm` writes them: what was measured here of a reward model.
+
+One with the name of a shipped profile refines it: its score and vote win. Others stand for themselves. None of them
+says how a model's input is laid out, so none can break a search; one that cannot be read counts nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from tts_tui.errors import ConfigError, UsageError
+from tts_tui.plan import SCORES, VOTES
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
+
+
+def folder() -> Path:
+    """Where they are: below `TTS_TUI_HOME` where that is set, else in the user's data folder."""
+    home = os.environ.get("TTS_TUI_HOME")
+    return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "profiles"
+
+
+def path(name: str) -> Path:
+    """The file of the profile called `name`.
+
+    Raises:
+        UsageError: That is no name of a profile.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name of a profile: use small letters, digits, dots and dashes, at most 61")
+    return folder() / f"{name}.toml"
+
+
+def names() -> tuple[str, ...]:
+    """Names of all of them, those that cannot be read among them."""
+    try:
+        found = [entry.name.removesuffix(".toml") for entry in folder().iterdir() if entry.name.endswith(".toml")]
+    except OSError:
+        return ()
+    return tuple(sorted(name for name in found if _NAME.fullmatch(name)))
+
+
+def profile(name: str) -> dict[str, Any] | None:
+    """The user's profile of this name; None if there is none.
+
+    Raises:
+        ConfigError: It cannot be read, or holds what it must not; the message names the file.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    file = path(name)
+    try:
+        found = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"cannot read the profile {file}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the profile {file} is no TOML ({error}): mend it, or remove it") from None
+    wrong = _wrong(found, name)
+    if wrong:
+        raise ConfigError(f"the profile {file} cannot be used, {wrong}: mend it, or remove it")
+    return found
+
+
+def defaults(name: str) -> dict[str, str]:
+    """Score and vote of the user's profile of this name; empty if there is none that can be read."""
+    try:
+        found = profile(name) or {}
+    except ConfigError:
+        return {}
+    return {key: found["defaults"][key] for key in ("score", "vote") if key in found.get("defaults", {})}
+
+
+def trouble() -> list[str]:
+    """A sentence about each profile that cannot be used."""
+    found = []
+    for name in names():
+        try:
+            profile(name)
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
+def _wrong(found: dict[str, Any], name: str) -> str:
+    """What is wrong with a profile; empty if nothing is."""
+    if found.get("name") != name:
+        return f"for the name in it is {found.get('name')!r}"
+    tables = [found.get(key, {}) for key in ("defaults", "biases", "measured")]
+    if not all(isinstance(table, dict) for table in tables):
+        return "for defaults, biases and measured must be tables"
+    if not all(isinstance(found.get(key, ""), str) for key in ("title", "source")):
+        return "for its title and source must be texts"
+    for key, known in (("score", SCORES), ("vote", VOTES)):
+        if tables[0].get(key, known[0]) not in known:
+            return f"for its {key} must be one of {', '.join(known)}"
+    if not all(_plain(value) for table in (found, *tables) for value in table.values()):
+        return "for a list in it is empty or holds more than numbers and texts"
+    return ""
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value can be shown: a text, a number, a list of either, or a table of such."""
+    if isinstance(value, dict):
+        return all(map(_plain, value.values()))
+    if isinstance(value, list):
+        return bool(value) and any(all(isinstance(one, kind) for one in value) for kind in (str, int | float))
+    return True
