@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tts_tui.search import Search
     from tts_tui.tree import Node
 
+_SPARE = 1_000_000
+"""Slots from here on are for second rounds where several searches share the root's."""
 TRIES = 3
 """Rounds of M steps that the official code samples before it gives a path up."""
 
@@ -56,7 +58,9 @@ class BeamSearch:
         return await official(search, first=plan.n, beams=plan.n // plan.m)
 
 
-async def official(search: Search, *, first: int, beams: int, group: int = 0) -> list[Node]:
+async def official(
+    search: Search, *, first: int, beams: int, group: int = 0, start: int = 0, merge: bool = True
+) -> list[Node]:
     """Beam search as the official code runs it.
 
     Args:
@@ -64,9 +68,11 @@ async def official(search: Search, *, first: int, beams: int, group: int = 0) ->
         first: Steps sampled from the root.
         beams: Paths that survive a round, finished ones included.
         group: Independent part of the search; DVTS runs one such beam search per subtree.
+        start: First slot of the first steps.
+        merge: Whether first steps that say the same are merged; not where several searches share the root's slots.
     """
     m, depth = search.plan.m, search.plan.max_depth
-    children = {search.root: await _first_steps(search, first, group, beams)}
+    children = {search.root: await _first_steps(search, first, group, beams, start, merge)}
     front = [search.root]
     done: list[Node] = []
     room = beams
@@ -109,10 +115,14 @@ def select(search: Search, kept: Sequence[Node], pool: Sequence[Node], why: str)
     search.prune([node for node in pool if node not in chosen], f"not among the best {len(kept)} {why}")
 
 
-async def _first_steps(search: Search, n: int, group: int, survivors: int) -> list[Node]:
+async def _first_steps(
+    search: Search, n: int, group: int, survivors: int, start: int, merge: bool
+) -> list[Node]:
     """First steps; if none is usable, a second round in which anything goes."""
-    usable = _usable(search, await search.expand([search.root], n, group=group, survivors=survivors))
-    return usable or await search.expand([search.root], n, start=n, group=group, merge=False)
+    ahead = survivors if merge else 0  # who shares the root's slots cannot tell which of them will go on
+    steps = search.expand([search.root], n, start=start, group=group, merge=merge, survivors=ahead)
+    again = start + n if merge else _SPARE + start
+    return _usable(search, await steps) or await search.expand([search.root], n, start=again, group=group, merge=False)
 
 
 async def _next_steps(search: Search, node: Node, m: int, group: int, survivors: int) -> list[Node]:

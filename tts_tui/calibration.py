@@ -19,6 +19,7 @@ from tts_tui.contracts import ModelInfo
 from tts_tui.difficulty import Evidence, Outlook
 from tts_tui.errors import CalibrationError
 from tts_tui.plan import Score, Vote
+from tts_tui.prompt_features import features
 
 FORMAT = 1
 """Version of the file; another one is refused with a sentence."""
@@ -89,7 +90,6 @@ class Calibration(Struct, frozen=True, kw_only=True):
         outlook: From a prompt to the belief before any sample.
         reach: From a prompt to how often a large plan is right: two problems with the same pass@1 are not equally far
             from being solved by search. None where it is not known.
-        readings: How many numbers of the policy's own reading of a prompt the outlook takes; 0 takes none.
         evidence: How samples change a belief.
         curves: Of every strategy that may be chosen.
         price: Accuracy that a sample must bring if the user wishes for nothing else.
@@ -112,7 +112,6 @@ class Calibration(Struct, frozen=True, kw_only=True):
     sample_tokens: float = 0.0
     outlook: Outlook
     reach: Outlook | None = None
-    readings: int = 0
     evidence: Evidence
     curves: tuple[Curve, ...]
     price: float = 0.002
@@ -130,6 +129,10 @@ class Calibration(Struct, frozen=True, kw_only=True):
         if not self.is_measured:
             return "priors from the paper, as nothing was calibrated for these models (tts-tui calibrate does that)"
         return f"calibrated on {self.problems} problems with {self.samples} samples each"
+
+    def values(self, problem: str) -> list[float]:
+        """Features of a problem, as outlook and reach take them; none where they take none."""
+        return features(problem) if self.outlook.names else []
 
     def curve(self, strategy: str) -> Curve | None:
         """The curve of a strategy, if there is one."""
@@ -213,7 +216,7 @@ class _Head(Struct):
     format: int
 
 
-def check_models(found: Calibration, policy: ModelInfo, prm: ModelInfo | None, path: Path) -> None:
+def check_models(found: Calibration, policy: ModelInfo, prm: ModelInfo | None, path: Path | None = None) -> None:
     """Refuses a calibration of other models.
 
     Raises:
@@ -221,7 +224,7 @@ def check_models(found: Calibration, policy: ModelInfo, prm: ModelInfo | None, p
     """
     if (found.policy, found.prm) != (wanted := names_of(policy, prm)):
         raise CalibrationError(
-            f"the calibration {path} is of {found.policy} under {found.prm}, and not of {wanted[0]} under {wanted[1]}: "
+            f"the calibration{f' {path}' if path else ''} is of {found.policy} under {found.prm}, and not of {wanted[0]} under {wanted[1]}: "
             "give another one, or make one with tts-tui calibrate"
         )
 

@@ -238,6 +238,7 @@ class PlanChosen(Event, frozen=True):
         n: Its candidates, those included that are there: it may look again before the chosen plan is done.
         basis: What the choice rests on, in words.
         why: The choice, in a sentence.
+        root: The node that the strategy runs from.
     """
 
     samples: int
@@ -254,6 +255,7 @@ class PlanChosen(Event, frozen=True):
     n: int
     basis: str
     why: str
+    root: int = ROOT
 
 
 class SolutionFound(Event, frozen=True):

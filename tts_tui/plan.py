@@ -48,6 +48,9 @@ class Plan(Struct, frozen=True):
         speculation: Whether steps are written on while their round still waits for others (`tts_tui.ahead`): auto does
             so where the policy has room for it, so that no step becomes much slower by it, and no token is limited.
         budget: Limits of tokens, FLOPs and seconds.
+        mean_tokens: What a problem may cost on average under `auto`, in tokens of the policy (those of the PRM weigh as
+            much as their FLOPs); it spends more where that helps.
+        goal_accuracy: Share of right answers that `auto` is to reach as cheaply as it can; instead of `mean_tokens`.
         seed: Seeds every sample; two runs with one seed draw alike as far as the backend's arithmetic does.
         why: The reason for this plan, one sentence.
     """
@@ -65,6 +68,8 @@ class Plan(Struct, frozen=True):
     semantics: Semantics = "official"
     speculation: Speculation = "auto"
     budget: Budget = Budget()
+    mean_tokens: int | None = None
+    goal_accuracy: float | None = None
     seed: int = 0
     why: str = "chosen by the user"
 
@@ -88,6 +93,10 @@ class Plan(Struct, frozen=True):
             raise PlanError("the temperature must be finite: 1 draws as the model says, 2 is wild already")
         if not 0 < self.sampling.top_p <= 1:
             raise PlanError(f"top_p must be in (0, 1], not {self.sampling.top_p}")
+        if self.mean_tokens is not None and self.mean_tokens < 1:
+            raise PlanError(f"the mean cost must be at least 1 token, not {self.mean_tokens}")
+        if self.goal_accuracy is not None and not 0 < self.goal_accuracy < 1:
+            raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.goal_accuracy}")
         if not self.separator:
             raise PlanError("the separator must not be empty")
 
@@ -115,6 +124,7 @@ def default_plan(strategy: str, **changes: object) -> Plan:
     special: dict[str, dict[str, object]] = {
         "cot": {"n": 1, "sampling": Sampling(temperature=0.0), "vote": "majority"},
         "majority": {"vote": "majority"},
+        "auto": {"n": 64},
     }
     settings = {"strategy": strategy, **special.get(strategy, {}), **changes}
     return Plan(**settings)  # type: ignore[arg-type]

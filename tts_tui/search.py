@@ -8,14 +8,16 @@ What a person does in it beside pausing is in `tts_tui.hand`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from copy import copy
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec.structs import replace
 
 from tts_tui.branches import Branches, Run
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
-from tts_tui.events import HAND, By, NodesKept, NodesPruned, Reason, SearchContinued, SearchPaused, SearchStepped
+from tts_tui.events import HAND, By, NodesKept, NodesPruned, PlanChosen, Reason, SearchContinued, SearchPaused, SearchStepped
 from tts_tui.hand import Hand
 from tts_tui.journal import Journal
 from tts_tui.plan import Plan
@@ -23,6 +25,9 @@ from tts_tui.scoring import Scorer
 from tts_tui.tasks import Stopped, Tasks, Watch
 from tts_tui.tree import Node, SearchTree
 from tts_tui.writing import Writer
+
+if TYPE_CHECKING:
+    from tts_tui.guide import Guide
 
 __all__ = ["ATTEMPTS", "BACKOFF", "Expansion", "Search", "Stopped"]
 
@@ -68,6 +73,7 @@ class Search:
         prompt: What every path starts with.
         journal: Where events go; its tree is begun already, and has the plan.
         choose: The strategy of a plan; raises if this search cannot follow that plan.
+        guide: Makes who chooses how `auto` goes on; asked for once it is needed, and after every change of plan.
 
     Attributes:
         root: The node that the strategy runs from.
@@ -81,12 +87,14 @@ class Search:
         prompt: Prompt,
         journal: Journal,
         choose: Callable[[Plan], Strategy],
+        guide: Callable[[SearchTree], Guide] | None = None,
     ) -> None:
         self.root: Node = journal.tree.search_root
         self._journal = journal
         self._tasks = Tasks()
         self._watch = Watch(journal)
         self._run: Run | None = None
+        self._guides = guide
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
         self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF, self._needs_scores) if prm else None
         self._writer = Writer(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
@@ -164,6 +172,32 @@ class Search:
         Every step on the way is a node. Continuations are independent samples, so equal ones are kept.
         """
         return self._expansion([self._place("roll", node, slot, group) for slot in range(n)])
+
+    def choose(
+        self, turn: int, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]
+    ) -> PlanChosen:
+        """What the controller says: the recorded choice of this turn, or a new one.
+
+        Args:
+            turn: Which choice of this run it is, from 0.
+            samples: Independent samples so far.
+            searched: What tree searches chose so far.
+            done: Candidates that each strategy has had.
+
+        Raises:
+            StrategyError: This search has no controller.
+            PlanError: The budget is too small for any plan.
+        """
+        known = [choice for choice in self.tree.choices if choice.root == self.root.id]
+        if turn < len(known):
+            return known[turn]
+        if self._guides is None:
+            raise StrategyError("this search has nobody who chooses: begin it with a Solver")
+        choice = self._guides(self.tree).choose(samples, searched, done)
+        choice = replace(choice, t=self._journal.now, root=self.root.id)
+        if not self._is_over():
+            self._journal.write(choice)
+        return choice
 
     def keep(self, nodes: Sequence[Node], why: str) -> None:
         """Says that the search goes on with `nodes`."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tts_tui import registry
 from tts_tui._version import __version__
@@ -36,6 +36,10 @@ from tts_tui.settling import settle
 from tts_tui.tasks import Stopped
 from tts_tui.tree import Node, SearchTree
 
+if TYPE_CHECKING:
+    from tts_tui.calibration import Calibration
+    from tts_tui.guide import Guide
+
 __all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
 PathType = str | os.PathLike[str]
@@ -52,14 +56,21 @@ class Solver:
         policy: A spec such as "embedded" or "hf:PATH", or an object that is a `Policy`.
         prm: A spec such as "embedded" or "none", an object that is a `RewardModel`, or None. It is loaded when the
             first plan needs it.
+        calibration: What `auto` chooses by; by default what was calibrated for these models, else priors.
 
     Raises:
         UnknownName: A spec names nothing.
     """
 
-    def __init__(self, policy: str | Policy = "embedded", prm: str | RewardModel | None = "embedded") -> None:
+    def __init__(
+        self,
+        policy: str | Policy = "embedded",
+        prm: str | RewardModel | None = "embedded",
+        calibration: Calibration | None = None,
+    ) -> None:
         self.policy: Policy = registry.policy(policy) if isinstance(policy, str) else policy
         self.prm: RewardModel | None = registry.reward_model(prm, self.policy) if isinstance(prm, str) else prm
+        self.calibration = calibration
         self._prm_lock = asyncio.Lock()
         self._prm_started = False
         self._grader = Grader()
@@ -368,9 +379,14 @@ class Solver:
             )
         return registry.strategy(plan.strategy)
 
+    def _guide(self, tree: SearchTree) -> Guide:
+        from tts_tui.guide import guide_of  # brings numpy, which nothing else here needs
+
+        return guide_of(tree, self.calibration)
+
     async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: Journal, steer: Steer | None) -> Result:
         tree = journal.tree
-        search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm))
+        search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), self._guide)
         self._searches[search] = asyncio.current_task()
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)

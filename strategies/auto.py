@@ -1,0 +1,58 @@
+"""The compute-optimal strategy, chosen per prompt (arXiv 2502.06703, section 3): probe, look, go on or stop.
+
+It begins with a few samples. Then the controller says how hard the problem seems, how sure the answer is, and which
+way to go on is worth its price: more samples, a tree search that begins with the steps that are there, or none.
+Whatever was sampled counts to the end: first steps are nodes that tree searches choose from, and solutions vote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from tts_tui.strategies.beam import official
+
+if TYPE_CHECKING:
+    from tts_tui.search import Search
+    from tts_tui.tree import Node
+
+
+class Auto:
+    """Follows the controller until it says to stop."""
+
+    name = "auto"
+    summary = "picks for each problem: samples first, then what is worth its price"
+    needs_scores = False  # without a reward model the majority votes, and samples are all there is
+    uses_width = True
+
+    async def run(self, search: Search) -> Sequence[Node]:
+        """Goes on as chosen, round by round."""
+        samples: list[Node] = []
+        searched: dict[str, list[Node]] = {}
+        done: dict[str, int] = {}
+        for turn in count():
+            found = [node for nodes in searched.values() for node in nodes]
+            alone = [node for node in dict.fromkeys(found) if node not in set(samples)]
+            choice = search.choose(turn, samples, alone, done)
+            if not choice.strategy:
+                return [*samples, *alone]
+            done[choice.strategy] = choice.n
+            if choice.strategy == "dvts":
+                searched["dvts"] = await _subtrees(search, choice.n // search.plan.m)
+            elif choice.strategy == "beam":
+                searched["beam"] = await official(search, first=choice.n, beams=choice.n // search.plan.m)
+            else:
+                samples = await search.rollout(search.root, choice.n)
+        raise AssertionError  # a count never ends
+
+
+async def _subtrees(search: Search, parts: int) -> list[Node]:
+    """The first `parts` subtrees of DVTS; each has M of the first steps, whoever sampled them."""
+    m = search.plan.m
+    grown = [official(search, first=m, beams=1, start=m * part, merge=False) for part in range(parts)]
+    return [node for solutions in await asyncio.gather(*grown) for node in solutions]
+
+
+strategy = Auto()

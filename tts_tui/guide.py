@@ -1,0 +1,82 @@
+"""What the controller sees of a search: its tree as samples, its votes, its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tts_tui import priors
+from tts_tui.calibration import Calibration, check_models, find
+from tts_tui.controller import Controller, Wish, price_of
+from tts_tui.difficulty import Seen
+from tts_tui.events import PlanChosen
+from tts_tui.plan import Plan
+from tts_tui.tree import Node, SearchTree
+from tts_tui.voting import Candidate, path_score, tally
+
+
+class Guide:
+    """Chooses for one search.
+
+    Args:
+        calibration: What is known of its models.
+        tree: The search, which is begun.
+
+    Raises:
+        PlanError: What the plan wishes for is out of reach.
+    """
+
+    def __init__(self, calibration: Calibration, tree: SearchTree) -> None:
+        plan, start = tree.plan, tree.start
+        self._tree = tree
+        self._weight = start.prm.parameters / max(1, start.policy.parameters) if start.prm else 0.0
+        wish = wish_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
+        self.controller = Controller(calibration, wish, calibration.values(start.problem))
+
+    def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
+        """The next choice; see `Controller.choose`.
+
+        Args:
+            samples: Independent samples, by slot.
+            searched: What tree searches chose.
+            done: Candidates that each strategy has had.
+        """
+        tree, plan = self._tree, self._tree.plan
+        nodes = [*samples, *searched]
+        keys: dict[str, int] = {}
+        groups = [-1 if node.answer is None else keys.setdefault(tree.matching.key(node.answer), len(keys)) for node in nodes]
+        independent = set(samples)
+        rate = 1 + self._weight * tree.counts.prm_computed / max(1, tree.counts.completion)
+        seen = [
+            Seen(group, path_score(node.scores, plan.score), len(node.path_ids) * rate, node in independent)
+            for node, group in zip(nodes, groups, strict=True)
+        ]
+        votes = tally(
+            [Candidate(node.id, node.answer, tuple(node.scores)) for node in nodes], plan.score, plan.vote, tree.matching.key
+        )
+        answer = votes[0].answer if votes else None
+        elected = keys[tree.matching.key(answer)] if answer is not None else -1
+        return self.controller.choose(seen, elected, answer, tree.counts.computed, dict(done))
+
+
+def guide_of(tree: SearchTree, given: Calibration | None = None) -> Guide:
+    """Who chooses for a search: by the calibration that is given, else the one of its models, else priors.
+
+    Raises:
+        CalibrationError: The calibration is of other models, or cannot be used.
+        PlanError: What the plan wishes for is out of reach.
+    """
+    policy, prm, plan = tree.start.policy, tree.start.prm, tree.plan
+    if given is not None:
+        check_models(given, policy, prm)
+    found = given or find(policy, prm) or priors.calibration(policy, prm, plan.score, plan.vote)
+    return Guide(found, tree)
+
+
+def wish_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Wish:
+    """What a plan wants of the controller.
+
+    Raises:
+        PlanError: It is out of reach.
+    """
+    price = price_of(calibration, plan.mean_tokens, plan.goal_accuracy)
+    return Wish(plan.n, plan.m, plan.budget.tokens, price, scores)
