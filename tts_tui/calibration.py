@@ -60,7 +60,7 @@ class Point(Struct, frozen=True):
     """What choosing at one price came to on problems that the choice was not fitted on.
 
     Attributes:
-        price: Accuracy that a sample must be expected to bring.
+        price: Accuracy that as many tokens as a sample has on average must be expected to bring.
         tokens: Mean cost of a problem, in tokens of the policy.
         accuracy: Share of right answers.
     """
@@ -92,7 +92,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
             from being solved by search. None where it is not known.
         evidence: How samples change a belief.
         curves: Of every strategy that may be chosen.
-        price: Accuracy that a sample must bring if the user wishes for nothing else.
+        price: Accuracy that the tokens of a mean sample must bring if the user wishes for nothing else.
         frontier: What choosing came to, from the dearest price to the lowest.
         validation: Figures on problems that the parts were not fitted on.
     """

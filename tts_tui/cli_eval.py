@@ -38,4 +38,19 @@ def profile_prm(source: Path, **given: Any) -> int:
     return profile_prm(source, given)
 
 
-commands: tuple[click.Command, ...] = (report, profile_prm)
+@click.command()
+@click.argument("dataset", required=False)
+@with_eval.calibrating
+def calibrate(dataset: str | None, **given: Any) -> int:
+    """Calibrate a policy and a reward model, so that --strategy auto knows what to do with them.
+
+    Samples problems, searches some of them, learns how hard problems are for the policy and which plan is worth its
+    price, checks that on problems that were held out, and writes one file that is found by the models' names. DATASET
+    is as for eval; without one, problems of families are taken. Interrupted, the same command goes on.
+    """
+    from tts_tui.evaluation.calibrate_command import calibrate_models
+
+    return calibrate_models(dataset, given)
+
+
+commands: tuple[click.Command, ...] = (report, profile_prm, calibrate)

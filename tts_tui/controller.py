@@ -61,7 +61,7 @@ class Wish(Struct, frozen=True):
         most: Most candidates of a strategy.
         width: Beam width M of tree searches.
         tokens: Most tokens of the whole search, if there is a limit.
-        price: Accuracy that a sample must bring.
+        price: Accuracy that the tokens of a mean sample must bring.
         scores: Whether there is a PRM that scores.
     """
 
@@ -157,13 +157,11 @@ class Controller:
                     f"about {least:.0f}; raise the budget or drop it"
                 )
             ways = affordable
-        ways.sort(key=lambda way: (self._loss(way), way.samples))
+        price = self.wish.price * cost / (self.calibration.sample_tokens or cost)
+        ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
         if not seen:
             return self._begin(belief, ways, cost)
         return self._go_on(belief, sure, answer, ways, cost, done)
-
-    def _loss(self, way: Way) -> float:
-        return self.wish.price * way.samples - way.accuracy
 
     def _sample_cost(self, seen: Sequence[Seen]) -> float:
         """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples."""
@@ -190,17 +188,15 @@ class Controller:
         return ways
 
     def _sizes(self, curve: Curve, had: int) -> list[int]:
-        """Doubling sizes above what is there."""
-        if curve.strategy in SAMPLING:
-            n, sizes = max(1, self.calibration.probe if not had else 2 * had), []
+        """Sizes above what is there: by the width of a tree search, then twice that, and so on."""
+        if curve.strategy in SAMPLING and not had:
+            more, sizes = self.calibration.probe, []
         else:
-            n, sizes = max(self.wish.width, 2 * had), []
-        while n <= self.wish.most:
-            sizes.append(n)
-            n *= 2
-        if curve.strategy in SAMPLING and not sizes and self.wish.most > had:
-            sizes.append(self.wish.most)
-        return sizes
+            more, sizes = self.wish.width, []
+        while had + more <= self.wish.most:
+            sizes.append(had + more)
+            more *= 2
+        return sizes or ([self.wish.most] if curve.strategy in SAMPLING and self.wish.most > had else [])
 
     def _alone(self, curve: Curve, n: int, belief: Belief) -> Way:
         """A plan from nothing: its accuracy at every pass@1, weighed by the belief."""
@@ -247,10 +243,9 @@ class Controller:
             f"{head}: {best.name} is expected to be right in {best.accuracy:.0%}, "
             f"for about {best.samples * cost:.0f} tokens more"
         )
-        n = best.n
-        had = done.get(best.strategy, 0)
-        if best.strategy in SAMPLING and had:
-            n = min(best.n, 2 * had)  # and then looks again
+        n, had, width = best.n, done.get(best.strategy, 0), self.wish.width
+        if best.strategy != "beam":  # the others stop where they look again
+            n = min(n, had + max(width, had // 2 // width * width))
         return self._chosen(belief, count, answer, sure, best, ways, cost, best.strategy, n, why)
 
     def _chosen(

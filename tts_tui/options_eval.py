@@ -99,3 +99,57 @@ profiling = options(
         help="Only the first solutions of a file.  [default: all]",
     ),
 )
+calibrating = options(
+    option(
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Only the first problems; of families, one of each in turn.  [default: all; of families 24 of each]",
+    ),
+    option(
+        "--searched",
+        type=click.IntRange(min=1),
+        help="How many of them tree searches run on, too.  [default: half of them]",
+    ),
+    option(
+        "--samples",
+        type=click.IntRange(min=4),
+        default=16,
+        show_default=True,
+        help="Samples of each problem, and candidates of each search; a multiple of 4.",
+    ),
+    option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
+    ),
+    option(
+        "--work",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder of samples and searches, new or to go on with.  [default: by models, in the folder of runs]",
+    ),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the calibration there, for --calibration.  [default: where --strategy auto finds it by models]",
+    ),
+    model_specs,
+    click.option(
+        "--concurrency",
+        "at_once",
+        type=click.IntRange(min=1),
+        envvar="TTS_TUI_EVAL_CONCURRENCY",
+        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4]",
+    ),
+    click.option(
+        "--requests",
+        "concurrency",
+        type=click.IntRange(min=1),
+        envvar="TTS_TUI_CONCURRENCY",
+        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
+        "[default: as many as it gains from]",
+    ),
+    rate,
+)

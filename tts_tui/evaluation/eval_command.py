@@ -49,7 +49,7 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
         if pending:
             needed = any(solver.needs_prm(plans[name]) for _, name in pending)
             commands.load_models(policy, prm if needed else "none")
-            standing = asyncio.run(_run(evaluation, solver))
+            standing = asyncio.run(run_all(evaluation, solver))
             progress.close()
             for note in evaluation.notes:
                 session.note(one_line(note, 1000))
@@ -61,7 +61,7 @@ def _default_folder(dataset: datasets.Dataset) -> Path:
     return runs.folder() / "evaluations" / f"{file_name(dataset.name)}-{date.today().isoformat()}"
 
 
-async def _run(evaluation: Evaluation, solver: Solver) -> Standing:
+async def run_all(evaluation: Evaluation, solver: Solver) -> Standing:
     """Runs it; the first Ctrl-C ends searches where they are, the second the process."""
     task = asyncio.current_task()
     assert task is not None

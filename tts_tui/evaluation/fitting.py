@@ -174,9 +174,16 @@ class Beginning(Struct, frozen=True):
 
 
 def beginnings(
-    cases: Sequence[Case], score: Score, vote: Vote, sizes: Sequence[int] = SIZES, redraws: int = _REDRAWS, seed: int = 0
+    cases: Sequence[Case],
+    score: Score,
+    vote: Vote,
+    sizes: Sequence[int] = SIZES,
+    redraws: int = _REDRAWS,
+    seed: int = 0,
+    *,
+    searches: bool = True,
 ) -> Iterator[Beginning]:
-    """Random beginnings of all sizes that leave others over."""
+    """Random beginnings of all sizes that leave others over; with `searches` most have some of what one chose."""
     rng = random.Random(seed)
     for at, case in enumerate(cases):
         for size in sizes:
@@ -184,7 +191,7 @@ def beginnings(
                 order = draws(case, rng)
                 hand = Hand(score, vote)
                 hand.add(order[:size])
-                if case.searches and rng.random() < 0.6:  # most of them with some of what one search chose
+                if searches and case.searches and rng.random() < 0.6:
                     search = rng.choice(list(case.searches.values()))
                     hand.add(joined(shuffled(search, rng)[: rng.randint(1, len(search.parts))]))
                 yield Beginning(at, hand, sum(one.right for one in order[size:]), len(order) - size)

@@ -1,0 +1,139 @@
+"""What `tts-tui calibrate` does: samples, searches, fits, and one file that `auto` chooses by."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tts_tui import calibration as files
+from tts_tui import commands
+from tts_tui.calibration import Calibration
+from tts_tui.errors import UsageError
+from tts_tui.evaluation import datasets, plan_specs
+from tts_tui.evaluation.calibrating import FEWEST, Models, calibrate, cases_of
+from tts_tui.evaluation.datasets import Dataset, family_items
+from tts_tui.evaluation.eval_command import run_all
+from tts_tui.evaluation.families import TRAINED, problems
+from tts_tui.evaluation.run_folder import RunFolder
+from tts_tui.evaluation.runs import Evaluation, samples
+from tts_tui.profiles import votes_for
+from tts_tui.solver import Solver
+from tts_tui.ui import runs, session
+from tts_tui.ui.eval_progress import EvalProgress
+from tts_tui.ui.text import one_line
+
+_MANY = 24
+"""Problems of each family where no data set and no limit is given."""
+
+
+def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
+    """Does all of it, says what it costs first, and prints what it came to."""
+    policy, prm = commands.specs(given)
+    dataset = _dataset(spec, given)
+    searched = dataset_of(dataset, given["searched"] or (len(dataset.items) + 1) // 2)
+    solver = commands.make_solver(policy, prm, given)
+    commands.meet(solver)
+    count = given["samples"]
+    plans = {
+        "samples": plan_specs.make_all([f"{'majority' if solver.prm is None else 'best-of-n'}:{count}"], solver),
+        "searches": {} if solver.prm is None else plan_specs.make_all([f"dvts:{count}", f"beam:{count}"], solver),
+    }
+    work = given["work"] or runs.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
+    parts = [(name, data) for name, data in (("samples", dataset), ("searches", searched)) if plans[name]]
+    found: dict[str, Evaluation] = {}
+    for name, data in parts:
+        with RunFolder(work / name) as folder:
+            evaluation = Evaluation(solver, folder, data, plans[name], specs=(policy, prm))
+            pending = evaluation.pending()
+            session.note(
+                f"{name}: {len(data.items)} problems, {len(pending)} searches to do, with up to "
+                f"{samples(plans[name], pending):,} candidates"
+            )
+    session.note(f"kept in {work}: interrupted, the same command goes on")
+    commands.load_models(policy, prm)
+    for name, data in parts:
+        with RunFolder(work / name) as folder, EvalProgress(sys.stderr) as progress:
+            evaluation = Evaluation(
+                solver, folder, data, plans[name], specs=(policy, prm), concurrency=given["at_once"] or 4, tell=progress
+            )
+            standing = asyncio.run(run_all(evaluation, solver))
+            found[name] = evaluation
+            if standing.done < standing.total:
+                session.note(f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept")
+                return session.INTERRUPTED
+    return _fit(solver, found, plans, dataset, given)
+
+
+def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
+    """The problems; by default those of families, of the part that nothing is tested on."""
+    if spec is None:
+        items = family_items(TRAINED, "validation", given["limit"] or sum(_few(name) for name in TRAINED))
+        found = Dataset("families", ",".join(TRAINED), "validation", tuple(items))
+    else:
+        found = datasets.load(spec, data=given["data"], split="validation", limit=given["limit"])
+    for note in found.notes:
+        session.note(one_line(note, 2000))
+    if len(found.items) < FEWEST:
+        raise UsageError(
+            f"{len(found.items)} problems are too few to calibrate on: {FEWEST} are the least, 100 and more are good"
+        )
+    return found
+
+
+def _few(family: str) -> int:
+    """How many problems of a family are taken by default: some have no more."""
+    return len(problems(family, "validation", _MANY))
+
+
+def dataset_of(dataset: Dataset, count: int) -> Dataset:
+    """The first `count` problems of it."""
+    return Dataset(dataset.name, dataset.source, dataset.split, dataset.items[:count])
+
+
+def _fit(
+    solver: Solver,
+    found: Mapping[str, Evaluation],
+    plans: Mapping[str, Mapping[str, Any]],
+    dataset: Dataset,
+    given: Mapping[str, Any],
+) -> int:
+    outcomes = {key: one for evaluation in found.values() for key, one in evaluation.folder.outcomes.items()}
+    header = next(iter(found.values())).folder.header
+    assert header is not None
+    votes = votes_for(solver.prm) if solver.prm is not None else {}
+    models = Models(header.policy, header.prm, **votes)  # type: ignore[arg-type]
+    named = {name: plan for part in plans.values() for name, plan in part.items()}
+    cases = cases_of(dataset.items, outcomes, named, models)
+    source = (
+        f"tts-tui calibrate on {len(cases)} problems of {dataset.name} ({dataset.source}"
+        f"{', ' + dataset.split if dataset.split else ''}), {sum(bool(case.searches) for case in cases)} of them searched"
+    )
+    made = calibrate(cases, models, source, tell=session.note)
+    path: Path = given["out"] or files.folder() / files.file_name(made.policy, made.prm)
+    files.save(made, path)
+    print(summary(made))
+    session.note(f"written to {path}: --strategy auto finds it there" if given["out"] is None else f"written to {path}")
+    return 0
+
+
+def summary(made: Calibration) -> str:
+    """What a calibration came to, for people."""
+    lines = [f"{made.policy} under {made.prm}: {made.basis}.", ""]
+    early, late = made.validation["before the probe"], made.validation["after 4 samples"]
+    lines.append("Difficulty, on problems that were held out      before      after 4 samples")
+    for name in ("auc hard", "auc easy", "ece hard", "ece easy"):
+        lines.append(f"  {name:<44}  {_shown(early[name]):>8}  {_shown(late[name]):>15}")
+    lines += ["", "Plans, on problems that were held out         accuracy   tokens a problem"]
+    for name, (accuracy, tokens) in sorted(made.validation["fixed plans"].items(), key=lambda item: item[1][1]):
+        lines.append(f"  {name:<42}  {accuracy:>8.1%}   {tokens:>16,.0f}")
+    for point in made.frontier:
+        usual = "  (usual)" if point.price == made.price else ""
+        lines.append(f"  auto, price {point.price:<30}  {point.accuracy:>8.1%}   {point.tokens:>16,.0f}{usual}")
+    return "\n".join(lines)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
