@@ -30,9 +30,13 @@ from tts_tui.ui.progress import Progress
 from tts_tui.ui.text import one_line
 
 if TYPE_CHECKING:
+    from tts_tui.calibration import Calibration
     from tts_tui.ui.settings import Settings
 
-_PLAN = ("n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth", "seed")
+_PLAN = (
+    "n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth", "seed",
+    "mean_tokens", "goal_accuracy",
+)  # fmt: skip
 
 
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
@@ -239,7 +243,15 @@ def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
         "api_key": given["api_key"] if of_prm == "sglang" else None,
     }
     made = registry.policy(policy, **_given(server))
-    return Solver(made, registry.reward_model(prm, made, **_given(rewards)))
+    return Solver(made, registry.reward_model(prm, made, **_given(rewards)), _calibration(given.get("calibration")))
+
+
+def _calibration(path: Path | None) -> Calibration | None:
+    if path is None:
+        return None
+    from tts_tui.calibration import load
+
+    return load(path)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ display = option(
 )
 plan = options(
     option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
-    click.option("--n", "-n", type=int, envvar="TTS_TUI_N", help="Budget of candidates.  [default: 16; 1 for cot]"),
+    click.option("--n", "-n", type=int, envvar="TTS_TUI_N", help="Budget of candidates; for auto the most.  [default: 16; 1 for cot, 64 for auto]"),
     click.option("--m", "-m", type=int, envvar="TTS_TUI_M", help="Beam width; must divide N.  [default: 4]"),
     option(
         "--score",
@@ -109,6 +109,24 @@ plan = options(
     option("--max-depth", type=int, help="Most steps of a path.  [default: 40]"),
     option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
     option("--budget-flops", type=float, help="Stop after this many FLOPs.  [default: no limit]"),
+    option(
+        "--mean-tokens",
+        type=int,
+        help="What auto may spend on a problem on average; more where it helps.  [default: what the calibration says]",
+    ),
+    option(
+        "--goal-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="Share of right answers that auto is to reach as cheaply as it can, such as 0.8; instead of --mean-tokens.  "
+        "[default: none]",
+    ),
+    option(
+        "--calibration",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What auto chooses by.  [default: the calibration of these models, yours or the shipped one, else priors]",
+    ),
 )
 training = options(
     option(

@@ -32,10 +32,12 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "budget": int,
     "flops": float,
     "seconds": float,
+    "mean_tokens": int,
+    "goal_accuracy": float,
 }
 _KEYS = (
     "m", "score", "vote", "semantics", "speculation", "temperature", "top_p", "step_tokens", "total_tokens",
-    "max_depth", "seed", "budget", "flops", "seconds",
+    "max_depth", "seed", "budget", "flops", "seconds", "mean_tokens", "goal_accuracy",
 )  # fmt: skip
 """All keys, in the order in which names have them."""
 _ONE = "cot"

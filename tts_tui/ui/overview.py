@@ -76,7 +76,7 @@ def short_plan(plan: Plan) -> str:
     """`beam N 16 M 4`."""
     strategy = registry.strategies().get(plan.strategy)
     width = f" M {plan.m}" if strategy is None or strategy.uses_width else ""
-    return f"{one_line(plan.strategy, 30)} N {plan.n}{width}"
+    return f"{one_line(plan.strategy, 30)} N {words.up_to(plan)}{width}"
 
 
 def chooses(plan: Plan) -> str:

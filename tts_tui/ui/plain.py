@@ -14,6 +14,7 @@ from tts_tui.events import (
     AnyEvent,
     NodesKept,
     NodesPruned,
+    PlanChosen,
     ScoreFailed,
     SearchFinished,
     SearchResumed,
@@ -58,6 +59,8 @@ class PlainDisplay(Display):
                 self._summary(event.t)
         else:
             self._say(sentence, event.t)
+            if isinstance(event, PlanChosen) and len(event.considered) > 1:
+                self._say(f"Considered: {words.considered(event)}.", event.t)
 
     def conclude(self, finished: SearchFinished | None) -> None:
         """Says how it ended."""

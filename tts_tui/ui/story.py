@@ -14,6 +14,7 @@ from tts_tui.events import (
     NodesPruned,
     Notice,
     PlanChanged,
+    PlanChosen,
     ScoreFailed,
     SearchContinued,
     SearchFinished,
@@ -107,6 +108,20 @@ def _score_failed(event: ScoreFailed, tree: SearchTree) -> str:
     return f"Scoring {steps} failed for good, no score is made up: {one_line(event.error)}."
 
 
+def _chosen(event: PlanChosen, tree: SearchTree) -> str:
+    """The choice and its reason, what is expected, and at first, or where that changes, what it rests on."""
+    what = f"chosen {words.chosen(event)}" if event.strategy else "stop"
+    where = "" if event.root == tree.search_root.id else f"from {words.scored(tree.nodes[event.root])}, "
+    head = where + what
+    basis = words.basis(event)
+    before = next((one for one in reversed(tree.choices) if one is not event), None)
+    rests = "" if before is not None and before.basis == event.basis else f" Basis: {basis}."
+    return (
+        f"{head[0].upper()}{head[1:]}: {words.why(event)} "
+        f"Expected pass@1 {words.expected(event)}; {words.levels(event)}.{rests}"
+    )
+
+
 def _finished(event: SearchFinished, tree: SearchTree) -> str:
     return f"Ended: {words.REASONS.get(event.reason, event.reason)}. Answer: {words.answer(event.answer)}."
 
@@ -126,6 +141,7 @@ _TELLERS: dict[type[Any], Callable[[Any, SearchTree], str | None]] = {
     SearchPaused: lambda event, tree: "Paused.",
     SearchContinued: lambda event, tree: "Going on.",
     SearchStepped: lambda event, tree: "One round." if event.round else "One step.",
+    PlanChosen: _chosen,
     PlanChanged: lambda event, tree: f"The plan is now: {words.plan(event.plan)}.",
     BranchBegun: lambda event, tree: f"The search also goes on from {words.scored(tree.nodes[event.node])}.",
     SearchFinished: _finished,

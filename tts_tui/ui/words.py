@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tts_tui import registry
 from tts_tui.contracts import ModelInfo
-from tts_tui.events import Origin, SearchFinished, SearchStarted
+from tts_tui.events import Considered, Origin, PlanChosen, SearchFinished, SearchStarted
 from tts_tui.plan import Plan
 from tts_tui.tree import Node
 from tts_tui.ui.text import clean, one_line, percent, plural, short
@@ -23,6 +23,13 @@ REASONS = {
 }
 CUT_OFF = "The recording ends before its search did: `tts-tui resume` continues it."
 MOST_VOTES = 8
+MOST_PLANS = 12
+"""Plans that are named of those which `auto` considered."""
+AUTO = "auto"
+"""The strategy that chooses plans."""
+STOP = "stop"
+"""The plan that ends a search."""
+LEVELS = ("easy", "medium", "hard")
 
 
 class Mark(NamedTuple):
@@ -74,7 +81,7 @@ def reward_model(info: ModelInfo | None) -> str:
 
 def plan(plan: Plan) -> str:
     """The plan in one line."""
-    parts = [f"{one_line(plan.strategy, 40)}, n {plan.n}"]
+    parts = [f"{one_line(plan.strategy, 40)}, n {up_to(plan)}"]
     strategy = registry.strategies().get(plan.strategy)
     if strategy is None or strategy.uses_width:
         parts.append(f"m {plan.m}")
@@ -83,6 +90,8 @@ def plan(plan: Plan) -> str:
         parts.append(f"top-p {plan.sampling.top_p:g}")
     parts.append(f"vote {plan.vote}" + ("" if plan.vote == "majority" else f" of {plan.score} scores"))
     parts.append(f"seed {plan.seed}")
+    if aim := wish(plan):
+        parts.append(aim)
     limits = plan.budget
     if limits.tokens is not None:
         parts.append(f"at most {limits.tokens:,} tokens")
@@ -91,6 +100,20 @@ def plan(plan: Plan) -> str:
     if limits.seconds is not None:
         parts.append(f"at most {limits.seconds:g} s")
     return ", ".join(parts)
+
+
+def up_to(plan: Plan) -> str:
+    """Its n: for `auto` the most that any plan which it chooses may have."""
+    return f"up to {plan.n}" if plan.strategy == AUTO else str(plan.n)
+
+
+def wish(plan: Plan) -> str:
+    """What `auto` is to reach, if someone said so: `about 500 tokens on average`."""
+    if plan.mean_tokens is not None:
+        return f"about {plural(plan.mean_tokens, 'token')} on average"
+    if plan.goal_accuracy is not None:
+        return f"{share(plan.goal_accuracy)} right as cheaply as it can"
+    return ""
 
 
 def opening(start: SearchStarted) -> Iterator[str]:
@@ -106,6 +129,68 @@ def origin(origin: Origin) -> str:
     """Where a fork comes from."""
     copied = f"{plural(origin.steps, 'step')} copied from there" if origin.steps else "from its beginning"
     return f"A fork of run {one_line(origin.run, 40) or 'unknown'}, {copied}."
+
+
+# -- what `auto` chose -------------------------------------------------------------------------------------------------
+
+
+def share(probability: float) -> str:
+    """`11 %`, `<1 %`, `>99 %`."""
+    if 0 < probability < 0.005:
+        return "<1 %"
+    if 0.995 <= probability < 1:
+        return ">99 %"
+    return percent(probability)
+
+
+def expected(choice: PlanChosen) -> str:
+    """`11 % (90 % range: <1 % to 48 %)`."""
+    return f"{share(choice.pass1)} (90 % range: {share(choice.low)} to {share(choice.high)})"
+
+
+def levels(choice: PlanChosen) -> str:
+    """`easy 4 %, medium 28 %, hard 67 %`."""
+    return ", ".join(f"{level} {share(chance)}" for level, chance in zip(LEVELS, choice.levels, strict=True))
+
+
+def now(choice: PlanChosen) -> str:
+    """`best-of-n:4`: what runs before the controller looks again; `stop` where nothing does."""
+    return f"{one_line(choice.strategy, 40)}:{choice.n}" if choice.strategy else STOP
+
+
+def chosen(choice: PlanChosen) -> str:
+    """`beam:16, first best-of-n:4`."""
+    plan = one_line(choice.chosen, 60)
+    return plan if now(choice) in (plan, STOP) else f"{plan}, first {now(choice)}"
+
+
+def why(choice: PlanChosen) -> str:
+    """The sentence for the choice, with its full stop."""
+    said = one_line(choice.why, 300)
+    return said if said.endswith((".", "!", "?", "…")) else f"{said}."
+
+
+def basis(choice: PlanChosen) -> str:
+    """What it rests on."""
+    return one_line(choice.basis, 200)
+
+
+def cost(way: Considered) -> str:
+    """`1.10k`: tokens that it would still take; `?` where nobody knows yet."""
+    return short(way.tokens) if way.tokens > 0 or way.plan == STOP else "?"
+
+
+def considered(choice: PlanChosen) -> str:
+    """`beam:16 (46 % right for 1.10k more tokens), stop (10 % right)`, the best first."""
+    ways = []
+    for way in choice.considered[:MOST_PLANS]:
+        price = "" if way.plan == STOP else f" for {cost(way)} more tokens" if way.tokens > 0 else " at a cost not yet known"
+        ways.append(f"{one_line(way.plan, 60)} ({share(way.accuracy)} right{price})")
+    more = len(choice.considered) - len(ways)
+    return ", ".join(ways) + (f", and {plural(more, 'other plan')}" if more > 0 else "")
+
+
+# -- what came of it ---------------------------------------------------------------------------------------------------
 
 
 def answer(text: str | None) -> str:

@@ -1,0 +1,74 @@
+"""Runs plans on the held-out problems; what is done is kept, and not run again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tts_tui.backends.adapter_prm import AdapterPRM
+from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.evaluation.datasets import Dataset, Item, item_of
+from tts_tui.evaluation.families import FAMILIES, problems
+from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.evaluation.plan_specs import make_all
+from tts_tui.evaluation.run_folder import RunFolder
+from tts_tui.evaluation.runs import Evaluation, Standing
+from tts_tui.plan import Plan
+from tts_tui.solver import Solver
+
+SKIPPED = 8
+"""Test problems of each family, from the first on, that figures in development were looked at with: left out."""
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "samples": ("best-of-n:16",),
+    "trees": ("dvts:16", "beam:16"),
+    "auto-480": ("auto:64,mean_tokens=480",),
+    "auto-960": ("auto:64,mean_tokens=960",),
+}
+"""What is run, by parts that may run beside each other."""
+
+
+def items(count: int) -> list[Item]:
+    """Up to `count` test problems of each family, one of each in turn."""
+    drawn = [problems(name, "test", SKIPPED + count)[SKIPPED:] for name in FAMILIES]
+    return [item_of(own[place]) for place in range(count) for own in drawn if place < len(own)]
+
+
+async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
+    """Runs a part, as far as it is not done."""
+    policy = EmbeddedPolicy(threads=threads)
+    solver = Solver(policy, AdapterPRM(policy, threads=threads))
+    plans = make_all(PARTS[part], solver)
+    dataset = Dataset("families", ",".join(FAMILIES), "test", tuple(items(count)))
+    said = 0
+
+    def tell(standing: Standing) -> None:
+        nonlocal said
+        if standing.done >= said + 20 or standing.done == standing.total:
+            said = standing.done
+            left = "" if standing.left is None else f", {standing.left[0] / 60:.0f} to {standing.left[1] / 60:.0f} min left"
+            print(f"{part}: {standing.done} of {standing.total}{left}", file=sys.stderr, flush=True)
+
+    with RunFolder(folder / part) as kept:
+        evaluation = Evaluation(solver, kept, dataset, plans, specs=("embedded", "embedded"), tell=tell)
+        if evaluation.pending():
+            async with solver:
+                await evaluation.run()
+
+
+def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]:
+    """Plans of a part, and outcomes by plan and problem."""
+    with RunFolder(folder / part) as kept:
+        return (kept.header.plans if kept.header else {}), dict(kept.outcomes)
+
+
+def complete(
+    wanted: Sequence[Item], parts: Mapping[str, tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]]
+) -> list[Item]:
+    """Problems that every plan of every part has done."""
+    return [
+        item
+        for item in wanted
+        if all((name, item.id) in outcomes for plans, outcomes in parts.values() for name in plans)
+    ]
