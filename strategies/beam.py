@@ -115,9 +115,7 @@ def select(search: Search, kept: Sequence[Node], pool: Sequence[Node], why: str)
     search.prune([node for node in pool if node not in chosen], f"not among the best {len(kept)} {why}")
 
 
-async def _first_steps(
-    search: Search, n: int, group: int, survivors: int, start: int, merge: bool
-) -> list[Node]:
+async def _first_steps(search: Search, n: int, group: int, survivors: int, start: int, merge: bool) -> list[Node]:
     """First steps; if none is usable, a second round in which anything goes."""
     ahead = survivors if merge else 0  # who shares the root's slots cannot tell which of them will go on
     steps = search.expand([search.root], n, start=start, group=group, merge=merge, survivors=ahead)

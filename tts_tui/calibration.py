@@ -209,7 +209,9 @@ def decode(data: bytes, what: str) -> Calibration:
             )
         return msgspec.json.decode(data, type=Calibration)
     except msgspec.DecodeError as error:
-        raise CalibrationError(f"{what} is damaged ({error}): make it anew with tts-tui calibrate, or remove it") from error
+        raise CalibrationError(
+            f"{what} is damaged ({error}): make it anew with tts-tui calibrate, or remove it"
+        ) from error
 
 
 class _Head(Struct):

@@ -184,7 +184,11 @@ class Controller:
                 continue  # a larger one would not contain it
             for n in self._sizes(curve, had):
                 more = n - had
-                ways.append(self._after(curve, n, more, sum(done.values()), belief, sure) if begun else self._alone(curve, n, belief))
+                ways.append(
+                    self._after(curve, n, more, sum(done.values()), belief, sure)
+                    if begun
+                    else self._alone(curve, n, belief)
+                )
         return ways
 
     def _sizes(self, curve: Curve, had: int) -> list[int]:
@@ -271,7 +275,9 @@ class Controller:
             answer=answer,
             sure=round(sure, 4),
             changes=round(rival.changes, 4),
-            considered=tuple(Considered(way.name, round(way.accuracy, 4), round(way.samples * cost, 1)) for way in ways),
+            considered=tuple(
+                Considered(way.name, round(way.accuracy, 4), round(way.samples * cost, 1)) for way in ways
+            ),
             chosen=best.name,
             strategy=strategy,
             n=n,

@@ -43,7 +43,9 @@ class Guide:
         tree, plan = self._tree, self._tree.plan
         nodes = [*samples, *searched]
         keys: dict[str, int] = {}
-        groups = [-1 if node.answer is None else keys.setdefault(tree.matching.key(node.answer), len(keys)) for node in nodes]
+        groups = [
+            -1 if node.answer is None else keys.setdefault(tree.matching.key(node.answer), len(keys)) for node in nodes
+        ]
         independent = set(samples)
         rate = 1 + self._weight * tree.counts.prm_computed / max(1, tree.counts.completion)
         seen = [
@@ -51,7 +53,10 @@ class Guide:
             for node, group in zip(nodes, groups, strict=True)
         ]
         votes = tally(
-            [Candidate(node.id, node.answer, tuple(node.scores)) for node in nodes], plan.score, plan.vote, tree.matching.key
+            [Candidate(node.id, node.answer, tuple(node.scores)) for node in nodes],
+            plan.score,
+            plan.vote,
+            tree.matching.key,
         )
         answer = votes[0].answer if votes else None
         elected = keys[tree.matching.key(answer)] if answer is not None else -1

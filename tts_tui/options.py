@@ -85,7 +85,13 @@ display = option(
 )
 plan = options(
     option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
-    click.option("--n", "-n", type=int, envvar="TTS_TUI_N", help="Budget of candidates; for auto the most.  [default: 16; 1 for cot, 64 for auto]"),
+    click.option(
+        "--n",
+        "-n",
+        type=int,
+        envvar="TTS_TUI_N",
+        help="Budget of candidates; for auto the most.  [default: 16; 1 for cot, 64 for auto]",
+    ),
     click.option("--m", "-m", type=int, envvar="TTS_TUI_M", help="Beam width; must divide N.  [default: 4]"),
     option(
         "--score",

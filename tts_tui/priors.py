@@ -28,9 +28,7 @@ def stored() -> dict[str, Any]:
     return tomllib.loads((files("tts_tui") / "data" / "priors.toml").read_text("utf-8"))
 
 
-def calibration(
-    policy: ModelInfo, prm: ModelInfo | None, score: Score = "last", vote: Vote = "prm-max"
-) -> Calibration:
+def calibration(policy: ModelInfo, prm: ModelInfo | None, score: Score = "last", vote: Vote = "prm-max") -> Calibration:
     """The priors for two models.
 
     Args:
@@ -69,7 +67,9 @@ def curves(policy: ModelInfo, prm: ModelInfo | None) -> tuple[Curve, ...]:
         alone, win = list(own["alone"]), list(own["win"])
         alone[0] += raised
         win[0] += raised
-        found.append(Curve(strategy=name, alone=tuple(alone), win=tuple(win), lose=tuple(own["lose"]), cost=own["cost"]))  # type: ignore[arg-type]
+        found.append(
+            Curve(strategy=name, alone=tuple(alone), win=tuple(win), lose=tuple(own["lose"]), cost=own["cost"])
+        )  # type: ignore[arg-type]
     return tuple(found)
 
 

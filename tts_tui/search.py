@@ -17,7 +17,17 @@ from msgspec.structs import replace
 from tts_tui.branches import Branches, Run
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
-from tts_tui.events import HAND, By, NodesKept, NodesPruned, PlanChosen, Reason, SearchContinued, SearchPaused, SearchStepped
+from tts_tui.events import (
+    HAND,
+    By,
+    NodesKept,
+    NodesPruned,
+    PlanChosen,
+    Reason,
+    SearchContinued,
+    SearchPaused,
+    SearchStepped,
+)
 from tts_tui.hand import Hand
 from tts_tui.journal import Journal
 from tts_tui.plan import Plan

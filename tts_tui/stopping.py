@@ -45,9 +45,7 @@ def change_probability(belief: Belief, evidence: Evidence, vote: Vote, more: int
     return changes(belief, evidence, vote, more).answer
 
 
-def changes(
-    belief: Belief, evidence: Evidence, vote: Vote, more: int, *, draws: int = DRAWS, seed: int = 0
-) -> Change:
+def changes(belief: Belief, evidence: Evidence, vote: Vote, more: int, *, draws: int = DRAWS, seed: int = 0) -> Change:
     """What `more` further independent samples would do to the winner of the vote.
 
     Args:
@@ -77,7 +75,9 @@ def changes(
             value = np.maximum(_score(levels, right, evidence, rng), _LEAST)
             levels = np.sort(np.column_stack([levels, value]), axis=1)
         at, column, value = rows[known], answer[known], value[known]
-        weights[at, column] = np.maximum(weights[at, column], value) if votes == "prm-max" else weights[at, column] + value
+        weights[at, column] = (
+            np.maximum(weights[at, column], value) if votes == "prm-max" else weights[at, column] + value
+        )
     then = np.where(weights.max(axis=1) > 0, weights.argmax(axis=1), -1)
     was, will = future.right == now, future.right == then
     return Change(float((then != now).mean()), float((~was & will).mean()), float((was & ~will).mean()))

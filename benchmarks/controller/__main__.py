@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from benchmarks.controller.figures import everything
-from benchmarks.controller.runs import PARTS, complete, items, read, run
+from benchmarks.controller.runs import PARTS, complete, items, models, read, run
 from tts_tui.backends import pull
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     done = complete(wanted, parts)
     if len(done) < len(wanted):
         print(f"{len(done)} of {len(wanted)} problems are done by all plans; the figures are of these")
-    figures, lines = everything(done, parts)
+    figures, lines = everything(done, parts, models(args.folder))
     print("\n".join(lines))
     (args.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from tts_tui.calibration import Calibration, find
+from tts_tui.contracts import ModelInfo
 from tts_tui.evaluation.calibrating import Models, cases_of
 from tts_tui.evaluation.cases import Case, Drawn, Hand, cost, joined, shuffled
 from tts_tui.evaluation.datasets import Item
@@ -39,32 +40,21 @@ class Row:
         return fmean(self.tokens)
 
 
-def everything(items: Sequence[Item], parts: Parts) -> tuple[dict[str, Any], list[str]]:
+def everything(
+    items: Sequence[Item], parts: Parts, models: tuple[ModelInfo, ModelInfo | None]
+) -> tuple[dict[str, Any], list[str]]:
     """All figures, and the lines that say them."""
-    from tts_tui.backends.adapter_prm import AdapterPRM
-    from tts_tui.backends.embedded import EmbeddedPolicy
-
-    header = infos(parts)
-    calibration = find(*header)
+    calibration = find(*models)
     if calibration is None:
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
-    del AdapterPRM, EmbeddedPolicy
-    models = Models(*header, calibration.score, calibration.vote)
-    cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), models)
+    of = Models(*models, calibration.score, calibration.vote)
+    cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), of)
     fixed = fixed_rows(cases, calibration.score, calibration.vote)
-    autos = auto_rows(items, parts, models.weight)
+    autos = auto_rows(items, parts, of.weight)
     difficulty, first = difficulty_figures(cases, calibration)
     plans, second = plan_figures(fixed, autos, calibration)
     votes, third = majority_figures(fixed, autos)
     return {"difficulty": difficulty, "plans": plans, "majority": votes}, [*first, "", *second, "", *third]
-
-
-def infos(parts: Parts) -> tuple[Any, Any]:
-    """The models' infos of the embedded pair, without loading them."""
-    from benchmarks.controller.runs import header
-
-    found = header()
-    return found
 
 
 def _merged(parts: Parts, names: Sequence[str]) -> dict[tuple[str, str], Outcome]:
@@ -73,3 +63,157 @@ def _merged(parts: Parts, names: Sequence[str]) -> dict[tuple[str, str], Outcome
 
 def _plans(parts: Parts, names: Sequence[str]) -> dict[str, Plan]:
     return {key: plan for name in names for key, plan in parts[name][0].items()}
+
+
+# -- difficulty --------------------------------------------------------------------------------------------------------
+
+
+def difficulty_figures(cases: Sequence[Case], calibration: Calibration) -> tuple[dict[str, Any], list[str]]:
+    """Forecasts before the probe, after four samples, and after the calibration's own probe; by kinds of families."""
+    kinds = {
+        "all": list(cases),
+        "families of the calibration": [case for case in cases if case.family not in UNSEEN],
+        "unseen families": [case for case in cases if case.family in UNSEEN],
+    }
+    figures: dict[str, Any] = {}
+    head = (
+        f"{'Difficulty: area and calibration error':<44}{'n':>5}{'hard':>8}{'easy':>8}{'ECE hard':>10}{'ECE easy':>10}"
+    )
+    lines = [head]
+    for kind, own in kinds.items():
+        early, late = forecasts(own, [calibration] * len(own), PROBE)
+        rows = {"before the probe": early, f"after {PROBE} samples": late}
+        if calibration.probe != PROBE:
+            rows[f"after the probe of {calibration.probe}"] = forecasts(
+                own, [calibration] * len(own), calibration.probe
+            )[1]
+        for name, found in rows.items():
+            row = {**judged(found), **baseline(own, found)}
+            figures[f"{kind}, {name}"] = row
+            shown = "".join(f"{_shown(row[key]):>{width}}" for key, width in _AREAS)
+            lines.append(f"{kind + ', ' + name:<44}{row['problems']:>5}{shown}")
+        base = figures[f"{kind}, after {PROBE} samples"]
+        lines.append(
+            f"{'  baselines: steps of the right solution':<44}{'':>5}{_shown(base['auc hard, steps']):>8}{_shown(base['auc easy, steps']):>8}"
+            f"   Brier {base['brier hard']:.3f} and {base['brier easy']:.3f}, of the base rate "
+            f"{base['brier hard, base rate']:.3f} and {base['brier easy, base rate']:.3f}"
+        )
+    return figures, lines
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+_AREAS = (("auc hard", 8), ("auc easy", 8), ("ece hard", 10), ("ece easy", 10))
+
+
+def baseline(cases: Sequence[Case], found: Sequence[Forecast]) -> dict[str, float | None]:
+    """How well the level that people would give tells difficulty: the number of steps of the right solution."""
+    steps = [len(_problem(cases[one.at].id).steps) for one in found]
+    result: dict[str, float | None] = {}
+    for place, (name, sign) in enumerate((("hard", 1), ("easy", -1))):
+        yes = [float(sign * count) for count, one in zip(steps, found, strict=True) if one.came[place]]
+        no = [float(sign * count) for count, one in zip(steps, found, strict=True) if not one.came[place]]
+        value = area(yes, no)
+        result[f"auc {name}, steps"] = None if value is None else round(value, 4)
+    return result
+
+
+def _problem(id: str) -> Any:
+    split, family, index = id.split("-")
+    return family_problem(family, split, int(index))  # type: ignore[arg-type]
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def fixed_rows(cases: Sequence[Case], score: Score, vote: Vote) -> list[Row]:
+    """The fixed plans: samples in the order in which they were drawn, subtrees in a fixed random one."""
+    found: dict[str, Row] = {}
+
+    def note(name: str, drawn: Sequence[Drawn], tokens: float, by: Vote) -> None:
+        hand = Hand(score, by)
+        hand.add(drawn)
+        row = found.setdefault(name, Row(name, [], []))
+        row.right.append(hand.is_right)
+        row.tokens.append(tokens)
+
+    for case in cases:
+        for n in SIZES:
+            tokens = sum(one.tokens for one in case.pool[:n])
+            note(f"majority:{n}", case.pool[:n], tokens, "majority")
+            note(f"best-of-n:{n}", case.pool[:n], tokens, vote)
+        for name, search in sorted(case.searches.items()):
+            parts = shuffled(search, random.Random(case.id))
+            for count in range(1, len(parts) + 1):
+                tokens = search.tokens * count / len(parts)
+                note(f"{name}:{search.width * count}", joined(parts[:count]), tokens, vote)
+    return list(found.values())
+
+
+def auto_rows(items: Sequence[Item], parts: Parts, weight: float) -> list[Row]:
+    """The controller's runs."""
+    rows = []
+    for part, (plans, outcomes) in parts.items():
+        for name in plans if part.startswith("auto") else ():
+            own = [outcomes[name, item.id] for item in items]
+            rows.append(Row(name, [one.right for one in own], [cost(one, weight) for one in own]))
+    return rows
+
+
+def plan_figures(
+    fixed: Sequence[Row], autos: Sequence[Row], calibration: Calibration
+) -> tuple[dict[str, Any], list[str]]:
+    """Accuracy and cost of every plan; the controller against each at its cost or less; the oracle."""
+    lines = [f"{'Plan':<30}{'accuracy':>10}{'95 %':>16}{'tokens a problem':>18}"]
+    figures: dict[str, Any] = {"plans": {}, "against": []}
+    for row in sorted([*fixed, *autos], key=lambda row: row.cost):
+        low, high = wilson(sum(row.right), len(row.right))
+        figures["plans"][row.name] = {"accuracy": row.accuracy, "low": low, "high": high, "tokens": row.cost}
+        lines.append(f"{row.name:<30}{row.accuracy:>10.3f}{f'{low:.3f}-{high:.3f}':>16}{row.cost:>18.0f}")
+    measured = calibration.validation["fixed plans"]
+    chosen = max(
+        (name for name in measured if any(row.name == name for row in fixed)), key=lambda name: measured[name][0]
+    )
+    lines += ["", f"Best fixed plan on the calibration's own problems: {chosen}"]
+    best = next(row for row in fixed if row.name == chosen)
+    for auto in autos:
+        for row in fixed:
+            if row.name.startswith(("best-of-n", "dvts", "beam")) and row.cost >= 0.8 * auto.cost:
+                test = paired(auto.right, row.right)
+                low, high = bootstrap([float(a) - float(b) for a, b in zip(auto.right, row.right, strict=True)])
+                figures["against"].append(
+                    {"auto": auto.name, "plan": row.name, "difference": auto.accuracy - row.accuracy, "low": low,
+                     "high": high, "p": test.p, "tokens": auto.cost / row.cost}
+                )  # fmt: skip
+                lines.append(
+                    f"{auto.name} against {row.name:<14} {auto.accuracy - row.accuracy:+.3f} ({low:+.3f} to {high:+.3f}, "
+                    f"p {test.p:.3f}) with {auto.cost / row.cost:.0%} of its tokens"
+                )
+    oracle = fmean(any(row.right[at] for row in fixed) for at in range(len(best.right)))
+    for auto in autos:
+        share = (auto.accuracy - best.accuracy) / (oracle - best.accuracy) if oracle > best.accuracy else 0.0
+        figures[f"share of the oracle's gain, {auto.name}"] = share
+        lines.append(f"oracle {oracle:.3f}: {auto.name} keeps {share:+.0%} of its gain over {best.name}")
+    figures["oracle"] = oracle
+    return figures, lines
+
+
+# -- majority voting ---------------------------------------------------------------------------------------------------
+
+
+def majority_figures(fixed: Sequence[Row], autos: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
+    """Tokens that majority voting needs for the controller's accuracy, over the controller's."""
+    curve = [row for row in fixed if row.name.startswith("majority")]
+    lines, figures = ["Majority voting: " + ", ".join(f"{row.accuracy:.3f} at {row.cost:.0f}" for row in curve)], {}
+    for auto in autos:
+        reached = next((row for row in curve if row.accuracy >= auto.accuracy), None)
+        ratio = (reached or curve[-1]).cost / auto.cost
+        sign = "" if reached else "more than "
+        figures[auto.name] = {"ratio": ratio, "reached": reached is not None}
+        lines.append(
+            f"{auto.name}: {auto.accuracy:.3f} at {auto.cost:.0f} tokens; majority needs {sign}{ratio:.1f} times as many"
+            + ("" if reached else f" (it has {curve[-1].accuracy:.3f} with {curve[-1].name})")
+        )
+    return figures, lines

@@ -5,19 +5,23 @@ Skywork-o1-Open-PRM-1.5B. Samples are seen one after the other; what is not need
 when to stop was fixed before this file was looked at: the belief and its evidence are the priors of a policy and a PRM
 of this size (`tts_tui.priors`), and levels are stated tolerances.
 
-- gain: more samples are expected to bring less than 1 % of the accuracy that the priors expect of one sample. The bar.
-- change: the probability that more samples change the answer, right or wrong, is below 5 % or 1 %.
+- gain: the rest is expected to bring less than 1 % of the accuracy that the priors expect of one sample. The bar.
+- change: the probability that the rest changes the answer, right or wrong, is below 5 % or 1 %.
 - auto: what the controller does on priors, at their price of a sample.
 - first 4: no stopping rule; half of the samples, whatever they say.
+- fitted: `gain`, with base rate and evidence fitted on the other four fifths of the problems. Not part of the bar, as
+  it has looked at the file, though never at the problem that it is judged on.
+- hindsight: the fewest tokens at which any level of `gain` keeps 99 %, and those of somebody who knows in advance after
+  which sample the answer stays right, or wrong. What no rule of this kind can beat.
 
-A problem with many different wrong answers changes its answer with almost every sample, and is none the better for it:
-therefore `gain` saves where `change` cannot.
+A problem with many different wrong answers changes its answer with almost every sample, and is none the better for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -27,13 +31,15 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tts_tui import priors
 from tts_tui.answers import extract
 from tts_tui.calibration import Calibration
 from tts_tui.contracts import ModelInfo
 from tts_tui.controller import SAMPLING
-from tts_tui.difficulty import after
+from tts_tui.difficulty import after, before
+from tts_tui.evaluation import fitting
 from tts_tui.evaluation.cases import Case, Drawn, Hand
 from tts_tui.evaluation.measures import bootstrap, resampled
 from tts_tui.evaluation.prm_report import wilson
@@ -49,6 +55,9 @@ VOTES: tuple[Vote, ...] = ("majority", "prm-vote", "prm-max")
 TOLERANCE = 0.01
 """Share of the accuracy that may be lost: the bar's 99 %."""
 KEPT, SHARE = 1 - TOLERANCE, 0.6
+FOLDS = 5
+LEVELS = [0.0005 * 1.3**step for step in range(25)]
+"""Tried in hindsight."""
 
 
 class Trace(Struct):
@@ -79,7 +88,7 @@ class Run(Struct, frozen=True):
     right: bool
     tokens: float
     samples: int
-    same: bool
+    same: bool | None
 
 
 def read(path: Path) -> Recorded:
@@ -123,7 +132,7 @@ class InOrder(random.Random):
         return list(population)[:k]
 
 
-class Path8(Struct, frozen=True):
+class Walked(Struct, frozen=True):
     """A problem, sample by sample: the standing after each, and what the rest would do."""
 
     right: tuple[bool, ...]
@@ -132,11 +141,20 @@ class Path8(Struct, frozen=True):
     ahead: tuple[Change, ...]
 
     def until(self, enough: Callable[[Change], bool]) -> Run:
-        at = next((k for k, change in enumerate(self.ahead) if enough(change)), len(self.right) - 1)
-        return Run(self.right[at], self.tokens[at], at + 1, self.answer[at] == self.answer[-1])
+        """The first sample after which a rule says that it is enough."""
+        return self.at(next((k for k, change in enumerate(self.ahead) if enough(change)), len(self.right) - 1))
+
+    def at(self, k: int) -> Run:
+        """Stopped after sample k, from 0."""
+        return Run(self.right[k], self.tokens[k], k + 1, self.answer[k] == self.answer[-1])
+
+    @property
+    def settled(self) -> int:
+        """The sample from which on the answer stays right, or stays wrong."""
+        return next(k for k in range(len(self.right)) if len(set(self.right[k:])) == 1)
 
 
-def walk(pool: Sequence[Drawn], calibration: Calibration, draws: int) -> Path8:
+def walk(pool: Sequence[Drawn], calibration: Calibration, draws: int) -> Walked:
     """Sees one sample after the other."""
     prior = calibration.outlook.belief([])
     hand = Hand(calibration.score, calibration.vote)
@@ -149,7 +167,7 @@ def walk(pool: Sequence[Drawn], calibration: Calibration, draws: int) -> Path8:
         if k < len(pool):
             belief = after(prior, hand.seen, calibration.evidence)
             ahead.append(changes(belief, calibration.evidence, calibration.vote, len(pool) - k, draws=draws))
-    return Path8(tuple(right), tuple(answer), tuple(tokens), tuple(ahead))
+    return Walked(tuple(right), tuple(answer), tuple(tokens), tuple(ahead))
 
 
 def rules(calibration: Calibration) -> dict[str, Callable[[Change], bool]]:
@@ -162,77 +180,133 @@ def rules(calibration: Calibration) -> dict[str, Callable[[Change], bool]]:
     }
 
 
-def controlled(case: Case, calibration: Calibration, rng: random.Random) -> Run:
+def controlled(pool: Sequence[Drawn], calibration: Calibration) -> Run:
     """What the controller does; it begins with one sample and looks again after each few."""
     curves = tuple(curve for curve in calibration.curves if curve.strategy in SAMPLING)  # no search was recorded
-    calibration = msgspec.structs.replace(calibration, curves=curves)
-    played = play(case, calibration, calibration.price, 1, rng)
-    samples = int(played.steps[-1].partition(":")[2])
-    return Run(played.right, played.tokens, samples, played.right)
+    calibration = replace(calibration, curves=curves, probe=1)
+    played = play(Case("", "", (), tuple(pool), {}), calibration, calibration.price, 1, InOrder())
+    return Run(played.right, played.tokens, int(played.steps[-1].partition(":")[2]), None)
 
 
-def table(title: str, cases: Sequence[Case], orders: Sequence[random.Random], draws: int) -> None:
-    """Prints what all rules come to, over all orders."""
+def usual(vote: Vote) -> Calibration:
+    """The priors of these models."""
+    return priors.calibration(POLICY, None if vote == "majority" else PRM, "avg", vote)
+
+
+def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
+    """For each case, base rate and evidence as the other folds have them, held near the priors."""
+    given, placed, found = usual(vote), fitting.folds(cases, FOLDS), []
+    for fold in range(FOLDS):
+        own = [case for case, at in zip(cases, placed, strict=True) if at != fold]
+        mean = (sum(case.right for case in own) + 1) / (sum(len(case.pool) for case in own) + 2)
+        beliefs = [before(mean, given.outlook.concentration)] * len(own)
+        outlook = replace(given.outlook, bias=math.log(mean / (1 - mean)))
+        how = fitting.evidence(own, beliefs, given.score, vote, given.evidence)
+        found.append(replace(given, evidence=how, outlook=outlook))
+    return [found[at] for at in placed]
+
+
+def table(title: str, cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Drawn]]], draws: int) -> None:
+    """Prints what all rules come to; each case has one pool or several, in the orders in which they are seen."""
     print(f"\n{title}")
-    print("vote      rule           accuracy         kept of all 8's         tokens                samples  same answer")
+    print("vote      rule           accuracy         kept of all 8's         tokens          samples  same answer")
     for vote in VOTES:
-        prm = None if vote == "majority" else PRM
-        calibration = msgspec.structs.replace(priors.calibration(POLICY, prm, "avg", vote), probe=1)
-        runs: dict[str, list[list[Run]]] = {}
-        for case in cases:
-            walks = [walk(rng.sample(case.pool, len(case.pool)), calibration, draws) for rng in orders]
-            own: dict[str, list[Run]] = {"all 8": [path.until(lambda _: False) for path in walks]}
-            for name, rule in rules(calibration).items():
-                own[name] = [path.until(rule) for path in walks]
-            own["auto"] = [controlled(case, calibration, rng) for rng in orders]
-            own["first 4"] = [Run(p.right[3], p.tokens[3], 4, p.answer[3] == p.answer[-1]) for p in walks]
-            for name, found in own.items():
-                runs.setdefault(name, []).append(found)
+        given = usual(vote)
+        walks = [[walk(pool, given, draws) for pool in own] for own in pools]
+        runs = {name: [[path.until(rule) for path in own] for own in walks] for name, rule in rules(given).items()}
+        runs["auto"] = [[controlled(pool, given) for pool in own] for own in pools]
+        runs["first 4"] = [[path.at(3) for path in own] for own in walks]
+        level = TOLERANCE * given.outlook.belief([]).pass1
+        runs["fitted"] = [
+            [walk(pool, calibration, draws).until(lambda change: change.gain < level) for pool in own]
+            for calibration, own in zip(fitted(cases, vote), pools, strict=True)
+        ]
+        whole = [[path.at(len(path.right) - 1) for path in own] for own in walks]
+        right = sum(fmean(run.right for run in own) for own in whole)
+        low, high = wilson(right, len(cases))
+        print(f"{vote:<8}  {'all 8':<13}  {right / len(cases):5.1%} ({low:.0%}-{high:.0%})")
         for name, found in runs.items():
-            print(f"{vote:<8}  {name:<13}  {line(found, runs['all 8'], name)}")
+            print(f"{vote:<8}  {name:<13}  {line(found, whole)}")
+        print(f"{vote:<8}  {'hindsight':<13}  {hindsight(walks, whole)}")
 
 
-def line(found: Sequence[Sequence[Run]], whole: Sequence[Sequence[Run]], name: str) -> str:
+def line(found: Sequence[Sequence[Run]], whole: Sequence[Sequence[Run]]) -> str:
     """One rule, against all samples; intervals are of 95 % over problems."""
-    pairs = [
-        (fmean(r.right for r in own), fmean(r.right for r in full), fmean(r.tokens for r in own), fmean(r.tokens for r in full))
-        for own, full in zip(found, whole, strict=True)
-    ]
-    right, full, tokens, total = (sum(column) for column in zip(*pairs, strict=True))
-    low, high = wilson(right, len(pairs))
-    said = f"{right / len(pairs):5.1%} ({low:.0%}-{high:.0%})"
-    if name == "all 8":
-        return said
-    kept = resampled(pairs, lambda some: sum(p[0] for p in some) / max(sum(p[1] for p in some), 1e-9))
-    share = resampled(pairs, lambda some: sum(p[2] for p in some) / sum(p[3] for p in some))
-    met = "  meets the bar" if right / full >= KEPT and tokens / total <= SHARE else ""
-    agree = "" if name == "auto" else f"{fmean(r.same for own in found for r in own):>7.0%}"
+    means = [(*mean(own), *mean(full)) for own, full in zip(found, whole, strict=True)]
+    right, tokens, all_right, all_tokens = (sum(column) for column in zip(*means, strict=True))
+    low, high = wilson(right, len(means))
+    kept = resampled(means, lambda some: sum(one[0] for one in some) / max(sum(one[2] for one in some), 1e-9))
+    share = resampled(means, lambda some: sum(one[1] for one in some) / sum(one[3] for one in some))
+    said = [run.same for own in found for run in own if run.same is not None]
+    met = "  meets the bar" if right >= KEPT * all_right and tokens <= SHARE * all_tokens else ""
     return (
-        f"{said}  {right / full:6.1%} ({kept[0]:.1%}-{kept[1]:.1%})  {tokens / total:5.1%} ({share[0]:.0%}-{share[1]:.0%})"
-        f"  {fmean(r.samples for own in found for r in own):6.2f}  {agree:>7}{met}"
+        f"{right / len(means):5.1%} ({low:.0%}-{high:.0%})"
+        f"  {right / all_right:6.1%} ({kept[0]:6.1%}-{kept[1]:6.1%})"
+        f"  {tokens / all_tokens:5.1%} ({share[0]:.0%}-{share[1]:.0%})"
+        f"  {fmean(run.samples for own in found for run in own):7.2f}"
+        f"  {f'{fmean(said):.0%}' if said else '':>11}{met}"
     )
 
 
-def reliability(cases: Sequence[Case], orders: Sequence[random.Random], draws: int) -> None:
-    """Prints whether the probabilities are calibrated on these problems."""
-    print("\nwhat the rest of 8 does, forecast and seen (random orders)")
-    print("vote      after  answer changes      wrong becomes right   right becomes wrong")
+def mean(runs: Sequence[Run]) -> tuple[float, float]:
+    """Share of right answers, and tokens."""
+    return fmean(run.right for run in runs), fmean(run.tokens for run in runs)
+
+
+def hindsight(walks: Sequence[Sequence[Walked]], whole: Sequence[Sequence[Run]]) -> str:
+    """The fewest tokens that keep 99 %: by any level, and by knowing."""
+    flat = [path for own in walks for path in own]
+    right = sum(run.right for own in whole for run in own)
+    total = sum(run.tokens for own in whole for run in own)
+    best = 1.0
+    for level in LEVELS:
+        runs = [path.until(lambda change, level=level: change.gain < level) for path in flat]  # type: ignore[misc]
+        if sum(run.right for run in runs) >= KEPT * right:
+            best = min(best, sum(run.tokens for run in runs) / total)
+    knowing = sum(path.tokens[path.settled] for path in flat) / total
+    return f"no level of gain keeps 99 % at less than {best:.1%} of the tokens; somebody who knows, at {knowing:.1%}"
+
+
+def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Drawn]]], draws: int) -> None:
+    """Prints where the tokens go: problems by how many of their samples are right."""
+    total = sum(one.tokens for case in cases for one in case.pool)
+    print(
+        "\nwhere the tokens go: problems by how many of 8 are right; samples until `gain` stops, and its forecast after 4"
+    )
+    print("right  problems  share of all tokens  " + "  ".join(f"{vote:>17}" for vote in VOTES))
+    walks = {vote: [[walk(pool, usual(vote), draws) for pool in own] for own in pools] for vote in VOTES}
+    for low, high in ((0, 0), (1, 3), (4, 6), (7, 8)):
+        own = [place for place, case in enumerate(cases) if low <= case.right <= high]
+        share = sum(one.tokens for place in own for one in cases[place].pool) / total
+        said = []
+        for vote in VOTES:
+            rule = next(iter(rules(usual(vote)).values()))
+            flat = [path for place in own for path in walks[vote][place]]
+            samples = fmean(path.until(rule).samples for path in flat)
+            said.append(f"{samples:.1f} samples, {fmean(path.ahead[3].gain for path in flat):.1%}")
+        name = f"{low}-{high}" if high else "0"
+        print(f"{name:<5}  {len(own):>8}  {share:>19.0%}  " + "  ".join(f"{one:>17}" for one in said))
+
+
+def reliability(pools: Sequence[Sequence[Sequence[Drawn]]], draws: int) -> None:
+    """Prints whether the probabilities come true on these problems."""
+    print("\nwhat the rest of 8 does: forecast, and seen with an interval of 95 %")
+    print("vote      after  answer changes      wrong becomes right  right becomes wrong")
     for vote in VOTES:
-        prm = None if vote == "majority" else PRM
-        calibration = priors.calibration(POLICY, prm, "avg", vote)
-        walks = [[walk(rng.sample(c.pool, len(c.pool)), calibration, draws) for rng in orders] for c in cases]
-        for k in (1, 2, 4, 6):
-            row = [
-                (lambda p: p.ahead[k - 1].answer, lambda p: p.answer[k - 1] != p.answer[-1]),
-                (lambda p: p.ahead[k - 1].gained, lambda p: not p.right[k - 1] and p.right[-1]),
-                (lambda p: p.ahead[k - 1].lost, lambda p: p.right[k - 1] and not p.right[-1]),
-            ]
+        walks = [[walk(pool, usual(vote), draws) for pool in own] for own in pools]
+        for k in (0, 1, 3, 5):
+            forecast = [path.ahead[k] for own in walks for path in own]
+            rows = (
+                ([one.answer for one in forecast], [[p.answer[k] != p.answer[-1] for p in own] for own in walks]),
+                ([one.gained for one in forecast], [[p.right[-1] > p.right[k] for p in own] for own in walks]),
+                ([one.lost for one in forecast], [[p.right[-1] < p.right[k] for p in own] for own in walks]),
+            )
             said = []
-            for forecast, seen in row:
-                means = [fmean(seen(p) for p in own) for own in walks]
+            for forecasts, seen in rows:
+                means = [fmean(own) for own in seen]
                 low, high = bootstrap(means)
-                said.append(f"{fmean(forecast(p) for own in walks for p in own):4.0%} {fmean(means):4.0%} ({low:.0%}-{high:.0%})")
-            print(f"{vote:<8}  {k:>5}  " + "  ".join(f"{one:<18}" for one in said))
+                said.append(f"{fmean(forecasts):4.0%} {fmean(means):4.0%} ({low:.0%}-{high:.0%})")
+            print(f"{vote:<8}  {k + 1:>5}  " + "  ".join(f"{one:<19}" for one in said))
 
 
 async def measure(path: Path, orders: int, draws: int) -> None:
@@ -240,23 +314,28 @@ async def measure(path: Path, orders: int, draws: int) -> None:
     found = read(path)
     async with Grader() as grader:
         flagged, anew = await graded(found, grader)
-    count = len(found.records)
-    differ = sum(a.right != b.right for case, own in zip(flagged, anew, strict=True) for a, b in zip(case.pool, own.pool, strict=True))
-    own = sum(
-        one.right != trace.correct
-        for record, case in zip(found.records, flagged, strict=True)
-        for trace, one in zip(record.traces, case.pool, strict=True)
-    )
-    blank = sum(one.answer is None for case in anew for one in case.pool)
-    print(f"{count} problems, {sum(len(case.pool) for case in anew)} samples, {blank} of them without an answer")
-    print(f"grading anew differs from the flags in {differ} samples; {own} flags differ from most of their answer's")
-    for name, cases in (("graded by the file's flags", flagged), ("graded by tts-tui", anew)):
-        table(f"{name}, in the recorded order", cases, [InOrder()], draws)
-    shuffles = [random.Random(seed) for seed in range(orders)]
-    table(f"graded by the file's flags, mean of {orders} random orders", flagged, shuffles, draws)
-    shuffles = [random.Random(seed) for seed in range(orders)]
-    table(f"graded by tts-tui, mean of {orders} random orders", anew, shuffles, draws)
-    reliability(anew, [random.Random(seed) for seed in range(orders)], draws)
+    print(f"{len(anew)} problems, {sum(len(case.pool) for case in anew)} samples")
+    print(f"{sum(one.answer is None for case in anew for one in case.pool)} samples have no answer")
+    pairs = [(a, b) for case, own in zip(flagged, anew, strict=True) for a, b in zip(case.pool, own.pool, strict=True)]
+    flags = [trace.correct for record in found.records for trace in record.traces]
+    print(f"{sum(a.right != flag for (a, _), flag in zip(pairs, flags, strict=True))} flags differ from their answer's")
+    differ = sum(a.right != b.right for a, b in pairs)
+    print(f"{differ} samples are graded otherwise by tts-tui than by the file's flags")
+    gradings = {"graded by tts-tui": anew, "graded by the file's flags": flagged}
+    if not differ:
+        gradings = {"by both gradings": anew}
+    for name, cases in gradings.items():
+        table(f"{name}, in the recorded order", cases, [[case.pool] for case in cases], draws)
+        table(f"{name}, mean of {orders} random orders", cases, shuffled(cases, orders), draws)
+    classes(anew, shuffled(anew, orders), draws)
+    reliability(shuffled(anew, orders), draws)
+
+
+def shuffled(cases: Sequence[Case], orders: int) -> list[list[list[Drawn]]]:
+    """Each case's samples in as many random orders."""
+    return [
+        [random.Random(f"{case.id}/{at}").sample(case.pool, len(case.pool)) for at in range(orders)] for case in cases
+    ]
 
 
 def main() -> None:

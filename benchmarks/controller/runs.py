@@ -8,11 +8,12 @@ from pathlib import Path
 
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.contracts import ModelInfo
 from tts_tui.evaluation.datasets import Dataset, Item, item_of
 from tts_tui.evaluation.families import FAMILIES, problems
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.plan_specs import make_all
-from tts_tui.evaluation.run_folder import RunFolder
+from tts_tui.evaluation.run_folder import RunFolder, read_header, read_outcomes
 from tts_tui.evaluation.runs import Evaluation, Standing
 from tts_tui.plan import Plan
 from tts_tui.solver import Solver
@@ -47,7 +48,11 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
         nonlocal said
         if standing.done >= said + 20 or standing.done == standing.total:
             said = standing.done
-            left = "" if standing.left is None else f", {standing.left[0] / 60:.0f} to {standing.left[1] / 60:.0f} min left"
+            left = (
+                ""
+                if standing.left is None
+                else f", {standing.left[0] / 60:.0f} to {standing.left[1] / 60:.0f} min left"
+            )
             print(f"{part}: {standing.done} of {standing.total}{left}", file=sys.stderr, flush=True)
 
     with RunFolder(folder / part) as kept:
@@ -59,8 +64,9 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
 
 def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]:
     """Plans of a part, and outcomes by plan and problem."""
-    with RunFolder(folder / part) as kept:
-        return (kept.header.plans if kept.header else {}), dict(kept.outcomes)
+    if not (folder / part / "run.json").is_file():
+        return {}, {}
+    return read_header(folder / part).plans, {(one.plan, one.problem): one for one in read_outcomes(folder / part)}
 
 
 def complete(
@@ -72,3 +78,9 @@ def complete(
         for item in wanted
         if all((name, item.id) in outcomes for plans, outcomes in parts.values() for name in plans)
     ]
+
+
+def models(folder: Path) -> tuple[ModelInfo, ModelInfo | None]:
+    """The models of the runs."""
+    found = read_header(folder / "samples")
+    return found.policy, found.prm

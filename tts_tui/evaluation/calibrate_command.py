@@ -62,7 +62,9 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
             standing = asyncio.run(run_all(evaluation, solver))
             found[name] = evaluation
             if standing.done < standing.total:
-                session.note(f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept")
+                session.note(
+                    f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept"
+                )
                 return session.INTERRUPTED
     return _fit(solver, found, plans, dataset, given)
 

@@ -29,7 +29,9 @@ _SHRINKAGE = 2.0
 
 def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
     """Which fold each case is in: `count` of them, families spread evenly."""
-    order = sorted(range(len(cases)), key=lambda at: (cases[at].family, random.Random(f"{seed}{cases[at].id}").random()))
+    order = sorted(
+        range(len(cases)), key=lambda at: (cases[at].family, random.Random(f"{seed}{cases[at].id}").random())
+    )
     placed = [0] * len(cases)
     for place, at in enumerate(order):
         placed[at] = place % count

@@ -58,9 +58,7 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
         done[choice.strategy] = choice.n
 
 
-def replayed(
-    cases: Sequence[Case], calibration: Calibration, price: float, m: int, redraws: int = 4
-) -> list[Played]:
+def replayed(cases: Sequence[Case], calibration: Calibration, price: float, m: int, redraws: int = 4) -> list[Played]:
     """All cases, `redraws` times each in another order of their samples."""
     rng = random.Random(7)
     return [play(case, calibration, price, m, rng) for case in cases for _ in range(redraws)]

@@ -151,6 +151,12 @@ def _facts(tree: SearchTree) -> Iterator[tuple[str, str]]:
             f"{one_line(start.origin.run, 80) or 'an unknown run'}, {plural(start.origin.steps, 'step')} copied",
         )
     yield "Begun", one_line(start.created, 80)
+    if tree.choices:
+        choice = tree.choices[-1]
+        yield "Difficulty", f"expected pass@1 {words.expected(choice)}; {words.levels(choice)}"
+        yield "Last choice", f"{words.chosen(choice)}: {words.why(choice)}"
+        yield "Considered", words.considered(choice)
+        yield "Choices rest on", words.basis(choice)
     yield "Costs", " ".join(words.costs(finished)) if finished is not None else _spent(tree)
     yield "Decisions", _decisions(tree)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tts_tui.events import Tally
 from tts_tui.tree import Node, SearchTree, State
-from tts_tui.ui import overview, words
+from tts_tui.ui import choices, overview, words
 from tts_tui.ui.heat import BARS, HEAT, degree
 from tts_tui.ui.outline import Row, rows
 from tts_tui.ui.text import bar, digits, one_line, tail
@@ -83,6 +83,8 @@ def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, mom
     if height >= 8:
         head.append(overview.status(tree, len(active), width, title=one_line(moment.title, 40)))
         head.append(overview.gauges(tree, width, written=moment.written, scored=moment.scored, blocks=moment.unicode))
+    if height >= 8:
+        foot += choices.lines(tree, width, 3 if height >= 20 else 2 if height >= 14 else 1, blocks=moment.unicode)
     if height >= 4:
         over = tree.finished is not None
         foot.append(overview.answers_line(moment.votes, width, over=over, blocks=moment.unicode))

@@ -7,7 +7,7 @@ from rich.text import Text
 from tts_tui.events import Tally
 from tts_tui.plan import Plan, Score
 from tts_tui.tree import Node
-from tts_tui.ui import overview, words
+from tts_tui.ui import choices, overview, words
 from tts_tui.ui.heat import HEAT, degree
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.text import bar, digits, one_line, plural
@@ -118,10 +118,17 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     budget += [f"{limits.seconds:g} s"] if limits.seconds is not None else []
     drawing = f"temperature {plan.sampling.temperature:g}"
     drawing += f", top-p {plan.sampling.top_p:g}" if plan.sampling.top_p < 1 else ""
+    aim = words.wish(plan)
     return [
         ("strategy", overview.short_plan(plan)),
         ("answer by", overview.chooses(plan)),
         ("sampling", f"{drawing}, seed {plan.seed}"),
         ("budget", ", ".join(budget) or "no limit"),
+        *([("wish", aim)] if aim else []),
         ("why", one_line(plan.why, 300)),
     ]
+
+
+def choice(model: RunModel, width: int, rows: int) -> list[Text]:
+    """What `auto` expects and chose, in at most `rows` lines; the plan itself where there is room."""
+    return choices.panel(model.tree, width, rows, [row for row in plan_lines(model.tree.plan) if row[0] != "why"])

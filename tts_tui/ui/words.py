@@ -184,7 +184,13 @@ def considered(choice: PlanChosen) -> str:
     """`beam:16 (46 % right for 1.10k more tokens), stop (10 % right)`, the best first."""
     ways = []
     for way in choice.considered[:MOST_PLANS]:
-        price = "" if way.plan == STOP else f" for {cost(way)} more tokens" if way.tokens > 0 else " at a cost not yet known"
+        price = (
+            ""
+            if way.plan == STOP
+            else f" for {cost(way)} more tokens"
+            if way.tokens > 0
+            else " at a cost not yet known"
+        )
         ways.append(f"{one_line(way.plan, 60)} ({share(way.accuracy)} right{price})")
     more = len(choice.considered) - len(ways)
     return ", ".join(ways) + (f", and {plural(more, 'other plan')}" if more > 0 else "")

@@ -122,7 +122,8 @@ class HomeScreen(Screen[None]):
         self.query_one("#home-head", Quiet).put(head)
         if plan is not None:
             limits = dict(panels.plan_lines(plan))
-            said = f" plan  {limits['strategy']}, {limits['answer by']}, {limits['sampling']}, {limits['budget']}"
+            names = [name for name in limits if name != "why"]
+            said = f" plan  {', '.join(limits[name] for name in names)}"
             self.query_one("#home-plan", Quiet).put([Text(said), Text(f"       {limits['why']}", style="dim")])
         running = [runner for runner in self.app.runners if not runner.done]
         if running != self._live:

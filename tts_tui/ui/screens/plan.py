@@ -15,20 +15,40 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from tts_tui import registry
 from tts_tui.budget import Budget
-from tts_tui.errors import TTSError
+from tts_tui.errors import PlanError, TTSError
 from tts_tui.plan import SCORES, VOTES, Plan
 from tts_tui.ui.text import one_line
+from tts_tui.ui.words import AUTO
 
-NUMBERS: tuple[tuple[str, str, type], ...] = (
+
+def _share(text: str) -> float:
+    """`0.8`, or `80 %`."""
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+
+
+NUMBERS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("n", "N, candidates", int),
     ("m", "M, beam width", int),
     ("temperature", "temperature", float),
     ("seed", "seed", int),
     ("tokens", "at most tokens", int),
     ("seconds", "at most seconds", float),
+    ("mean_tokens", "mean tokens wished", int),
+    ("goal_accuracy", "or share right", _share),
 )
-"""Field, label, kind; an empty limit is none."""
+"""Field, label, kind; an empty limit, or wish, is none."""
 LIMITS = ("tokens", "seconds")
+WISHES = ("mean_tokens", "goal_accuracy")
+"""What only `auto` can keep to."""
+HINTS = {
+    **dict.fromkeys(LIMITS, "no limit"),
+    "mean_tokens": "as calibrated, or such as 500 a problem",
+    "goal_accuracy": "or such as 80 %, as cheaply as it can",
+}
+
+
+MOST = "N, most candidates"
+"""Label of N where it bounds what `auto` chooses."""
 
 
 class PlanForm(ModalScreen["Plan | None"]):
@@ -67,10 +87,11 @@ class PlanForm(ModalScreen["Plan | None"]):
                     options.append((f"{one_line(self._plan.strategy, 40)}: not installed here", self._plan.strategy))
                 yield self._select("strategy", options, self._plan.strategy)
             for name, label, _ in NUMBERS:
-                with Horizontal(classes="row"):
-                    yield Label(label)
-                    limit = name in LIMITS
-                    yield Input(self._text(name), id=name, compact=True, placeholder="no limit" if limit else "")
+                row = Horizontal(classes="row wish" if name in WISHES else "row")
+                row.display = name not in WISHES or self._plan.strategy == AUTO
+                with row:
+                    yield Label(self._label(name, label), id=f"label-{name}")
+                    yield Input(self._text(name), id=name, compact=True, placeholder=HINTS.get(name, ""))
             for name, label, choices in (("score", "score of a path", SCORES), ("vote", "vote", VOTES)):
                 with Horizontal(classes="row"):
                     yield Label(label)
@@ -87,6 +108,9 @@ class PlanForm(ModalScreen["Plan | None"]):
         prompts = [(Content(label), choice) for label, choice in options]  # a text alone would be markup
         return Select(prompts, value=value, allow_blank=False, id=name, compact=True)
 
+    def _label(self, name: str, label: str) -> str:
+        return MOST if name == "n" and self._plan.strategy == AUTO else label
+
     def _text(self, name: str, plan: Plan | None = None) -> str:
         plan = plan or self._plan
         owner = plan.sampling if name == "temperature" else plan.budget if name in LIMITS else plan
@@ -99,8 +123,11 @@ class PlanForm(ModalScreen["Plan | None"]):
             return
         fresh = self._renew(str(event.value)).with_(budget=self._plan.budget, seed=self._plan.seed)
         self._plan = fresh
-        for name in ("n", "m", "temperature"):
+        for name in ("n", "m", "temperature", *WISHES):
             self.query_one(f"#{name}", Input).value = self._text(name)
+        for row in self.query(".wish"):
+            row.display = fresh.strategy == AUTO
+        self.query_one("#label-n", Label).update(self._label("n", NUMBERS[0][1]))
         for name in ("score", "vote"):
             self.query_one(f"#{name}", Select).value = getattr(fresh, name)
 
@@ -135,12 +162,16 @@ class PlanForm(ModalScreen["Plan | None"]):
         sampling = replace(self._plan.sampling, temperature=values.pop("temperature"))
         for name in ("strategy", "score", "vote"):
             values[name] = self.query_one(f"#{name}", Select).value
+        if values["strategy"] != AUTO:
+            values.update(dict.fromkeys(WISHES))
+        elif None not in (values["mean_tokens"], values["goal_accuracy"]):
+            raise PlanError("mean tokens and a share right are two wishes: give one of them")
         changed = self._plan.with_(**values, budget=budget, sampling=sampling)
         return changed if changed == self._plan else changed.with_(why="chosen by the user")
 
-    def _number(self, name: str, label: str, kind: type) -> Any:
+    def _number(self, name: str, label: str, kind: Callable[[str], Any]) -> Any:
         text = self.query_one(f"#{name}", Input).value.strip()
-        if not text and name in LIMITS:
+        if not text and name in HINTS:
             return None
         try:
             return kind(text)

@@ -13,6 +13,7 @@ from textual.widgets import Footer, Input
 
 from tts_tui.ui import panels
 from tts_tui.ui.bindings import keys
+from tts_tui.ui.choices import is_auto
 from tts_tui.ui.looks import best
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import Player
@@ -30,6 +31,8 @@ FRAMES = 10.0
 """Looks at the model a second; what changed is repainted."""
 SPARING = 2
 """Of so many looks one is taken while a model computes in this process: it writes no faster, and shares the cores."""
+BESIDE = 0.45
+"""The most of the side that the plan has beside step and story, where it says what was chosen."""
 SLOW = 3
 """Gauges and other lines of numbers are looked at every so many frames."""
 
@@ -285,8 +288,26 @@ class RunScreen(TakingPart):
         self.query_one(StoryView).put(model.decisions)
         self._title_tree()
         if model.tree.started is not None:
-            lines = [
+            self._draw_plan(model)
+
+    def _draw_plan(self, model: RunModel) -> None:
+        box = self.query_one("#plan", Quiet)
+        chooses = is_auto(model.tree)
+        box.set_class(chooses, "-auto")
+        if chooses:
+            box.put(panels.choice(model, box.content_size.width or self.size.width - 4, self._room(box)))
+            return
+        box.put(
+            [
                 Text(f"{label:<10}", style="dim").append(value, style="" if label == "why" else "bold")
                 for label, value in panels.plan_lines(model.tree.plan)
             ]
-            self.query_one("#plan", Quiet).put(lines)
+        )
+
+    def _room(self, box: Quiet) -> int:
+        """Lines that the panel may have: the screen's, the side's, or, beside step and story, less than half of it."""
+        if self.maximized is box:
+            return max(1, self.size.height - box.gutter.height)
+        side = self.query_one("#side").size.height
+        share = 1.0 if not self.query_one("#step").display else BESIDE
+        return max(1, int(side * share) - box.gutter.height)

@@ -1,0 +1,211 @@
+"""What `auto` expects, considered and chose, as text of the terminal UI's plan panel and of the live display.
+
+Pure: plain values in, text out.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from rich.text import Text
+
+from tts_tui.events import Considered, PlanChosen
+from tts_tui.tree import SearchTree
+from tts_tui.ui import words
+from tts_tui.ui.overview import fit
+from tts_tui.ui.text import one_line, plural
+
+LABEL = 10
+"""Columns of a label."""
+TWO = 70
+"""Columns from which the plans stand beside what is expected."""
+TABLE = 44
+"""The most columns of the table of plans."""
+INTERVAL = 16
+"""The most columns of the bar of pass@1."""
+ORDER = (("why", 2), ("plans", 3), ("basis", 1), ("plans", 7), ("why", 4), ("basis", 3), ("plans", 99), ("more", 99))
+"""Who gets the rows of a panel: each part up to so many, in this order."""
+
+
+def is_auto(tree: SearchTree) -> bool:
+    """Whether the plan is one that chooses others."""
+    return tree.started is not None and (tree.plan.strategy == words.AUTO or bool(tree.choices))
+
+
+def interval(choice: PlanChosen, width: int, *, blocks: bool = True) -> str:
+    """The expected pass@1 between 0 and 1, within its 90 % range: `─━━●━━━─────`."""
+    outside, inside, mean = "─━●" if blocks else "-=o"
+    low, middle, high = (round(min(max(x, 0.0), 1.0) * (width - 1)) for x in (choice.low, choice.pass1, choice.high))
+    drawn = [inside if low <= column <= high else outside for column in range(width)]
+    drawn[middle] = mean
+    return "".join(drawn)
+
+
+# -- the panel ---------------------------------------------------------------------------------------------------------
+
+
+def panel(tree: SearchTree, width: int, rows: int, more: Sequence[tuple[str, str]] = ()) -> list[Text]:
+    """The last choice in at most `rows` lines of at most `width` columns.
+
+    Args:
+        tree: A run of `auto`.
+        width: Columns.
+        rows: The most lines.
+        more: Labels and values that follow where there is room.
+    """
+    if not tree.choices:
+        said = "nothing is chosen yet: it begins with a few samples, looks how hard the problem seems, and goes on or stops"
+        return [*_labelled("auto", said, width, rows), *(_line(*row, width) for row in more)][:rows]
+    choice = tree.choices[-1]
+    wide = width >= TWO
+    beside = min(TABLE, width // 2) if wide else 0
+    column = width - beside - 2 if wide else width
+    head = _expected(choice, column)
+    if choice.root != tree.search_root.id:
+        head.append(_line("from", words.scored(tree.nodes[choice.root]), column))
+    parts = {
+        "why": _labelled("why", words.why(choice), column, 9),
+        "basis": _labelled("basis", words.basis(choice), column, 9),
+        "more": [_line(*row, column) for row in more],
+    }
+    if not wide:
+        parts["plans"] = [Text()] * (1 + len(choice.considered))
+    got = _allot({name: len(lines) for name, lines in parts.items()}, rows - len(head))
+    text = head[:rows]
+    text += _labelled("why", words.why(choice), column, got["why"])
+    if not wide:
+        text += _plans(choice, width, got["plans"])
+    text += _labelled("basis", words.basis(choice), column, got["basis"])
+    text += parts["more"][: got["more"]]
+    return _beside(text, _plans(choice, beside, rows), column) if wide else text
+
+
+def _allot(wanted: dict[str, int], room: int) -> dict[str, int]:
+    """How many rows each part gets of those that there are."""
+    got = dict.fromkeys(wanted, 0)
+    for part, upto in ORDER:
+        more = min(min(wanted.get(part, 0), upto) - got.get(part, 0), room)
+        if more > 0:
+            got[part] += more
+            room -= more
+    return got
+
+
+def _beside(left: Sequence[Text], right: Sequence[Text], column: int) -> list[Text]:
+    lines = []
+    for one, other in zip_longest(left, right, fillvalue=Text()):
+        line = one.copy()
+        if other.plain:
+            line.append(" " * (column + 2 - line.cell_len)).append_text(other)
+        lines.append(line)
+    return lines
+
+
+def _expected(choice: PlanChosen, width: int) -> list[Text]:
+    """How hard it seems, and how sure the answer is."""
+    said = words.expected(choice).replace("90 % range: ", "") if width < 64 else words.expected(choice)
+    room = width - LABEL - len(said) - 1
+    drawn = f"{interval(choice, min(INTERVAL, room))} " if room >= 5 else ""
+    level = Text(f"{'level':<{LABEL}}", style="dim", no_wrap=True)
+    for place, text in enumerate(words.levels(choice).split(", ")):
+        likeliest = choice.levels[place] == max(choice.levels)
+        level.append(", " if place else "", style="not dim").append(
+            text, style="not dim bold" if likeliest else "not dim"
+        )
+    level.truncate(width, overflow="ellipsis")
+    return [_line("pass@1", drawn + said, width), level, _line("answer", _answer(choice), width)]
+
+
+def _answer(choice: PlanChosen) -> str:
+    if not choice.samples:
+        return "none yet: no sample was seen"
+    seen = plural(choice.samples, "solution")
+    if choice.answer is None:
+        return f"none in {seen}"
+    return f"{one_line(choice.answer, 24)}, {words.share(choice.sure)} sure after {seen}"
+
+
+def _plans(choice: PlanChosen, width: int, rows: int) -> list[Text]:
+    """A table of what was considered: the chosen plan always, to stop if there is room, the best of the others."""
+    if rows < 1:
+        return []
+    ways = list(choice.considered)
+    lines = [_row("  plan", "right", "tokens more", "", width, "dim")] if rows > 1 else []
+    room = rows - len(lines)
+    shown = _picked(ways, choice.chosen, room if len(ways) <= room else max(1, room - 1))
+    column = max((len(one_line(way.plan, 30)) for way in shown), default=0)
+    for way in shown:
+        is_chosen = way.plan == choice.chosen
+        named = f"{'▶' if is_chosen else ' '} {one_line(way.plan, 30):<{column}}"
+        note = "chosen" if is_chosen and words.now(choice) in (way.plan, words.STOP) else ""
+        note = note or (f"chosen, first {words.now(choice)}" if is_chosen else "")
+        lines.append(_row(named, words.share(way.accuracy), words.cost(way), note, width, "bold" if is_chosen else ""))
+    if len(shown) < len(ways) and len(lines) < rows:
+        rest = Text(f"  and {plural(len(ways) - len(shown), 'other plan')}", style="dim", no_wrap=True)
+        rest.truncate(width, overflow="ellipsis")
+        lines.append(rest)
+    return lines
+
+
+def _picked(ways: Sequence[Considered], chosen: str, room: int) -> list[Considered]:
+    """So many of them, in their order: the chosen one first of all, then to stop, then the best."""
+    worth = sorted(
+        range(len(ways)), key=lambda place: (ways[place].plan != chosen, ways[place].plan != words.STOP, place)
+    )
+    return [ways[place] for place in sorted(worth[:room])]
+
+
+def _row(plan: str, right: str, tokens: str, note: str, width: int, style: str) -> Text:
+    line = Text(f"{plan:<16} {right:>6} {tokens:>11}", style=style, no_wrap=True)
+    line.append(f"  {note}" if note else "")
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _labelled(label: str, said: str, width: int, most: int) -> list[Text]:
+    """`said` behind its label, wrapped into at most `most` lines."""
+    if most < 1:
+        return []
+    room = max(8, width - LABEL)
+    wrapped = textwrap.wrap(said, room, max_lines=most, placeholder=" …") or [""]
+    return [_line(label if place == 0 else "", line, width, "not dim") for place, line in enumerate(wrapped)]
+
+
+def _line(label: str, value: str, width: int, style: str = "not dim bold") -> Text:
+    line = Text(f"{label:<{LABEL}}", style="dim", no_wrap=True).append(value, style=style)
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+# -- the live display --------------------------------------------------------------------------------------------------
+
+
+def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> list[Text]:
+    """The last choice in at most `rows` lines: what is expected, why it was chosen, what else there was.
+
+    Args:
+        tree: A run.
+        width: Columns.
+        rows: The most lines.
+        blocks: Whether the terminal knows more than ASCII.
+    """
+    if not is_auto(tree):
+        return []
+    if not tree.choices:
+        return [fit([Text(" auto   "), Text("nothing chosen yet", style="dim")], width)][:rows]
+    choice = tree.choices[-1]
+    spacious = width >= 110
+    pass1 = Text(" auto    pass@1 ").append(interval(choice, 12 if spacious else 6, blocks=blocks), style="bold")
+    pass1.append(f" {words.expected(choice) if spacious else words.share(choice.pass1)}")
+    level, chance = max(zip(words.LEVELS, choice.levels, strict=True), key=lambda pair: pair[1])
+    said = words.levels(choice) if spacious else f"{level} {words.share(chance)}"
+    parts = [pass1, Text(said), Text(words.chosen(choice), style="bold")]
+    if choice.answer is not None:
+        parts.insert(2, Text(f"{words.share(choice.sure)} sure of {one_line(choice.answer, 12)}"))
+    why = Text(f" why     {words.why(choice)} Basis: {words.basis(choice)}.", no_wrap=True)
+    plans = Text(f" plans   {words.considered(choice)}", style="dim", no_wrap=True)
+    for line in (why, plans):
+        line.truncate(width, overflow="ellipsis")
+    return [fit(parts, width), why, plans][:rows]
