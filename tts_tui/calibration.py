@@ -39,8 +39,8 @@ class Curve(Struct, frozen=True, kw_only=True):
         strategy: Its name.
         alone: From nothing, by (1, log-odds of pass@1, log2 n, their product, log-odds of the reach).
         win: After some samples whose vote is wrong, by (1, log-odds of the expected pass@1, log-odds of that vote being
-            right, log2 of the candidates that are added, log2 of 1 + those that are there, log-odds of the reach): how often the vote is right
-            afterwards.
+            right, log2 of the candidates that are added, log2 of 1 + those that are there, log-odds of the reach): how
+            often the vote is right afterwards.
         lose: The same where the vote is right already: how often it is wrong afterwards.
         cost: Of a candidate, in samples of the same problem.
         sizes: The n that were measured; empty where these are priors.
@@ -204,8 +204,8 @@ def decode(data: bytes, what: str) -> Calibration:
         if format != FORMAT:
             age = "an older" if format < FORMAT else "a newer"
             raise CalibrationError(
-                f"{what} has {age} format ({format}, this tts-tui reads {FORMAT}): make it anew with tts-tui calibrate, "
-                "or remove it"
+                f"{what} has {age} format ({format}, this tts-tui reads {FORMAT}): make it anew with tts-tui "
+                "calibrate, or remove it"
             )
         return msgspec.json.decode(data, type=Calibration)
     except msgspec.DecodeError as error:
@@ -225,8 +225,9 @@ def check_models(found: Calibration, policy: ModelInfo, prm: ModelInfo | None, p
         CalibrationError: It is of others.
     """
     if (found.policy, found.prm) != (wanted := names_of(policy, prm)):
+        where = f" {path}" if path else ""
         raise CalibrationError(
-            f"the calibration{f' {path}' if path else ''} is of {found.policy} under {found.prm}, and not of {wanted[0]} under {wanted[1]}: "
+            f"the calibration{where} is of {found.policy} under {found.prm}, and not of {wanted[0]} under {wanted[1]}: "
             "give another one, or make one with tts-tui calibrate"
         )
 

@@ -193,10 +193,8 @@ class Controller:
 
     def _sizes(self, curve: Curve, had: int) -> list[int]:
         """Sizes above what is there: by the width of a tree search, then twice that, and so on."""
-        if curve.strategy in SAMPLING and not had:
-            more, sizes = self.calibration.probe, []
-        else:
-            more, sizes = self.wish.width, []
+        more = self.calibration.probe if curve.strategy in SAMPLING and not had else self.wish.width
+        sizes: list[int] = []
         while had + more <= self.wish.most:
             sizes.append(had + more)
             more *= 2

@@ -77,7 +77,7 @@ class Evidence(Struct, frozen=True):
         clipped = min(max(score, _EDGE), 1 - _EDGE)
         slope = self.slope if sampled else self.searched_slope
         bias = self.intercept if sampled else self.searched_intercept
-        return (slope * math.log(clipped / (1 - clipped)) + bias) * float(samples) ** self.power
+        return float((slope * math.log(clipped / (1 - clipped)) + bias) * samples**self.power)
 
 
 class Belief:

@@ -124,7 +124,7 @@ plan = options(
         "--goal-accuracy",
         type=float,
         metavar="SHARE",
-        help="Share of right answers that auto is to reach as cheaply as it can, such as 0.8; instead of --mean-tokens.  "
+        help="Share of right answers that auto is to reach as cheaply as it can, such as 0.8; not with --mean-tokens.  "
         "[default: none]",
     ),
     option(

@@ -93,12 +93,15 @@ class Plan(Struct, frozen=True):
             raise PlanError("the temperature must be finite: 1 draws as the model says, 2 is wild already")
         if not 0 < self.sampling.top_p <= 1:
             raise PlanError(f"top_p must be in (0, 1], not {self.sampling.top_p}")
+        self._check_wishes()
+        if not self.separator:
+            raise PlanError("the separator must not be empty")
+
+    def _check_wishes(self) -> None:
         if self.mean_tokens is not None and self.mean_tokens < 1:
             raise PlanError(f"the mean cost must be at least 1 token, not {self.mean_tokens}")
         if self.goal_accuracy is not None and not 0 < self.goal_accuracy < 1:
             raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.goal_accuracy}")
-        if not self.separator:
-            raise PlanError("the separator must not be empty")
 
     def check_width(self) -> None:
         """Checks what strategies that keep n / m survivors rely on.

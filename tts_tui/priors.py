@@ -69,7 +69,7 @@ def curves(policy: ModelInfo, prm: ModelInfo | None) -> tuple[Curve, ...]:
         win[0] += raised
         found.append(
             Curve(strategy=name, alone=tuple(alone), win=tuple(win), lose=tuple(own["lose"]), cost=own["cost"])
-        )  # type: ignore[arg-type]
+        )
     return tuple(found)
 
 

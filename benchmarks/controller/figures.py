@@ -12,7 +12,7 @@ from tts_tui.contracts import ModelInfo
 from tts_tui.evaluation.calibrating import Models, cases_of
 from tts_tui.evaluation.cases import Case, Drawn, Hand, cost, joined, shuffled
 from tts_tui.evaluation.datasets import Item
-from tts_tui.evaluation.families import FAMILIES, UNSEEN
+from tts_tui.evaluation.families import UNSEEN
 from tts_tui.evaluation.families import problem as family_problem
 from tts_tui.evaluation.forecasts import Forecast, forecasts, judged
 from tts_tui.evaluation.measures import area, bootstrap, paired
@@ -93,11 +93,12 @@ def difficulty_figures(cases: Sequence[Case], calibration: Calibration) -> tuple
             shown = "".join(f"{_shown(row[key]):>{width}}" for key, width in _AREAS)
             lines.append(f"{kind + ', ' + name:<44}{row['problems']:>5}{shown}")
         base = figures[f"{kind}, after {PROBE} samples"]
-        lines.append(
-            f"{'  baselines: steps of the right solution':<44}{'':>5}{_shown(base['auc hard, steps']):>8}{_shown(base['auc easy, steps']):>8}"
-            f"   Brier {base['brier hard']:.3f} and {base['brier easy']:.3f}, of the base rate "
-            f"{base['brier hard, base rate']:.3f} and {base['brier easy, base rate']:.3f}"
-        )
+        steps = f"{_shown(base['auc hard, steps']):>8}{_shown(base['auc easy, steps']):>8}"
+        lines += [
+            f"{'  baseline: steps of the right solution':<49}{steps}",
+            f"  Brier scores {base['brier hard']:.3f}, {base['brier easy']:.3f}; of the base rate "
+            f"{base['brier hard, base rate']:.3f}, {base['brier easy, base rate']:.3f}",
+        ]
     return figures, lines
 
 
@@ -187,9 +188,10 @@ def plan_figures(
                     {"auto": auto.name, "plan": row.name, "difference": auto.accuracy - row.accuracy, "low": low,
                      "high": high, "p": test.p, "tokens": auto.cost / row.cost}
                 )  # fmt: skip
+                gap = auto.accuracy - row.accuracy
                 lines.append(
-                    f"{auto.name} against {row.name:<14} {auto.accuracy - row.accuracy:+.3f} ({low:+.3f} to {high:+.3f}, "
-                    f"p {test.p:.3f}) with {auto.cost / row.cost:.0%} of its tokens"
+                    f"{auto.name} against {row.name:<14} {gap:+.3f} ({low:+.3f} to {high:+.3f}, p {test.p:.3f}) "
+                    f"with {auto.cost / row.cost:.0%} of its tokens"
                 )
     oracle = fmean(any(row.right[at] for row in fixed) for at in range(len(best.right)))
     for auto in autos:
@@ -213,7 +215,7 @@ def majority_figures(fixed: Sequence[Row], autos: Sequence[Row]) -> tuple[dict[s
         sign = "" if reached else "more than "
         figures[auto.name] = {"ratio": ratio, "reached": reached is not None}
         lines.append(
-            f"{auto.name}: {auto.accuracy:.3f} at {auto.cost:.0f} tokens; majority needs {sign}{ratio:.1f} times as many"
+            f"{auto.name}: {auto.accuracy:.3f} at {auto.cost:.0f} tokens; majority needs {sign}{ratio:.1f} times that"
             + ("" if reached else f" (it has {curve[-1].accuracy:.3f} with {curve[-1].name})")
         )
     return figures, lines

@@ -39,6 +39,7 @@ from tts_tui.calibration import Calibration
 from tts_tui.contracts import ModelInfo
 from tts_tui.controller import SAMPLING
 from tts_tui.difficulty import after, before
+from tts_tui.errors import UsageError
 from tts_tui.evaluation import fitting
 from tts_tui.evaluation.cases import Case, Drawn, Hand
 from tts_tui.evaluation.measures import bootstrap, resampled
@@ -92,13 +93,17 @@ class Run(Struct, frozen=True):
 
 
 def read(path: Path) -> Recorded:
-    """The samples, or one sentence."""
+    """The samples.
+
+    Raises:
+        UsageError: There are none.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Recorded)
     except OSError as error:
-        sys.exit(f"cannot read the samples {path}: {error.strerror or error}; --samples says where they are")
+        raise UsageError(f"cannot read the samples {path}: {error.strerror or error}; give --samples FILE") from error
     except msgspec.DecodeError as error:
-        sys.exit(f"{path} holds no recorded samples: {error}")
+        raise UsageError(f"{path} holds no recorded samples: {error}") from error
 
 
 async def graded(found: Recorded, grader: Grader) -> tuple[list[Case], list[Case]]:
@@ -216,9 +221,9 @@ def table(title: str, cases: Sequence[Case], pools: Sequence[Sequence[Sequence[D
         runs = {name: [[path.until(rule) for path in own] for own in walks] for name, rule in rules(given).items()}
         runs["auto"] = [[controlled(pool, given) for pool in own] for own in pools]
         runs["first 4"] = [[path.at(3) for path in own] for own in walks]
-        level = TOLERANCE * given.outlook.belief([]).pass1
+        usually = next(iter(rules(given).values()))
         runs["fitted"] = [
-            [walk(pool, calibration, draws).until(lambda change: change.gain < level) for pool in own]
+            [walk(pool, calibration, draws).until(usually) for pool in own]
             for calibration, own in zip(fitted(cases, vote), pools, strict=True)
         ]
         whole = [[path.at(len(path.right) - 1) for path in own] for own in walks]
@@ -271,7 +276,7 @@ def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Drawn]]], d
     """Prints where the tokens go: problems by how many of their samples are right."""
     total = sum(one.tokens for case in cases for one in case.pool)
     print(
-        "\nwhere the tokens go: problems by how many of 8 are right; samples until `gain` stops, and its forecast after 4"
+        "\nwhere the tokens go: problems by how many of 8 are right; samples until `gain` stops, its forecast after 4"
     )
     print("right  problems  share of all tokens  " + "  ".join(f"{vote:>17}" for vote in VOTES))
     walks = {vote: [[walk(pool, usual(vote), draws) for pool in own] for own in pools] for vote in VOTES}
@@ -345,7 +350,11 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=20, help="random orders [default: 20]")
     parser.add_argument("--draws", type=int, default=4000, help="futures that are played out [default: 4000]")
     options = parser.parse_args()
-    asyncio.run(measure(options.samples, options.orders, options.draws))
+    try:
+        asyncio.run(measure(options.samples, options.orders, options.draws))
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -109,10 +109,9 @@ def _fit(
     models = Models(header.policy, header.prm, **votes)  # type: ignore[arg-type]
     named = {name: plan for part in plans.values() for name, plan in part.items()}
     cases = cases_of(dataset.items, outcomes, named, models)
-    source = (
-        f"tts-tui calibrate on {len(cases)} problems of {dataset.name} ({dataset.source}"
-        f"{', ' + dataset.split if dataset.split else ''}), {sum(bool(case.searches) for case in cases)} of them searched"
-    )
+    many, split = sum(bool(case.searches) for case in cases), f", {dataset.split}" if dataset.split else ""
+    where = f"{dataset.name} ({dataset.source}{split})"
+    source = f"tts-tui calibrate on {len(cases)} problems of {where}, {many} of them searched"
     made = calibrate(cases, models, source, tell=session.note)
     path: Path = given["out"] or files.folder() / files.file_name(made.policy, made.prm)
     files.save(made, path)
@@ -126,8 +125,10 @@ def summary(made: Calibration) -> str:
     lines = [f"{made.policy} under {made.prm}: {made.basis}.", ""]
     early, late = made.validation["before the probe"], made.validation["after 4 samples"]
     lines.append("Difficulty, on problems that were held out      before      after 4 samples")
-    for name in ("auc hard", "auc easy", "ece hard", "ece easy"):
-        lines.append(f"  {name:<44}  {_shown(early[name]):>8}  {_shown(late[name]):>15}")
+    lines += [
+        f"  {name:<44}  {_shown(early[name]):>8}  {_shown(late[name]):>15}"
+        for name in ("auc hard", "auc easy", "ece hard", "ece easy")
+    ]
     lines += ["", "Plans, on problems that were held out         accuracy   tokens a problem"]
     for name, (accuracy, tokens) in sorted(made.validation["fixed plans"].items(), key=lambda item: item[1][1]):
         lines.append(f"  {name:<42}  {accuracy:>8.1%}   {tokens:>16,.0f}")

@@ -18,7 +18,7 @@ from tts_tui.contracts import ModelInfo
 from tts_tui.controller import SAMPLING
 from tts_tui.difficulty import before
 from tts_tui.errors import UsageError
-from tts_tui.evaluation import fitting
+from tts_tui.evaluation import curve_fits, fitting
 from tts_tui.evaluation.cases import Case, Hand, draws, joined, pool_of, searched, shuffled
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.forecasts import forecasts, judged
@@ -142,7 +142,7 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
         outlook=outlook,
         reach=reach,
         evidence=how,
-        curves=fitting.curves(
+        curves=curve_fits.curves(
             [cases[at] for at in measured],
             [beliefs[at] for at in measured],
             [reaches[at] for at in measured],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+
 from msgspec import Struct
 
 from tts_tui.answers import canonical

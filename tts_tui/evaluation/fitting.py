@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -12,18 +12,16 @@ from msgspec.structs import replace
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
-from tts_tui.calibration import Curve, Place, Start
-from tts_tui.controller import SAMPLING, odds, position, start
 from tts_tui.difficulty import GRID, Belief, Evidence, Outlook, after
-from tts_tui.evaluation.cases import Case, Drawn, Hand, draws, joined, shuffled
-from tts_tui.plan import SCORES, Score, Vote
+from tts_tui.evaluation.cases import Case, Hand, draws, joined, shuffled
+from tts_tui.plan import Score, Vote
 
 SIZES = (1, 2, 4, 8)
 """Sizes of the beginnings that searches are learnt to go on from."""
 _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _CONCENTRATIONS = tuple(float(value) for value in np.geomspace(0.3, 12.0, 16))
-_REDRAWS = 4
-_SHRINKAGE = 2.0
+REDRAWS = 4
+SHRINKAGE = 2.0
 """How much a prior weighs, as the precision of a curve's weights."""
 
 
@@ -36,26 +34,6 @@ def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
     for place, at in enumerate(order):
         placed[at] = place % count
     return placed
-
-
-# -- score and vote ----------------------------------------------------------------------------------------------------
-
-
-def best_vote(cases: Sequence[Case], usual: tuple[Score, Vote], margin: float = 0.01) -> tuple[Score, Vote]:
-    """The score and the vote that suit the pool best; the usual pair unless another is better by `margin`."""
-    rng = random.Random(0)
-    halves = [draws(case, rng)[: max(1, len(case.pool) // 2)] for case in cases for _ in range(_REDRAWS)]
-    pairs: list[tuple[Score, Vote]] = [(score, vote) for score in SCORES for vote in ("prm-max", "prm-vote")]
-    found = {}
-    for score, vote in pairs:
-        hands = []
-        for half in halves:
-            hand = Hand(score, vote)
-            hand.add(half)
-            hands.append(hand.is_right)
-        found[score, vote] = fmean(hands)
-    best = max(pairs, key=lambda pair: found[pair])
-    return best if found[best] > found.get(usual, 0.0) + margin else usual
 
 
 # -- before any sample -------------------------------------------------------------------------------------------------
@@ -180,7 +158,7 @@ def beginnings(
     score: Score,
     vote: Vote,
     sizes: Sequence[int] = SIZES,
-    redraws: int = _REDRAWS,
+    redraws: int = REDRAWS,
     seed: int = 0,
     *,
     searches: bool = True,
@@ -225,7 +203,7 @@ def evidence(
             belief = after(priors[one.at], one.hand.seen, how)
             total -= float(np.log(belief.joint[one.hand.right_group].sum() + 1e-9))
             total -= float(np.log(predictive(belief, one.rest)[one.right] + 1e-9))
-        return (total + _SHRINKAGE * float(((x - start) ** 2).sum())) / len(found)
+        return (total + SHRINKAGE * float(((x - start) ** 2).sum())) / len(found)
 
     start = np.array([getattr(usual, name) for name in usual.__struct_fields__], dtype=float)
     best = minimize(loss, start, method="Nelder-Mead", options={"maxfev": effort})
@@ -242,175 +220,6 @@ def predictive(belief: Belief, total: int) -> np.ndarray:
     return np.asarray(chances @ belief.weights)
 
 
-# -- curves ------------------------------------------------------------------------------------------------------------
-
-
-class Step(Struct, frozen=True):
-    """One way on from a beginning: where it began, whether it was right, whether it is right afterwards."""
-
-    strategy: str
-    place: Place
-    was: bool
-    now: bool
-
-
-def steps(
-    cases: Sequence[Case],
-    priors: Sequence[Belief],
-    reaches: Sequence[float],
-    how: Evidence,
-    score: Score,
-    vote: Vote,
-) -> Iterator[Step]:
-    """What going on from random beginnings came to, by every strategy that was measured."""
-    sampling = "majority" if vote == "majority" else "best-of-n"
-    rng = random.Random(1)
-    for at, case in enumerate(cases):
-        for size in SIZES:
-            for _ in range(_REDRAWS if size < len(case.pool) else 0):
-                order = draws(case, rng)
-                parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
-                hand = Hand(score, vote)
-                hand.add(order[:size])
-                had, begun = size, _some(case, parts, rng)
-                for name, count in begun.items():
-                    hand.add(joined(parts[name][:count]))
-                    had += count * case.searches[name].width
-                belief = after(priors[at], hand.seen, how)
-                sure = belief.right[hand.elected] if hand.elected >= 0 else 0.0
-                was = hand.is_right
-
-                def step(strategy: str, more: int, drawn: Sequence[Drawn]) -> Step:
-                    place = position(belief.pass1, sure, more, had, reaches[at])
-                    return Step(strategy, place, was, _longer(hand, drawn))
-
-                for end in _ends(size, len(order)):
-                    yield step(sampling, end - size, order[size:end])
-                for name, search in case.searches.items():
-                    left = parts[name][begun.get(name, 0) :]
-                    for count in range(1, len(left) + 1):
-                        yield step(name, search.width * count, joined(left[:count]))
-
-
-def _some(case: Case, parts: Mapping[str, Sequence[tuple[Drawn, ...]]], rng: random.Random) -> dict[str, int]:
-    """How many parts of a search a beginning has already; mostly none, and never all."""
-    divided = [name for name, search in case.searches.items() if len(search.parts) > 1]
-    if not divided or rng.random() < 0.4:
-        return {}
-    name = rng.choice(divided)
-    return {name: rng.randint(1, len(parts[name]) - 1)}
-
-
-def _ends(size: int, most: int) -> list[int]:
-    """Doubled sizes up to `most`, which is always one of them."""
-    found = []
-    while (size := max(1, size * 2)) < most:
-        found.append(size)
-    return [*found, most]
-
-
-def _longer(hand: Hand, more: Sequence[Drawn]) -> bool:
-    copied = Hand(hand.score, hand.vote)
-    copied.add([*hand.drawn, *more])
-    return copied.is_right
-
-
-def curves(
-    cases: Sequence[Case],
-    priors: Sequence[Belief],
-    reaches: Sequence[float],
-    how: Evidence,
-    score: Score,
-    vote: Vote,
-    usual: Sequence[Curve],
-) -> tuple[Curve, ...]:
-    """The curves of all strategies that were measured, held near the usual ones where little was."""
-    taken: dict[str, list[Step]] = {}
-    for step in steps(cases, priors, reaches, how, score, vote):
-        taken.setdefault(step.strategy, []).append(step)
-    found = []
-    for curve in usual:
-        own = taken.get(curve.strategy, [])
-        alone, sizes, cost, count = _alone(cases, reaches, curve.strategy, score, vote)
-        if not own or not count:
-            continue
-        each = len(own) / count  # steps of one problem are not independent: together they weigh as some problems
-        found.append(
-            Curve(
-                strategy=curve.strategy,
-                alone=ridge([x for x, _ in alone], [y for _, y in alone], curve.alone, len(alone) / count),
-                win=ridge([s.place for s in own if not s.was], [s.now for s in own if not s.was], curve.win, each),
-                lose=ridge([s.place for s in own if s.was], [not s.now for s in own if s.was], curve.lose, each),
-                cost=round(cost, 4),
-                sizes=tuple(sizes),
-                problems=count,
-            )
-        )
-    return tuple(found)
-
-
-def _alone(
-    cases: Sequence[Case], reaches: Sequence[float], strategy: str, score: Score, vote: Vote
-) -> tuple[list[tuple[Start, bool]], list[int], float, int]:
-    """What plans came to from nothing: places and results, sizes, cost of a candidate in samples, problems."""
-    rng = random.Random(2)
-    found: list[tuple[Start, bool]] = []
-    sizes: set[int] = set()
-    costs: list[tuple[float, float]] = []
-    for case, far in zip(cases, reaches, strict=True):
-        x = odds((case.right + 0.3) / (len(case.pool) + 0.6), 0.003)
-        sample = fmean(one.tokens for one in case.pool)
-        taken: dict[int, Sequence[Drawn]] = {}
-        if strategy in SAMPLING:
-            order, whole = draws(case, rng), (sample, sample)
-            taken = {n: order[:n] for n in (1, *_ends(1, len(order)))}
-        elif strategy in case.searches:
-            search = case.searches[strategy]
-            parts, whole = shuffled(search, rng), (search.tokens / search.n, sample)
-            taken = {search.width * count: joined(parts[:count]) for count in range(1, len(parts) + 1)}
-        else:
-            continue
-        for n, drawn in taken.items():
-            hand = Hand(score, vote)
-            hand.add(drawn)
-            found.append((start(x, n, far), hand.is_right))
-            sizes.add(n)
-        costs.append(whole)
-    total = sum(sample for _, sample in costs)
-    return found, sorted(sizes), sum(own for own, _ in costs) / total if total else 1.0, len(costs)
-
-
-def ridge(
-    places: Sequence[Sequence[float]], results: Sequence[bool], centre: Sequence[float], each: float
-) -> tuple[float, ...]:
-    """Weights of a curve (`tts_tui.controller.chance`) that are drawn to `centre` rather than to 0.
-
-    Args:
-        places: Of shape (results, 4).
-        results: What was seen.
-        centre: The prior's weights.
-        each: How many results are about as much evidence as one problem.
-    """
-    about = np.array(centre)
-    if not results:
-        return tuple(float(value) for value in about)
-    x, y = np.array(places), np.array(results, dtype=float)
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        rate = np.exp(np.clip(x @ weights, -20.0, 4.0))
-        chance = -np.expm1(-rate) + 1e-12
-        pull = weights - about
-        value = float((rate * (1 - y) - y * np.log(chance)).sum()) / each + _SHRINKAGE / 2 * float(pull @ pull)
-        error = rate * ((1 - y) - y * np.exp(-rate) / chance)
-        return value, x.T @ error / each + _SHRINKAGE * pull
-
-    best = minimize(loss, about, jac=True, method="L-BFGS-B")
-    return tuple(round(float(value), 4) for value in best.x)
-
-
 def mean_sample(cases: Sequence[Case]) -> float:
     """Mean cost of a sample in tokens."""
     return fmean(fmean(one.tokens for one in case.pool) for case in cases)
-
-
-__all__ = ["beginnings", "best_vote", "curves", "evidence", "folds", "mean_sample", "outlook", "predictive"]

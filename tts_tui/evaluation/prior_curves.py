@@ -15,7 +15,8 @@ import numpy as np
 from tts_tui.calibration import Curve
 from tts_tui.difficulty import Evidence, before
 from tts_tui.evaluation.cases import Case, Drawn, Searched
-from tts_tui.evaluation.fitting import curves, evidence
+from tts_tui.evaluation.curve_fits import curves
+from tts_tui.evaluation.fitting import evidence
 
 PROBLEMS, POOL, WIDTH, PARTS = 400, 16, 4, 4
 CONCENTRATION, AGREEMENT = 1.0, 3.0

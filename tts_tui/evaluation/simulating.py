@@ -39,7 +39,9 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
     controller = Controller(calibration, Wish(largest, m, None, price, scores), case.values)
     parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
     hand = Hand(calibration.score, calibration.vote)
-    spent, done, taken = 0.0, {}, []
+    spent = 0.0
+    done: dict[str, int] = {}
+    taken: list[str] = []
     while True:
         elected = hand.elected
         choice = controller.choose(hand.seen, elected, str(elected) if elected >= 0 else None, spent, done)

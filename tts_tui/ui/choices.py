@@ -6,7 +6,7 @@ Pure: plain values in, text out.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from rich.text import Text
@@ -21,8 +21,9 @@ LABEL = 10
 """Columns of a label."""
 TWO = 70
 """Columns from which the plans stand beside what is expected."""
-TABLE = 44
-"""The most columns of the table of plans."""
+TABLE = 30
+"""Columns of the table of plans there."""
+CHOSEN = "▶"
 INTERVAL = 16
 """The most columns of the bar of pass@1."""
 ORDER = (("why", 2), ("plans", 3), ("basis", 1), ("plans", 7), ("why", 4), ("basis", 3), ("plans", 99), ("more", 99))
@@ -56,12 +57,11 @@ def panel(tree: SearchTree, width: int, rows: int, more: Sequence[tuple[str, str
         more: Labels and values that follow where there is room.
     """
     if not tree.choices:
-        said = "nothing is chosen yet: it begins with a few samples, looks how hard the problem seems, and goes on or stops"
+        said = "nothing is chosen yet: it begins with a few samples, looks how hard it seems, and goes on or stops"
         return [*_labelled("auto", said, width, rows), *(_line(*row, width) for row in more)][:rows]
     choice = tree.choices[-1]
     wide = width >= TWO
-    beside = min(TABLE, width // 2) if wide else 0
-    column = width - beside - 2 if wide else width
+    column = width - TABLE - 2 if wide else width
     head = _expected(choice, column)
     if choice.root != tree.search_root.id:
         head.append(_line("from", words.scored(tree.nodes[choice.root]), column))
@@ -79,7 +79,7 @@ def panel(tree: SearchTree, width: int, rows: int, more: Sequence[tuple[str, str
         text += _plans(choice, width, got["plans"])
     text += _labelled("basis", words.basis(choice), column, got["basis"])
     text += parts["more"][: got["more"]]
-    return _beside(text, _plans(choice, beside, rows), column) if wide else text
+    return _beside(text, _plans(choice, TABLE, rows), column) if wide else text
 
 
 def _allot(wanted: dict[str, int], room: int) -> dict[str, int]:
@@ -108,14 +108,24 @@ def _expected(choice: PlanChosen, width: int) -> list[Text]:
     said = words.expected(choice).replace("90 % range: ", "") if width < 64 else words.expected(choice)
     room = width - LABEL - len(said) - 1
     drawn = f"{interval(choice, min(INTERVAL, room))} " if room >= 5 else ""
-    level = Text(f"{'level':<{LABEL}}", style="dim", no_wrap=True)
-    for place, text in enumerate(words.levels(choice).split(", ")):
-        likeliest = choice.levels[place] == max(choice.levels)
-        level.append(", " if place else "", style="not dim").append(
-            text, style="not dim bold" if likeliest else "not dim"
-        )
-    level.truncate(width, overflow="ellipsis")
-    return [_line("pass@1", drawn + said, width), level, _line("answer", _answer(choice), width)]
+    return [
+        _line("pass@1", drawn + said, width),
+        _level(choice, width),
+        _line("answer", _answer(choice), width),
+        _line("chosen", words.chosen(choice), width),
+    ]
+
+
+def _level(choice: PlanChosen, width: int) -> Text:
+    """All three with the likeliest one bold, or that one alone."""
+    said = words.levels(choice)
+    if len(said) > width - LABEL:
+        return _line("level", words.likeliest(choice), width)
+    line = Text(f"{'level':<{LABEL}}", style="dim", no_wrap=True)
+    for place, text in enumerate(said.split(", ")):
+        style = "not dim bold" if text == words.likeliest(choice) else "not dim"
+        line.append(", " if place else "", style="not dim").append(text, style=style)
+    return line
 
 
 def _answer(choice: PlanChosen) -> str:
@@ -132,16 +142,13 @@ def _plans(choice: PlanChosen, width: int, rows: int) -> list[Text]:
     if rows < 1:
         return []
     ways = list(choice.considered)
-    lines = [_row("  plan", "right", "tokens more", "", width, "dim")] if rows > 1 else []
+    lines = [_row("  plan", "right", "tokens", width, "dim")] if rows > 1 else []
     room = rows - len(lines)
     shown = _picked(ways, choice.chosen, room if len(ways) <= room else max(1, room - 1))
-    column = max((len(one_line(way.plan, 30)) for way in shown), default=0)
     for way in shown:
         is_chosen = way.plan == choice.chosen
-        named = f"{'▶' if is_chosen else ' '} {one_line(way.plan, 30):<{column}}"
-        note = "chosen" if is_chosen and words.now(choice) in (way.plan, words.STOP) else ""
-        note = note or (f"chosen, first {words.now(choice)}" if is_chosen else "")
-        lines.append(_row(named, words.share(way.accuracy), words.cost(way), note, width, "bold" if is_chosen else ""))
+        named = f"{CHOSEN if is_chosen else ' '} {one_line(way.plan, 30)}"
+        lines.append(_row(named, words.share(way.accuracy), words.cost(way), width, "bold" if is_chosen else ""))
     if len(shown) < len(ways) and len(lines) < rows:
         rest = Text(f"  and {plural(len(ways) - len(shown), 'other plan')}", style="dim", no_wrap=True)
         rest.truncate(width, overflow="ellipsis")
@@ -157,9 +164,8 @@ def _picked(ways: Sequence[Considered], chosen: str, room: int) -> list[Consider
     return [ways[place] for place in sorted(worth[:room])]
 
 
-def _row(plan: str, right: str, tokens: str, note: str, width: int, style: str) -> Text:
-    line = Text(f"{plan:<16} {right:>6} {tokens:>11}", style=style, no_wrap=True)
-    line.append(f"  {note}" if note else "")
+def _row(plan: str, right: str, tokens: str, width: int, style: str) -> Text:
+    line = Text(f"{plan:<15} {right:>5} {tokens:>7}", style=style, no_wrap=True)
     line.truncate(width, overflow="ellipsis")
     return line
 
@@ -183,7 +189,7 @@ def _line(label: str, value: str, width: int, style: str = "not dim bold") -> Te
 
 
 def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> list[Text]:
-    """The last choice in at most `rows` lines: what is expected, why it was chosen, what else there was.
+    """The last choice in at most `rows` lines: what is expected, why it was chosen, what else there was, the basis.
 
     Args:
         tree: A run.
@@ -199,13 +205,22 @@ def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> li
     spacious = width >= 110
     pass1 = Text(" auto    pass@1 ").append(interval(choice, 12 if spacious else 6, blocks=blocks), style="bold")
     pass1.append(f" {words.expected(choice) if spacious else words.share(choice.pass1)}")
-    level, chance = max(zip(words.LEVELS, choice.levels, strict=True), key=lambda pair: pair[1])
-    said = words.levels(choice) if spacious else f"{level} {words.share(chance)}"
+    said = words.levels(choice) if spacious else words.likeliest(choice)
     parts = [pass1, Text(said), Text(words.chosen(choice), style="bold")]
     if choice.answer is not None:
         parts.insert(2, Text(f"{words.share(choice.sure)} sure of {one_line(choice.answer, 12)}"))
-    why = Text(f" why     {words.why(choice)} Basis: {words.basis(choice)}.", no_wrap=True)
-    plans = Text(f" plans   {words.considered(choice)}", style="dim", no_wrap=True)
-    for line in (why, plans):
+    why = Text(f" why     {words.why(choice)}", no_wrap=True)
+    basis = Text(f" basis   {words.basis(choice)}", style="dim", no_wrap=True)
+    for line in (why, basis):
         line.truncate(width, overflow="ellipsis")
-    return [fit(parts, width), why, plans][:rows]
+    return [fit(parts, width), why, fit(list(_ways(choice, blocks)), width), basis][:rows]
+
+
+def _ways(choice: PlanChosen, blocks: bool) -> Iterator[Text]:
+    """The plans for one line: expected share of right answers, tokens."""
+    for place, way in enumerate(choice.considered):
+        mark = f"{CHOSEN if blocks else '>'} " if way.plan == choice.chosen else ""
+        said = f"{mark}{one_line(way.plan, 30)} {words.share(way.accuracy)}"
+        said += "" if way.plan == words.STOP else f" {words.cost(way)}"
+        said += "" if place else " (right, tokens)"
+        yield Text("" if place else " plans   ").append(said, style="bold" if mark else "")

@@ -19,6 +19,8 @@ from tts_tui.ui.text import bar, digits, one_line, tail
 Heat = Literal["bar", "colour", "digits"]
 
 BAR = 6
+CHOICE = (8, 14, 20, 24)
+"""Heights from which what `auto` chose has one line, two, and so on."""
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _UPRIGHT = Style(reverse=False)
 DIM = Style(dim=True)
@@ -84,7 +86,7 @@ def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, mom
         head.append(overview.status(tree, len(active), width, title=one_line(moment.title, 40)))
         head.append(overview.gauges(tree, width, written=moment.written, scored=moment.scored, blocks=moment.unicode))
     if height >= 8:
-        foot += choices.lines(tree, width, 3 if height >= 20 else 2 if height >= 14 else 1, blocks=moment.unicode)
+        foot += choices.lines(tree, width, sum(height >= enough for enough in CHOICE), blocks=moment.unicode)
     if height >= 4:
         over = tree.finished is not None
         foot.append(overview.answers_line(moment.votes, width, over=over, blocks=moment.unicode))

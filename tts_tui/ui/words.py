@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -153,6 +154,11 @@ def levels(choice: PlanChosen) -> str:
     return ", ".join(f"{level} {share(chance)}" for level, chance in zip(LEVELS, choice.levels, strict=True))
 
 
+def likeliest(choice: PlanChosen) -> str:
+    """`hard 67 %`."""
+    return levels(choice).split(", ")[choice.levels.index(max(choice.levels))]
+
+
 def now(choice: PlanChosen) -> str:
     """`best-of-n:4`: what runs before the controller looks again; `stop` where nothing does."""
     return f"{one_line(choice.strategy, 40)}:{choice.n}" if choice.strategy else STOP
@@ -175,23 +181,22 @@ def basis(choice: PlanChosen) -> str:
     return one_line(choice.basis, 200)
 
 
+def basis_in_short(choice: PlanChosen) -> str:
+    """The same without its reasons: `priors from the paper`."""
+    return re.split(r"[,;:(]", basis(choice), maxsplit=1)[0].strip()
+
+
 def cost(way: Considered) -> str:
-    """`1.10k`: tokens that it would still take; `?` where nobody knows yet."""
-    return short(way.tokens) if way.tokens > 0 or way.plan == STOP else "?"
+    """`+1.10k`: tokens that it would still take; `?` where nobody knows yet."""
+    return f"+{short(way.tokens)}" if way.tokens > 0 else "0" if way.plan == STOP else "?"
 
 
 def considered(choice: PlanChosen) -> str:
-    """`beam:16 (46 % right for 1.10k more tokens), stop (10 % right)`, the best first."""
+    """`beam:16 (46 % right for 1.10k tokens more), stop (10 % right)`, the best first."""
     ways = []
     for way in choice.considered[:MOST_PLANS]:
-        price = (
-            ""
-            if way.plan == STOP
-            else f" for {cost(way)} more tokens"
-            if way.tokens > 0
-            else " at a cost not yet known"
-        )
-        ways.append(f"{one_line(way.plan, 60)} ({share(way.accuracy)} right{price})")
+        price = f" for {short(way.tokens)} tokens more" if way.tokens > 0 else " at a cost not known yet"
+        ways.append(f"{one_line(way.plan, 60)} ({share(way.accuracy)} right{'' if way.plan == STOP else price})")
     more = len(choice.considered) - len(ways)
     return ", ".join(ways) + (f", and {plural(more, 'other plan')}" if more > 0 else "")
 

@@ -9,9 +9,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.markup import escape
 from textual.widgets import Footer, Input
 
-from tts_tui.ui import panels
+from tts_tui.ui import panels, words
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.choices import is_auto
 from tts_tui.ui.looks import best
@@ -294,6 +295,9 @@ class RunScreen(TakingPart):
         box = self.query_one("#plan", Quiet)
         chooses = is_auto(model.tree)
         box.set_class(chooses, "-auto")
+        basis = f" · {words.basis_in_short(model.tree.choices[-1])}" if model.tree.choices else ""
+        if box.border_title != (title := escape(PANELS["plan"] + basis)):
+            box.border_title = title
         if chooses:
             box.put(panels.choice(model, box.content_size.width or self.size.width - 4, self._room(box)))
             return
