@@ -85,8 +85,13 @@ def price_of(calibration: Calibration, mean_tokens: float | None, accuracy: floa
     """
     if mean_tokens is not None and accuracy is not None:
         raise PlanError("a mean cost and an accuracy are two wishes: give one of them")
-    if (mean_tokens is None and accuracy is None) or not calibration.frontier:
+    if mean_tokens is None and accuracy is None:
         return calibration.price
+    if not calibration.frontier:
+        raise PlanError(
+            "a mean cost or an accuracy to reach can be kept only where the models were calibrated: run tts-tui calibrate "
+            "first, or leave it out"
+        )
     points = sorted(calibration.frontier, key=lambda point: point.tokens)
     if accuracy is not None:
         reached = [point for point in points if point.accuracy >= accuracy]

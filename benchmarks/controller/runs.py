@@ -21,6 +21,9 @@ from tts_tui.solver import Solver
 SKIPPED = 8
 """Test problems of each family, from the first on, that figures in development were looked at with: left out."""
 
+AT_ONCE = 16
+"""Problems at once: rounds of the controller are small, and the engine batches across problems."""
+
 PARTS: dict[str, tuple[str, ...]] = {
     "samples": ("best-of-n:16",),
     "trees": ("dvts:16", "beam:16"),
@@ -56,7 +59,9 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
             print(f"{part}: {standing.done} of {standing.total}{left}", file=sys.stderr, flush=True)
 
     with RunFolder(folder / part) as kept:
-        evaluation = Evaluation(solver, kept, dataset, plans, specs=("embedded", "embedded"), tell=tell)
+        evaluation = Evaluation(
+            solver, kept, dataset, plans, specs=("embedded", "embedded"), concurrency=AT_ONCE, tell=tell
+        )
         if evaluation.pending():
             async with solver:
                 await evaluation.run()

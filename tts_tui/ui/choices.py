@@ -200,10 +200,10 @@ def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> li
     if not is_auto(tree):
         return []
     if not tree.choices:
-        return [fit([Text(" auto   "), Text("nothing chosen yet", style="dim")], width)][:rows]
+        return [fit([Text("auto   "), Text("nothing chosen yet", style="dim")], width)][:rows]
     choice = tree.choices[-1]
     spacious = width >= 110
-    pass1 = Text(" auto    pass@1 ").append(interval(choice, 12 if spacious else 6, blocks=blocks), style="bold")
+    pass1 = Text("auto    pass@1 ").append(interval(choice, 12 if spacious else 6, blocks=blocks), style="bold")
     pass1.append(f" {words.expected(choice) if spacious else words.share(choice.pass1)}")
     said = words.levels(choice) if spacious else words.likeliest(choice)
     parts = [pass1, Text(said), Text(words.chosen(choice), style="bold")]
@@ -223,4 +223,4 @@ def _ways(choice: PlanChosen, blocks: bool) -> Iterator[Text]:
         said = f"{mark}{one_line(way.plan, 30)} {words.share(way.accuracy)}"
         said += "" if way.plan == words.STOP else f" {words.cost(way)}"
         said += "" if place else " (right, tokens)"
-        yield Text("" if place else " plans   ").append(said, style="bold" if mark else "")
+        yield Text("" if place else "plans   ").append(said, style="bold" if mark else "")

@@ -1,0 +1,136 @@
+"""`auto` begins with a probe, goes on as the controller says, and counts all of it; on scripted models and priors."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.scripted import ScriptedPolicy, ScriptedPRM
+from tts_tui import Plan, Solver, priors
+from tts_tui.budget import Budget
+from tts_tui.controller import STOP
+from tts_tui.errors import CalibrationError, PlanError
+from tts_tui.events import PlanChosen, StepStarted
+from tts_tui.recording import load
+
+SEP = "\n\n"
+
+
+def alike(path: tuple[str, ...], draw: int) -> str:
+    """Everybody says the same in two steps."""
+    return "so" + SEP if not path else "\\boxed{7}"
+
+
+def scattered(path: tuple[str, ...], draw: int) -> str:
+    """No two say the same."""
+    return f"s{draw % 997}" + SEP if not path else f"\\boxed{{{draw % 991}}}"
+
+
+async def solve(script, score, plan=None, record=None, calibration=None, prm=True):
+    events = []
+    reward = ScriptedPRM(lambda texts: score) if prm else None
+    async with Solver(ScriptedPolicy(script), reward, calibration) as solver:
+        plan = plan or solver.plan("auto", n=16)
+        result = await solver.solve("p", plan, sinks=[events.append], record=record)
+    return result, events
+
+
+def choices(events) -> list[PlanChosen]:
+    return [event for event in events if isinstance(event, PlanChosen)]
+
+
+async def test_it_stops_after_the_probe_where_all_agree_and_score_high():
+    result, events = await solve(alike, 0.999)
+    assert [choice.chosen for choice in choices(events)][-1] == STOP
+    assert len(result.tree.solutions) == priors.calibration(result.tree.start.policy, result.tree.start.prm).probe
+    assert result.answer == "7"
+
+
+async def test_the_first_choice_comes_before_the_first_step_and_says_what_it_rests_on():
+    _, events = await solve(alike, 0.999)
+    kinds = [type(event) for event in events]
+    assert kinds.index(PlanChosen) < kinds.index(StepStarted)
+    first = choices(events)[0]
+    assert first.samples == 0 and first.answer is None
+    assert "priors" in first.basis
+    assert 0 < first.low <= first.pass1 <= first.high < 1
+    assert sum(first.levels) == pytest.approx(1.0, abs=0.001)
+
+
+async def test_it_goes_on_where_nobody_agrees_and_scores_are_low():
+    result, events = await solve(scattered, 0.05)
+    assert len(choices(events)) > 2
+    assert len(result.tree.solutions) > 4
+
+
+async def test_a_tree_search_begins_with_the_first_steps_of_the_probe():
+    result, events = await solve(scattered, 0.05, Plan(strategy="auto", n=16, vote="prm-max"))
+    searched = [choice.strategy for choice in choices(events) if choice.strategy in ("dvts", "beam")]
+    assert searched
+    firsts = [(node.slot, node.group) for node in result.tree.root.children]
+    assert len(firsts) == len(set(firsts)), "no slot of the root is sampled twice"
+    assert {group for _, group in firsts} == {0}, "samples and searches share them"
+
+
+async def test_a_recording_resumes_by_its_own_choices(tmp_path):
+    path = tmp_path / "run.jsonl"
+    whole, _ = await solve(scattered, 0.05, record=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for keep in (len(lines) // 4, len(lines) // 2, len(lines) * 3 // 4):
+        cut = tmp_path / f"{keep}.jsonl"
+        cut.write_bytes(b"".join(lines[:keep]))
+        before = load(cut).choices
+        async with Solver(ScriptedPolicy(scattered), ScriptedPRM(lambda texts: 0.05)) as solver:
+            result = await solver.resume(cut)
+        assert result.tree.choices[: len(before)] == before
+        assert [c.chosen for c in result.tree.choices] == [c.chosen for c in whole.tree.choices]
+        assert result.answer == whole.answer
+        done = [sum(node.state == "done" for node in tree.nodes) for tree in (result.tree, whole.tree)]
+        assert done[0] == done[1], "nothing is sampled twice"
+
+
+async def test_a_replayed_recording_has_the_same_choices_and_counts(tmp_path):
+    path = tmp_path / "run.jsonl"
+    whole, _ = await solve(scattered, 0.05, record=path)
+    tree = load(path)
+    assert tree.choices == whole.tree.choices
+    assert tree.counts.as_tuple() == whole.tree.counts.as_tuple()
+
+
+async def test_without_a_reward_model_it_only_samples_and_the_majority_votes():
+    result, events = await solve(scattered, 0.0, prm=False)
+    assert {choice.strategy for choice in choices(events)} <= {"majority", ""}
+    assert result.finished.plan.vote == "majority"
+
+
+async def test_it_never_has_more_candidates_than_n():
+    result, events = await solve(scattered, 0.05, Plan(strategy="auto", n=4, vote="prm-max"))
+    assert max(choice.n for choice in choices(events)) <= 4
+    assert len({node.path[0].id for node in result.tree.solutions}) <= 4
+
+
+async def test_a_budget_too_small_for_any_plan_is_said_before_anything_is_sampled():
+    known = replace(priors.calibration(ScriptedPolicy(alike).info, ScriptedPRM(len).info), sample_tokens=500.0)
+    plan = Plan(strategy="auto", n=16, vote="prm-max", budget=Budget(tokens=100))
+    with pytest.raises(PlanError, match=r"too small for any plan.*raise the budget"):
+        await solve(alike, 0.9, plan, calibration=known)
+
+
+@pytest.mark.parametrize("wish", [{"mean_tokens": 500}, {"goal_accuracy": 0.8}])
+async def test_wishes_need_a_calibration(wish):
+    with pytest.raises(PlanError, match="tts-tui calibrate"):
+        await solve(alike, 0.9, Plan(strategy="auto", n=16, vote="prm-max", **wish))
+
+
+async def test_a_calibration_of_other_models_is_refused():
+    other = replace(priors.calibration(ScriptedPolicy(alike).info, ScriptedPRM(len).info), policy="another")
+    with pytest.raises(CalibrationError, match="another under scripted-prm"):
+        await solve(alike, 0.9, calibration=other)
+
+
+async def test_a_stopped_search_gives_the_best_answer_so_far():
+    policy = ScriptedPolicy(scattered)
+    async with Solver(policy, ScriptedPRM(lambda texts: 0.05)) as solver:
+        plan = solver.plan("auto", n=64, budget=Budget(tokens=400))
+        result = await solver.solve("p", plan)
+    assert result.answer is not None
