@@ -89,8 +89,8 @@ def price_of(calibration: Calibration, mean_tokens: float | None, accuracy: floa
         return calibration.price
     if not calibration.frontier:
         raise PlanError(
-            "a mean cost or an accuracy to reach can be kept only where the models were calibrated: run tts-tui calibrate "
-            "first, or leave it out"
+            "a mean cost or an accuracy to reach can be kept only where the models were calibrated: run "
+            "tts-tui calibrate first, or leave it out"
         )
     points = sorted(calibration.frontier, key=lambda point: point.tokens)
     if accuracy is not None:
@@ -200,10 +200,13 @@ class Controller:
         """Sizes above what is there: by the width of a tree search, then twice that, and so on."""
         more = self.calibration.probe if curve.strategy in SAMPLING and not had else self.wish.width
         sizes: list[int] = []
-        while had + more <= self.wish.most:
+        most = min(
+            self.wish.most, max(curve.sizes, default=self.wish.most)
+        )  # nothing is known beyond what was measured
+        while had + more <= most:
             sizes.append(had + more)
             more *= 2
-        return sizes or ([self.wish.most] if curve.strategy in SAMPLING and self.wish.most > had else [])
+        return sizes or ([most] if curve.strategy in SAMPLING and most > had else [])
 
     def _alone(self, curve: Curve, n: int, belief: Belief) -> Way:
         """A plan from nothing: its accuracy at every pass@1, weighed by the belief."""

@@ -1,9 +1,9 @@
 """How hard a problem is for a policy: a distribution over its pass@1, before anything is sampled and after.
 
-Before: a Beta distribution whose mean comes from the problem's text and, where the backend reads prompts, from the
-policy's own state (`Outlook`). After: each of the samples' answers may be the right one, or none of them is; every such
-hypothesis, together with every pass@1, explains the samples more or less well (`Evidence`), and Bayes' rule weighs
-them. One calculation therefore gives both how hard the problem is and how likely each answer is right (`Belief`):
+Before: a Beta distribution by the problem's text, and by what became of problems that are like it (`Outlook`). After:
+each of the samples' answers may be the right one, or none of them is; every such hypothesis, together with every
+pass@1, explains the samples more or less well (`Evidence`), and Bayes' rule weighs them. One calculation therefore
+gives both how hard the problem is and how likely each answer is right (`Belief`):
 
     P(p, h | samples)  ~  P(p)  x  p^k (1 - p)^(n - k)  x  how PRM scores of right answers look, for h against the rest
                                 x  how wrong answers agree with each other, for the rest
@@ -28,7 +28,9 @@ _ANGLES = (np.arange(POINTS) + 0.5) / POINTS * (math.pi / 2)
 GRID = np.sin(_ANGLES) ** 2
 """Values of pass@1 that a belief weighs, densest near 0 and 1."""
 _LOG, _LOG_NOT = np.log(GRID), np.log1p(-GRID)
-_LOG_WIDTH = np.log(np.sin(2 * _ANGLES))
+_LOG_WIDTH = np.log(np.sin(2 * _ANGLES) * math.pi / (2 * POINTS))
+_LOG_END = 2 * math.log(math.sin(math.pi / (2 * POINTS)))
+"""Logarithm of the width of the first and of the last cell."""
 
 _EDGE = 1e-3
 """A PRM score is never taken as surer than this."""
@@ -128,6 +130,8 @@ def before(mean: float, concentration: float) -> Belief:
     """
     a, b = mean * concentration, (1 - mean) * concentration
     log = (a - 1) * _LOG + (b - 1) * _LOG_NOT + _LOG_WIDTH
+    # In the outermost cells the density may grow beyond all bounds: there p^(a - 1) alone is integrated.
+    log[0], log[-1] = a * _LOG_END - math.log(a), b * _LOG_END - math.log(b)
     weights = np.exp(log - log.max())
     return Belief((weights / weights.sum())[None, :])
 
@@ -171,8 +175,36 @@ def _agreement(sizes: np.ndarray, concentration: float) -> float:
     )
 
 
+class Near(Struct, frozen=True):
+    """Prompts that were sampled: one that is like them is as hard as they were, one that is not learns nothing of them.
+
+    Attributes:
+        rows: Their standardized features, those of equal prompts once.
+        problems: How many prompts each row stands for.
+        shares: Sum of the shares of right answers over these.
+        width: How alike counts: with a mean squared difference d of the features a row weighs exp(-d / width).
+        weight: How many samples a problem of a row is worth at most.
+    """
+
+    rows: tuple[tuple[float, ...], ...]
+    problems: tuple[int, ...]
+    shares: tuple[float, ...]
+    width: float
+    weight: float
+
+    def counts(self, values: Sequence[float]) -> tuple[float, float]:
+        """Samples that the rows are worth for a prompt: right ones, wrong ones."""
+        gaps = ((np.array(self.rows) - np.array(values)) ** 2).mean(axis=1)
+        weights = self.weight * np.exp(-gaps / self.width)
+        right = float(weights @ np.array(self.shares))
+        return right, float(weights @ np.array(self.problems)) - right
+
+
 class Outlook(Struct, frozen=True):
-    """How the mean of pass@1 follows from a prompt: a logistic regression on standardized features.
+    """What is expected of a prompt: a Beta distribution of pass@1 by its features.
+
+    Its mean is a logistic regression on what holds for all prompts, which is held back strongly; to that come the
+    counts of prompts that were sampled and are like this one.
 
     Attributes:
         names: Of the features that it was fitted on.
@@ -180,7 +212,8 @@ class Outlook(Struct, frozen=True):
         spread: Their standard deviations.
         weights: One each.
         bias: Log-odds of the mean where all features are average.
-        concentration: How sure the mean is, in samples.
+        concentration: How sure the regression's mean is, in samples.
+        near: The sampled prompts; None without any.
     """
 
     names: tuple[str, ...]
@@ -189,18 +222,28 @@ class Outlook(Struct, frozen=True):
     weights: tuple[float, ...]
     bias: float
     concentration: float
+    near: Near | None = None
 
-    def mean(self, values: Sequence[float]) -> float:
-        """The mean of pass@1 for a prompt with these features.
+    def counts(self, values: Sequence[float]) -> tuple[float, float]:
+        """The Beta distribution of a prompt with these features, as right and wrong samples.
 
         Raises:
             ValueError: There are more or fewer values than features.
         """
-        total = self.bias
+        total, scaled = self.bias, []
         for value, centre, spread, weight in zip(values, self.centre, self.spread, self.weights, strict=True):
-            total += weight * min(max((value - centre) / spread, -3.0), 3.0)  # beyond what it was fitted on it is blind
-        return min(max(1 / (1 + math.exp(-total)), 0.002), 0.998)
+            scaled.append(min(max((value - centre) / spread, -3.0), 3.0))  # beyond what it was fitted on it is blind
+            total += weight * scaled[-1]
+        mean = min(max(1 / (1 + math.exp(-total)), 0.002), 0.998)
+        right, wrong = (0.0, 0.0) if self.near is None else self.near.counts(scaled)
+        return self.concentration * mean + right, self.concentration * (1 - mean) + wrong
+
+    def mean(self, values: Sequence[float]) -> float:
+        """The mean of pass@1 for a prompt with these features."""
+        right, wrong = self.counts(values)
+        return right / (right + wrong)
 
     def belief(self, values: Sequence[float]) -> Belief:
         """The belief before any sample."""
-        return before(self.mean(values), self.concentration)
+        right, wrong = self.counts(values)
+        return before(right / (right + wrong), right + wrong)

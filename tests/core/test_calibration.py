@@ -112,7 +112,9 @@ def test_a_damaged_file_of_ones_own_is_not_passed_over():
 
 def test_a_calibration_of_other_models_is_refused():
     check_models(MADE, POLICY, PRM)
-    with pytest.raises(CalibrationError, match="is of acme/Small 1B under judge-1B, and not of acme/Small 1B under none"):
+    with pytest.raises(
+        CalibrationError, match="is of acme/Small 1B under judge-1B, and not of acme/Small 1B under none"
+    ):
         check_models(MADE, POLICY, None)
     path = folder() / file_name(*names_of(POLICY, PRM))
     save(replace(MADE, policy="another"), path)

@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from tests.ui.staging import make, models, running, tick
+from tests.ui.staging import make, models, running, tick, until
+from tests.ui.test_choices import FIRST, SECOND
 from tts_tui import read
 from tts_tui.errors import BackendUnavailable
 from tts_tui.events import SearchPaused
@@ -50,6 +52,16 @@ def film(name: str, upto: float = 1.0) -> Player:
     return player
 
 
+def auto() -> Player:
+    """The same problem under `auto`, as it stands when a search is chosen."""
+    start, *events = read(RECORDINGS / "beam.jsonl")
+    begun = replace(start, plan=start.plan.with_(strategy="auto", n=64))
+    player = Player([begun, FIRST, *events[:-1], replace(SECOND, t=events[-2].t)])
+    player.playing = False
+    player.seek(len(player))
+    return player
+
+
 async def still(app, pilot, player: Player) -> RunScreen:
     """Shows a film as it stands; no timer turns a spinner."""
     screen = RunScreen(player=player, title="replay")
@@ -75,6 +87,29 @@ async def test_eighty_by_twenty_four(picture):
     app = make()
     async with running(app, (80, 24)) as pilot:
         await still(app, pilot, film("best-of-n"))
+        picture(app)
+
+
+async def look_at_plan(app, pilot) -> None:
+    """Shows what `auto` chose."""
+    screen = await still(app, pilot, auto())
+    await pilot.press("5")
+    await until(lambda: tick(app, 3) or screen.query_one("#plan").size.height > 6, pilot)
+    tick(app, 8)
+    await pilot.pause()
+
+
+async def test_auto(picture):
+    app = make()
+    async with running(app, (130, 40)) as pilot:
+        await look_at_plan(app, pilot)
+        picture(app)
+
+
+async def test_auto_at_eighty_by_twenty_four(picture):
+    app = make()
+    async with running(app, (80, 24)) as pilot:
+        await look_at_plan(app, pilot)
         picture(app)
 
 

@@ -16,7 +16,6 @@ from tts_tui._version import __version__
 from tts_tui.calibration import Calibration, Point, names_of
 from tts_tui.contracts import ModelInfo
 from tts_tui.controller import SAMPLING
-from tts_tui.difficulty import before
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import curve_fits, fitting
 from tts_tui.evaluation.cases import Case, Hand, draws, joined, pool_of, searched, shuffled
@@ -122,8 +121,7 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
     """All parts but the frontier."""
     usual = priors.calibration(models.policy, models.prm, models.score, models.vote)
     score, vote = usual.score, usual.vote
-    outlook, means = fitting.outlook(cases, NAMES)
-    beliefs = [before(mean, outlook.concentration) for mean in means]
+    outlook, beliefs = fitting.outlook(cases, NAMES)
     reach, reaches = fitting.reach(cases, NAMES, score, vote)  # of those that were only sampled, from their samples
     how = fitting.evidence(cases, beliefs, score, vote, usual.evidence)
     names = names_of(models.policy, models.prm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import product
 from statistics import fmean
 
 import numpy as np
@@ -12,14 +13,16 @@ from msgspec.structs import replace
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
-from tts_tui.difficulty import GRID, Belief, Evidence, Outlook, after
+from tts_tui.difficulty import GRID, Belief, Evidence, Near, Outlook, after, before
 from tts_tui.evaluation.cases import Case, Hand, draws, joined, shuffled
 from tts_tui.plan import Score, Vote
 
 SIZES = (1, 2, 4, 8)
 """Sizes of the beginnings that searches are learnt to go on from."""
-_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-_CONCENTRATIONS = tuple(float(value) for value in np.geomspace(0.3, 12.0, 16))
+_STRENGTHS = (0.01, 0.03, 0.1)
+_CONCENTRATIONS = (0.3, 0.5, 0.8, 1.2, 2.0)
+_WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.3)
+_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 REDRAWS = 4
 SHRINKAGE = 2.0
 """How much a prior weighs, as the precision of a curve's weights."""
@@ -39,19 +42,16 @@ def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
 # -- before any sample -------------------------------------------------------------------------------------------------
 
 
-def outlook(cases: Sequence[Case], names: Sequence[str], seed: int = 0) -> tuple[Outlook, list[float]]:
-    """The outlook, and what it would have said of each case had it not been fitted on it.
-
-    How strongly weights are held back is chosen by the likelihood of problems, and of whole families, that a fit has
-    not seen: what only tells families apart is worth little.
-    """
+def outlook(cases: Sequence[Case], names: Sequence[str], seed: int = 0) -> tuple[Outlook, list[Belief]]:
+    """The outlook, and what it would have said of each case had it not been fitted on it."""
     right = np.array([case.right for case in cases], dtype=float)
     total = np.array([len(case.pool) for case in cases], dtype=float)
-    return _outlook(cases, names, right, total, seed)
+    found, (a, b) = _outlook(cases, names, right, total, seed)
+    return found, [before(float(x / (x + y)), float(x + y)) for x, y in zip(a, b, strict=True)]
 
 
 def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote) -> tuple[Outlook, list[float]]:
-    """From a prompt to how often the largest plans that were measured are right; likewise crossed."""
+    """From a prompt to how often the largest plans that were measured are right; likewise."""
     right, total = np.zeros(len(cases)), np.zeros(len(cases))
     for at, case in enumerate(cases):
         for drawn in (case.pool, *(search.solutions for search in case.searches.values())):
@@ -59,33 +59,74 @@ def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote)
             hand.add(drawn)
             right[at] += hand.is_right
             total[at] += 1
-    return _outlook(cases, names, right, total, 0)
+    found, (a, b) = _outlook(cases, names, right, total, 0)
+    return found, [float(x / (x + y)) for x, y in zip(a, b, strict=True)]
+
+
+Counts = tuple[np.ndarray, np.ndarray]
+"""Right and wrong samples of Beta distributions, one each a case."""
 
 
 def _outlook(
     cases: Sequence[Case], names: Sequence[str], right: np.ndarray, total: np.ndarray, seed: int
-) -> tuple[Outlook, list[float]]:
+) -> tuple[Outlook, Counts]:
+    """How strongly it is held back is chosen by the likelihood of cases that it does not know.
+
+    Of problems above all, and half as much of whole families: what only tells families apart is worth little.
+    """
     values = np.array([case.values for case in cases])
-    by_problem = np.array(folds(cases, 10, seed))
-    families = sorted({case.family for case in cases})
-    splits = [by_problem]
-    if len(families) >= 4:
-        splits.append(np.array([families.index(case.family) for case in cases]))
-    best: tuple[float, float, float, np.ndarray] | None = None
-    for strength in _STRENGTHS:
-        means = [_crossed(values, right, total, split, strength) for split in splits]
-        fits = [max((_likelihood(right, total, mean, c), c) for c in _CONCENTRATIONS) for mean in means]
-        quality = fmean(fit[0] for fit in fits)
-        if best is None or quality > best[0]:
-            best = quality, strength, fits[0][1], means[0]
-    assert best is not None
-    _, strength, concentration, crossed = best
     centre, spread = _scale(values)
+    scaled = np.round(_standard(values, centre, spread), 2)
+    gaps = ((scaled[:, None] - scaled[None]) ** 2).mean(axis=-1)
+    families = sorted({case.family for case in cases})
+    family = np.array([families.index(case.family) for case in cases])
+    views = [(1.0, np.array(folds(cases, 10, seed)), 1 - np.eye(len(cases)))]
+    if len(families) >= 4:
+        views.append((0.5, family, (family[:, None] != family[None]).astype(float)))
+    best: tuple[float, tuple[float, float, float, float], Counts] | None = None
+    for strength in _STRENGTHS:
+        means = [_crossed(values, right, total, split, strength) for _, split, _ in views]
+        for width, weight, concentration in product(_WIDTHS, _WEIGHTS, _CONCENTRATIONS):
+            found = [
+                _counts(gaps, mask, right / total, mean, (width, weight, concentration))
+                for (_, _, mask), mean in zip(views, means, strict=True)
+            ]
+            quality = sum(
+                trust * _likelihood(right, total, *own) for (trust, _, _), own in zip(views, found, strict=True)
+            )
+            if best is None or quality > best[0]:
+                best = quality, (strength, width, weight, concentration), found[0]
+    assert best is not None
+    _, (strength, width, weight, concentration), crossed = best
     weights, bias = _regress(_standard(values, centre, spread), right, total, strength)
-    found = Outlook(
-        tuple(names), _floats(centre), _floats(spread), _floats(weights), round(float(bias), 5), round(concentration, 3)
+    near = _near(scaled, right / total, width, weight)
+    return (
+        Outlook(tuple(names), _floats(centre), _floats(spread), _floats(weights), round(bias, 5), concentration, near),
+        crossed,
     )
-    return found, [float(value) for value in crossed]
+
+
+def _counts(
+    gaps: np.ndarray, mask: np.ndarray, share: np.ndarray, mean: np.ndarray, settings: tuple[float, float, float]
+) -> Counts:
+    """What an outlook says of every case by the others that the mask lets it see."""
+    width, weight, concentration = settings
+    near = weight * np.exp(-gaps / width) * mask
+    return concentration * mean + near @ share, concentration * (1 - mean) + near @ (1 - share)
+
+
+def _near(scaled: np.ndarray, share: np.ndarray, width: float, weight: float) -> Near:
+    """The cases, those with equal features together."""
+    together: dict[tuple[float, ...], list[float]] = {}
+    for row, own in zip(scaled, share, strict=True):
+        together.setdefault(tuple(float(value) for value in row), []).append(float(own))
+    return Near(
+        tuple(together),
+        tuple(len(own) for own in together.values()),
+        tuple(round(sum(own), 4) for own in together.values()),
+        width,
+        weight,
+    )
 
 
 def _standard(values: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -127,9 +168,8 @@ def _crossed(
     return np.clip(means, 0.002, 0.998)
 
 
-def _likelihood(right: np.ndarray, total: np.ndarray, mean: np.ndarray, concentration: float) -> float:
+def _likelihood(right: np.ndarray, total: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """Mean log-likelihood of the counts under Beta-binomial distributions."""
-    a, b = mean * concentration, (1 - mean) * concentration
     ways = gammaln(total + 1) - gammaln(right + 1) - gammaln(total - right + 1)
     return float((ways + betaln(right + a, total - right + b) - betaln(a, b)).mean())
 

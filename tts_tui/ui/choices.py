@@ -200,7 +200,7 @@ def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> li
     if not is_auto(tree):
         return []
     if not tree.choices:
-        return [fit([Text("auto   "), Text("nothing chosen yet", style="dim")], width)][:rows]
+        return [fit([Text("auto    ").append("nothing chosen yet", style="dim")], width)][:rows]
     choice = tree.choices[-1]
     spacious = width >= 110
     pass1 = Text("auto    pass@1 ").append(interval(choice, 12 if spacious else 6, blocks=blocks), style="bold")

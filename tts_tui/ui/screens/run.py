@@ -32,7 +32,7 @@ FRAMES = 10.0
 """Looks at the model a second; what changed is repainted."""
 SPARING = 2
 """Of so many looks one is taken while a model computes in this process: it writes no faster, and shares the cores."""
-BESIDE = 0.45
+BESIDE = 0.5
 """The most of the side that the plan has beside step and story, where it says what was chosen."""
 SLOW = 3
 """Gauges and other lines of numbers are looked at every so many frames."""
@@ -309,9 +309,9 @@ class RunScreen(TakingPart):
         )
 
     def _room(self, box: Quiet) -> int:
-        """Lines that the panel may have: the screen's, the side's, or, beside step and story, less than half of it."""
+        """Lines that the panel may have: the screen's, the side's, or, beside step and story, half of it."""
         if self.maximized is box:
-            return max(1, self.size.height - box.gutter.height)
+            return max(1, self.size.height - self.query_one(Footer).size.height - box.gutter.height)
         side = self.query_one("#side").size.height
         share = 1.0 if not self.query_one("#step").display else BESIDE
         return max(1, int(side * share) - box.gutter.height)
