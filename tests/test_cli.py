@@ -185,6 +185,28 @@ def test_one_greedy_sample_stays_greedy_unless_said_otherwise():
     assert (plan.sampling.temperature, plan.sampling.top_p) == (0.0, 0.5)
 
 
+@pytest.mark.parametrize("wish", [("--mean-tokens", "500"), ("--goal-accuracy", "0.5"), ("--calibration", "x.json")])
+def test_what_only_auto_can_keep_to_is_refused_for_other_strategies(wish, capsys):
+    code, _, err = call(capsys, "solve", "x", "--strategy", "beam", *wish)
+    assert (code, err) == (2, f"tts-tui: {wish[0]} is for --strategy auto: add that, or leave it out\n")
+
+
+def test_two_wishes_are_refused_before_a_model_is_loaded(capsys):
+    wishes = ("--mean-tokens", "500", "--goal-accuracy", "0.5")
+    code, _, err = call(capsys, "solve", "x", "--strategy", "auto", *wishes)
+    assert code == 2 and "two wishes" in err and "loading" not in err
+
+
+def test_wishes_of_the_environment_are_for_auto_alone(monkeypatch):
+    monkeypatch.setenv("TTS_TUI_MEAN_TOKENS", "500")
+    with cli.cli.commands["solve"].make_context("solve", ["x", "--strategy", "majority"]) as context:
+        given = {name: value for name, value in context.params.items() if name not in ("prompt", "file")}
+        assert given["mean_tokens"] == 500
+        solver = Solver(ScriptedPolicy(lambda path, draw: "x"), None)
+        assert commands.make_plan(solver, given).mean_tokens is None
+        assert commands.make_plan(solver, {**given, "strategy": "auto"}).mean_tokens == 500
+
+
 def test_limits_replace_the_recorded_ones_one_by_one():
     before = Budget(tokens=5, seconds=9.0)
     assert commands.limits({"budget_tokens": 7, "timeout": None}, before) == Budget(tokens=7, seconds=9.0)

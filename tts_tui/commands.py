@@ -37,11 +37,15 @@ _PLAN = (
     "n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth", "seed",
     "mean_tokens", "goal_accuracy",
 )  # fmt: skip
+_AUTO = "auto"
+_WISHES = ("mean_tokens", "goal_accuracy")
+"""Options that only `auto` can keep to."""
 
 
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     """`tts-tui solve`: everything that can be checked without a model is checked before one is loaded."""
     problem = check_problem(problem)
+    _check_for_auto(given, "calibration")
     solver = make_solver(*specs(given), given)
     plan = make_plan(solver, given)
     solver.check(plan)
@@ -193,7 +197,10 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     Raises:
         UsageError: They contradict each other.
     """
+    _check_for_auto(given, *_WISHES)
     changes = {name: given[name] for name in _PLAN if given[name] is not None}
+    if given["strategy"] != _AUTO:
+        changes = {name: value for name, value in changes.items() if name not in _WISHES}  # of the environment
     budget = limits(given)
     if budget is not None:
         changes["budget"] = budget
@@ -204,6 +211,12 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
         plan = plan.with_(why="the default; score and vote suit the reward model")
     drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
+
+
+def _check_for_auto(given: Mapping[str, Any], *names: str) -> None:
+    typed = next((name for name in names if given[name] is not None and was_typed(name)), None)
+    if typed is not None and given["strategy"] != _AUTO:
+        raise UsageError(f"--{typed.replace('_', '-')} is for --strategy auto: add that, or leave it out")
 
 
 def meet(solver: Solver) -> None:

@@ -162,18 +162,22 @@ class Controller:
                     f"about {least:.0f}; raise the budget or drop it"
                 )
             ways = affordable
-        price = self.wish.price * cost / (self.calibration.sample_tokens or cost)
+        known = self.calibration.sample_tokens
+        price = self.wish.price * cost / known if known else self.wish.price
         ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
         if not seen:
             return self._begin(belief, ways, cost)
         return self._go_on(belief, sure, answer, ways, cost, done)
 
     def _sample_cost(self, seen: Sequence[Seen]) -> float:
-        """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples."""
+        """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples.
+
+        0 where nobody knows yet.
+        """
         known = self.calibration.sample_tokens
         own = [one.tokens for one in seen if one.tokens > 0]
         if not known:
-            return fmean(own) if own else 1.0
+            return fmean(own) if own else 0.0
         return (2 * known + sum(own)) / (2 + len(own))
 
     # -- ways to go on -----------------------------------------------------------------------------------------------
@@ -227,11 +231,12 @@ class Controller:
         best = ways[0]
         strategy = "best-of-n" if self.wish.scores else "majority"
         first = min(self.calibration.probe, self.wish.most)
+        more = f"its first {first} samples" if first > 1 else "a first sample"
         why = (
             f"one sample in {1 / max(belief.pass1, 0.01):.0f} is expected to be right: {best.name} looks best "
-            f"({best.accuracy:.0%}), and its first {first} samples will tell more"
+            f"({best.accuracy:.0%}), and {more} will tell more"
             if belief.pass1 < 0.5
-            else f"{belief.pass1:.0%} of samples are expected to be right: {first} come first"
+            else f"{belief.pass1:.0%} of samples are expected to be right: {first} come{'' if first > 1 else 's'} first"
         )
         return self._chosen(belief, 0, None, 0.0, best, ways, cost, strategy, first, why)
 
@@ -247,7 +252,8 @@ class Controller:
             if rival.strategy:
                 why = f"{head}: {rival.name} would bring {max(0.0, rival.accuracy - sure):+.1%}, not worth its price"
             else:
-                why = f"{head}: nothing more fits the budget"
+                left = "nothing more fits the budget" if self.wish.tokens is not None else "no larger plan is known"
+                why = f"{head}: {left}"
             return self._chosen(belief, count, answer, sure, best, ways, cost, "", 0, why)
         why = (
             f"{head}: {best.name} is expected to be right in {best.accuracy:.0%}, "

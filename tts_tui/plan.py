@@ -100,6 +100,8 @@ class Plan(Struct, frozen=True):
     def _check_wishes(self) -> None:
         if self.mean_tokens is not None and self.mean_tokens < 1:
             raise PlanError(f"the mean cost must be at least 1 token, not {self.mean_tokens}")
+        if self.mean_tokens is not None and self.goal_accuracy is not None:
+            raise PlanError("a mean cost and an accuracy to reach are two wishes: give one of them")
         if self.goal_accuracy is not None and not 0 < self.goal_accuracy < 1:
             raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.goal_accuracy}")
 

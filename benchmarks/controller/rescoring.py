@@ -1,9 +1,9 @@
 """Early stopping on recorded samples of a real model, without generating: `python -m benchmarks.controller.rescoring`.
 
 40 problems of MATH-500 with 8 samples of Qwen2.5-1.5B-Instruct each, their tokens, and their mean scores of
-Skywork-o1-Open-PRM-1.5B. Samples are seen one after the other; what is not needed any more is saved. All that decides
-when to stop was fixed before this file was looked at: the belief and its evidence are the priors of a policy and a PRM
-of this size (`tts_tui.priors`), and levels are stated tolerances.
+Skywork-o1-Open-PRM-1.5B. Samples are seen one after the other; what is not needed any more is saved. Nothing that
+decides when to stop was chosen by this file: the belief and its evidence are the priors of a policy and a PRM of this
+size (`tts_tui.priors`), and levels are stated tolerances.
 
 - gain: the rest is expected to bring less than 1 % of the accuracy that the priors expect of one sample. The bar.
 - change: the probability that the rest changes the answer, right or wrong, is below 5 % or 1 %.
@@ -111,7 +111,8 @@ async def graded(found: Recorded, grader: Grader) -> tuple[list[Case], list[Case
 
     The file has a flag a sample and no answers. An answer is right by the flags if most of its samples are.
     """
-    flagged, anew = [], []
+    flagged: list[Case] = []
+    anew: list[Case] = []
     for record in found.records:
         written = [extract(one.text, finished=one.tokens < found.meta.max_tokens) for one in record.traces]
         groups = await grader.group(written)

@@ -92,13 +92,13 @@ def test_names_of_files_stay_in_their_folder(policy, prm, name):
 
 @pytest.mark.parametrize(("format", "age"), [(FORMAT - 1, "an older format"), (FORMAT + 1, "a newer format")])
 def test_another_format_is_refused_whatever_else_it_holds(format, age):
-    with pytest.raises(CalibrationError, match=f"the file has {age} .*tts-tui calibrate"):
+    with pytest.raises(CalibrationError, match=rf"the file has {age} .*tts-tui calibrate"):
         decode(json.dumps({"format": format, "what": "ever"}).encode(), "the file")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": "one"}', b'{"format": 1, "policy": "x"}'])
 def test_a_damaged_file_is_refused(data):
-    with pytest.raises(CalibrationError, match="the file is damaged .*tts-tui calibrate"):
+    with pytest.raises(CalibrationError, match=r"the file is damaged .*tts-tui calibrate"):
         decode(data, "the file")
 
 
@@ -123,7 +123,7 @@ def test_a_calibration_of_other_models_is_refused():
 
 
 def test_what_cannot_be_read_or_written_is_said(tmp_path):
-    with pytest.raises(CalibrationError, match="cannot read the calibration .*No such file"):
+    with pytest.raises(CalibrationError, match=r"cannot read the calibration .*No such file"):
         load(tmp_path / "none.json")
     (tmp_path / "file").write_text("")
     with pytest.raises(CalibrationError, match="cannot write the calibration"):

@@ -102,9 +102,9 @@ def test_an_accuracy_has_the_price_of_the_cheapest_point_that_reaches_it():
 
 
 def test_wishes_that_cannot_be_are_refused():
-    with pytest.raises(PlanError, match="90% is out of reach: the best .* is 50%"):
+    with pytest.raises(PlanError, match=r"90% is out of reach: the best .* is 50%"):
         price_of(KNOWN, None, 0.9)
-    with pytest.raises(PlanError, match="100 tokens a problem are too few for any plan: the least .* is 200"):
+    with pytest.raises(PlanError, match=r"100 tokens a problem are too few for any plan: the least .* is 200"):
         price_of(KNOWN, 100, None)
     with pytest.raises(PlanError, match="two wishes"):
         price_of(KNOWN, 300, 0.3)
@@ -144,6 +144,21 @@ def test_plans_that_need_scores_are_not_considered_without_a_prm():
     with_, without = (choose(replace(WISH, scores=scores)) for scores in (True, False))
     assert {one.plan.partition(":")[0] for one in with_.considered} == {"stop", "best-of-n", "dvts", "beam"}
     assert {one.plan.partition(":")[0] for one in without.considered} == {"stop", "majority"}
+
+
+def test_nobody_knows_what_a_sample_costs_before_there_is_one_unless_it_was_measured():
+    unknown = replace(KNOWN, sample_tokens=0.0)
+    first = choose(WISH, seen=[], spent=0.0, calibration=unknown)
+    assert {one.tokens for one in first.considered} == {0.0}
+    assert first.chosen == choose(WISH, seen=[], spent=0.0).chosen
+    after = choose(WISH, calibration=unknown)
+    assert next(one.tokens for one in after.considered if one.plan == "dvts:4") == 400
+
+
+@pytest.mark.parametrize(("probe", "said"), [(1, "a first sample will"), (4, "its first 4 samples will")])
+def test_the_first_choice_says_how_many_samples_come(probe, said):
+    hard = replace(KNOWN, probe=probe, outlook=Outlook((), (), (), (), -2.0, 2.0))
+    assert said in choose(WISH, seen=[], spent=0.0, calibration=hard).why
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------
@@ -224,7 +239,7 @@ def test_at_the_largest_size_the_search_ends():
 
 
 def test_a_budget_too_small_for_any_plan_is_refused_before_anything_runs():
-    with pytest.raises(PlanError, match="a budget of 150 tokens is too small for any plan: .* about 400"):
+    with pytest.raises(PlanError, match=r"a budget of 150 tokens is too small for any plan: .* about 400"):
         choose(replace(WISH, tokens=150), seen=[], spent=0.0)
 
 
@@ -240,6 +255,12 @@ def test_a_spent_budget_ends_the_search_with_what_there_is():
     assert choice.why.endswith("nothing more fits the budget")
     over = choose(replace(WISH, tokens=500, price=1e-9), spent=700.0)
     assert over.strategy == ""
+
+
+def test_where_all_plans_are_done_nobody_speaks_of_a_budget():
+    done = {"best-of-n": 4, "dvts": 4, "beam": 4}
+    choice = choose(replace(WISH, most=4, price=1e-9), done=done)
+    assert choice.strategy == "" and choice.why.endswith("no larger plan is known")
 
 
 def test_what_samples_of_this_problem_cost_is_learnt():

@@ -53,7 +53,7 @@ def pooled(
     return Case(str(number), family, values, tuple(drawn() for _ in range(count)), searches)
 
 
-def uniform(count: int, seed: int = 0, **settings: object) -> list[Case]:
+def uniform(problems: int, seed: int = 0, **settings: object) -> list[Case]:
     """Problems whose pass@1 is spread evenly."""
     rng = random.Random(seed)
-    return [pooled(number, rng, rng.random(), **settings) for number in range(count)]  # type: ignore[arg-type]
+    return [pooled(number, rng, rng.random(), **settings) for number in range(problems)]  # type: ignore[arg-type]

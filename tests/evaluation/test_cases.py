@@ -10,9 +10,8 @@ from tests.evaluation.made_cases import uniform
 from tts_tui.difficulty import Seen
 from tts_tui.evaluation.cases import Drawn, Hand, cost, draws, elect, joined, pool_of, searched, shuffled
 from tts_tui.evaluation.outcomes import Answered, Outcome
-from tts_tui.events import Flops, PRMUsage, Tokens
+from tts_tui.events import Flops, PolicyTokens, PrmTokens, Tokens
 from tts_tui.plan import Plan
-from tts_tui.contracts import Usage
 from tts_tui.voting import Candidate, tally
 
 SOLUTIONS = (
@@ -31,9 +30,9 @@ def outcome(plan: str = "best-of-n:4") -> Outcome:
         answer="1/2",
         right=True,
         solutions=SOLUTIONS,
-        reason="done",
+        reason="solved",
         detail="",
-        tokens=Tokens(Usage(10, 0, 120), PRMUsage(50, 0)),
+        tokens=Tokens(PolicyTokens(10, 0, 120), PrmTokens(50, 7)),
         flops=Flops(1.0, 1.0),
         seconds=1.0,
     )

@@ -24,6 +24,7 @@ from tts_tui.ui.plain import PlainDisplay
 from tts_tui.ui.player import Player
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
+from tts_tui.ui.text import wrap
 
 BASIS = "priors from the paper, as nothing was calibrated for these models"
 FIRST = PlanChosen(
@@ -169,6 +170,10 @@ def test_the_plan_of_auto_is_told_with_its_wish():
         dict(panels.plan_lines(Plan(strategy="auto", goal_accuracy=0.8)))["wish"] == "80 % right as cheaply as it can"
     )
     assert "wish" not in dict(panels.plan_lines(Plan(strategy="auto")))
+
+
+def test_a_number_stays_with_its_percent_sign():
+    assert wrap("right in 46 % of all", 11) == ["right in", "46 % of all"]
 
 
 # -- the panel ---------------------------------------------------------------------------------------------------------
@@ -391,3 +396,14 @@ async def test_a_wish_that_cannot_be_is_refused_in_the_form(text):
         await pilot.press("ctrl+s")
         await pilot.pause()
         assert isinstance(app.screen, PlanForm) and "! " in picture(app)
+
+
+@pytest.mark.parametrize(
+    ("basis", "short"),
+    [
+        (BASIS, "priors from the paper"),
+        ("calibrated on 339 problems with 16 samples each", "calibrated on 339 problems"),
+    ],
+)
+def test_the_title_of_the_panel_has_the_basis_in_short(basis, short):
+    assert words.basis_in_short(replace(FIRST, basis=basis)) == short

@@ -113,6 +113,9 @@ def make(spec: Spec, solver: Solver, **defaults: Any) -> tuple[str, Plan]:
     Raises:
         UsageError: The settings contradict each other, or the models cannot do that.
     """
+    wish = next((key for key in ("mean_tokens", "goal_accuracy") if key in spec.settings), None)
+    if wish is not None and spec.strategy != "auto":
+        raise PlanError(f"the plan {_name(spec, spec.n)}: {wish} is for auto alone, leave it out")
     own = dict(spec.settings)
     drawing = {key: own.pop(key) for key in ("temperature", "top_p") if key in own}
     limits = {

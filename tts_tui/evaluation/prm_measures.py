@@ -34,7 +34,7 @@ _LEAST = 10
 
 
 class Value(Struct, frozen=True):
-    """One measure, with its interval of 95 % where it has one."""
+    """One measure, with its interval of 95 % where it has one; a count is an int."""
 
     name: str
     value: float | str
@@ -143,7 +143,7 @@ def _solutions(groups: Sequence[list[Judged]], score: Score) -> Section:
     """Whether right solutions score above wrong ones."""
     count = sum(map(len, groups))
     right = sum(one.right for group in groups for one in group)
-    values = [Value("solutions", float(count)), Value("right", right / count)]
+    values = [Value("solutions", count), Value("right", right / count)]
     for name in SCORES:
         inside = [found for group in groups if (found := _pooled(group, name)) is not None]
         if inside:
@@ -153,7 +153,7 @@ def _solutions(groups: Sequence[list[Judged]], score: Score) -> Section:
             spread = resampled(groups, partial(_pooled_groups, score=name))
             values.append(Value(f"AUC of all solutions, {name}", pooled, *spread))
     mixed = sum(len({one.right for one in group}) == 2 for group in groups)
-    values.insert(2, Value("problems with right and wrong ones", float(mixed)))
+    values.insert(2, Value("problems with right and wrong ones", mixed))
     note = (
         "The chance that a right solution scores above a wrong one: of the same problem, and of any. Easy and hard "
         f"problems make the second look better. The score that suits best is {score}."
@@ -182,8 +182,8 @@ def _steps(groups: Sequence[list[Judged]]) -> Section | None:
     spread = resampled(groups, lambda some: area(*_step_scores(one for group in some for one in group)))
     sure = calibration([(score, True) for score in right] + [(score, False) for score in wrong])
     values = [
-        Value("right steps", float(len(right))),
-        Value("first wrong steps", float(len(wrong))),
+        Value("right steps", len(right)),
+        Value("first wrong steps", len(wrong)),
         Value("AUC of all steps", pooled or 0.0, *spread),
         Value("mean score of right steps", fmean(right)),
         Value("mean score of first wrong steps", fmean(wrong)),
@@ -338,7 +338,7 @@ class _Votes:
             ]
             if not places:
                 continue
-            values.append(Value(f"{level} problems", float(len(places))))
+            values.append(Value(f"{level} problems", len(places)))
             for vote in ("majority", *(f"{self.best[0]} {vote}" for vote in ("prm-max", "prm-vote"))):
                 right = [self.full[vote][place] for place in places]
                 values.append(Value(f"{level}, {vote}", fmean(right), *wilson(sum(right), len(right))))

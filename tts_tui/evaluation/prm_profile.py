@@ -26,7 +26,7 @@ def as_text(findings: Findings) -> str:
 def _shown(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:,.0f}" if value > 1 and value == int(value) else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _interval(value: Value) -> str:
@@ -75,7 +75,7 @@ def _text(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value > 1 and value == int(value) else repr(round(value, 4))
+    return str(value) if isinstance(value, int) else repr(round(value, 4))
 
 
 def write(text: str, path: Path) -> None:

@@ -5,7 +5,6 @@ Pure: plain values in, text out.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
@@ -15,7 +14,7 @@ from tts_tui.events import Considered, PlanChosen
 from tts_tui.tree import SearchTree
 from tts_tui.ui import words
 from tts_tui.ui.overview import fit
-from tts_tui.ui.text import one_line, plural
+from tts_tui.ui.text import one_line, plural, wrap
 
 LABEL = 10
 """Columns of a label."""
@@ -96,7 +95,7 @@ def _allot(wanted: dict[str, int], room: int) -> dict[str, int]:
 def _beside(left: Sequence[Text], right: Sequence[Text], column: int) -> list[Text]:
     lines = []
     for one, other in zip_longest(left, right, fillvalue=Text()):
-        line = one.copy()
+        line = Text(no_wrap=True).append_text(one)
         if other.plain:
             line.append(" " * (column + 2 - line.cell_len)).append_text(other)
         lines.append(line)
@@ -175,7 +174,7 @@ def _labelled(label: str, said: str, width: int, most: int) -> list[Text]:
     if most < 1:
         return []
     room = max(8, width - LABEL)
-    wrapped = textwrap.wrap(said, room, max_lines=most, placeholder=" …") or [""]
+    wrapped = wrap(said, room, max_lines=most, placeholder=" …") or [""]
     return [_line(label if place == 0 else "", line, width, "not dim") for place, line in enumerate(wrapped)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
+from typing import Any
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that are no visible text: controls (escape among them), bidirectional and zero-width marks,
@@ -46,6 +48,12 @@ def tail(text: str, most: int = 400) -> str:
     line = " ".join(clean(text[-4 * most :]).split())
     cut = len(line) > most or len(text) > 4 * most
     return "…" + line[len(line) - most + 1 :].lstrip() if cut else line
+
+
+def wrap(text: str, width: int, **settings: Any) -> list[str]:
+    """`text` in lines, as `textwrap.wrap` makes them; a number stays with its percent sign."""
+    lines = textwrap.wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), width, **settings)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def plural(number: int, noun: str) -> str:

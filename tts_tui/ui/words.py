@@ -183,7 +183,7 @@ def basis(choice: PlanChosen) -> str:
 
 def basis_in_short(choice: PlanChosen) -> str:
     """The same without its reasons: `priors from the paper`."""
-    return re.split(r"[,;:(]", basis(choice), maxsplit=1)[0].strip()
+    return re.split(r"[,;:(]| with ", basis(choice), maxsplit=1)[0].strip()
 
 
 def cost(way: Considered) -> str:

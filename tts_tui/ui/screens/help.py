@@ -22,6 +22,8 @@ GLYPHS = (
     ("×3", "so many samples said the same"),
     ("▸ ▾", "folded, open"),
     (".81 ████", "score of the reward model for the step, 0 to 1"),
+    ("━●━━──", "pass@1 that auto expects, in its 90 % range"),
+    ("▶ beam:16", "what auto chose"),
 )
 
 

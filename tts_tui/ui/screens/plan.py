@@ -15,7 +15,7 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from tts_tui import registry
 from tts_tui.budget import Budget
-from tts_tui.errors import PlanError, TTSError
+from tts_tui.errors import TTSError
 from tts_tui.plan import SCORES, VOTES, Plan
 from tts_tui.ui.text import one_line
 from tts_tui.ui.words import AUTO
@@ -164,8 +164,6 @@ class PlanForm(ModalScreen["Plan | None"]):
             values[name] = self.query_one(f"#{name}", Select).value
         if values["strategy"] != AUTO:
             values.update(dict.fromkeys(WISHES))
-        elif None not in (values["mean_tokens"], values["goal_accuracy"]):
-            raise PlanError("mean tokens and a share right are two wishes: give one of them")
         changed = self._plan.with_(**values, budget=budget, sampling=sampling)
         return changed if changed == self._plan else changed.with_(why="chosen by the user")
 

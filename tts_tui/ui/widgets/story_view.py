@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from rich.segment import Segment
@@ -13,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tts_tui.ui.model import Told
-from tts_tui.ui.text import clock, one_line
+from tts_tui.ui.text import clock, one_line, wrap
 
 MOST = 2000
 """Decisions that are shown, the last ones; all of them are in the recording."""
@@ -98,5 +97,5 @@ class StoryView(ScrollView, can_focus=True):
 
 
 def _rows(event: Told, width: int) -> list[tuple[str, str]]:
-    said = textwrap.wrap(one_line(event.sentence, 500), max(10, width - INDENT)) or [""]
+    said = wrap(one_line(event.sentence, 500), max(10, width - INDENT)) or [""]
     return [(clock(event.t) if place == 0 else "", line) for place, line in enumerate(said)]
