@@ -24,7 +24,7 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: bench-accuracy bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model tokenizers \
+.PHONY: bench-accuracy bench-controller bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model tokenizers \
 	bench clean distclean
 .DEFAULT_GOAL := help
 
@@ -32,7 +32,7 @@ help:
 	@sed -n '3,4p' Makefile | cut -c2-
 	@echo '   make tui                                         the terminal UI'
 	@echo '   make lint types imports unit slow server-tests   the parts of make test'
-	@echo '   make format bench bench-accuracy bench-sglang clean distclean'
+	@echo '   make format bench bench-accuracy bench-controller bench-sglang clean distclean'
 
 solve: $(VENV)/.run
 	@$(TTS) solve $(ARGS) -- "$$PROBLEM"
@@ -50,7 +50,7 @@ QUIETLY = > $(VENV)/set-up.log 2>&1 || { cat $(VENV)/set-up.log >&2; exit 1; }
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 with its venv module: install one (on Debian and Ubuntu also python3-venv), or say where it is: make PYTHON=...' >&2; exit 1; }
-	@echo 'Setting up $(VENV), once: some minutes, about 1.3 GB with torch.'
+	@echo 'Setting up $(VENV), once: some minutes, about 1.6 GB with torch.'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --upgrade 'pip>=25' $(QUIETLY)
 
@@ -135,6 +135,10 @@ bench-sglang: $(VENV)/.dev model sglang-cpu
 # Search under the embedded PRM on problems that it never saw; some three hours on two cores, resumable.
 bench-accuracy: $(VENV)/.dev model
 	$(PY) -m benchmarks.accuracy $(ARGS)
+
+# The controller against every fixed plan, likewise on problems that it never saw; some five hours on two cores, resumable.
+bench-controller: $(VENV)/.dev model
+	$(PY) -m benchmarks.controller $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -77,6 +77,14 @@ def test_the_command_refuses_too_few_problems_before_a_model_is_loaded(capsys):
     assert "too few" in capsys.readouterr().err
 
 
+def test_the_command_refuses_a_file_that_cannot_be_written_before_a_model_is_loaded(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for out, words in ((tmp_path, "is a folder"), (tmp_path / "file" / "mine.json", "is not writable")):
+        assert cli.run(["calibrate", "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
+
+
 def test_votes_of_hands_are_those_of_the_plan():
     hand = Hand("last", "prm-vote")
     hand.add([Drawn("1", True, (0.4,), 1.0), Drawn("1", True, (0.4,), 1.0), Drawn("2", False, (0.6,), 1.0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ _MANY = 24
 def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     """Does all of it, says what it costs first, and prints what it came to."""
     policy, prm = commands.specs(given)
+    if given["out"] is not None:
+        _check_writable(given["out"])
     dataset = _dataset(spec, given)
     searched = dataset_of(dataset, given["searched"] or (len(dataset.items) + 1) // 2)
     solver = commands.make_solver(policy, prm, given)
@@ -67,6 +70,15 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 )
                 return session.INTERRUPTED
     return _fit(solver, found, plans, dataset, given)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuses a file that could not be written, before hours are spent on it."""
+    if path.is_dir():
+        raise UsageError(f"cannot write the calibration {path}: it is a folder; give a file's name")
+    folder = next((parent for parent in path.parents if parent.exists()), path.parent)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write the calibration {path}: the folder {folder} is not writable")
 
 
 def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
