@@ -18,9 +18,9 @@ from tts_tui.contracts import Finish, Policy, Strategy, Writes
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import HAND, WRITTEN, NodesKept, NodesPruned, Notice, PlanChanged
 from tts_tui.journal import Journal
-from tts_tui.plan import Plan
+from tts_tui.plan import Plan, restarts
 from tts_tui.tasks import Tasks
-from tts_tui.tree import Node, restarts
+from tts_tui.tree import Node
 from tts_tui.work import ENDED
 from tts_tui.writing import Writer
 

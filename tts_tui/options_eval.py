@@ -8,6 +8,33 @@ import click
 
 from tts_tui.options import model_specs, option, options, rate
 
+_data = options(
+    option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
+    ),
+)
+_models = options(
+    model_specs,
+    click.option(
+        "--concurrency",
+        "at_once",
+        type=click.IntRange(min=1),
+        envvar="TTS_TUI_EVAL_CONCURRENCY",
+        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4; 16 on a server]",
+    ),
+    click.option(
+        "--requests",
+        "concurrency",
+        type=click.IntRange(min=1),
+        envvar="TTS_TUI_CONCURRENCY",
+        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
+        "[default: as many as it gains from]",
+    ),
+    rate,
+)
 evaluation = options(
     option(
         "--plan",
@@ -28,35 +55,14 @@ evaluation = options(
         show_default=True,
         help="Which problems of families; seeds of the three never mix.",
     ),
-    option(
-        "--data",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
-    ),
+    _data,
     option(
         "--out",
         type=click.Path(path_type=Path),
         metavar="DIR",
         help="Folder of the run, new or to go on with.  [default: by data set and date, in the folder of runs]",
     ),
-    model_specs,
-    click.option(
-        "--concurrency",
-        "at_once",
-        type=click.IntRange(min=1),
-        envvar="TTS_TUI_EVAL_CONCURRENCY",
-        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4; 16 on a server]",
-    ),
-    click.option(
-        "--requests",
-        "concurrency",
-        type=click.IntRange(min=1),
-        envvar="TTS_TUI_CONCURRENCY",
-        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
-        "[default: as many as it gains from]",
-    ),
-    rate,
+    _models,
     option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
 )
 reporting = options(
@@ -117,12 +123,7 @@ calibrating = options(
         show_default=True,
         help="Samples of each problem, and candidates of each search; a multiple of 4.",
     ),
-    option(
-        "--data",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
-    ),
+    _data,
     option(
         "--work",
         type=click.Path(path_type=Path),
@@ -135,21 +136,5 @@ calibrating = options(
         metavar="FILE",
         help="Write the calibration there, for --calibration.  [default: where --strategy auto finds it by models]",
     ),
-    model_specs,
-    click.option(
-        "--concurrency",
-        "at_once",
-        type=click.IntRange(min=1),
-        envvar="TTS_TUI_EVAL_CONCURRENCY",
-        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4]",
-    ),
-    click.option(
-        "--requests",
-        "concurrency",
-        type=click.IntRange(min=1),
-        envvar="TTS_TUI_CONCURRENCY",
-        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
-        "[default: as many as it gains from]",
-    ),
-    rate,
+    _models,
 )

@@ -133,3 +133,10 @@ def default_plan(strategy: str, **changes: object) -> Plan:
     }
     settings = {"strategy": strategy, **special.get(strategy, {}), **changes}
     return Plan(**settings)  # type: ignore[arg-type]
+
+
+def restarts(before: Plan, after: Plan) -> bool:
+    """Whether a change of plan has the strategy decide anew; score, vote, sampling and limits change as it goes."""
+    return any(
+        getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "semantics", "max_depth")
+    )

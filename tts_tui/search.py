@@ -113,7 +113,7 @@ class Search:
 
     @property
     def plan(self) -> Plan:
-        """What is to happen. A person may change it: whether that has the strategy start anew, `tree.restarts` says."""
+        """What is to happen. A person may change it: whether that has the strategy start anew, `plan.restarts` says."""
         return self.tree.plan
 
     @property

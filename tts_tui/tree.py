@@ -42,18 +42,11 @@ from tts_tui.events import (
 )
 from tts_tui.matching import Matching
 from tts_tui.node import NO_CHILDREN, Node, State
-from tts_tui.plan import Plan
+from tts_tui.plan import Plan, restarts
 
-__all__ = ["Node", "SearchTree", "State", "restarts"]
+__all__ = ["Node", "SearchTree", "State"]
 
 _NO_USAGE = Usage()
-
-
-def restarts(before: Plan, after: Plan) -> bool:
-    """Whether a change of plan has the strategy decide anew; score, vote, sampling and limits change as it goes."""
-    return any(
-        getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "semantics", "max_depth")
-    )
 
 
 class SearchTree:

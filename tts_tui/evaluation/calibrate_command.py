@@ -16,7 +16,7 @@ from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs
 from tts_tui.evaluation.calibrating import FEWEST, Models, calibrate, cases_of
 from tts_tui.evaluation.datasets import Dataset, family_items
-from tts_tui.evaluation.eval_command import run_all
+from tts_tui.evaluation.eval_command import at_once, run_all
 from tts_tui.evaluation.families import TRAINED, problems
 from tts_tui.evaluation.run_folder import RunFolder
 from tts_tui.evaluation.runs import Evaluation, samples
@@ -60,7 +60,13 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     for name, data in parts:
         with RunFolder(work / name) as folder, EvalProgress(sys.stderr) as progress:
             evaluation = Evaluation(
-                solver, folder, data, plans[name], specs=(policy, prm), concurrency=given["at_once"] or 4, tell=progress
+                solver,
+                folder,
+                data,
+                plans[name],
+                specs=(policy, prm),
+                concurrency=given["at_once"] or at_once(policy),
+                tell=progress,
             )
             standing = asyncio.run(run_all(evaluation, solver))
             found[name] = evaluation

@@ -38,8 +38,15 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
     plans = plan_specs.make_all(given["plan"] or plan_specs.defaults(solver), solver, **seed)
     out = given["out"] or _default_folder(dataset)
     with RunFolder(out) as folder, EvalProgress(sys.stderr) as progress:
-        at_once = given["at_once"] or (_AT_ONCE_SERVED if served else _AT_ONCE)
-        evaluation = Evaluation(solver, folder, dataset, plans, specs=(policy, prm), concurrency=at_once, tell=progress)
+        evaluation = Evaluation(
+            solver,
+            folder,
+            dataset,
+            plans,
+            specs=(policy, prm),
+            concurrency=given["at_once"] or at_once(policy),
+            tell=progress,
+        )
         pending = evaluation.pending()
         session.note(opening(len(dataset.items), len(plans), len(pending), samples(plans, pending)))
         session.note(
@@ -54,6 +61,11 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
             for note in evaluation.notes:
                 session.note(one_line(note, 1000))
     return _conclude(standing, folder, evaluation)
+
+
+def at_once(policy: str) -> int:
+    """Problems at once by default: a server has room for more."""
+    return _AT_ONCE_SERVED if commands.is_server(policy) else _AT_ONCE
 
 
 def _default_folder(dataset: datasets.Dataset) -> Path:
