@@ -66,7 +66,7 @@ class Person:
             case "expand":
                 hand.expand(node, chance.choice([None, 1, 3]))
             case "write":
-                hand.write(node, chance.choice(["mine", "so \\boxed{mine}", "one\n\n"]))
+                hand.write(node, chance.choice(["mine", "so \\boxed{7}", "one\n\n"]))
             case "cut":
                 hand.cut(chance.sample(tree.nodes, min(len(tree.nodes), chance.choice([1, 1, 3]))))
             case "cut writing":

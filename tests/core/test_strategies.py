@@ -25,19 +25,23 @@ def number(*what: object) -> int:
 
 
 def random_script(seed: int, words: int):
-    """Few words, so that siblings collide; blank, cut-off, boxed and last steps at random."""
+    """Few words, so that siblings collide; blank, cut-off, boxed and last steps at random.
+
+    Answers are numbers: whether words mean the same is asked of a process, and that takes a second.
+    """
 
     def script(path: tuple[str, ...], draw: int) -> str:
         dice = number(seed, path, draw)
-        kind, word = dice % 20, f"w{dice // 20 % words}"
+        kind, answer = dice % 20, dice // 20 % words
+        word = f"w{answer}"
         if kind == 0:
             return SEP
         if kind == 1:
             return f"{word}~"
         if kind == 2:
-            return f"{word} \\boxed{{{word}}}{SEP}"
+            return f"{word} \\boxed{{{answer}}}{SEP}"
         if kind <= 5 or len(path) > 12:
-            return f"{word} \\boxed{{{word}}}"
+            return f"{word} \\boxed{{{answer}}}"
         return word + SEP
 
     return script
