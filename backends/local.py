@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts_tui.backends.loading import Loading, cannot_load, check_weights, first_line, folder_of, quietly, where
-from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest
+from tts_tui.contracts import Chunk, ModelInfo, Prompt, Reading, StepRequest, Usage
 from tts_tui.errors import BackendError, BackendUnavailable
 from tts_tui.prompts import family_of, messages
 
@@ -111,6 +111,14 @@ class LocalPolicy:
             raise BackendError("the policy has not been started")
         return tuple(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
+    async def read(self, prompt: Prompt) -> Reading:
+        """Its mean state over the problem; see `Reads.read`."""
+        own = await asyncio.to_thread(self._own_tokens, prompt)
+        (state,) = await self.engine.states([prompt.ids], [own])
+        mean = state.features.mean(0)
+        scaled = mean / mean.norm().clamp_min(1e-12)
+        return Reading(tuple(scaled.tolist()), Usage(state.computed, state.cached))
+
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         async with aclosing(self.engine.generate(request)) as chunks:
@@ -118,11 +126,20 @@ class LocalPolicy:
                 yield chunk
 
     def _prompt(self, problem: str) -> Prompt:
+        return Prompt(problem, tuple(self._ids(self._text(problem))))
+
+    def _text(self, problem: str) -> str:
         chat = self._messages(problem) if self._messages else messages(problem, self.info.family)
-        text = self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        return str(self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))
+
+    def _ids(self, text: str) -> list[int]:
         # The template writes the beginning-of-text token itself.
-        ids = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-        return Prompt(problem, tuple(ids))
+        return list(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _own_tokens(self, prompt: Prompt) -> int:
+        """How many of a prompt's last tokens are the problem and what the template has behind it."""
+        text = self._text(prompt.problem)
+        return min(len(self._ids(text[max(0, text.rfind(prompt.problem.strip())) :])), len(prompt.ids))
 
     def _load(self) -> tuple[Engine, Any, ModelInfo]:
         try:

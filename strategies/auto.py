@@ -35,7 +35,7 @@ class Auto:
         for turn in count():
             found = [node for nodes in searched.values() for node in nodes]
             alone = [node for node in dict.fromkeys(found) if node not in set(samples)]
-            choice = search.choose(turn, samples, alone, done)
+            choice = await search.choose(turn, samples, alone, done)
             if not choice.strategy:
                 return [*samples, *alone]
             done[choice.strategy] = choice.n

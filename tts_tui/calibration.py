@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from importlib.resources import files
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,39 @@ class Point(Struct, frozen=True):
     accuracy: float
 
 
+class Reader(Struct, frozen=True):
+    """What to make of a policy's hidden states: the directions in which those of problems differ most.
+
+    Attributes:
+        centre: Mean of the states (`Reading.state`) of the problems that were sampled, `[width]`.
+        axes: The directions, `[directions][width]`.
+    """
+
+    centre: tuple[float, ...]
+    axes: tuple[tuple[float, ...], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features that it gives."""
+        return tuple(f"state {number}" for number in range(1, len(self.axes) + 1))
+
+    def values(self, state: Sequence[float]) -> list[float]:
+        """A state as features: how far it lies from the centre in every direction, and 0 where there is no state.
+
+        Raises:
+            CalibrationError: It is of another width.
+        """
+        if not state:
+            return [0.0] * len(self.axes)
+        if len(state) != len(self.centre):
+            raise CalibrationError(
+                f"the calibration was made with hidden states of {len(self.centre)} numbers, and this policy has "
+                f"{len(state)}: it is another model under the same name; make one with tts-tui calibrate"
+            )
+        gaps = [value - mean for value, mean in zip(state, self.centre, strict=True)]
+        return [sum(map(mul, axis, gaps)) for axis in self.axes]
+
+
 class Calibration(Struct, frozen=True, kw_only=True):
     """All of it.
 
@@ -87,6 +122,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
         vote: How solutions become one answer; likewise.
         probe: Samples before the first choice.
         sample_tokens: Mean cost of one sample, in tokens of the policy: those of the PRM are weighed by its size.
+        reader: What hidden states tell of a prompt; None where the policy had none to show, or they told nothing.
         outlook: From a prompt to the belief before any sample.
         reach: From a prompt to how often a large plan is right: two problems with the same pass@1 are not equally far
             from being solved by search. None where it is not known.
@@ -110,6 +146,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
     vote: Vote = "prm-max"
     probe: int = 4
     sample_tokens: float = 0.0
+    reader: Reader | None = None
     outlook: Outlook
     reach: Outlook | None = None
     evidence: Evidence
@@ -130,9 +167,21 @@ class Calibration(Struct, frozen=True, kw_only=True):
             return "priors from the paper, as nothing was calibrated for these models (tts-tui calibrate does that)"
         return f"calibrated on {self.problems} problems with {self.samples} samples each"
 
-    def values(self, problem: str) -> list[float]:
-        """Features of a problem, as outlook and reach take them; none where they take none."""
-        return features(problem) if self.outlook.names else []
+    def values(self, problem: str, state: Sequence[float] = ()) -> list[float]:
+        """Features of a problem, as outlook and reach take them; none where they take none.
+
+        Args:
+            problem: Its text.
+            state: The policy's hidden state on it (`Reading.state`), where it has one to show.
+
+        Raises:
+            CalibrationError: The state is another model's.
+        """
+        return self.joined(features(problem), state) if self.outlook.names else []
+
+    def joined(self, text: Sequence[float], state: Sequence[float]) -> list[float]:
+        """Features of a problem from those of its text and from the policy's state."""
+        return [*text, *(self.reader.values(state) if self.reader else ())]
 
     def curve(self, strategy: str) -> Curve | None:
         """The curve of a strategy, if there is one."""

@@ -185,6 +185,32 @@ class Writes(Protocol):
         ...
 
 
+class Reading(Struct, frozen=True):
+    """What a policy made of a prompt.
+
+    Attributes:
+        state: The mean of its last hidden states over the problem and what the template has behind it, `[width]`, the
+            length being 1; empty where it cannot be had.
+        usage: What reading cost.
+    """
+
+    state: tuple[float, ...] = ()
+    usage: Usage = Usage()
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A policy that shows its hidden states: they tell more of how hard a problem is for it than the text does."""
+
+    async def read(self, prompt: Prompt) -> Reading:
+        """Reads a prompt. Its tokens pass the model once: what is sampled from it afterwards finds them in the cache.
+
+        Raises:
+            BackendError: It failed.
+        """
+        ...
+
+
 class ScoreRequest(Struct, frozen=True):
     """One step to score, with all that came before it.
 

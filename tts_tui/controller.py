@@ -152,6 +152,11 @@ class Controller:
         sure = belief.right[elected] if 0 <= elected < len(belief.right) else 0.0
         cost = self._sample_cost(seen)
         ways = self._ways(belief, sure, done, bool(seen))
+        if not ways:
+            raise PlanError(
+                f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model: run tts-tui "
+                "calibrate with the models of this search"
+            )
         if self.wish.tokens is not None:
             room = self.wish.tokens - spent
             affordable = [way for way in ways if way.samples * cost <= room]

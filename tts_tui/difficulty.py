@@ -21,7 +21,7 @@ import numpy as np
 from msgspec import Struct
 
 EASY, HARD = 0.5, 0.1
-"""Difficulty by absolute pass@1 (arXiv 2502.06703, section 3.2): easy from 50 %, hard up to 10 %."""
+"""Difficulty by absolute pass@1 (arXiv 2502.06703, section 3.2): easy from 50 % on, hard below 10 %."""
 
 POINTS = 48
 _ANGLES = (np.arange(POINTS) + 0.5) / POINTS * (math.pi / 2)

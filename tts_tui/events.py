@@ -239,6 +239,7 @@ class PlanChosen(Event, frozen=True):
         basis: What the choice rests on, in words.
         why: The choice, in a sentence.
         root: The node that the strategy runs from.
+        usage: What reading the prompt cost, where it was read for this choice.
     """
 
     samples: int
@@ -256,6 +257,7 @@ class PlanChosen(Event, frozen=True):
     basis: str
     why: str
     root: int = ROOT
+    usage: Usage = Usage()
 
 
 class SolutionFound(Event, frozen=True):

@@ -1,11 +1,14 @@
-"""What the controller sees of a search: its tree as samples, its votes, its cost."""
+"""What the controller sees of a search: its prompt as the policy reads it, its tree as samples, its votes, its cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from tts_tui import priors
 from tts_tui.calibration import Calibration, check_models, find
+from tts_tui.contracts import Policy, Prompt, Reading, Reads, Usage
 from tts_tui.controller import Controller, Wish, price_of
 from tts_tui.difficulty import Seen
 from tts_tui.events import PlanChosen
@@ -20,17 +23,25 @@ class Guide:
     Args:
         calibration: What is known of its models.
         tree: The search, which is begun.
+        reading: What the policy made of the prompt.
 
     Raises:
         PlanError: What the plan wishes for is out of reach.
     """
 
-    def __init__(self, calibration: Calibration, tree: SearchTree) -> None:
+    def __init__(self, calibration: Calibration, tree: SearchTree, reading: Reading | None = None) -> None:
         plan, start = tree.plan, tree.start
         self._tree = tree
+        self._reading = reading or Reading()
+        own = (calibration.score, calibration.vote)
+        self._apart = (
+            f" with score {own[0]} and vote {own[1]}, not those of this search: what is expected is rough"
+            if calibration.is_measured and own != (plan.score, plan.vote)
+            else ""
+        )
         self._weight = start.prm.parameters / max(1, start.policy.parameters) if start.prm else 0.0
         wish = wish_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
-        self.controller = Controller(calibration, wish, calibration.values(start.problem))
+        self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.state))
 
     def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
         """The next choice; see `Controller.choose`.
@@ -60,21 +71,49 @@ class Guide:
         )
         answer = votes[0].answer if votes else None
         elected = keys[tree.matching.key(answer)] if answer is not None else -1
-        return self.controller.choose(seen, elected, answer, tree.counts.computed, dict(done))
+        choice = self.controller.choose(seen, elected, answer, tree.counts.computed, dict(done))
+        return replace(choice, usage=self._reading.usage, basis=choice.basis + self._apart)
 
 
-def guide_of(tree: SearchTree, given: Calibration | None = None) -> Guide:
-    """Who chooses for a search: by the calibration that is given, else the one of its models, else priors.
+class Guides:
+    """Makes those who choose for a search. Its prompt is read once, if the calibration knows what to make of that.
+
+    Args:
+        policy: The search's, running.
+        prompt: Likewise.
+        given: A calibration to go by, rather than the one that is found by the models.
+    """
+
+    def __init__(self, policy: Policy, prompt: Prompt, given: Calibration | None = None) -> None:
+        self._policy, self._prompt, self._given = policy, prompt, given
+        self._state: tuple[float, ...] | None = None
+
+    async def of(self, tree: SearchTree) -> Guide:
+        """Who chooses for the search as it is planned now.
+
+        Raises:
+            BackendError: The policy cannot read the prompt.
+            CalibrationError: The calibration is of other models, or cannot be used.
+            PlanError: What the plan wishes for is out of reach.
+        """
+        found = calibration_of(tree, self._given)
+        cost = Usage()
+        if found.reader is not None and self._state is None and isinstance(self._policy, Reads):
+            reading = await self._policy.read(self._prompt)
+            self._state, cost = reading.state, reading.usage
+        return Guide(found, tree, Reading(self._state or (), cost))
+
+
+def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibration:
+    """What a search is chosen for by: the calibration that is given, else the one of its models, else priors.
 
     Raises:
         CalibrationError: The calibration is of other models, or cannot be used.
-        PlanError: What the plan wishes for is out of reach.
     """
     policy, prm, plan = tree.start.policy, tree.start.prm, tree.plan
     if given is not None:
         check_models(given, policy, prm)
-    found = given or find(policy, prm) or priors.calibration(policy, prm, plan.score, plan.vote)
-    return Guide(found, tree)
+    return given or find(policy, prm) or priors.calibration(policy, prm, plan.score, plan.vote)
 
 
 def wish_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Wish:

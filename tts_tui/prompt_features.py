@@ -19,7 +19,7 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _SIGNS: tuple[tuple[str, str], ...] = (
     ("plus", r"\+"),
-    ("minus", r"(?<=[\w)\s])-(?=[\s\d(a-z\\])"),
+    ("minus", r"(?<![A-Za-z]{2})(?<=[\w)\s])-(?=[\s\d(\\]|[a-z](?![A-Za-z]))"),
     ("times", r"\*|\\times|\\cdot|×"),
     ("divided", r"/|\\frac|\\div|÷"),
     ("power", r"\^"),

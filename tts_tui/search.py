@@ -8,7 +8,7 @@ What a person does in it beside pausing is in `tts_tui.hand`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,7 +97,7 @@ class Search:
         prompt: Prompt,
         journal: Journal,
         choose: Callable[[Plan], Strategy],
-        guide: Callable[[SearchTree], Guide] | None = None,
+        guide: Callable[[SearchTree], Awaitable[Guide]] | None = None,
     ) -> None:
         self.root: Node = journal.tree.search_root
         self._journal = journal
@@ -183,7 +183,7 @@ class Search:
         """
         return self._expansion([self._place("roll", node, slot, group) for slot in range(n)])
 
-    def choose(
+    async def choose(
         self, turn: int, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]
     ) -> PlanChosen:
         """What the controller says: the recorded choice of this turn, or a new one.
@@ -203,7 +203,8 @@ class Search:
             return known[turn]
         if self._guides is None:
             raise StrategyError("this search has nobody who chooses: begin it with a Solver")
-        choice = self._guides(self.tree).choose(samples, searched, done)
+        guide = await self._guides(self.tree)
+        choice = guide.choose(samples, searched, done)
         choice = replace(choice, t=self._journal.now, root=self.root.id)
         if not self._is_over():
             self._journal.write(choice)

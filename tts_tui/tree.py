@@ -367,6 +367,7 @@ class SearchTree:
     def _plan_chosen(self, event: PlanChosen) -> None:
         self.revision += 1
         self.choices.append(event)
+        self.counts.add(event.usage)
 
     def _solution(self, event: SolutionFound) -> None:
         self.revision += 1

@@ -16,8 +16,9 @@ import json
 from pathlib import Path
 
 from benchmarks.controller.figures import everything
-from benchmarks.controller.runs import PARTS, complete, items, models, read, run
+from benchmarks.controller.runs import PARTS, STATES, complete, items, models, read, run, states
 from tts_tui.backends import pull
+from tts_tui.evaluation import readings
 
 
 def main() -> None:
@@ -30,16 +31,19 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing: figures of what is done already")
     args = parser.parse_args()
     wanted = items(args.problems)
+    args.folder.mkdir(parents=True, exist_ok=True)
     if not args.report:
         for part in [args.only] if args.only else PARTS:
             asyncio.run(run(part, args.problems, args.folder, args.threads))
+        if args.only in (None, "samples"):
+            asyncio.run(states(args.problems, args.folder, args.threads))
     if args.only:
         return
     parts = {part: read(part, args.folder) for part in PARTS}
     done = complete(wanted, parts)
     if len(done) < len(wanted):
         print(f"{len(done)} of {len(wanted)} problems are done by all plans; the figures are of these")
-    figures, lines = everything(done, parts, models(args.folder))
+    figures, lines = everything(done, parts, models(args.folder), readings.kept(args.folder / STATES))
     print("\n".join(lines))
     (args.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -41,14 +41,17 @@ class Row:
 
 
 def everything(
-    items: Sequence[Item], parts: Parts, models: tuple[ModelInfo, ModelInfo | None]
+    items: Sequence[Item],
+    parts: Parts,
+    models: tuple[ModelInfo, ModelInfo | None],
+    states: Mapping[str, tuple[float, ...]],
 ) -> tuple[dict[str, Any], list[str]]:
     """All figures, and the lines that say them."""
     calibration = find(*models)
     if calibration is None:
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
     of = Models(*models, calibration.score, calibration.vote)
-    cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), of)
+    cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), of, states)
     fixed = fixed_rows(cases, calibration.score, calibration.vote)
     autos = auto_rows(items, parts, of.weight)
     difficulty, first = difficulty_figures(cases, calibration)

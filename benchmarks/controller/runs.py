@@ -9,6 +9,7 @@ from pathlib import Path
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.contracts import ModelInfo
+from tts_tui.evaluation import readings
 from tts_tui.evaluation.datasets import Dataset, Item, item_of
 from tts_tui.evaluation.families import FAMILIES, problems
 from tts_tui.evaluation.outcomes import Outcome
@@ -23,6 +24,9 @@ SKIPPED = 8
 
 AT_ONCE = 16
 """Problems at once: rounds of the controller are small, and the engine batches across problems."""
+
+STATES = "states.jsonl"
+"""File of the policy's hidden states on the prompts."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "samples": ("best-of-n:16",),
@@ -65,6 +69,14 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
         if evaluation.pending():
             async with solver:
                 await evaluation.run()
+
+
+async def states(count: int, folder: Path, threads: int | None) -> None:
+    """Has the policy read the prompts, as far as they are not read."""
+    wanted, path = items(count), folder / STATES
+    if any(item.id not in readings.kept(path) for item in wanted):
+        async with Solver(EmbeddedPolicy(threads=threads), None) as solver:
+            await readings.read(solver.policy, wanted, path)
 
 
 def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]:

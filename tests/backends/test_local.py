@@ -20,7 +20,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from tests.backends import tiny
 from tests.backends.tiny import Answer, ids_of, request
 from tts_tui.backends.local import LocalPolicy
-from tts_tui.contracts import Policy
+from tts_tui.contracts import Policy, Reads, Usage
 from tts_tui.errors import BackendError, BackendUnavailable
 
 
@@ -244,3 +244,31 @@ async def test_a_window_that_is_switched_off_is_none(tmp_path: Path) -> None:
 async def test_half_precision(folder: Path) -> None:
     async with started(folder, dtype="bfloat16") as policy:
         assert len((await ask(policy, request((1, 2, 3), 5))).ids) == 5
+
+
+async def test_reading_a_prompt_gives_the_mean_state_of_the_problem_and_leaves_it_cached(folder: Path) -> None:
+    def chat(problem: str) -> list[dict[str, str]]:
+        return [{"role": "system", "content": "be brief"}, {"role": "user", "content": problem}]
+
+    async with started(folder, messages=chat) as policy:
+        assert isinstance(policy, Reads)
+        prompt = await policy.prompt("what is this")
+        reading = await policy.read(prompt)
+        assert reading.usage == Usage(prompt_computed=len(prompt.ids))
+        own = policy._own_tokens(prompt)
+        behind = policy._text("what is this").partition("what is this")[2]
+        assert own == len(policy._ids("what is this" + behind)) < len(prompt.ids)
+        (state,) = await policy.engine.states([prompt.ids], [own])
+        mean = state.features.mean(0)
+        assert torch.tensor(reading.state) == pytest.approx(mean / mean.norm(), abs=1e-5)
+        assert sum(value * value for value in reading.state) == pytest.approx(1.0, abs=1e-4)
+        other = await policy.read(await policy.prompt("who goes there"))
+        assert other.state != reading.state
+        asked = await ask(policy, request(prompt.ids, 2))
+        assert asked.usage.prompt_computed == 0
+
+
+async def test_a_problem_that_the_template_changes_is_read_all_the_same(folder: Path) -> None:
+    async with started(folder, messages=lambda problem: [{"role": "user", "content": problem.upper()}]) as policy:
+        reading = await policy.read(await policy.prompt("what is this"))
+        assert len(reading.state) == tiny.llama().config.hidden_size

@@ -8,9 +8,13 @@ from msgspec.structs import replace
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, Solver, priors
 from tts_tui.budget import Budget
+from tts_tui.calibration import Reader
+from tts_tui.contracts import Reading, Usage
 from tts_tui.controller import STOP
+from tts_tui.difficulty import Outlook
 from tts_tui.errors import CalibrationError, PlanError
 from tts_tui.events import PlanChosen, StepStarted
+from tts_tui.prompt_features import NAMES
 from tts_tui.recording import load
 
 SEP = "\n\n"
@@ -126,6 +130,60 @@ async def test_a_calibration_of_other_models_is_refused():
     other = replace(priors.calibration(ScriptedPolicy(alike).info, ScriptedPRM(len).info), policy="another")
     with pytest.raises(CalibrationError, match="another under scripted-prm"):
         await solve(alike, 0.9, calibration=other)
+
+
+class Shows(ScriptedPolicy):
+    """Shows hidden states, and counts who asks."""
+
+    asked = 0
+
+    async def read(self, prompt):
+        self.asked += 1
+        return Reading((0.6, 0.8), Usage(prompt_computed=7, prompt_cached=2))
+
+
+def knowing(**changes):
+    info, judge = ScriptedPolicy(alike).info, ScriptedPRM(lambda texts: 0.5).info
+    return replace(priors.calibration(info, judge), policy=info.name, prm=judge.name, **changes)
+
+
+async def begun(calibration, plan=None):
+    policy, events = Shows(scattered), []
+    async with Solver(policy, ScriptedPRM(lambda texts: 0.2), calibration) as solver:
+        result = await solver.solve("p", plan or solver.plan("auto", n=16), sinks=[events.append])
+    return policy, result, choices(events)
+
+
+async def test_a_prompt_is_read_once_for_all_choices_and_counted():
+    width = len(NAMES) + 1
+    outlook = Outlook((*NAMES, "state 1"), *[(0.0,) * width, (1.0,) * width], (*[0.0] * len(NAMES), 3.0), 0.0, 4.0)
+    plain = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 0.0),)))
+    policy, result, told = await begun(knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),))))
+    assert policy.asked == 1 and len(told) > 2
+    assert [choice.usage.prompt_computed for choice in told] == [7, *[0] * (len(told) - 1)]
+    _, other, without = await begun(plain)
+    assert told[0].pass1 > without[0].pass1 + 0.2, "the state says that it is easy"
+    assert result.tree.counts.prompt_computed == other.tree.counts.prompt_computed
+
+
+async def test_a_prompt_is_not_read_for_a_calibration_that_makes_nothing_of_it():
+    policy, _, told = await begun(knowing())
+    assert policy.asked == 0 and told[0].usage == Usage()
+
+
+async def test_a_vote_that_was_not_calibrated_is_said():
+    async with Solver(ScriptedPolicy(alike), ScriptedPRM(lambda texts: 0.5)) as solver:
+        plan = solver.plan("auto", n=16, score="min", vote="prm-vote")
+    known = knowing(problems=100, score="last", vote="prm-max")
+    _, _, told = await begun(known, plan)
+    assert all("with score last and vote prm-max, not those of this search" in choice.basis for choice in told)
+    _, _, told = await begun(known, plan.with_(score="last", vote="prm-max"))
+    assert not any("not those of this search" in choice.basis for choice in told)
+
+
+async def test_a_calibration_without_any_plan_for_the_search_is_refused():
+    with pytest.raises(PlanError, match="knows no plan with a reward model"):
+        await solve(alike, 0.9, calibration=knowing(curves=()))
 
 
 async def test_a_stopped_search_gives_the_best_answer_so_far():

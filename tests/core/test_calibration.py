@@ -12,6 +12,7 @@ from tts_tui.calibration import (
     Calibration,
     Curve,
     Point,
+    Reader,
     check_models,
     decode,
     file_name,
@@ -141,6 +142,26 @@ def test_features_are_read_only_where_the_outlook_takes_them():
     assert MADE.values("What is 1 + 1?") == []
     taking = replace(MADE, outlook=Outlook(NAMES, *[(0.0,) * len(NAMES)] * 3, 0.0, 1.0))
     assert taking.values("What is 1 + 1?") == features("What is 1 + 1?")
+
+
+def test_hidden_states_become_features_and_none_is_the_centre():
+    taking = replace(
+        MADE,
+        outlook=Outlook((*NAMES, "state 1", "state 2"), *[(0.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
+        reader=Reader((0.5, 0.0, -0.5), ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))),
+    )
+    assert taking.values("What is 1 + 1?", (1.5, 1.0, 0.5))[-2:] == pytest.approx([1.0, 1.4])
+    assert taking.values("What is 1 + 1?")[-2:] == [0.0, 0.0]
+    with pytest.raises(CalibrationError, match="hidden states of 3 numbers, and this policy has 2"):
+        taking.values("What is 1 + 1?", (1.0, 2.0))
+
+
+def test_a_calibration_from_before_there_were_readers_is_read(home):
+    save(MADE, home / "calibrations" / file_name(POLICY.name, PRM.name))
+    path = home / "calibrations" / file_name(POLICY.name, PRM.name)
+    older = {key: value for key, value in json.loads(path.read_text()).items() if key != "reader"}
+    path.write_text(json.dumps(older))
+    assert load(path) == MADE
 
 
 def test_curves_are_found_by_strategy():

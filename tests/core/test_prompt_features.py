@@ -62,3 +62,8 @@ def test_any_text_has_all_features(problem):
 
 def test_an_empty_text_counts_nothing():
     assert set(features("")) == {0.0}
+
+
+def test_a_hyphen_inside_a_word_is_no_minus():
+    assert counted("A two-step problem about the x-intercept of a well-known line")["minus"] == 0
+    assert counted("x-y")["minus"] == 1

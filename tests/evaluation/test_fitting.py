@@ -16,7 +16,7 @@ from tts_tui.controller import chance
 from tts_tui.difficulty import Evidence, after, before
 from tts_tui.evaluation.cases import Case
 from tts_tui.evaluation.curve_fits import curves, ridge
-from tts_tui.evaluation.fitting import beginnings, evidence, folds, mean_sample, outlook, predictive, reach
+from tts_tui.evaluation.fitting import beginnings, evidence, folds, mean_sample, outlook, predictive, reach, reader
 
 UNIFORM = before(0.5, 2.0)
 CENTRE = (0.5, -0.5, 1.0)
@@ -91,7 +91,7 @@ def by_feature(count: int, weight: float, noise: int = 3, seed: int = 0) -> list
 @pytest.mark.slow
 def test_an_outlook_learns_which_feature_makes_problems_hard():
     cases = by_feature(200, -1.5)
-    found, crossed = outlook(cases, "abcd")
+    found, crossed, _ = outlook(cases, "abcd")
     assert found.names == tuple("abcd")
     assert found.mean([-1.0, 0.0, 0.0, 0.0]) > 0.65
     assert found.mean([1.0, 0.0, 0.0, 0.0]) < 0.35
@@ -108,16 +108,36 @@ def test_what_was_seen_of_a_prompt_counts_for_prompts_that_are_like_it():
     cases = [  # hard in the middle: nothing that a regression on the feature can know
         pooled(n, rng, 0.05 if n % 3 == 1 else 0.9, values=(float(n % 3),), family=str(n)) for n in range(90)
     ]
-    found, crossed = outlook(cases, "a")
+    found, crossed, _ = outlook(cases, "a")
     assert found.mean([1.0]) < 0.25
     assert min(found.mean([0.0]), found.mean([2.0])) > 0.7
     assert all((belief.pass1 < 0.5) == (n % 3 == 1) for n, belief in enumerate(crossed))
 
 
+def test_a_reader_finds_the_directions_in_which_states_differ():
+    rng = np.random.default_rng(0)
+    hidden, axes = rng.normal(size=(60, 2)) * [3.0, 1.0], np.linalg.qr(rng.normal(size=(12, 2)))[0]
+    states = 5.0 + hidden @ axes.T
+    cases = [Case(str(at), "", (), (), {}, tuple(map(float, state))) for at, state in enumerate(states)]
+    found = reader(cases, 2)
+    assert found is not None and found.names == ("state 1", "state 2")
+    told = np.array([found.values(case.state) for case in cases])
+    for at in range(2):
+        assert abs(np.corrcoef(told[:, at], hidden[:, at])[0, 1]) > 0.98
+    assert told.mean(axis=0) == pytest.approx([0.0, 0.0], abs=1e-3)
+
+
+def test_there_is_no_reader_without_states_or_with_too_few():
+    bare, few = Case("1", "", (), (), {}), Case("2", "", (), (), {}, (1.0, 2.0))
+    assert reader([bare], 2) is None
+    assert reader([bare, few, few], 2) is None
+    assert reader([few] * 9, 0) is None
+
+
 def test_where_features_say_nothing_the_outlook_is_the_base_rate():
     rng = random.Random(3)
     cases = [pooled(n, rng, rng.betavariate(0.6, 1.4), values=(rng.gauss(0, 1), rng.gauss(0, 1))) for n in range(200)]
-    found, crossed = outlook(cases, "ab")
+    found, crossed, _ = outlook(cases, "ab")
     base = fmean(case.right / 16 for case in cases)
     assert fmean(belief.pass1 for belief in crossed) == pytest.approx(base, abs=0.05)
     assert all(belief.pass1 == pytest.approx(base, abs=0.2) for belief in crossed)
@@ -127,7 +147,7 @@ def test_where_features_say_nothing_the_outlook_is_the_base_rate():
 @pytest.mark.slow
 def test_the_counts_of_an_outlook_are_calibrated_levels():
     cases = by_feature(200, -2.0, seed=1)
-    _, crossed = outlook(cases, "abcd")
+    _, crossed, _ = outlook(cases, "abcd")
     easy = fmean(belief.levels[0] for belief in crossed)
     assert easy == pytest.approx(fmean(case.right >= 8 for case in cases), abs=0.07)
 
@@ -137,7 +157,7 @@ def test_what_an_outlook_says_crossed_was_not_fitted_on_the_problem():
     cases = [  # each problem has a feature of its own, which would give it away
         pooled(n, rng, float(n % 2), values=tuple(float(n == place) for place in range(40))) for n in range(40)
     ]
-    found, crossed = outlook(cases, [str(place) for place in range(40)])
+    found, crossed, _ = outlook(cases, [str(place) for place in range(40)])
     apart = fmean(belief.pass1 for belief in crossed[1::2]) - fmean(belief.pass1 for belief in crossed[::2])
     assert apart < 0.05
     known = [found.mean(case.values) for case in cases]

@@ -13,19 +13,22 @@ from tts_tui import calibration as files
 from tts_tui import commands
 from tts_tui.calibration import Calibration
 from tts_tui.errors import UsageError
-from tts_tui.evaluation import datasets, plan_specs
+from tts_tui.evaluation import datasets, plan_specs, readings
 from tts_tui.evaluation.calibrating import FEWEST, Models, calibrate, cases_of
+from tts_tui.evaluation.costs import Time, cost
 from tts_tui.evaluation.datasets import Dataset, family_items
 from tts_tui.evaluation.eval_command import at_once, run_all
 from tts_tui.evaluation.families import TRAINED, problems
 from tts_tui.evaluation.run_folder import RunFolder
-from tts_tui.evaluation.runs import Evaluation, samples
+from tts_tui.evaluation.runs import Evaluation
 from tts_tui.profiles import votes_for
 from tts_tui.solver import Solver
 from tts_tui.ui import runs, session
 from tts_tui.ui.eval_progress import EvalProgress
-from tts_tui.ui.text import one_line
+from tts_tui.ui.text import one_line, plural
 
+STATES = "states.jsonl"
+"""File of hidden states in the work folder."""
 _MANY = 24
 """Problems of each family where no data set and no limit is given."""
 
@@ -45,20 +48,21 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
         "searches": {} if solver.prm is None else plan_specs.make_all([f"dvts:{count}", f"beam:{count}"], solver),
     }
     work = given["work"] or runs.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
+    if (work / "run.json").exists():
+        raise UsageError(f"{work} is a run of `tts-tui eval`, which would be mixed up: name another folder with --work")
     parts = [(name, data) for name, data in (("samples", dataset), ("searches", searched)) if plans[name]]
     found: dict[str, Evaluation] = {}
     for name, data in parts:
-        with RunFolder(work / name) as folder:
-            evaluation = Evaluation(solver, folder, data, plans[name], specs=(policy, prm))
-            pending = evaluation.pending()
-            session.note(
-                f"{name}: {len(data.items)} problems, {len(pending)} searches to do, with up to "
-                f"{samples(plans[name], pending):,} candidates"
-            )
+        with RunFolder(work / name, "--work") as folder:
+            found[name] = Evaluation(solver, folder, data, plans[name], specs=(policy, prm))
+    costs = cost(list(found.values()), policy)
+    session.note(costs.said)
     session.note(f"kept in {work}: interrupted, the same command goes on")
+    time = Time(costs, session.note)
     commands.load_models(policy, prm)
-    for name, data in parts:
-        with RunFolder(work / name) as folder, EvalProgress(sys.stderr) as progress:
+    for place, (name, data) in enumerate(parts):
+        session.note(f"{name}: {len(data.items)} problems, {costs.searches[place]} searches to do")
+        with RunFolder(work / name, "--work") as folder, EvalProgress(sys.stderr) as progress:
             evaluation = Evaluation(
                 solver,
                 folder,
@@ -66,16 +70,31 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 plans[name],
                 specs=(policy, prm),
                 concurrency=given["at_once"] or at_once(policy),
-                tell=progress,
+                tell=time.follow(place, progress),
             )
-            standing = asyncio.run(run_all(evaluation, solver))
+            standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
             found[name] = evaluation
             if standing.done < standing.total:
                 session.note(
                     f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept"
                 )
                 return session.INTERRUPTED
-    return _fit(solver, found, plans, dataset, given)
+    states = asyncio.run(_states(solver, dataset, work / STATES))
+    return _fit(solver, found, plans, dataset, states, given)
+
+
+async def _states(solver: Solver, dataset: Dataset, path: Path) -> dict[str, tuple[float, ...]]:
+    """What the policy makes of the prompts; read before, they need no model."""
+    found = readings.kept(path)
+    if all(item.id in found for item in dataset.items):
+        return found
+
+    def tell(done: int, total: int) -> None:
+        if done == total or done % 80 == 0:
+            session.note(f"hidden states: {done} of {total} prompts are read")
+
+    async with solver:
+        return await readings.read(solver.policy, dataset.items, path, tell)
 
 
 def _check_writable(path: Path) -> None:
@@ -118,6 +137,7 @@ def _fit(
     found: Mapping[str, Evaluation],
     plans: Mapping[str, Mapping[str, Any]],
     dataset: Dataset,
+    states: Mapping[str, tuple[float, ...]],
     given: Mapping[str, Any],
 ) -> int:
     outcomes = {key: one for evaluation in found.values() for key, one in evaluation.folder.outcomes.items()}
@@ -126,25 +146,33 @@ def _fit(
     votes = votes_for(solver.prm) if solver.prm is not None else {}
     models = Models(header.policy, header.prm, **votes)  # type: ignore[arg-type]
     named = {name: plan for part in plans.values() for name, plan in part.items()}
-    cases = cases_of(dataset.items, outcomes, named, models)
+    cases = cases_of(dataset.items, outcomes, named, models, states)
     many, split = sum(bool(case.searches) for case in cases), f", {dataset.split}" if dataset.split else ""
     where = f"{dataset.name} ({dataset.source}{split})"
     source = f"tts-tui calibrate on {len(cases)} problems of {where}, {many} of them searched"
     made = calibrate(cases, models, source, tell=session.note)
     path: Path = given["out"] or files.folder() / files.file_name(made.policy, made.prm)
     files.save(made, path)
-    print(summary(made))
+    print(summary(made, min(4, min(len(case.pool) for case in cases) - 1)))
     session.note(f"written to {path}: --strategy auto finds it there" if given["out"] is None else f"written to {path}")
     return 0
 
 
-def summary(made: Calibration) -> str:
-    """What a calibration came to, for people."""
+def summary(made: Calibration, seen: int) -> str:
+    """What a calibration came to, for people.
+
+    Args:
+        made: The calibration.
+        seen: Samples that its later forecasts had seen: fewer than the pools of the problems have, for the others
+            judge them.
+    """
     lines = [f"{made.policy} under {made.prm}: {made.basis}.", ""]
-    early, late = made.validation["before the probe"], made.validation["after 4 samples"]
-    lines.append("Difficulty, on problems that were held out      before      after 4 samples")
+    early = made.validation["before the probe"]
+    late = next(figures for name, figures in made.validation.items() if name.startswith("after "))
+    after = f"after {plural(seen, 'sample')}"
+    lines.append(f"{'Difficulty, on problems that were held out':<44}  {'before':>8}   {after:>16}")
     lines += [
-        f"  {name:<44}  {_shown(early[name]):>8}  {_shown(late[name]):>15}"
+        f"  {name:<42}  {_shown(early[name]):>8}   {_shown(late[name]):>16}"
         for name in ("auc hard", "auc easy", "ece hard", "ece easy")
     ]
     lines += ["", "Plans, on problems that were held out         accuracy   tokens a problem"]

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from tts_tui import priors
 from tts_tui._version import __version__
-from tts_tui.calibration import Calibration, Point, names_of
+from tts_tui.calibration import Calibration, Point, Reader, names_of
 from tts_tui.contracts import ModelInfo
 from tts_tui.controller import SAMPLING
+from tts_tui.difficulty import Belief, Outlook
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import curve_fits, fitting
 from tts_tui.evaluation.cases import Case, Hand, draws, joined, pool_of, searched, shuffled
@@ -31,6 +32,8 @@ FEWEST = 20
 FOLDS = 5
 PROBES = (1, 2, 4)
 PRICES = (0.08, 0.05, 0.03, 0.02, 0.014, 0.01, 0.007, 0.005, 0.0035, 0.0025, 0.0015, 0.001)
+DIRECTIONS = (0, 8, 16, 24, 32)
+"""Directions of hidden states that are tried."""
 ENOUGH = 0.01
 """How much accuracy below its best the usual price may cost."""
 
@@ -55,9 +58,21 @@ class Models(Struct, frozen=True):
 
 
 def cases_of(
-    items: Sequence[Item], outcomes: Mapping[tuple[str, str], Outcome], plans: Mapping[str, Plan], models: Models
+    items: Sequence[Item],
+    outcomes: Mapping[tuple[str, str], Outcome],
+    plans: Mapping[str, Plan],
+    models: Models,
+    states: Mapping[str, tuple[float, ...]] | None = None,
 ) -> list[Case]:
-    """The problems that were sampled, with whatever searches there are; failed ones are left out."""
+    """The problems that were sampled, with whatever searches there are; failed ones are left out.
+
+    Args:
+        items: The problems.
+        outcomes: By plan and problem.
+        plans: By name.
+        models: Whose they are.
+        states: What the policy's hidden states are on the prompts, by problem.
+    """
     sampling = max((name for name in plans if plans[name].strategy in SAMPLING), key=lambda name: plans[name].n)
     trees = [name for name in plans if plans[name].strategy in ("beam", "dvts")]
     found = []
@@ -67,8 +82,8 @@ def cases_of(
             continue
         done = {name: one for name in trees if (one := outcomes.get((name, item.id))) and one.reason != "failed"}
         searches = {plans[name].strategy: searched(one, plans[name], models.weight) for name, one in done.items()}
-        values = tuple(features(item.problem))
-        found.append(Case(item.id, item.family or item.subject, values, pool_of(pool, models.weight), searches))
+        values, state = tuple(features(item.problem)), (states or {}).get(item.id, ())
+        found.append(Case(item.id, item.family or item.subject, values, pool_of(pool, models.weight), searches, state))
     return found
 
 
@@ -121,8 +136,8 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
     """All parts but the frontier."""
     usual = priors.calibration(models.policy, models.prm, models.score, models.vote)
     score, vote = usual.score, usual.vote
-    outlook, beliefs = fitting.outlook(cases, NAMES)
-    reach, reaches = fitting.reach(cases, NAMES, score, vote)  # of those that were only sampled, from their samples
+    reader, cases, (outlook, beliefs) = _prompts(cases)
+    reach, reaches = fitting.reach(cases, outlook.names, score, vote)  # of those that were only sampled, from these
     how = fitting.evidence(cases, beliefs, score, vote, usual.evidence)
     names = names_of(models.policy, models.prm)
     measured = [at for at, case in enumerate(cases) if case.searches] or list(range(len(cases)))
@@ -137,6 +152,7 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
         score=score,
         vote=vote,
         sample_tokens=round(fitting.mean_sample(cases), 2),
+        reader=reader,
         outlook=outlook,
         reach=reach,
         evidence=how,
@@ -150,6 +166,24 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
             usual.curves,
         ),
     )
+
+
+def _prompts(cases: Sequence[Case]) -> tuple[Reader | None, list[Case], tuple[Outlook, list[Belief]]]:
+    """The outlook by text and states, with as many directions of these as say most of problems that it does not know.
+
+    The cases come back with the features that it takes.
+    """
+    best: tuple[float, tuple[Reader | None, list[Case], tuple[Outlook, list[Belief]]]] | None = None
+    for count in DIRECTIONS:
+        reader = fitting.reader(cases, count)
+        if reader is None and count:
+            continue
+        own = [replace(case, values=(*case.values, *reader.values(case.state))) for case in cases] if reader else cases
+        outlook, beliefs, quality = fitting.outlook(own, (*NAMES, *(reader.names if reader else ())))
+        if best is None or quality > best[0]:
+            best = quality, (reader, list(own), (outlook, beliefs))
+    assert best is not None
+    return best[1]
 
 
 def _frontier(

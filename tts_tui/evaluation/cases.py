@@ -38,9 +38,10 @@ class Case(Struct, frozen=True):
     Attributes:
         id: Of the problem.
         family: What it is alike to; empty if nothing is known.
-        values: Features of its prompt.
+        values: Features of its prompt's text.
         pool: Independent samples.
         searches: By strategy, the plan and its solutions.
+        state: The policy's hidden state on its prompt (`Reading.state`); empty where it showed none.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Case(Struct, frozen=True):
     values: tuple[float, ...]
     pool: tuple[Drawn, ...]
     searches: Mapping[str, Searched]
+    state: tuple[float, ...] = ()
 
     @property
     def right(self) -> int:

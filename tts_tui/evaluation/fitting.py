@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
+from tts_tui.calibration import Reader
 from tts_tui.difficulty import GRID, Belief, Evidence, Near, Outlook, after, before
 from tts_tui.evaluation.cases import Case, Hand, draws, joined, shuffled
 from tts_tui.plan import Score, Vote
@@ -23,6 +24,8 @@ _STRENGTHS = (0.01, 0.03, 0.1)
 _CONCENTRATIONS = (0.3, 0.5, 0.8, 1.2, 2.0)
 _WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.3)
 _WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+_STEPS = (0.4, 0.4, 0.4, 0.5, 0.2, 0.8, -0.2)
+"""First steps of the search for the fields of `Evidence`: by itself it begins with a twentieth, or nothing at 0."""
 REDRAWS = 4
 SHRINKAGE = 2.0
 """How much a prior weighs, as the precision of a curve's weights."""
@@ -42,12 +45,22 @@ def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
 # -- before any sample -------------------------------------------------------------------------------------------------
 
 
-def outlook(cases: Sequence[Case], names: Sequence[str], seed: int = 0) -> tuple[Outlook, list[Belief]]:
-    """The outlook, and what it would have said of each case had it not been fitted on it."""
+def reader(cases: Sequence[Case], count: int) -> Reader | None:
+    """The `count` directions in which the hidden states of the cases' prompts differ most; None if it has no states."""
+    states = np.array([case.state for case in cases if case.state], dtype=float)
+    if not count or len(states) <= count:
+        return None
+    centre = states.mean(axis=0)
+    _, _, axes = np.linalg.svd(states - centre, full_matrices=False)
+    return Reader(_floats(centre), tuple(_floats(axis) for axis in axes[:count]))
+
+
+def outlook(cases: Sequence[Case], names: Sequence[str], seed: int = 0) -> tuple[Outlook, list[Belief], float]:
+    """The outlook, what it would have said of each case had it not been fitted on it, and how good that is."""
     right = np.array([case.right for case in cases], dtype=float)
     total = np.array([len(case.pool) for case in cases], dtype=float)
-    found, (a, b) = _outlook(cases, names, right, total, seed)
-    return found, [before(float(x / (x + y)), float(x + y)) for x, y in zip(a, b, strict=True)]
+    found, (a, b), quality = _outlook(cases, names, right, total, seed)
+    return found, [before(float(x / (x + y)), float(x + y)) for x, y in zip(a, b, strict=True)], quality
 
 
 def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote) -> tuple[Outlook, list[float]]:
@@ -59,7 +72,7 @@ def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote)
             hand.add(drawn)
             right[at] += hand.is_right
             total[at] += 1
-    found, (a, b) = _outlook(cases, names, right, total, 0)
+    found, (a, b), _ = _outlook(cases, names, right, total, 0)
     return found, [float(x / (x + y)) for x, y in zip(a, b, strict=True)]
 
 
@@ -69,7 +82,7 @@ Counts = tuple[np.ndarray, np.ndarray]
 
 def _outlook(
     cases: Sequence[Case], names: Sequence[str], right: np.ndarray, total: np.ndarray, seed: int
-) -> tuple[Outlook, Counts]:
+) -> tuple[Outlook, Counts, float]:
     """How strongly it is held back is chosen by the likelihood of cases that it does not know.
 
     Of problems above all, and half as much of whole families: what only tells families apart is worth little.
@@ -97,12 +110,13 @@ def _outlook(
             if best is None or quality > best[0]:
                 best = quality, (strength, width, weight, concentration), found[0]
     assert best is not None
-    _, (strength, width, weight, concentration), crossed = best
+    quality, (strength, width, weight, concentration), crossed = best
     weights, bias = _regress(_standard(values, centre, spread), right, total, strength)
     near = _near(scaled, right / total, width, weight)
     return (
         Outlook(tuple(names), _floats(centre), _floats(spread), _floats(weights), round(bias, 5), concentration, near),
         crossed,
+        quality,
     )
 
 
@@ -246,7 +260,8 @@ def evidence(
         return (total + SHRINKAGE * float(((x - start) ** 2).sum())) / len(found)
 
     start = np.array([getattr(usual, name) for name in usual.__struct_fields__], dtype=float)
-    best = minimize(loss, start, method="Nelder-Mead", options={"maxfev": effort})
+    first = np.vstack([start, start + np.diag(_STEPS)])
+    best = minimize(loss, start, method="Nelder-Mead", options={"maxfev": effort, "initial_simplex": first})
     how = unpack(best.x)
     rounded = {name: round(float(getattr(how, name)), 4) for name in how.__struct_fields__}
     return replace(how, **rounded)

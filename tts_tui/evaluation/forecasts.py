@@ -16,7 +16,7 @@ from tts_tui.evaluation.measures import area
 from tts_tui.evaluation.measures import calibration as reliability
 
 LEVELS: tuple[tuple[str, Callable[[float], bool]], ...] = (
-    ("hard", lambda share: share <= HARD + 1e-9),
+    ("hard", lambda share: share < HARD - 1e-9),
     ("easy", lambda share: share >= EASY - 1e-9),
 )
 
@@ -52,7 +52,9 @@ def forecasts(
     """
     early, late = [], []
     usual = calibrations[0]
-    priors = [one.outlook.belief(case.values) for one, case in zip(calibrations, cases, strict=True)]
+    priors = [
+        one.outlook.belief(one.joined(case.values, case.state)) for one, case in zip(calibrations, cases, strict=True)
+    ]
     for begun in beginnings(cases, usual.score, usual.vote, (size,), redraws, seed=11, searches=False):
         prior, how = priors[begun.at], calibrations[begun.at].evidence
         came = tuple(holds(begun.right / begun.rest) for _, holds in LEVELS)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tts_tui.calibration import Calibration
 from tts_tui.controller import SAMPLING, Controller, Wish
@@ -31,12 +32,16 @@ class Played(Struct, frozen=True):
 def play(case: Case, calibration: Calibration, price: float, m: int, rng: random.Random) -> Played:
     """One search under the controller, on recorded samples.
 
-    It can go no further than what was recorded: no more samples than the pool has, no larger searches.
+    It can go no further than what was recorded: no more samples than the pool has, no larger searches, and none of a
+    strategy that the case was not searched with.
     """
+    known = tuple(curve for curve in calibration.curves if curve.strategy in (*SAMPLING, *case.searches))
+    calibration = replace(calibration, curves=known)
     pool = draws(case, rng)
     largest = max([len(pool), *(found.n for found in case.searches.values())])
     scores = calibration.vote != "majority"
-    controller = Controller(calibration, Wish(largest, m, None, price, scores), case.values)
+    values = calibration.joined(case.values, case.state)
+    controller = Controller(calibration, Wish(largest, m, None, price, scores), values)
     parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
     hand = Hand(calibration.score, calibration.vote)
     spent = 0.0

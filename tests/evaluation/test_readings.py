@@ -1,0 +1,65 @@
+"""What a policy makes of prompts is read once and kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scripted import ScriptedPolicy
+from tts_tui.contracts import Reading
+from tts_tui.errors import RecordCorrupt, UsageError
+from tts_tui.evaluation.datasets import Item
+from tts_tui.evaluation.readings import kept, read
+
+ITEMS = [Item(str(number), f"problem {number}", "1") for number in range(20)]
+
+
+class Shows(ScriptedPolicy):
+    """Has a state for every problem but those it is told to fail on."""
+
+    def __init__(self, state=(0.6, 0.8)):
+        super().__init__(lambda path, draw: "")
+        self.asked, self.state, self.fails = [], state, ""
+
+    async def read(self, prompt):
+        if prompt.problem == self.fails:
+            raise UsageError("it failed")
+        self.asked.append(prompt.problem)
+        return Reading(self.state)
+
+
+async def test_all_prompts_are_read_and_kept(tmp_path):
+    told = []
+    found = await read(Shows(), ITEMS, tmp_path / "states.jsonl", lambda done, total: told.append((done, total)))
+    assert list(found) == [item.id for item in ITEMS] and found["3"] == (0.6, 0.8)
+    assert kept(tmp_path / "states.jsonl") == found
+    assert told[-1] == (20, 20)
+
+
+async def test_after_an_interruption_only_the_others_are_read(tmp_path):
+    path, policy = tmp_path / "states.jsonl", Shows()
+    policy.fails = "problem 12"
+    with pytest.raises(UsageError, match="it failed"):
+        await read(policy, ITEMS, path)
+    had = kept(path)
+    assert 0 < len(had) < 20
+    path.write_bytes(path.read_bytes() + b'{"problem":"9')  # a kill in the middle of a line
+    again = Shows()
+    found = await read(again, ITEMS, path)
+    assert len(found) == 20 and len(again.asked) == 20 - len(had)
+    assert kept(path) == found
+
+
+async def test_a_policy_without_states_has_none(tmp_path):
+    path = tmp_path / "states.jsonl"
+    assert await read(ScriptedPolicy(lambda path, draw: ""), ITEMS, path) == {}
+    assert await read(Shows(state=()), ITEMS, path) == {}
+    assert kept(path) == {}
+
+
+async def test_another_file_is_refused(tmp_path):
+    path = tmp_path / "states.jsonl"
+    path.write_text("hello\n")
+    with pytest.raises(RecordCorrupt, match="remove it, and the prompts are read again"):
+        await read(Shows(), ITEMS, path)
+    with pytest.raises(UsageError, match="cannot write"):
+        await read(Shows(), ITEMS, tmp_path / "no" / "states.jsonl")

@@ -1,0 +1,90 @@
+"""What a policy makes of the prompts of a data set, read once and kept in a file beside a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from tts_tui.contracts import Policy, Reads
+from tts_tui.errors import RecordCorrupt, UsageError
+from tts_tui.evaluation.datasets import Item
+from tts_tui.recording import whole_lines
+
+_AT_ONCE = 8
+_DIGITS = 6
+
+
+class State(Struct, frozen=True):
+    """The state of one prompt (`Reading.state`)."""
+
+    problem: str
+    state: tuple[float, ...]
+
+
+def kept(path: Path) -> dict[str, tuple[float, ...]]:
+    """States by problem, as far as they are in the file; a line that a kill has torn is left out.
+
+    Raises:
+        RecordCorrupt: It is another file.
+        UsageError: It cannot be read.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file:
+            size = whole_lines(file)
+            file.seek(0)
+            lines = [msgspec.json.decode(line, type=State) for line in file.read(size).splitlines()]
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except msgspec.DecodeError as error:
+        raise RecordCorrupt(f"{path} is damaged ({error}): remove it, and the prompts are read again") from error
+    return {line.problem: line.state for line in lines}
+
+
+async def read(
+    policy: Policy, items: Sequence[Item], path: Path, tell: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, tuple[float, ...]]:
+    """States of all prompts; those that are in the file are not read again, new ones are added to it.
+
+    Args:
+        policy: Running.
+        items: The problems.
+        path: The file.
+        tell: Told how many are done, of how many.
+
+    Returns:
+        By problem; empty where the policy shows no states.
+
+    Raises:
+        BackendError: The policy failed.
+        RecordCorrupt: The file is another one.
+        UsageError: It cannot be written.
+    """
+    found = kept(path)
+    left = [item for item in items if item.id not in found]
+    if not left or not isinstance(policy, Reads):
+        return found
+
+    async def one(item: Item) -> State:
+        reading = await policy.read(await policy.prompt(item.problem))
+        return State(item.id, tuple(round(value, _DIGITS) for value in reading.state))
+
+    try:
+        with path.open("ab+") as file:
+            file.truncate(whole_lines(file))
+            for at in range(0, len(left), _AT_ONCE):
+                for state in await asyncio.gather(*map(one, left[at : at + _AT_ONCE])):
+                    if not state.state:
+                        return {}
+                    file.write(msgspec.json.encode(state) + b"\n")
+                    found[state.problem] = state.state
+                file.flush()
+                tell(len(found), len(items))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    return found
