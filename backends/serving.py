@@ -30,6 +30,7 @@ HOST, PORT = "127.0.0.1", 30000
 
 _ALWAYS = ("--enable-metrics", "--log-level-http", "warning")
 _CAUSAL = ("--incremental-streaming-output",)
+_STATES = ("--enable-return-hidden-states",)
 _CPU = (
     *("--device", "cpu"),
     *("--dtype", "float32"),  # matrix products in bfloat16 are slow on most CPUs
@@ -133,6 +134,7 @@ def command(
     context_length: int | None = None,
     api_key: str | None = None,
     allow_pickle: bool = False,
+    states: bool = False,
     extra: Sequence[str] = (),
 ) -> Launch:
     """Decides how to serve `model`.
@@ -146,6 +148,8 @@ def command(
         context_length: Longest sequence; by default what the model says.
         api_key: What clients must send.
         allow_pickle: Also serve a reward model whose weights are pickled, which can run code.
+        states: Have a policy show its hidden states on a GPU, too. On a CPU it always does: that costs nothing there,
+            while CUDA graphs keep more memory for it.
         extra: More flags for SGLang.
 
     Raises:
@@ -156,6 +160,8 @@ def command(
     flags = ["--model-path", model, "--host", host, "--port", str(port), *_ALWAYS]
     name = "" if kind == "policy" else architecture(model)
     flags += _CAUSAL if kind == "policy" else (*reward_flags(name, model), *_formats(model, allow_pickle, extra))
+    if kind == "policy" and (states or environment.device == "cpu"):
+        flags += _STATES
     if context_length is not None:
         flags += ["--context-length", str(context_length)]
     env = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}

@@ -22,6 +22,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
+from tts_tui.backends import sglang_reading
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
@@ -29,7 +30,7 @@ from tts_tui.backends.patience import Patience
 from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer
 from tts_tui.backends.sglang_stream import Cutter, Stream
 from tts_tui.backends.warm import Warm
-from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
+from tts_tui.contracts import Chunk, ModelInfo, Prompt, Reading, StepRequest, Usage
 from tts_tui.errors import (
     BackendError,
     BackendTimeout,
@@ -91,6 +92,7 @@ class SGLangPolicy:
         self._patience = Patience(self.dispatch, self.server.alive, patience)
         self._parameters = parameters
         self._fixed = concurrency is not None
+        self._shows = False
         self._info: ModelInfo | None = None
         self._warm = Warm()
         # Routing keys of searches that a worker has failed.
@@ -124,6 +126,7 @@ class SGLangPolicy:
             )
         settings = await self.server.settings()
         self.version = str(settings.get("version", ""))
+        self._shows = sglang_reading.shows_states(settings)
         if settings.get("disable_radix_cache"):
             self.notes = (
                 f"{self.http.url} runs without its radix cache, so every step computes its whole path again: start it "
@@ -152,34 +155,61 @@ class SGLangPolicy:
 
     async def prompt(self, problem: str) -> Prompt:
         """Applies the served model's chat template to `problem`, with the server's own tokenizer."""
-        chat = self._messages(problem) if self._messages else default_messages(problem, self.info)
-        ids, _ = await self.server.tokenize(chat)
+        ids, _ = await self.server.tokenize(self._chat(problem))
         return Prompt(problem, ids)
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
         return await self.server.encode(text)
 
+    async def read(self, prompt: Prompt) -> Reading:
+        """Its mean state over the problem, from a server that was started to show it; see `Reads.read`.
+
+        Behind a router the worker that reads may be another one than the one that is sampled from.
+        """
+        if not self._shows:
+            return Reading()
+        self._room(prompt.ids, 1)
+        changed = sglang_reading.another(self._chat(prompt.problem), prompt.problem)
+        ids, _ = await self.server.tokenize(changed) if changed else ((), 0)
+        start = min(sglang_reading.common(prompt.ids, ids), len(prompt.ids) - 1)
+        ask = partial(self._ask, {ROUTING: uuid.uuid4().hex})
+        return await sglang_reading.read(prompt.ids, start, ask, self.http.url)
+
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
-        room = self._room(request)
+        room = self._room(request.ids, request.max_tokens)
         async with aclosing(self._patience.stream(partial(self._send, request, room))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     # -- one request -------------------------------------------------------------------------------------------------
 
-    def _room(self, request: StepRequest) -> int:
-        """Tokens that may be sampled; the server would shorten a longer request and say nothing."""
-        if not request.ids or min(request.ids) < 0:  # ids that are no tokens bring an SGLang server down
+    def _chat(self, problem: str) -> Sequence[dict[str, str]]:
+        return self._messages(problem) if self._messages else default_messages(problem, self.info)
+
+    async def _ask(self, headers: dict[str, str], body: dict[str, Any]) -> Any:
+        """The reply to a request that is no stream."""
+
+        async def send() -> Any:
+            async with self.dispatch.slot():
+                return await self.http.post("/generate", body, headers)
+
+        reply = await self._patience.ask(send)
+        self.total += sglang_reading.usage_of(reply, self.http.url)
+        return reply
+
+    def _room(self, ids: Sequence[int], most: int) -> int:
+        """Tokens that may be sampled, at most so many; the server would shorten a longer request and say nothing."""
+        if not ids or min(ids) < 0:  # ids that are no tokens bring an SGLang server down
             raise BackendError("there is nothing to go on from: the token ids are empty or negative")
-        room = self.info.context - len(request.ids)
+        room = self.info.context - len(ids)
         if room < 1:
             raise ContextExceeded(
-                f"{len(request.ids)} tokens leave no room in the context of {self.info.context}: use a shorter prompt "
+                f"{len(ids)} tokens leave no room in the context of {self.info.context}: use a shorter prompt "
                 "or fewer, shorter steps, or start the server with a larger --context-length"
             )
-        return min(room, request.max_tokens)
+        return min(room, most)
 
     async def _send(self, request: StepRequest, room: int) -> AsyncGenerator[Chunk, None]:
         async with (

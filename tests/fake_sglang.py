@@ -37,6 +37,7 @@ class FakeSGLang:
         answers: Answers by path, instead of its own.
         pace: Seconds between two tokens.
         logits: What a reward model says of token ids.
+        states: The hidden states of all tokens of a prompt; it gives those that it computes, if it was started to.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FakeSGLang:
         self.answers: dict[str, Answer] = {}
         self.pace = 0.0
         self.logits: Callable[[tuple[int, ...]], list[float]] = lambda ids: [0.25]
+        self.states: Callable[[tuple[int, ...]], list[Any]] = lambda ids: [[float(one), 1.0] for one in ids]
         self._kept: list[tuple[int, ...]] = []
         self._runner: web.AppRunner | None = None
 
@@ -141,10 +143,13 @@ class FakeSGLang:
         assert not self.rewards, "a text that is asked of a reward model kills the server"
         if body["sampling_params"].get("max_new_tokens") == 0:
             return web.json_response(self._scored(body))
-        events = self._events(body)
+        events, ids = self._events(body), tuple(body["input_ids"])
         if not body.get("stream"):
             whole = [event async for event in events][-1]
-            if body.get("return_logprob"):
+            if body.get("return_hidden_states"):
+                assert self.server.get("enable_return_hidden_states"), "it was not started to return hidden states"
+                whole["meta_info"]["hidden_states"] = [self.states(ids)[whole["meta_info"]["cached_tokens"] :]]
+            elif body.get("return_logprob"):
                 rows = [[-0.5, token, None] for token in body["token_ids_logprob"]]
                 whole["meta_info"]["output_token_ids_logprobs"] = [rows]
             return web.json_response(whole)
@@ -164,7 +169,8 @@ class FakeSGLang:
     def _scored(self, body: Any) -> dict[str, Any]:
         """No token is sampled: the tokens that are asked for have `logits`."""
         ids = tuple(body["input_ids"])
-        rows = [[logit, token, None] for logit, token in zip(self.logits(ids), body["token_ids_logprob"], strict=True)]
+        asked = body.get("token_ids_logprob")
+        rows = [[logit, token, None] for logit, token in zip(self.logits(ids), asked, strict=True)] if asked else []
         counts = {"prompt_tokens": len(ids), "cached_tokens": self._cached(ids), "completion_tokens": 0}
         meta = {**counts, "finish_reason": {"type": "length", "length": 0}, "output_token_ids_logprobs": [rows]}
         return {"text": "", "output_ids": [], "meta_info": meta}
@@ -180,6 +186,8 @@ class FakeSGLang:
     async def _events(self, body: Any) -> Any:
         ids, drawing = tuple(body["input_ids"]), body["sampling_params"]
         cached = self._cached(ids)
+        if body.get("return_hidden_states"):  # what the log-probabilities are wanted of is computed
+            cached = min(cached, body.get("logprob_start_len", len(ids)))
         written = next((end for end in range(len(self.solution), -1, -1) if _ends(ids, self.solution[:end])), 0)
         text, most = self.solution[written:], drawing.get("max_new_tokens", 128)
         out: list[int] = [*encode(text), EOS]

@@ -255,6 +255,7 @@ def serve() -> None:
 
 @serve.command("policy")
 @with_.served
+@with_.states
 def serve_policy(model: str, **given: Any) -> int:
     """Serve MODEL (embedded, a folder or a hub id) for --policy. What follows -- goes to SGLang as it is."""
     from tts_tui.serve import serve

@@ -209,9 +209,8 @@ class Controller:
         """Sizes above what is there: by the width of a tree search, then twice that, and so on."""
         more = self.calibration.probe if curve.strategy in SAMPLING and not had else self.wish.width
         sizes: list[int] = []
-        most = min(
-            self.wish.most, max(curve.sizes, default=self.wish.most)
-        )  # nothing is known beyond what was measured
+        measured = max(curve.sizes, default=self.wish.most)
+        most = min(self.wish.most, measured)  # nothing is known beyond
         while had + more <= most:
             sizes.append(had + more)
             more *= 2

@@ -77,6 +77,12 @@ limits = options(
     option("--budget-tokens", type=int, help="Stop after this many computed tokens.  [default: no limit]"),
     option("--timeout", type=float, metavar="SECONDS", help="Stop after this time.  [default: no limit]"),
 )
+calibration = option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What auto chooses by.  [default: the calibration of these models, yours or the shipped one, else priors]",
+)
 display = option(
     "--display",
     type=click.Choice(DISPLAYS),
@@ -127,12 +133,7 @@ plan = options(
         help="Share of right answers that auto is to reach as cheaply as it can, such as 0.8; not with --mean-tokens.  "
         "[default: none]",
     ),
-    option(
-        "--calibration",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="What auto chooses by.  [default: the calibration of these models, yours or the shipped one, else priors]",
-    ),
+    calibration,
 )
 training = options(
     option(
@@ -212,4 +213,10 @@ served = options(
         default="auto",
         help="What to compute on.  [default: a GPU where there is one]",
     ),
+)
+states = option(
+    "--states",
+    is_flag=True,
+    help="Have the server show the hidden states by which auto may tell how hard a problem is; on a GPU they take some "
+    "memory.  [default: on a CPU only]",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tts_tui.options import model_specs, option, options, rate
+from tts_tui.options import calibration, model_specs, option, options, rate
 
 _data = options(
     option(
@@ -55,6 +55,7 @@ evaluation = options(
         show_default=True,
         help="Which problems of families; seeds of the three never mix.",
     ),
+    calibration,
     _data,
     option(
         "--out",

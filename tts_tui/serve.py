@@ -43,6 +43,7 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
         context_length=given["context_length"],
         api_key=given["api_key"],
         allow_pickle=given.get("allow_pickle", False),
+        states=given.get("states", False),
         extra=given["extra"],
     )
     if source == str(pull.model_path()) and not pull.is_present():

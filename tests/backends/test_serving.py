@@ -60,6 +60,22 @@ def test_on_a_gpu_sglang_decides_itself(monkeypatch):
     assert launch.env["HF_HUB_OFFLINE"] == "as the user says"
 
 
+@pytest.mark.parametrize(
+    ("kind", "environment", "settings", "shown"),
+    [
+        ("policy", CPU, {}, True),
+        ("policy", GPU, {}, False),
+        ("policy", GPU, {"states": True}, True),
+        ("prm", CPU, {}, False),
+    ],
+)
+def test_a_policy_shows_its_hidden_states_where_that_costs_nothing_or_is_wanted(
+    kind, environment, settings, shown, checkpoint
+):
+    launch = command(kind, checkpoint("LlamaForCausalLM"), environment, **settings)
+    assert ("--enable-return-hidden-states" in launch.argv) == shown
+
+
 def test_the_user_has_the_last_word(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     launch = command("policy", "/model", CPU, extra=["--max-total-tokens", "9"])

@@ -18,6 +18,7 @@ from tests.core.test_ahead import score
 from tests.scripted import ScriptedPRM
 from tests.servers import PYTHON, Server, free_port
 from tts_tui import Plan, Sampling, Solver, StepRequest, Usage
+from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.errors import TTSError
 from tts_tui.events import StepFailed
@@ -94,6 +95,32 @@ async def test_a_child_s_prompt_is_the_exact_ids_of_its_path(smollm2_server):
     for node in paths:
         path = len(result.tree.start.prompt_ids) + len(node.parent.path_ids)
         assert node.usage.prompt_cached == path - 1, "all but the last token came from the cache"
+
+
+async def test_the_state_is_the_one_that_the_model_has_in_this_process_and_leaves_the_prompt_cached(smollm2_server):
+    long = "Let x be 3. " * 40 + "Find x^2."
+    server, local = SGLangPolicy(smollm2_server.url), EmbeddedPolicy()
+    await server.start()
+    await local.start()
+    try:
+        for problem in (PROBLEM, " 0 + 0?\n", long):
+            await flush(smollm2_server.url)
+            before, start = await settled(smollm2_server), server.total
+            prompt = await server.prompt(problem)
+            assert prompt == await local.prompt(problem)
+            reading, again, here = await server.read(prompt), await server.read(prompt), await local.read(prompt)
+            assert reading.state == pytest.approx(here.state, abs=1e-5)
+            assert again.state == pytest.approx(reading.state, abs=1e-6)
+            assert reading.usage.prompt_computed == len(prompt.ids)
+            assert again.usage.prompt_computed < len(prompt.ids)
+            assert reading.usage + again.usage == server.total - start
+            async with aclosing(server.stream(StepRequest(prompt.ids, Sampling(), 1))) as chunks:
+                (first, *_) = [chunk async for chunk in chunks]
+            assert first.usage.prompt_cached == len(prompt.ids) - 1
+            assert await settled(smollm2_server) - before == server.total - start
+    finally:
+        await server.close()
+        await local.close()
 
 
 async def test_a_stream_that_is_closed_is_aborted_and_counted_to_the_last_token(tiny_server):

@@ -11,17 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Solver, load
+from tts_tui import Solver, calibration, load, priors
 from tts_tui.cli import run as cli
 from tts_tui.contracts import Prompt
-from tts_tui.errors import BackendUnavailable, RecordCorrupt, RecordVersion, TTSError, UsageError
+from tts_tui.errors import BackendUnavailable, CalibrationError, RecordCorrupt, RecordVersion, TTSError, UsageError
 from tts_tui.evaluation import run_folder, runs
 from tts_tui.evaluation.datasets import Dataset, Item
 from tts_tui.evaluation.outcomes import elected
 from tts_tui.evaluation.pace import Pace
 from tts_tui.evaluation.plan_specs import make_all
+from tts_tui.evaluation.reports import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
 from tts_tui.evaluation.runs import Evaluation, PlanStanding, Standing
 from tts_tui.recording import read
@@ -303,6 +305,55 @@ async def test_another_reward_model_is_refused(tmp_path):
                 await evaluation.run()
 
 
+def calibrated(source: str, created: str = "2026-01-02T03:04:05+00:00", policy: str = "scripted"):
+    prm = ScriptedPRM(lambda steps: 0.5).info
+    return replace(priors.calibration(Policy(policy).info, prm), source=source, created=created)
+
+
+async def chosen(path: Path, calibration, *problems: str, plans=("auto:4",)) -> dict[str, str]:
+    """Runs plans under a calibration; what run.json says that they chose by."""
+    solver = Solver(Policy(), ScriptedPRM(lambda steps: 0.5), calibration)
+    with RunFolder(path) as folder:
+        evaluation = Evaluation(solver, folder, dataset(*problems), make_all(plans, solver))
+        async with solver:
+            standing = await evaluation.run()
+    assert standing.done == standing.total and not standing.failed
+    return read_header(path).calibrations
+
+
+async def test_the_folder_says_by_which_calibration_auto_chose(tmp_path, monkeypatch):
+    own = {"auto:4": "2026-01-02T03:04:05+00:00, mine"}
+    assert await chosen(tmp_path / "given", calibrated("mine"), "a") == own
+    assert "auto:4 in given chose by 2026-01-02T03:04:05+00:00, mine." in report_text([tmp_path / "given"])
+    monkeypatch.setenv("TTS_TUI_HOME", str(tmp_path))
+    (found,) = (await chosen(tmp_path / "priors", None, "a")).values()
+    assert found.startswith("priors from arXiv 2502.06703")
+    calibration.save(calibrated("mine"), calibration.folder() / calibration.file_name("scripted", "scripted-prm"))
+    assert await chosen(tmp_path / "found", None, "a", plans=("cot", "auto:4")) == own
+    assert await chosen(tmp_path / "cot", calibrated("mine"), "a", plans=("cot",)) == {}
+
+
+async def test_another_calibration_is_refused_and_the_same_goes_on(tmp_path):
+    await chosen(tmp_path, calibrated("mine"), "a")
+    assert await chosen(tmp_path, calibrated("mine"), "a", "b") == {"auto:4": "2026-01-02T03:04:05+00:00, mine"}
+    before = (tmp_path / "run.json").read_bytes()
+    for other in (calibrated("other"), calibrated("mine", "2026-02-02"), None):
+        with pytest.raises(UsageError, match=r"its plan auto:4 chose by 2026-01-02\S+ mine, not by .*; choose another"):
+            await chosen(tmp_path, other, "a", "b", "c")
+    with pytest.raises(UsageError, match=r"not by \S+ other"):  # though nothing is left to do
+        await chosen(tmp_path, calibrated("other"), "a", "b")
+    assert (tmp_path / "run.json").read_bytes() == before
+    await chosen(tmp_path, calibrated("other"), "a", "b", plans=("cot",))
+    more = await chosen(tmp_path, calibrated("mine"), "a", plans=("cot", "auto:8"))
+    assert set(more) == {"auto:4", "auto:8"}
+
+
+async def test_a_calibration_of_other_models_is_refused_before_any_search(tmp_path):
+    with pytest.raises(CalibrationError, match="is of other under scripted-prm, and not of scripted"):
+        await chosen(tmp_path, calibrated("mine", policy="other"), "a")
+    assert not (tmp_path / "run.json").exists() and not (tmp_path / "recordings").exists()
+
+
 def test_what_cannot_be_evaluated_is_refused(tmp_path):
     solver = Solver(Policy(), None)
     with RunFolder(tmp_path) as folder:
@@ -568,12 +619,31 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
         (["families", "--plan", "nothing"], "unknown strategy 'nothing'"),
         (["families:add0", "--requests", "3"], "--requests can be given for a policy on a server only"),
         (["families:add0", "--limit", "0"], "invalid value for '--limit'"),
+        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto: add --plan auto"),
+        (["families:add0", "--plan", "auto", "--calibration", "no.json"], "cannot read the calibration no.json"),
     ],
 )
 def test_mistakes_of_a_call_are_one_sentence(arguments, words, capsys):
     assert cli(["eval", *arguments]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
+
+
+def test_a_calibration_in_the_environment_is_nothing_to_other_plans(monkeypatch, tmp_path, capsys):
+    from tts_tui import commands
+
+    asked = []
+
+    def make_solver(policy, prm, given):
+        asked.append(given["calibration"])
+        return Solver(Policy(), None)
+
+    monkeypatch.setenv("TTS_TUI_CALIBRATION", "no.json")
+    monkeypatch.setattr(commands, "make_solver", make_solver)
+    monkeypatch.setattr(commands, "load_models", lambda policy, prm, **more: None)
+    for plan in ("cot", "auto"):
+        assert cli(["eval", "families:add0", "--limit", "1", "--plan", plan, "--out", str(tmp_path / plan)]) == 0
+    assert asked == [None, Path("no.json")]
 
 
 PROGRAM = """

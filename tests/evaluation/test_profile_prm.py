@@ -258,23 +258,19 @@ async def test_every_step_is_scored_and_what_is_too_long_is_left_out(monkeypatch
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_measured_without_a_model_and_its_profile_counts_from_then_on(capsys, tmp_path, home):
-    items, outcomes = voted()
+def test_a_run_is_measured_without_a_model_and_its_profile_is_shown(capsys, tmp_path, home):
+    items, outcomes = voted(40)
     changed = SCORED.with_(n=6)
     folder = write(tmp_path / "run", {"best-of-n:6": changed}, items, outcomes, prm=TITLE)
     assert cli.run(["profile-prm", str(folder)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "96 solutions of 16 problems (made) by best-of-n:6, policy a policy" in out
-    assert "last prm-max" in out
+    assert "240 solutions of 40 problems (made) by best-of-n:6, policy a policy" in out
+    assert "Score and vote stay last prm-max, which do best here, too." in out
     assert max(map(len, out.splitlines()[2:-2])) <= 100
     known = tomllib.loads((home / "embedded.toml").read_text("utf-8"))
-    assert known["defaults"]["score"] == "last"
     assert known["measured"]["votes"]["majority"] == 0.0
-    assert all(
-        "tts-tui profile-prm, 20" in table["source"] for table in (known["defaults"], known["measured"]["votes"])
-    )
-    assert profiles.vote_defaults("embedded") == {"score": "last", "vote": "prm-max"}
+    assert "tts-tui profile-prm, 20" in known["measured"]["votes"]["source"]
 
     assert cli.run(["profiles"]) == 0
     assert "Measured here: embedded." in capsys.readouterr().out
@@ -282,6 +278,71 @@ def test_a_run_is_measured_without_a_model_and_its_profile_counts_from_then_on(c
     shown = capsys.readouterr().out
     assert shown.startswith("embedded\n\nmade of")
     assert "embedded: embedded PRM, measured here" in shown
+
+
+NAME = "qwen-7b"
+"""A profile with another default than what does best on `VOTED`."""
+
+
+def profiled(capsys, folder, outcomes, *more):
+    """Measures a run; what is said of score and vote, on one line."""
+    items = [item(number) for number in range(len(outcomes))]
+    run = write(folder, {"best-of-n:6": SCORED.with_(n=6)}, items, outcomes)
+    assert cli.run(["profile-prm", str(run), "--name", NAME, *more]) == 0
+    paragraphs = capsys.readouterr().out.split("\n\n")
+    return " ".join(next(one for one in paragraphs if one.startswith("Score and vote")).split())
+
+
+def test_a_difference_beyond_noise_on_enough_problems_changes_the_default(capsys, tmp_path, home):
+    said = profiled(capsys, tmp_path / "run", voted(30)[1])
+    assert said.startswith(
+        "Score and vote are now last prm-max: right on 100.0% of 30 problems, and prod prm-vote on 0.0%"
+    )
+    known = tomllib.loads((home / f"{NAME}.toml").read_text("utf-8"))["defaults"]
+    assert known["source"].startswith("tts-tui profile-prm, 20")
+    assert profiles.vote_defaults(NAME) == {"score": "last", "vote": "prm-max"}
+
+
+def test_few_problems_change_no_default(capsys, tmp_path, home):
+    shipped = profiles.vote_defaults(NAME)
+    now = f"{shipped['score']} {shipped['vote']}"
+    assert now != "last prm-max"
+    said = profiled(capsys, tmp_path / "few", voted(29)[1])
+    assert said.startswith(f"Score and vote stay {now}: last prm-max do best here, but 29 problems are too few")
+    assert profiles.vote_defaults(NAME) == shipped
+    known = tomllib.loads((home / f"{NAME}.toml").read_text("utf-8"))
+    assert "defaults" not in known and known["measured"]["votes"]["last prm-max"] == 1.0
+
+
+def test_a_difference_that_may_be_chance_changes_no_default(capsys, tmp_path, home):
+    shipped = profiles.vote_defaults(NAME)
+    plain = [("1", (0.9, 0.9)), ("1", (0.9, 0.9)), ("9", (0.1, 0.1))]
+    some = [VOTED if number < 4 else plain for number in range(40)]
+    outcomes = [
+        outcome(item(n), "best-of-n:6", [(str(n + 1) if name == "1" else f"-{name}", s) for name, s in own_])
+        for n, own_ in enumerate(some)
+    ]
+    said = profiled(capsys, tmp_path / "run", outcomes)
+    assert "last prm-max are right on 100.0% of 40 problems, and" in said
+    assert "on 90.0%: no further apart than by chance (p " in said
+    assert profiles.vote_defaults(NAME) == shipped
+
+
+def test_a_default_that_was_measured_here_outlives_measurements_that_do_not_change_it(capsys, tmp_path, home):
+    profiled(capsys, tmp_path / "many", voted(40)[1])
+    before = tomllib.loads((home / f"{NAME}.toml").read_text("utf-8"))
+    assert before["defaults"]["score"] == "last"
+    said = profiled(capsys, tmp_path / "few", voted(12)[1])
+    assert said == "Score and vote stay last prm-max, which do best here, too."
+    after = tomllib.loads((home / f"{NAME}.toml").read_text("utf-8"))
+    assert after["defaults"] == before["defaults"] and "of 40 problems" in after["defaults"]["source"]
+    assert "of 12 problems" in after["source"]
+
+
+def test_a_profile_that_no_prm_has_says_only_what_is_in_it(capsys, tmp_path, home):
+    said = profiled(capsys, tmp_path / "run", voted(40)[1], "--out", str(tmp_path / "mine.toml"))
+    assert said.startswith("Score and vote in this profile are last prm-max")
+    assert not home.exists()
 
 
 def test_the_profile_can_have_another_name_and_place(capsys, tmp_path, home):
@@ -333,7 +394,7 @@ def test_texts_of_a_profile_survive_whatever_stands_in_them():
     _, outcomes = voted(4)
     findings = measure(of_outcomes(outcomes), (), outcomes, "tokens")
     odd = 'a "PRM"\\ \x7f\n\t é ж'
-    known = tomllib.loads(as_toml("x", odd, findings, odd))
+    known = tomllib.loads(as_toml("x", odd, findings, odd, {"score": "last", "vote": "prm-max"}))
     assert known["title"] == known["source"] == odd
 
 

@@ -22,9 +22,11 @@ from tts_tui.ui.model import RunModel
 from tts_tui.ui.overview import short_plan
 from tts_tui.ui.plain import PlainDisplay
 from tts_tui.ui.player import Player
+from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.text import wrap
+from tts_tui.ui.widgets.tree_view import TreeView
 
 BASIS = "priors from the paper, as nothing was calibrated for these models"
 FIRST = PlanChosen(
@@ -290,6 +292,19 @@ def test_a_page_tells_the_last_choice():
     assert "Last choice" not in Page(export.html(model_of(begun()).tree)).text
 
 
+def test_beside_another_run_all_choices_stand_in_a_row():
+    tree = model_of(begun(), FIRST, replace(FIRST, t=0.2), SECOND, LAST).tree
+    first, *more = choices.course(tree, 60, 4)
+    assert first.plain == f"{'auto':<10}best-of-n:4 → beam:16 → stop"
+    assert more[0].plain == f"{'why':<10}{LAST.why}"
+    assert "hard 68 %" in more[1].plain and more[2].plain.startswith("basis     priors from the paper")
+    assert choices.course(tree, 34, 1)[0].plain == f"{'auto':<10}… → beam:16 → stop"
+    assert said(choices.course(tree, 34, 2)) == "auto      best-of-n:4 → beam:16 →\n          stop"
+    assert choices.course(tree, 60, 0) == []
+    assert said(choices.course(model_of(begun()).tree, 60, 4)).endswith("nothing chosen yet")
+    assert choices.course(model_of(start(strategy="beam", n=4)).tree, 60, 4) == []
+
+
 # -- the screens -------------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +339,26 @@ async def test_the_plan_panel_fits_every_screen(size):
         await seen(app, pilot, "▶ beam:16", "basis     priors from the paper", "  stop ")
         if size[1] > 11:
             await seen(app, pilot, "strategy  auto N up to 16 M 4")
+
+
+@pytest.mark.parametrize("size", [(150, 40), (100, 28), (80, 24), (60, 34), (60, 24), (44, 20)])
+async def test_a_comparison_says_what_auto_chose(size):
+    app = make()
+    one, other = film(begun(), FIRST, SECOND, LAST), film(begun(), FIRST, SECOND)
+    async with running(app, size) as pilot:
+        await app.push_screen(CompareScreen(one.model, other.model))
+        await seen(app, pilot, "beam:16 → stop", "best-of-n:4 → beam:16")
+        if size[1] >= 28:
+            await seen(app, pilot, "why       sure of 11", "why       10 % sure of 8 after")
+        assert all(tree.size.height > 0 for tree in app.screen.query(TreeView))
+
+
+async def test_a_comparison_of_auto_with_another_plan_says_it_of_one_side():
+    app = make()
+    async with running(app, (120, 36)) as pilot:
+        await app.push_screen(CompareScreen(film(begun(), FIRST).model, film(start(strategy="beam", n=4)).model))
+        await seen(app, pilot, "auto      best-of-n:4", "pass@1    33 %")
+        assert app.screen.query_one("#right-choices").display is False
 
 
 async def test_the_panel_goes_back_with_a_replay():

@@ -29,6 +29,7 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
     served = commands.is_server(policy)
     if given["concurrency"] and not served and commands.was_typed("concurrency"):
         raise UsageError("--requests can be given for a policy on a server only, such as --policy sglang:URL")
+    given = _for_auto(given)
     dataset = datasets.load(spec, data=given["data"], split=given["split"], limit=given["limit"])
     for note in dataset.notes:
         session.note(one_line(note, 2000))
@@ -61,6 +62,19 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
             for note in evaluation.notes:
                 session.note(one_line(note, 1000))
     return _conclude(standing, folder, evaluation)
+
+
+def _for_auto(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options; a calibration only where a plan chooses by it: one that stands in the environment is for others.
+
+    Raises:
+        UsageError: It was typed, and no plan does.
+    """
+    if given["calibration"] is None or any(plan_specs.parse(text).strategy == "auto" for text in given["plan"]):
+        return given
+    if commands.was_typed("calibration"):
+        raise UsageError("--calibration is for plans of auto: add --plan auto, or leave it out")
+    return {**given, "calibration": None}
 
 
 def at_once(policy: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tts_tui.errors import UsageError
@@ -33,22 +33,27 @@ def _interval(value: Value) -> str:
     return "" if value.low is None or value.high is None else f"{value.low:.3f} to {value.high:.3f}"
 
 
-def as_toml(name: str, title: str, findings: Findings, source: str) -> str:
-    """A profile: score and vote that suit the PRM, its biases, and all measures, each with its source.
+def as_toml(name: str, title: str, findings: Findings, source: str, defaults: Mapping[str, str]) -> str:
+    """A profile: score and vote that are taken for the PRM, its biases, and all measures, each with its source.
 
     Args:
         name: Of the profile.
         title: The PRM's own name.
         findings: What was measured.
         source: The command, the date, and on how many problems.
+        defaults: Score and vote, with a source of their own where they are not from here; empty to say nothing of them.
     """
     lines = [
         f"# Measured by tts-tui profile-prm; docs of tts_tui.profiles say what the keys mean.\nname = {_text(name)}"
     ]
     lines += [f"title = {_text(title)}", f"source = {_text(source)}"]
-    if findings.vote is not None:
-        lines += ["", "[defaults]", f"score = {_text(findings.score)}", f"vote = {_text(findings.vote)}"]
-        lines.append(f"source = {_text(source)}")
+    if defaults:
+        table = {"source": source, **defaults}
+        lines += [
+            "",
+            "[defaults]",
+            *(f"{key} = {_text(table[key])}" for key in ("score", "vote", "source") if key in table),
+        ]
     if findings.biases:
         lines += ["", "[biases]", *(f"{key} = {_text(said)}" for key, said in findings.biases.items())]
         lines.append(f"source = {_text(source)}")

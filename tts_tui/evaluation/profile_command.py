@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ from tts_tui.contracts import ModelInfo, Policy, RewardModel
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import judged, processbench
 from tts_tui.evaluation.loaded import load
+from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.evaluation.prm_defaults import verdict
 from tts_tui.evaluation.prm_measures import Findings, measure
 from tts_tui.evaluation.prm_profile import as_text, as_toml, write
+from tts_tui.evaluation.tables import WIDTH, wrapped
 from tts_tui.profiles import own
 from tts_tui.ui import session
 from tts_tui.ui.text import one_line
 
 _TOLD = 200
 """Solutions after which progress is told."""
+_Found = tuple[Findings, ModelInfo, str, Sequence[Outcome]]
+"""What was measured, of which PRM, on what in words, and the votes in it."""
 
 
 def profile_prm(source: Path, given: Mapping[str, Any]) -> int:
@@ -29,18 +34,20 @@ def profile_prm(source: Path, given: Mapping[str, Any]) -> int:
     if given["name"]:
         own.path(given["name"])
     if source.is_dir():
-        findings, info, said = _of_run(source, given)
+        findings, info, said, outcomes = _of_run(source, given)
     else:
-        findings, info, said = _of_file(source, given)
+        findings, info, said, outcomes = _of_file(source, given)
     name = given["name"] or name_of(info)
     target: Path = given["out"] or own.path(name)
-    text = as_toml(name, info.name, findings, f"tts-tui profile-prm, {date.today().isoformat()}: {said}")
+    counts = given["out"] is None and name in profiles.names()
+    chosen = verdict(name, findings, outcomes, counts=counts)
+    origin = f"tts-tui profile-prm, {date.today().isoformat()}: {said}"
+    text = as_toml(name, info.name, findings, origin, chosen.defaults)
     write(text, target)
-    print(f"{one_line(info.name)}, {one_line(said, 1000)}\n\n{as_text(findings)}\n")
+    print(f"{one_line(info.name)}, {one_line(said, 1000)}\n\n{as_text(findings)}\n\n{wrapped(chosen.said, WIDTH)}\n")
     print(f"Written: {one_line(str(target), 1000)}")
     if given["out"] is None:
-        counts = "; its score and vote count from now on" if findings.vote is not None and _is_known(name) else ""
-        print(f"tts-tui profiles show {name} shows it{counts}")
+        print(f"tts-tui profiles show {name} shows it")
     return 0
 
 
@@ -57,11 +64,7 @@ def name_of(info: ModelInfo) -> str:
     return made[:60] or "prm"
 
 
-def _is_known(name: str) -> bool:
-    return name in profiles.names()
-
-
-def _of_run(folder: Path, given: Mapping[str, Any]) -> tuple[Findings, ModelInfo, str]:
+def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
     """Measures on the scores that a run has; no model is loaded."""
     for option in ("prm", "policy", "limit"):
         if given[option] is not None and commands.was_typed(option):
@@ -81,10 +84,10 @@ def _of_run(folder: Path, given: Mapping[str, Any]) -> tuple[Findings, ModelInfo
         f"{len(solutions)} solutions of {findings.problems} problems ({what}) by {plan}, policy "
         f"{run.header.policy.name}{guided}"
     )
-    return findings, info, said
+    return findings, info, said, outcomes
 
 
-def _of_file(path: Path, given: Mapping[str, Any]) -> tuple[Findings, ModelInfo, str]:
+def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:
     """Measures on solutions whose first errors are known, which the PRM scores now."""
     solutions = processbench.read(path)
     solutions = solutions[: given["limit"]]
@@ -98,7 +101,7 @@ def _of_file(path: Path, given: Mapping[str, Any]) -> tuple[Findings, ModelInfo,
     left = len(solutions) - len(scored)
     short = f", {left} more are longer than its context" if left else ""
     said = f"{len(scored)} solutions of {findings.problems} problems in {path.name}, {wrong} with an error{short}"
-    return findings, info, said
+    return findings, info, said, ()
 
 
 def _policy(given: Mapping[str, Any]) -> Policy | None:

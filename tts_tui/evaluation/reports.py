@@ -81,7 +81,7 @@ def make(runs: Sequence[Run]) -> Report:
 
     Several runs are reported on the problems that every plan of all of them has done; one run on all that is done.
     """
-    notes = [*_models(runs), *_unfinished(runs)]
+    notes = [*_models(runs), *_chosen_by(runs), *_unfinished(runs)]
     shared, said = _shared(runs)
     levels, how = _levels(runs)
     notes += said + how
@@ -130,6 +130,16 @@ def _models(runs: Sequence[Run]) -> list[str]:
             each = ", ".join(f"{run} has {name}" for run, name in names.items())
             found.append(f"The runs differ in their {what} ({each}): differences are not the plans' alone.")
     return found
+
+
+def _chosen_by(runs: Sequence[Run]) -> list[str]:
+    """By what plans of `auto` chose."""
+    return [
+        f"{plan} in {run.name} chose by {basis}."
+        for run in runs
+        for plan, basis in run.header.calibrations.items()
+        if plan in run.outcomes
+    ]
 
 
 def _unfinished(runs: Sequence[Run]) -> list[str]:

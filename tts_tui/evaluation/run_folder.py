@@ -69,6 +69,7 @@ class Header(Struct, frozen=True, kw_only=True):
         prm: The reward model; None as long as no plan needed one.
         policy_spec, prm_spec: What the user typed to have them.
         plans: Name -> plan.
+        calibrations: By what each plan of `auto` chooses: its name -> date and source of the calibration, or of priors.
     """
 
     format: int = FORMAT
@@ -80,6 +81,7 @@ class Header(Struct, frozen=True, kw_only=True):
     policy_spec: str
     prm_spec: str
     plans: dict[str, Plan]
+    calibrations: dict[str, str] = {}
 
 
 def file_name(name: str) -> str:
@@ -158,11 +160,16 @@ def _lines(path: Path, kind: type[T]) -> list[T]:
     return found
 
 
+def _brief(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 class RunFolder:
     """A run's folder, held by this process as long as it is open.
 
     Args:
         path: The folder; made if need be.
+        option: What the user names another folder with.
 
     Attributes:
         header: What the run is; None in a new folder.
@@ -174,14 +181,15 @@ class RunFolder:
         RecordError: Its files are damaged, or of a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, option: str = "--out") -> None:
         self.path = path
+        self._option = option
         self.header: Header | None = None
         self.items: list[Item] = []
         self.outcomes: dict[tuple[str, str], Outcome] = {}
         self._file: BinaryIO | None = None
         if path.is_file():
-            raise UsageError(f"{path} is a file: name a folder with --out")
+            raise UsageError(f"{path} is a file: name a folder with {option}")
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "ab")  # noqa: SIM115
@@ -201,7 +209,8 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UsageError(
-                f"{self.path} is being written by another process: wait for it, or choose another folder with --out"
+                f"{self.path} is being written by another process: wait for it, or choose another folder with "
+                f"{self._option}"
             ) from None
 
     def _read(self) -> None:
@@ -209,7 +218,8 @@ class RunFolder:
             others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OURS)
             if others := [name for name in others if not name.endswith(".tmp")]:
                 raise UsageError(
-                    f"{self.path} holds something else ({others[0]}): choose an empty folder, or a new one, with --out"
+                    f"{self.path} holds something else ({others[0]}): choose an empty folder, or a new one, with "
+                    f"{self._option}"
                 )
             return
         self.header = read_header(self.path)
@@ -268,13 +278,23 @@ class RunFolder:
         if had.prm is not None and prm is not None and not same_prm(had.prm, prm):
             raise self._differs(f"its reward model is {had.prm.name} ({had.prm.family}), not {prm.name} ({prm.family})")
 
+    def compare_calibration(self, plan: str, now: str) -> None:
+        """Refuses a calibration that is not the one by which a plan of `auto` has chosen so far.
+
+        Raises:
+            UsageError: The message names both.
+        """
+        had = self.header.calibrations.get(plan, now) if self.header is not None else now
+        if had != now:
+            raise self._differs(f"its plan {plan} chose by {_brief(had)}, not by {_brief(now)}")
+
     def _differs(self, what: str, had: Struct | None = None, given: Struct | None = None) -> UsageError:
         if had is not None and given is not None:
             before, now = asdict(had), asdict(given)
             fields = [name for name in before if before[name] != now[name] and name != "why"]
             if "id" not in fields:
                 what += f" ({', '.join(fields)})"
-        return UsageError(f"{self.path} is another run: {what}; choose another folder with --out")
+        return UsageError(f"{self.path} is another run: {what}; choose another folder with {self._option}")
 
     def write(self, header: Header, items: Sequence[Item]) -> None:
         """Writes what the run is; plans and problems that it had already stay."""
@@ -282,7 +302,13 @@ class RunFolder:
         longer = items if len(items) > len(self.items) else self.items
         if had is not None:
             prm = had.prm or header.prm
-            header = replace(had, prm=prm, plans=had.plans | header.plans, dataset=header.dataset)
+            header = replace(
+                had,
+                prm=prm,
+                plans=had.plans | header.plans,
+                dataset=header.dataset,
+                calibrations=had.calibrations | header.calibrations,
+            )
         header = replace(header, dataset=replace(header.dataset, count=len(longer)))
         self._replace("run.json", [msgspec.json.format(msgspec.json.encode(header), indent=1)])
         if longer is items or not (self.path / "problems.jsonl").exists():

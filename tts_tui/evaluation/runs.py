@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from tts_tui._version import __version__
 from tts_tui.checks import check_problem
-from tts_tui.contracts import RewardModel
+from tts_tui.contracts import ModelInfo, RewardModel
 from tts_tui.errors import BackendError, RecordError, RecordVersion, TTSError, UsageError
 from tts_tui.evaluation.datasets import Dataset, Item, listed
 from tts_tui.evaluation.outcomes import Outcome
@@ -26,6 +27,9 @@ from tts_tui.plan import Plan
 from tts_tui.recording import load, whole_lines
 from tts_tui.solver import Solver
 from tts_tui.tree import SearchTree
+
+if TYPE_CHECKING:
+    from tts_tui.calibration import Calibration
 
 ALIKE = 3
 """Searches in a row that fail with the same words: then the others would, too."""
@@ -105,6 +109,9 @@ class Evaluation:
         self.solver, self.folder, self.dataset, self.plans = solver, folder, dataset, dict(plans)
         self._specs, self._at_once, self._tell, self._judge = specs, concurrency, tell, judge
         folder.compare(dataset.items, self.plans)
+        if solver.calibration is not None:
+            for name in filter(self._is_auto, self.plans):
+                folder.compare_calibration(name, named(solver.calibration))
         self._waiting = dict.fromkeys(self.plans, 0)
         self._failures: list[str] = []
         self._pace = Pace()
@@ -140,7 +147,7 @@ class Evaluation:
         """Runs what is not done. Cancelled, it keeps all, and the next call goes on.
 
         Raises:
-            UsageError: The models are not those of the folder, or it cannot be written.
+            UsageError: The models or the calibration are not those of the folder, or it cannot be written.
             TTSError: The models cannot be had, or all searches fail with the same words.
         """
         pending = self.pending()
@@ -163,10 +170,16 @@ class Evaluation:
     async def _open(self, needed: set[str]) -> None:
         """Loads the models, and writes down what the run is."""
         prm: RewardModel | None = None
+        judges: dict[str, ModelInfo | None] = {}
         for name in sorted(needed):
-            prm = await self.solver.reward_model(self.plans[name]) or prm
+            own = await self.solver.reward_model(self.plans[name])
+            judges[name] = own.info if own else None
+            prm = own or prm
         info = prm.info if prm else None
         self.folder.compare_models(self.solver.policy.info, info)
+        calibrations = {name: self._basis(judges[name]) for name in sorted(needed) if self._is_auto(name)}
+        for name, basis in calibrations.items():
+            self.folder.compare_calibration(name, basis)
         source = Source(
             self.dataset.name,
             self.dataset.source,
@@ -184,8 +197,22 @@ class Evaluation:
             policy_spec=self._specs[0],
             prm_spec=self._specs[1],
             plans=self.plans,
+            calibrations=calibrations,
         )
         self.folder.write(header, self.dataset.items)
+
+    def _is_auto(self, name: str) -> bool:
+        return self.plans[name].strategy == "auto"
+
+    def _basis(self, prm: ModelInfo | None) -> str:
+        """By what `auto` chooses for these models, as `guide_of` finds it."""
+        from tts_tui import priors  # like the calibrations, it brings numpy, which nothing else here needs
+        from tts_tui.calibration import check_models, find
+
+        policy, given = self.solver.policy.info, self.solver.calibration
+        if given is not None:
+            check_models(given, policy, prm)
+        return named(given or find(policy, prm) or priors.calibration(policy, prm))
 
     def _earlier(self) -> dict[str, list[float]]:
         earlier: dict[str, list[float]] = {}
@@ -289,6 +316,11 @@ def _recorded(path: Path, item: Item, plan: Plan) -> SearchTree | None:
         pass
     path.replace(path.with_name(f"{path.name}.broken"))
     return None
+
+
+def named(calibration: Calibration) -> str:
+    """A calibration as run.json has it: when it was made, and by what."""
+    return ", ".join(filter(None, (calibration.created, calibration.source)))
 
 
 def samples(plans: Mapping[str, Plan], pending: Sequence[tuple[Item, str]]) -> int:

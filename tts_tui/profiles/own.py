@@ -78,6 +78,14 @@ def defaults(name: str) -> dict[str, str]:
     return {key: found["defaults"][key] for key in ("score", "vote") if key in found.get("defaults", {})}
 
 
+def kept(name: str) -> dict[str, str]:
+    """Score, vote and their source in the user's profile of this name, to write it anew; empty if it has none."""
+    if not defaults(name):
+        return {}
+    table = (profile(name) or {})["defaults"]
+    return {key: table[key] for key in ("score", "vote", "source") if isinstance(table.get(key), str)}
+
+
 def trouble() -> list[str]:
     """A sentence about each profile that cannot be used."""
     found = []

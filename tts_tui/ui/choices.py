@@ -184,6 +184,41 @@ def _line(label: str, value: str, width: int, style: str = "not dim bold") -> Te
     return line
 
 
+# -- beside another run ------------------------------------------------------------------------------------------------
+
+
+def course(tree: SearchTree, width: int, rows: int) -> list[Text]:
+    """All that was chosen, in order, in at most `rows` lines: then why the last time, what is expected, the basis.
+
+    Args:
+        tree: A run; of another plan than `auto` there is nothing to tell.
+        width: Columns.
+        rows: The most lines.
+    """
+    if not is_auto(tree) or rows < 1:
+        return []
+    if not tree.choices:
+        return [_line("auto", "nothing chosen yet", width, "not dim")]
+    choice = tree.choices[-1]
+    expected = f"{words.expected(choice)}, {words.likeliest(choice)}"
+    return [
+        *_chain([words.now(one) for one in tree.choices], width, min(2, rows)),
+        *_labelled("why", words.why(choice), width, 2),
+        _line("pass@1", expected, width, "not dim"),
+        _line("basis", words.basis(choice), width, "not dim"),
+    ][:rows]
+
+
+def _chain(names: Sequence[str], width: int, most: int) -> list[Text]:
+    """`best-of-n:4 → beam:16 → stop`, the same one after another once; where it does not fit, the last ones of it."""
+    kept = [name for place, name in enumerate(names) if not place or name != names[place - 1]]
+    said = " → ".join(kept)
+    while len(kept) > 1 and len(wrap(said, max(8, width - LABEL))) > most:
+        kept = kept[1:]
+        said = f"… → {' → '.join(kept)}"
+    return _labelled("auto", said, width, most)
+
+
 # -- the live display --------------------------------------------------------------------------------------------------
 
 

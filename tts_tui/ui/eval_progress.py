@@ -83,15 +83,18 @@ def said(standing: Standing, *, drawn: bool = True) -> str:
 
 
 def time_left(left: tuple[float, float] | None) -> str:
-    """`3–5 min left`; a single number only where both ends are the same."""
-    if left is None:
-        return "time left unknown yet"
-    low, high = left
+    """`3–5 min left`."""
+    return "time left unknown yet" if left is None else f"{span(left)} left"
+
+
+def span(seconds: tuple[float, float]) -> str:
+    """`3–5 min`; `about 4 min` where both ends are the same."""
+    low, high = seconds
     size, unit = (1, "s") if high < 100 else (60, "min") if high < 100 * 60 else (3600, "h")
     ends = [f"{end / size:.1f}" if unit == "h" and high < 36000 else f"{end / size:.0f}" for end in (low, high)]
     if ends[0] == ends[1]:
-        return f"about {ends[1]} {unit} left"
-    return f"{ends[0]}–{ends[1]} {unit} left"
+        return f"about {ends[1]} {unit}"
+    return f"{ends[0]}–{ends[1]} {unit}"
 
 
 def opening(problems: int, plans: int, pending: int, samples: int) -> str:

@@ -1,4 +1,4 @@
-"""Two runs side by side: trees, answers, and what they cost."""
+"""Two runs side by side: trees, answers, what `auto` chose, and what they cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import Footer, Input
 
 from tts_tui.budget import flops
 from tts_tui.tree import SearchTree
-from tts_tui.ui import panels, words
+from tts_tui.ui import choices, panels, words
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.screens.viewing import LAST, Viewing
 from tts_tui.ui.text import one_line, percent, short
@@ -22,6 +22,10 @@ from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.tree_view import TreeView
 
 FRAMES = 8.0
+TALL, SIDE_BY_SIDE = 30, 80
+"""Rows and columns of the screen from which on there is room, as the app's breakpoints have it."""
+STACKED = 20
+"""Rows below which two trees, one over the other, need them all."""
 
 
 class CompareScreen(Viewing):
@@ -68,6 +72,7 @@ class CompareScreen(Viewing):
                     yield Quiet(id=f"{side}-status")
                     yield TreeView(id=f"{side}-tree")
                     yield Quiet(id=f"{side}-answers")
+                    yield Quiet(id=f"{side}-choices", classes="choices")
         yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
         yield Quiet(id="table")
         yield Footer(compact=True)
@@ -98,7 +103,17 @@ class CompareScreen(Viewing):
             width = max(10, view.size.width)
             self.query_one(f"#{side}-status", Quiet).put([panels.status(model, width)])
             self.query_one(f"#{side}-answers", Quiet).put(panels.answers(model, width, 3))
+            chosen, course = self.query_one(f"#{side}-choices", Quiet), choices.course(model.tree, width, self._rows)
+            chosen.put(course)
+            chosen.display = bool(course)  # without lines it would be a blank one
         self.query_one("#table", Quiet).put(table(*self.models, width=self.size.width))
+
+    @property
+    def _rows(self) -> int:
+        """How many rows there are for what `auto` chose, with the trees side by side or one over the other."""
+        if self.size.width >= SIDE_BY_SIDE:
+            return 4 if self.size.height >= TALL else 2
+        return 2 if self.size.height >= TALL else int(self.size.height >= STACKED)
 
     def action_other(self) -> None:
         """To the other tree."""
