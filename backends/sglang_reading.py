@@ -29,7 +29,7 @@ from tts_tui.errors import BackendBadResponse, RequestRefused
 
 PIECE = 128
 """Most tokens whose states are asked for at once."""
-TRIES = 3
+TRIES = 5
 """How often a piece is asked for that comes incomplete."""
 LEAST = (0, 5, 23)
 """The oldest version that is asked."""
@@ -47,8 +47,8 @@ def shows_states(settings: Mapping[str, Any]) -> bool:
 def another(chat: Sequence[dict[str, str]], problem: str) -> list[dict[str, str]] | None:
     """`chat` with another problem, which begins with another digit; None if `problem` does not stand in it.
 
-    A digit, for a space in front of one is often a token of its own, and then in both; one in front of a letter is a part
-    of its token.
+    A digit, for a space in front of one is often a token of its own, and then in both prompts; one in front of a letter
+    is a part of its token.
     """
     text = problem.strip()
     places = (place for place in reversed(range(len(chat))) if text and text in chat[place].get("content", ""))

@@ -47,6 +47,8 @@ class Curve(Struct, frozen=True, kw_only=True):
         cost: Of a candidate, in samples of the same problem.
         sizes: The n that were measured; empty where these are priors.
         problems: How many were; 0 where these are priors.
+        used: Whether it is chosen from. Of two strategies that are much alike, the one whose figures are too good by
+            chance is chosen too often: what brings nothing on problems that were held out is left out.
     """
 
     strategy: str
@@ -56,6 +58,7 @@ class Curve(Struct, frozen=True, kw_only=True):
     cost: float = 1.0
     sizes: tuple[int, ...] = ()
     problems: int = 0
+    used: bool = True
 
 
 class Point(Struct, frozen=True):

@@ -188,10 +188,10 @@ class Controller:
     # -- ways to go on -----------------------------------------------------------------------------------------------
 
     def _ways(self, belief: Belief, sure: float, done: dict[str, int], begun: bool) -> list[Way]:
-        """All of them but those of a strategy that is not known or lacks its PRM."""
+        """All of them but those of a strategy that is not known, not used or lacks its PRM."""
         ways = [Way("", 0, 0, sure, 0.0, 0.0)] if begun else []
         for curve in self.calibration.curves:
-            if (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
+            if not curve.used or (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
                 continue
             had = done.get(curve.strategy, 0)
             if curve.strategy == "beam" and had:

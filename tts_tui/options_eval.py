@@ -122,7 +122,12 @@ calibrating = options(
         type=click.IntRange(min=4),
         default=16,
         show_default=True,
-        help="Samples of each problem, and candidates of each search; a multiple of 4.",
+        help="Samples of each problem.",
+    ),
+    option(
+        "--candidates",
+        type=click.IntRange(min=4),
+        help="Candidates of each tree search, a multiple of 4.  [default: as many as samples]",
     ),
     _data,
     option(

@@ -21,6 +21,7 @@ from tts_tui.evaluation.eval_command import at_once, run_all
 from tts_tui.evaluation.families import TRAINED, problems
 from tts_tui.evaluation.run_folder import RunFolder
 from tts_tui.evaluation.runs import Evaluation
+from tts_tui.plan import Plan
 from tts_tui.profiles import votes_for
 from tts_tui.solver import Solver
 from tts_tui.ui import runs, session
@@ -42,11 +43,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     searched = dataset_of(dataset, given["searched"] or (len(dataset.items) + 1) // 2)
     solver = commands.make_solver(policy, prm, given)
     commands.meet(solver)
-    count = given["samples"]
-    plans = {
-        "samples": plan_specs.make_all([f"{'majority' if solver.prm is None else 'best-of-n'}:{count}"], solver),
-        "searches": {} if solver.prm is None else plan_specs.make_all([f"dvts:{count}", f"beam:{count}"], solver),
-    }
+    plans = _plans(solver, given["samples"], given["candidates"] or given["samples"])
     work = given["work"] or runs.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
     if (work / "run.json").exists():
         raise UsageError(f"{work} is a run of `tts-tui eval`, which would be mixed up: name another folder with --work")
@@ -95,6 +92,16 @@ async def _states(solver: Solver, dataset: Dataset, path: Path) -> dict[str, tup
 
     async with solver:
         return await readings.read(solver.policy, dataset.items, path, tell)
+
+
+def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, Plan]]:
+    """The plans of both parts, by name; nothing is searched without a reward model."""
+    sampling = "majority" if solver.prm is None else "best-of-n"
+    trees = [] if solver.prm is None else [f"dvts:{candidates}", f"beam:{candidates}"]
+    return {
+        "samples": dict(plan_specs.make_all([f"{sampling}:{count}"], solver)),
+        "searches": dict(plan_specs.make_all(trees, solver)) if trees else {},
+    }
 
 
 def _check_writable(path: Path) -> None:

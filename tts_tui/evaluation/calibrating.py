@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -114,11 +115,19 @@ def calibrate(
         apart.append(fit([case for case, at in zip(cases, placed, strict=True) if at != fold], models, source))
     tell(f"fitting, part {FOLDS + 1} of {FOLDS + 1}")
     whole = fit(cases, models, source)
-    tell("choosing on problems that were held out")
+    tell("choosing strategies, on problems that were held out")
     played = [at for at, case in enumerate(cases) if case.searches or not any(other.searches for other in cases)]
     own, folds = [cases[at] for at in played], [placed[at] for at in played]
-    mean = whole.sample_tokens
-    probe = max(PROBES, key=lambda size: _worth(_frontier(own, folds, apart, size, m, PRICES[1:9:2], 2), mean))
+
+    def worth(size: int, names: Sequence[str]) -> float:
+        tried = [using(one, names) for one in apart]
+        return _worth(_frontier(own, folds, tried, size, m, PRICES[1:9:2], 2), whole.sample_tokens)
+
+    names = max(_choices(whole), key=lambda names: worth(PROBES[1], names))
+    tell("choosing how many samples come first, likewise")
+    probe = max(PROBES, key=lambda size: worth(size, names))
+    apart, whole = [using(one, names) for one in apart], using(whole, names)
+    tell("measuring what choosing comes to, likewise")
     frontier = _frontier(own, folds, apart, probe, m, PRICES, 3)
     most = max(point.accuracy for point in frontier)
     usual = next(point.price for point in frontier if point.accuracy >= most - ENOUGH)
@@ -166,6 +175,18 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
             usual.curves,
         ),
     )
+
+
+def using(calibration: Calibration, names: Sequence[str]) -> Calibration:
+    """The same, choosing from the strategies of these names only."""
+    curves = tuple(replace(curve, used=curve.strategy in names) for curve in calibration.curves)
+    return replace(calibration, curves=curves)
+
+
+def _choices(calibration: Calibration) -> list[tuple[str, ...]]:
+    """What may be chosen from: all sets of the strategies, the largest first, so that of equal ones it is taken."""
+    names = [curve.strategy for curve in calibration.curves]
+    return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
 
 
 def _prompts(cases: Sequence[Case]) -> tuple[Reader | None, list[Case], tuple[Outlook, list[Belief]]]:

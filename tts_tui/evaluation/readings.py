@@ -58,7 +58,7 @@ async def read(
         tell: Told how many are done, of how many.
 
     Returns:
-        By problem; empty where the policy shows no states.
+        By problem, without those that the policy could not show; empty where it shows none.
 
     Raises:
         BackendError: The policy failed.
@@ -79,10 +79,11 @@ async def read(
             file.truncate(whole_lines(file))
             for at in range(0, len(left), _AT_ONCE):
                 for state in await asyncio.gather(*map(one, left[at : at + _AT_ONCE])):
-                    if not state.state:
-                        return {}
-                    file.write(msgspec.json.encode(state) + b"\n")
-                    found[state.problem] = state.state
+                    if state.state:
+                        file.write(msgspec.json.encode(state) + b"\n")
+                        found[state.problem] = state.state
+                if not found:
+                    return found
                 file.flush()
                 tell(len(found), len(items))
     except OSError as error:
