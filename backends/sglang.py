@@ -22,7 +22,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
-from tts_tui.backends import sglang_reading
+from tts_tui.backends import pull, sglang_reading
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
@@ -136,6 +136,8 @@ class SGLangPolicy:
             self.dispatch.knee = Knee(most=most * len(self.server.workers))
         _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
         name = model.rstrip("/").rpartition("/")[2]
+        if name == pull.EMBEDDED.folder:  # the same model as in this process: what is known of it holds here, too
+            name = pull.EMBEDDED.title
         self._info = ModelInfo(
             name=name,
             parameters=self._parameters or await self.server.parameters(settings),

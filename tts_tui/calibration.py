@@ -26,6 +26,8 @@ from tts_tui.prompt_features import features
 FORMAT = 1
 """Version of the file; another one is refused with a sentence."""
 
+_NUMBERS = re.compile(rb"\[[\s\d.,eE+-]*\]")
+
 NONE = "none"
 """Name of the PRM where there is none."""
 
@@ -291,6 +293,7 @@ def save(calibration: Calibration, path: Path) -> None:
         CalibrationError: It cannot be written.
     """
     text = msgspec.json.format(msgspec.json.encode(calibration), indent=1)
+    text = _NUMBERS.sub(lambda found: b" ".join(found[0].split()), text)  # a line for each row of numbers
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.tmp")

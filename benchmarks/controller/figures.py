@@ -52,8 +52,8 @@ def everything(
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
     of = Models(*models, calibration.score, calibration.vote)
     cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), of, states)
-    fixed = fixed_rows(cases, calibration.score, calibration.vote)
-    autos = auto_rows(items, parts, of.weight)
+    fixed = [*runs_rows(items, parts, "greedy", of.weight), *fixed_rows(cases, calibration.score, calibration.vote)]
+    autos = runs_rows(items, parts, "auto", of.weight)
     difficulty, first = difficulty_figures(cases, calibration)
     plans, second = plan_figures(fixed, autos, calibration)
     votes, third = majority_figures(fixed, autos)
@@ -156,11 +156,11 @@ def fixed_rows(cases: Sequence[Case], score: Score, vote: Vote) -> list[Row]:
     return list(found.values())
 
 
-def auto_rows(items: Sequence[Item], parts: Parts, weight: float) -> list[Row]:
-    """The controller's runs."""
+def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> list[Row]:
+    """Plans as they ran, of the parts whose names begin with `kind`."""
     rows = []
     for part, (plans, outcomes) in parts.items():
-        for name in plans if part.startswith("auto") else ():
+        for name in plans if part.startswith(kind) else ():
             own = [outcomes[name, item.id] for item in items]
             rows.append(Row(name, [one.right for one in own], [cost(one, weight) for one in own]))
     return rows
@@ -184,7 +184,7 @@ def plan_figures(
     best = next(row for row in fixed if row.name == chosen)
     for auto in autos:
         for row in fixed:
-            if row.name.startswith(("best-of-n", "dvts", "beam")) and row.cost >= 0.8 * auto.cost:
+            if not row.name.startswith("majority") and row.cost >= 0.8 * auto.cost:
                 test = paired(auto.right, row.right)
                 low, high = bootstrap([float(a) - float(b) for a, b in zip(auto.right, row.right, strict=True)])
                 figures["against"].append(

@@ -30,9 +30,10 @@ STATES = "states.jsonl"
 
 PARTS: dict[str, tuple[str, ...]] = {
     "samples": ("best-of-n:16",),
+    "greedy": ("cot",),
     "trees": ("dvts:16", "beam:16"),
-    "auto-480": ("auto:64,mean_tokens=480",),
-    "auto-960": ("auto:64,mean_tokens=960",),
+    "auto-400": ("auto:64,mean_tokens=400",),
+    "auto-800": ("auto:64,mean_tokens=800",),
 }
 """What is run, by parts that may run beside each other."""
 

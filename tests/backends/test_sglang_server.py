@@ -6,7 +6,9 @@ import pytest
 from aiohttp import web
 
 from tests.fake_sglang import FakeSGLang
+from tts_tui.backends import pull
 from tts_tui.backends.http import Http
+from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.backends.sglang_server import SGLangServer
 from tts_tui.errors import BackendUnavailable
 
@@ -50,3 +52,15 @@ async def test_a_server_with_another_list_of_workers_is_one_server(listed):
         await server.start()
         assert not server.is_router
         await server.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/fake", "fake"), (f"/models/{pull.EMBEDDED.folder}", pull.EMBEDDED.title), ("/models/mine/", "mine")],
+)
+async def test_the_embedded_model_has_its_name_wherever_it_is_served(path, name):
+    async with FakeSGLang(model={"model_path": path}) as fake:
+        policy = SGLangPolicy(fake.url)
+        await policy.start()
+        assert policy.info.name == name
+        await policy.close()
