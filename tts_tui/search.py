@@ -8,7 +8,7 @@ What a person does in it beside pausing is in `tts_tui.hand`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +37,7 @@ from tts_tui.tree import Node, SearchTree
 from tts_tui.writing import Writer
 
 if TYPE_CHECKING:
-    from tts_tui.guide import Guide
+    from tts_tui.guide import Guides
 
 __all__ = ["ATTEMPTS", "BACKOFF", "Expansion", "Search", "Stopped"]
 
@@ -83,7 +83,7 @@ class Search:
         prompt: What every path starts with.
         journal: Where events go; its tree is begun already, and has the plan.
         choose: The strategy of a plan; raises if this search cannot follow that plan.
-        guide: Makes who chooses how `auto` goes on; asked for once it is needed, and after every change of plan.
+        guides: Makes those who choose how `auto` goes on; called once they are needed.
 
     Attributes:
         root: The node that the strategy runs from.
@@ -97,14 +97,15 @@ class Search:
         prompt: Prompt,
         journal: Journal,
         choose: Callable[[Plan], Strategy],
-        guide: Callable[[SearchTree], Awaitable[Guide]] | None = None,
+        guides: Callable[[], Guides] | None = None,
     ) -> None:
         self.root: Node = journal.tree.search_root
         self._journal = journal
         self._tasks = Tasks()
         self._watch = Watch(journal)
         self._run: Run | None = None
-        self._guides = guide
+        self._make_guides = guides
+        self._guides: Guides | None = None
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
         self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF, self._needs_scores) if prm else None
         self._writer = Writer(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
@@ -201,10 +202,10 @@ class Search:
         known = [choice for choice in self.tree.choices if choice.root == self.root.id]
         if turn < len(known):
             return known[turn]
-        if self._guides is None:
+        if self._make_guides is None:
             raise StrategyError("this search has nobody who chooses: begin it with a Solver")
-        guide = await self._guides(self.tree)
-        choice = guide.choose(samples, searched, done)
+        self._guides = self._guides or self._make_guides()
+        choice = (await self._guides.of(self.tree)).choose(samples, searched, done)
         choice = replace(choice, t=self._journal.now, root=self.root.id)
         if not self._is_over():
             self._journal.write(choice)

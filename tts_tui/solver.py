@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
@@ -38,7 +38,7 @@ from tts_tui.tree import Node, SearchTree
 
 if TYPE_CHECKING:
     from tts_tui.calibration import Calibration
-    from tts_tui.guide import Guide, Guides
+    from tts_tui.guide import Guides
 
 __all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
@@ -379,23 +379,16 @@ class Solver:
             )
         return registry.strategy(plan.strategy)
 
-    def _guides(self, prompt: Prompt) -> Callable[[SearchTree], Awaitable[Guide]]:
-        """Who makes those who choose for a search."""
-        guides: Guides | None = None
+    def _guides(self, prompt: Prompt) -> Guides:
+        from tts_tui.guide import Guides  # brings numpy, which nothing else here needs
 
-        async def guide(tree: SearchTree) -> Guide:
-            nonlocal guides
-            if guides is None:
-                from tts_tui.guide import Guides  # brings numpy, which nothing else here needs
-
-                guides = Guides(self.policy, prompt, self.calibration)
-            return await guides.of(tree)
-
-        return guide
+        return Guides(self.policy, prompt, self.calibration)
 
     async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: Journal, steer: Steer | None) -> Result:
         tree = journal.tree
-        search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), self._guides(prompt))
+        search = Search(
+            self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), lambda: self._guides(prompt)
+        )
         self._searches[search] = asyncio.current_task()
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)
