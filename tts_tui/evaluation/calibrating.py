@@ -234,8 +234,8 @@ def _worth(points: Sequence[Point], sample_tokens: float) -> float:
     return fmean(point.accuracy - point.price * point.tokens / sample_tokens for point in points)
 
 
-def fixed(cases: Sequence[Case], score: Score, vote: Vote) -> dict[str, tuple[float, float]]:
-    """What fixed plans come to on the cases: accuracy and mean cost."""
+def fixed(cases: Sequence[Case], score: Score, vote: Vote) -> dict[str, list[float]]:
+    """What fixed plans come to on the cases, by name: accuracy, mean cost."""
     rng = random.Random(3)
     found: dict[str, list[tuple[bool, float]]] = {}
 
@@ -260,6 +260,6 @@ def fixed(cases: Sequence[Case], score: Score, vote: Vote) -> dict[str, tuple[fl
                     tokens = search.tokens * count / len(parts)
                     note(f"{name}:{search.width * count}", joined(parts[:count]), tokens, vote)
     return {
-        name: (round(fmean(right for right, _ in own), 4), round(fmean(tokens for _, tokens in own), 1))
+        name: [round(fmean(right for right, _ in own), 4), round(fmean(tokens for _, tokens in own), 1)]
         for name, own in found.items()
     }
