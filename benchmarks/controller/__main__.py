@@ -5,7 +5,7 @@ calibration or the embedded PRM has seen; three families are unlike all that eit
 in `--folder`: the same command goes on from there. From nothing it takes some five hours on two cores. `--only` runs
 one part, so that two processes share the work.
 
-Costs are tokens of the policy; those of the PRM are weighed by its size (FLOPs over 2 x the policy's parameters).
+Costs are tokens that the policy samples; what the PRM computes besides is told apart.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from tts_tui.calibration import Calibration, find
 from tts_tui.contracts import ModelInfo
 from tts_tui.evaluation.calibrating import Models, cases_of
-from tts_tui.evaluation.cases import Case, Drawn, Hand, cost, joined, shuffled
+from tts_tui.evaluation.cases import Case, Drawn, Hand, joined, shuffled
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.families import UNSEEN
 from tts_tui.evaluation.families import problem as family_problem
@@ -50,14 +50,17 @@ def everything(
     calibration = find(*models)
     if calibration is None:
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
-    of = Models(*models, calibration.score, calibration.vote)
+    # Tokens are the policy's alone: what a PRM computes for a part of a run's samples cannot be told from its outcome.
+    of = Models(models[0], None, calibration.score, calibration.vote)
     cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), of, states)
-    fixed = [*runs_rows(items, parts, "greedy", of.weight), *fixed_rows(cases, calibration.score, calibration.vote)]
-    autos = runs_rows(items, parts, "auto", of.weight)
+    fixed = [*runs_rows(items, parts, "greedy"), *fixed_rows(cases, calibration.score, calibration.vote)]
+    autos = runs_rows(items, parts, "auto")
     difficulty, first = difficulty_figures(cases, calibration)
     plans, second = plan_figures(fixed, autos, calibration)
     votes, third = majority_figures(fixed, autos)
-    return {"difficulty": difficulty, "plans": plans, "majority": votes}, [*first, "", *second, "", *third]
+    scoring, fourth = scoring_figures(items, parts, Models(*models).weight)
+    figures = {"difficulty": difficulty, "plans": plans, "majority": votes, "scoring": scoring}
+    return figures, [*first, "", *second, "", *third, "", *fourth]
 
 
 def _merged(parts: Parts, names: Sequence[str]) -> dict[tuple[str, str], Outcome]:
@@ -156,13 +159,13 @@ def fixed_rows(cases: Sequence[Case], score: Score, vote: Vote) -> list[Row]:
     return list(found.values())
 
 
-def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> list[Row]:
+def runs_rows(items: Sequence[Item], parts: Parts, kind: str) -> list[Row]:
     """Plans as they ran, of the parts whose names begin with `kind`."""
     rows = []
     for part, (plans, outcomes) in parts.items():
         for name in plans if part.startswith(kind) else ():
             own = [outcomes[name, item.id] for item in items]
-            rows.append(Row(name, [one.right for one in own], [cost(one, weight) for one in own]))
+            rows.append(Row(name, [one.right for one in own], [float(one.tokens.policy.completion) for one in own]))
     return rows
 
 
@@ -222,3 +225,16 @@ def majority_figures(fixed: Sequence[Row], autos: Sequence[Row]) -> tuple[dict[s
             + ("" if reached else f" (it has {curve[-1].accuracy:.3f} with {curve[-1].name})")
         )
     return figures, lines
+
+
+# -- scoring -----------------------------------------------------------------------------------------------------------
+
+
+def scoring_figures(items: Sequence[Item], parts: Parts, weight: float) -> tuple[dict[str, float], list[str]]:
+    """What the PRM computed besides, in tokens of the policy, for the plans as they ran."""
+    figures: dict[str, float] = {}
+    for plans, outcomes in parts.values():
+        for name in plans:
+            figures[name] = weight * fmean(outcomes[name, item.id].tokens.prm.computed for item in items)
+    said = ", ".join(f"{name} {tokens:.0f}" for name, tokens in figures.items())
+    return figures, [f"Tokens of the PRM besides, a problem, in those of the policy by its size: {said}"]
