@@ -151,22 +151,13 @@ class Controller:
         belief = after(self.prior, seen, self.calibration.evidence)
         sure = belief.right[elected] if 0 <= elected < len(belief.right) else 0.0
         cost = self._sample_cost(seen)
-        ways = self._ways(belief, sure, done, bool(seen))
-        if not ways:
-            raise PlanError(
-                f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model: run tts-tui "
-                "calibrate with the models of this search"
-            )
-        if self.wish.tokens is not None:
-            room = self.wish.tokens - spent
-            affordable = [way for way in ways if way.samples * cost <= room]
-            if not affordable and not seen:
-                least = min(way.samples for way in ways) * cost
-                raise PlanError(
-                    f"a budget of {self.wish.tokens:.0f} tokens is too small for any plan: the smallest one takes "
-                    f"about {least:.0f}; raise the budget or drop it"
-                )
-            ways = affordable
+        room = math.inf if self.wish.tokens is None else self.wish.tokens - spent
+        ways = [way for way in self._ways(belief, sure, done, bool(seen)) if way.samples * cost <= room]
+        if not ways and not seen:
+            every = self._ways(belief, sure, done, False, spurned=True)  # what is left out is better than nothing
+            ways = [way for way in every if way.samples * cost <= room]
+            if not ways:
+                raise PlanError(self._no_way(every, cost))
         known = self.calibration.sample_tokens
         price = self.wish.price * cost / known if known else self.wish.price
         ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
@@ -187,11 +178,26 @@ class Controller:
 
     # -- ways to go on -----------------------------------------------------------------------------------------------
 
-    def _ways(self, belief: Belief, sure: float, done: dict[str, int], begun: bool) -> list[Way]:
-        """All of them but those of a strategy that is not known, not used or lacks its PRM."""
+    def _no_way(self, ways: Sequence[Way], cost: float) -> str:
+        """Why nothing can be begun, a sentence."""
+        if ways:
+            return (
+                f"a budget of {self.wish.tokens:.0f} tokens is too small for any plan: the smallest one takes about "
+                f"{min(way.samples for way in ways) * cost:.0f}; raise the budget or drop it"
+            )
+        return (
+            f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model for n = "
+            f"{self.wish.most} and m = {self.wish.width}: take others, or run tts-tui calibrate with the models of "
+            "this search"
+        )
+
+    def _ways(
+        self, belief: Belief, sure: float, done: dict[str, int], begun: bool, *, spurned: bool = False
+    ) -> list[Way]:
+        """All of them but those of a strategy that lacks its PRM, or is not used and not `spurned` all the same."""
         ways = [Way("", 0, 0, sure, 0.0, 0.0)] if begun else []
         for curve in self.calibration.curves:
-            if not curve.used or (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
+            if not (curve.used or spurned) or (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
                 continue
             had = done.get(curve.strategy, 0)
             if curve.strategy == "beam" and had:

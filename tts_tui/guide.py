@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from tts_tui import priors
 from tts_tui.calibration import Calibration, check_models, find
-from tts_tui.contracts import Policy, Prompt, Reading, Reads, Usage
+from tts_tui.contracts import Policy, Prompt, Reading, Reads
 from tts_tui.controller import Controller, Wish, price_of
 from tts_tui.difficulty import Seen
+from tts_tui.errors import BackendError
 from tts_tui.events import PlanChosen
 from tts_tui.plan import Plan
 from tts_tui.tree import Node, SearchTree
 from tts_tui.voting import Candidate, path_score, tally
+
+ATTEMPTS, BACKOFF = 3, 0.5
+"""How often a prompt is read before that is given up; seconds before the second time, doubled for the third."""
 
 
 class Guide:
@@ -23,13 +28,16 @@ class Guide:
     Args:
         calibration: What is known of its models.
         tree: The search, which is begun.
-        reading: What the policy made of the prompt.
+        reading: What the policy made of the prompt, and what that cost so far as nobody was told.
+        trouble: Why there is none, where there should be one.
 
     Raises:
         PlanError: What the plan wishes for is out of reach.
     """
 
-    def __init__(self, calibration: Calibration, tree: SearchTree, reading: Reading | None = None) -> None:
+    def __init__(
+        self, calibration: Calibration, tree: SearchTree, reading: Reading | None = None, trouble: str = ""
+    ) -> None:
         plan, start = tree.plan, tree.start
         self._tree = tree
         self._reading = reading or Reading()
@@ -39,6 +47,8 @@ class Guide:
             if calibration.is_measured and own != (plan.score, plan.vote)
             else ""
         )
+        if trouble:
+            self._apart += f"; without the policy's reading of the prompt ({trouble})"
         self._weight = start.prm.parameters / max(1, start.policy.parameters) if start.prm else 0.0
         wish = wish_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
         self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.state))
@@ -71,8 +81,10 @@ class Guide:
         )
         answer = votes[0].answer if votes else None
         elected = keys[tree.matching.key(answer)] if answer is not None else -1
-        choice = self.controller.choose(seen, elected, answer, tree.counts.computed, dict(done))
-        return replace(choice, usage=self._reading.usage, basis=choice.basis + self._apart)
+        usage = self._reading.usage
+        spent = tree.counts.computed + usage.prompt_computed + usage.completion
+        choice = self.controller.choose(seen, elected, answer, spent, dict(done))
+        return replace(choice, usage=usage, basis=choice.basis + self._apart)
 
 
 class Guides:
@@ -86,22 +98,43 @@ class Guides:
 
     def __init__(self, policy: Policy, prompt: Prompt, given: Calibration | None = None) -> None:
         self._policy, self._prompt, self._given = policy, prompt, given
-        self._state: tuple[float, ...] | None = None
+        self._lock = asyncio.Lock()
+        self._reading: Reading | None = None
+        self._trouble = ""
 
     async def of(self, tree: SearchTree) -> Guide:
         """Who chooses for the search as it is planned now.
 
         Raises:
-            BackendError: The policy cannot read the prompt.
             CalibrationError: The calibration is of other models, or cannot be used.
             PlanError: What the plan wishes for is out of reach.
         """
         found = calibration_of(tree, self._given)
-        cost = Usage()
-        if found.reader is not None and self._state is None and isinstance(self._policy, Reads):
-            reading = await self._policy.read(self._prompt)
-            self._state, cost = reading.state, reading.usage
-        return Guide(found, tree, Reading(self._state or (), cost))
+        price_of(found, tree.plan.mean_tokens, tree.plan.goal_accuracy)  # refuses before anything is paid for
+        async with self._lock:
+            if found.reader is not None and self._reading is None and isinstance(self._policy, Reads):
+                self._reading = await self._read(self._policy)
+        return Guide(found, tree, self._reading, self._trouble)
+
+    def told(self) -> None:
+        """What reading cost has been written down."""
+        if self._reading is not None:
+            self._reading = Reading(self._reading.state)
+
+    async def _read(self, policy: Reads) -> Reading:
+        """What the policy makes of the prompt; empty where it fails for good, for the text tells something, too."""
+        for attempt in range(ATTEMPTS):
+            try:
+                reading = await policy.read(self._prompt)
+            except BackendError as error:
+                self._trouble = str(error)
+                if not error.retryable:
+                    break
+                await asyncio.sleep(BACKOFF * 2**attempt)
+            else:
+                self._trouble = ""
+                return reading
+        return Reading()
 
 
 def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibration:

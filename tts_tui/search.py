@@ -83,7 +83,7 @@ class Search:
         prompt: What every path starts with.
         journal: Where events go; its tree is begun already, and has the plan.
         choose: The strategy of a plan; raises if this search cannot follow that plan.
-        guides: Makes those who choose how `auto` goes on; called once they are needed.
+        guides: Those who make who chooses how `auto` goes on, always the same; asked for when they are needed.
 
     Attributes:
         root: The node that the strategy runs from.
@@ -104,8 +104,7 @@ class Search:
         self._tasks = Tasks()
         self._watch = Watch(journal)
         self._run: Run | None = None
-        self._make_guides = guides
-        self._guides: Guides | None = None
+        self._guides = guides
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
         self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF, self._needs_scores) if prm else None
         self._writer = Writer(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
@@ -202,13 +201,13 @@ class Search:
         known = [choice for choice in self.tree.choices if choice.root == self.root.id]
         if turn < len(known):
             return known[turn]
-        if self._make_guides is None:
+        if self._guides is None:
             raise StrategyError("this search has nobody who chooses: begin it with a Solver")
-        self._guides = self._guides or self._make_guides()
-        choice = (await self._guides.of(self.tree)).choose(samples, searched, done)
+        choice = (await self._guides().of(self.tree)).choose(samples, searched, done)
         choice = replace(choice, t=self._journal.now, root=self.root.id)
         if not self._is_over():
             self._journal.write(choice)
+            self._guides().told()
         return choice
 
     def keep(self, nodes: Sequence[Node], why: str) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -386,9 +387,8 @@ class Solver:
 
     async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: Journal, steer: Steer | None) -> Result:
         tree = journal.tree
-        search = Search(
-            self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), lambda: self._guides(prompt)
-        )
+        guides = cache(lambda: self._guides(prompt))
+        search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), guides)
         self._searches[search] = asyncio.current_task()
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)

@@ -43,7 +43,9 @@ def main() -> None:
     done = complete(wanted, parts)
     if len(done) < len(wanted):
         print(f"{len(done)} of {len(wanted)} problems are done by all plans; the figures are of these")
-    figures, lines = everything(done, parts, models(args.folder), readings.kept(args.folder / STATES))
+    figures, lines = everything(
+        done, parts, models(args.folder), readings.kept(args.folder / STATES, pull.EMBEDDED.title)
+    )
     print("\n".join(lines))
     (args.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tts_tui.backends import pull
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.contracts import ModelInfo
@@ -75,7 +76,8 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
 async def states(count: int, folder: Path, threads: int | None) -> None:
     """Has the policy read the prompts, as far as they are not read."""
     wanted, path = items(count), folder / STATES
-    if any(item.id not in readings.kept(path) for item in wanted):
+    kept = readings.kept(path, pull.EMBEDDED.title)
+    if any(item.id not in kept for item in wanted):
         async with Solver(EmbeddedPolicy(threads=threads), None) as solver:
             await readings.read(solver.policy, wanted, path)
 

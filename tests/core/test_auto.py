@@ -6,13 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Plan, Solver, priors
+from tts_tui import Plan, Solver, guide, priors
 from tts_tui.budget import Budget
 from tts_tui.calibration import Reader
 from tts_tui.contracts import Reading, Usage
 from tts_tui.controller import STOP
 from tts_tui.difficulty import Outlook
-from tts_tui.errors import CalibrationError, PlanError
+from tts_tui.errors import BackendError, CalibrationError, PlanError
 from tts_tui.events import PlanChosen, StepStarted
 from tts_tui.prompt_features import NAMES
 from tts_tui.recording import load
@@ -135,10 +135,12 @@ async def test_a_calibration_of_other_models_is_refused():
 class Shows(ScriptedPolicy):
     """Shows hidden states, and counts who asks."""
 
-    asked = 0
+    asked, errors = 0, ()
 
     async def read(self, prompt):
         self.asked += 1
+        if self.errors:
+            raise self.errors.pop()
         return Reading((0.6, 0.8), Usage(prompt_computed=7, prompt_cached=2))
 
 
@@ -179,6 +181,37 @@ async def test_a_vote_that_was_not_calibrated_is_said():
     assert all("with score last and vote prm-max, not those of this search" in choice.basis for choice in told)
     _, _, told = await begun(known, plan.with_(score="last", vote="prm-max"))
     assert not any("not those of this search" in choice.basis for choice in told)
+
+
+async def test_what_cannot_be_read_goes_by_its_text_and_says_so(monkeypatch):
+    monkeypatch.setattr(guide, "BACKOFF", 0.0)
+    width = len(NAMES) + 1
+    outlook = Outlook((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
+    known = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),)))
+    policy, events = Shows(scattered), []
+    policy.errors = [BackendError("it was reset")] * 2
+    async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
+        await solver.solve("p", solver.plan("auto", n=4), sinks=[events.append])
+        assert policy.asked == 3 and "reset" not in choices(events)[0].basis
+        policy.errors = [BackendError("it was reset")] * 3
+        result = await solver.solve("q", solver.plan("auto", n=4), sinks=[events.append])
+    assert result.answer is not None
+    assert choices(events)[-1].basis.endswith("without the policy's reading of the prompt (it was reset)")
+
+
+async def test_a_strategy_that_is_not_used_is_better_than_nothing():
+    kinds = {"dvts": True, "best-of-n": False, "beam": False}
+    usual = knowing().curves
+    known = knowing(
+        probe=1,
+        sample_tokens=100.0,
+        curves=tuple(replace(curve, used=kinds.get(curve.strategy, False)) for curve in usual),
+    )
+    _, events = await solve(alike, 0.9, calibration=known)
+    assert not any(way.plan.startswith(("best", "beam")) for choice in choices(events) for way in choice.considered)
+    plan = Plan(strategy="auto", n=16, score="last", vote="prm-max", budget=Budget(tokens=250))
+    result, events = await solve(alike, 0.9, plan, calibration=known)
+    assert choices(events)[0].strategy == "best-of-n" and result.answer == "7"
 
 
 async def test_a_calibration_without_any_plan_for_the_search_is_refused():

@@ -76,13 +76,15 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                     f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept"
                 )
                 return session.INTERRUPTED
-    states = asyncio.run(_states(solver, dataset, work / STATES))
+    header = found[parts[0][0]].folder.header
+    assert header is not None
+    states = asyncio.run(_states(solver, dataset, work / STATES, header.policy.name))
     return _fit(solver, found, plans, dataset, states, given)
 
 
-async def _states(solver: Solver, dataset: Dataset, path: Path) -> dict[str, tuple[float, ...]]:
-    """What the policy makes of the prompts; read before, they need no model."""
-    found = readings.kept(path)
+async def _states(solver: Solver, dataset: Dataset, path: Path, policy: str) -> dict[str, tuple[float, ...]]:
+    """What the policy of the run makes of the prompts; read before, they need no model."""
+    found = readings.kept(path, policy)
     if all(item.id in found for item in dataset.items):
         return found
 
@@ -91,7 +93,16 @@ async def _states(solver: Solver, dataset: Dataset, path: Path) -> dict[str, tup
             session.note(f"hidden states: {done} of {total} prompts are read")
 
     async with solver:
-        return await readings.read(solver.policy, dataset.items, path, tell)
+        if solver.policy.info.name != policy:
+            raise UsageError(
+                f"what was sampled is of {policy}, and this policy is {solver.policy.info.name}: go on with the same "
+                "one, or name another folder with --work"
+            )
+        found = await readings.read(solver.policy, dataset.items, path, tell)
+    if len(found) < len(dataset.items):
+        some = f"of {len(found)} of {len(dataset.items)} prompts only" if found else "of no prompt"
+        session.note(f"the policy shows its hidden states {some}: what has none goes by its text alone")
+    return found
 
 
 def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, Plan]]:

@@ -116,7 +116,8 @@ def calibrate(
     tell(f"fitting, part {FOLDS + 1} of {FOLDS + 1}")
     whole = fit(cases, models, source)
     tell("choosing strategies, on problems that were held out")
-    played = [at for at, case in enumerate(cases) if case.searches or not any(other.searches for other in cases)]
+    trees = {name for case in cases for name in case.searches}
+    played = [at for at, case in enumerate(cases) if trees <= case.searches.keys()] or list(range(len(cases)))
     own, folds = [cases[at] for at in played], [placed[at] for at in played]
 
     def worth(size: int, names: Sequence[str]) -> float:
