@@ -18,12 +18,8 @@ from tts_tui import Budget, Plan, SearchTree, Solver, Usage
 from tts_tui.contracts import ModelInfo
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import (
-    Flops,
     NodesPruned,
     Notice,
-    PlanSummary,
-    PolicyTokens,
-    PrmTokens,
     SearchContinued,
     SearchFinished,
     SearchPaused,
@@ -34,11 +30,10 @@ from tts_tui.events import (
     StepScored,
     StepStarted,
     StepStreamed,
-    Tally,
-    Tokens,
     decode,
     encode,
 )
+from tts_tui.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tally, Tokens
 from tts_tui.ui import display as displays
 from tts_tui.ui import outline, session, standing, text
 from tts_tui.ui.display import AnswerDisplay, Display

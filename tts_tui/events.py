@@ -15,6 +15,7 @@ from msgspec import Struct
 from tts_tui.contracts import Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.plan import Plan
+from tts_tui.totals import Flops, PlanSummary, Tally, Tokens
 
 FORMAT = 4
 """Version of the event format; a reader refuses a newer one."""
@@ -292,60 +293,6 @@ class SearchStepped(Event, frozen=True):
 
 class SearchContinued(Event, frozen=True):
     """Steps start again."""
-
-
-class PlanSummary(Struct, frozen=True):
-    """The part of a plan that results are compared by."""
-
-    strategy: str
-    n: int
-    m: int
-    score: str
-    vote: str
-
-
-class PolicyTokens(Struct, frozen=True):
-    """Tokens of the policy; `ahead` is the part of `completion` that was written ahead of its time and not used."""
-
-    prompt_computed: int
-    prompt_cached: int
-    completion: int
-    ahead: int = 0
-
-
-class PrmTokens(Struct, frozen=True):
-    """Tokens of the PRM."""
-
-    computed: int
-    cached: int
-
-
-class Tokens(Struct, frozen=True):
-    """All tokens of a search."""
-
-    policy: PolicyTokens
-    prm: PrmTokens
-
-
-class Flops(Struct, frozen=True):
-    """2 x parameters x tokens computed."""
-
-    policy: float
-    prm: float
-
-
-class Tally(Struct, frozen=True):
-    """An answer's share of the vote.
-
-    Attributes:
-        answer: The way it was written first.
-        weight: What the vote compares: a count, the best score, or a sum of scores.
-        solutions: Nodes that gave it.
-    """
-
-    answer: str
-    weight: float
-    solutions: tuple[int, ...]
 
 
 class SearchFinished(Event, frozen=True, omit_defaults=False):

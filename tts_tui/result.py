@@ -7,19 +7,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from tts_tui.budget import flops
-from tts_tui.events import (
-    Flops,
-    PlanSummary,
-    PolicyTokens,
-    PrmTokens,
-    Reason,
-    SearchFinished,
-    Tally,
-    Tokens,
-)
+from tts_tui.events import Reason, SearchFinished
 from tts_tui.journal import Journal
 from tts_tui.plan import Plan
 from tts_tui.tasks import Stopped
+from tts_tui.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tally, Tokens
 from tts_tui.tree import Node, SearchTree
 from tts_tui.voting import Candidate, tally
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from tts_tui.answers import canonical
-from tts_tui.events import Tally
 from tts_tui.plan import Score, Vote
+from tts_tui.totals import Tally
 
 
 class Candidate(Struct, frozen=True):

@@ -21,9 +21,9 @@ from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.outcomes import Answered, Outcome
 from tts_tui.evaluation.prior_curves import case
 from tts_tui.evaluation.simulating import replayed
-from tts_tui.events import Flops, PolicyTokens, PrmTokens, Tokens
 from tts_tui.plan import Plan
 from tts_tui.prompt_features import features
+from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
 
 POLICY = ModelInfo("small", 100, 4096)
 PRM = ModelInfo("judge", 50, 4096)

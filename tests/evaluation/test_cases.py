@@ -10,8 +10,8 @@ from tests.evaluation.made_cases import uniform
 from tts_tui.difficulty import Seen
 from tts_tui.evaluation.cases import Drawn, Hand, cost, draws, elect, joined, pool_of, searched, shuffled
 from tts_tui.evaluation.outcomes import Answered, Outcome
-from tts_tui.events import Flops, PolicyTokens, PrmTokens, Tokens
 from tts_tui.plan import Plan
+from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
 from tts_tui.voting import Candidate, tally
 
 SOLUTIONS = (

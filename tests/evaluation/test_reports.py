@@ -14,8 +14,8 @@ from tts_tui.evaluation.loaded import load
 from tts_tui.evaluation.plots import family, lines
 from tts_tui.evaluation.reports import make, report_text
 from tts_tui.evaluation.tables import Table, drawn
-from tts_tui.events import PolicyTokens, PrmTokens, Tokens
 from tts_tui.plan import default_plan
+from tts_tui.totals import PolicyTokens, PrmTokens, Tokens
 
 EASY = [("1", (0.9,)), ("1", (0.8,)), ("1", (0.7,)), ("9", (0.1,))]
 """Of the problem 0 + 1: three of four are right."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tts_tui.events import Flops, Reason, Tokens
+from tts_tui.events import Reason
 from tts_tui.plan import Score, Vote
+from tts_tui.totals import Flops, Tokens
 from tts_tui.voting import path_score
 
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from tts_tui.budget import flops
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.outcomes import Answered, Outcome, elected
-from tts_tui.events import Flops, PolicyTokens, PrmTokens, SearchFinished, Tokens
+from tts_tui.events import SearchFinished
+from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
 from tts_tui.tree import Node, SearchTree
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from rich.style import Style
 from rich.text import Text
 
-from tts_tui.events import Tally
+from tts_tui.totals import Tally
 from tts_tui.tree import Node, SearchTree, State
 from tts_tui.ui import choices, overview, words
 from tts_tui.ui.heat import BARS, HEAT, degree

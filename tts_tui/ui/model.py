@@ -18,8 +18,8 @@ from tts_tui.events import (
     StepMerged,
     StepScored,
     StepStarted,
-    Tally,
 )
+from tts_tui.totals import Tally
 from tts_tui.tree import SearchTree
 from tts_tui.ui.folding import Folding
 from tts_tui.ui.standing import Rate, Votes

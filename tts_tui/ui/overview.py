@@ -11,8 +11,8 @@ from rich.text import Text
 
 from tts_tui import registry
 from tts_tui.budget import flops
-from tts_tui.events import Tally
 from tts_tui.plan import Plan
+from tts_tui.totals import Tally
 from tts_tui.tree import SearchTree
 from tts_tui.ui import words
 from tts_tui.ui.text import bar, clock, one_line, percent, plural, short

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from tts_tui.events import Tally
 from tts_tui.plan import Plan, Score
+from tts_tui.totals import Tally
 from tts_tui.tree import Node
 from tts_tui.ui import choices, overview, words
 from tts_tui.ui.heat import HEAT, degree

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tts_tui.events import Tally
+from tts_tui.totals import Tally
 from tts_tui.tree import SearchTree
 from tts_tui.voting import Candidate, tally
 
