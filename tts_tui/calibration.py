@@ -127,6 +127,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
         vote: How solutions become one answer; likewise.
         probe: Samples before the first choice.
         sample_tokens: Mean cost of one sample, in tokens of the policy: those of the PRM are weighed by its size.
+        overhead: What a problem costs once, however much of it is sampled: the PRM reads its question. Likewise.
         reader: What hidden states tell of a prompt; None where the policy had none to show, or they told nothing.
         outlook: From a prompt to the belief before any sample.
         reach: From a prompt to how often a large plan is right: two problems with the same pass@1 are not equally far
@@ -151,6 +152,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
     vote: Vote = "prm-max"
     probe: int = 4
     sample_tokens: float = 0.0
+    overhead: float = 0.0
     reader: Reader | None = None
     outlook: Outlook
     reach: Outlook | None = None

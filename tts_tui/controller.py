@@ -151,13 +151,14 @@ class Controller:
         belief = after(self.prior, seen, self.calibration.evidence)
         sure = belief.right[elected] if 0 <= elected < len(belief.right) else 0.0
         cost = self._sample_cost(seen)
-        room = math.inf if self.wish.tokens is None else self.wish.tokens - spent
+        once = 0.0 if seen else self.calibration.overhead
+        room = math.inf if self.wish.tokens is None else self.wish.tokens - spent - once
         ways = [way for way in self._ways(belief, sure, done, bool(seen)) if way.samples * cost <= room]
         if not ways and not seen:
             every = self._ways(belief, sure, done, False, spurned=True)  # what is left out is better than nothing
             ways = [way for way in every if way.samples * cost <= room]
             if not ways:
-                raise PlanError(self._no_way(every, cost))
+                raise PlanError(self._no_way(every, cost, once))
         known = self.calibration.sample_tokens
         price = self.wish.price * cost / known if known else self.wish.price
         ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
@@ -168,22 +169,23 @@ class Controller:
     def _sample_cost(self, seen: Sequence[Seen]) -> float:
         """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples.
 
-        0 where nobody knows yet.
+        What a search chose says nothing of it: its tokens are in part those of steps that were not chosen. 0 where
+        nobody knows yet.
         """
         known = self.calibration.sample_tokens
-        own = [one.tokens for one in seen if one.tokens > 0]
+        own = [one.tokens for one in seen if one.sampled and one.tokens > 0]
         if not known:
             return fmean(own) if own else 0.0
         return (2 * known + sum(own)) / (2 + len(own))
 
     # -- ways to go on -----------------------------------------------------------------------------------------------
 
-    def _no_way(self, ways: Sequence[Way], cost: float) -> str:
+    def _no_way(self, ways: Sequence[Way], cost: float, once: float) -> str:
         """Why nothing can be begun, a sentence."""
         if ways:
             return (
                 f"a budget of {self.wish.tokens:.0f} tokens is too small for any plan: the smallest one takes about "
-                f"{min(way.samples for way in ways) * cost:.0f}; raise the budget or drop it"
+                f"{min(way.samples for way in ways) * cost + once:.0f}; raise the budget or drop it"
             )
         return (
             f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model for n = "
@@ -288,6 +290,7 @@ class Controller:
         why: str,
     ) -> PlanChosen:
         rival = max((way for way in ways if way.strategy), key=lambda way: way.accuracy, default=best)
+        once = 0.0 if samples else self.calibration.overhead
         return PlanChosen(
             samples=samples,
             pass1=round(belief.pass1, 4),
@@ -298,7 +301,7 @@ class Controller:
             sure=round(sure, 4),
             changes=round(rival.changes, 4),
             considered=tuple(
-                Considered(way.name, round(way.accuracy, 4), round(way.samples * cost, 1)) for way in ways
+                Considered(way.name, round(way.accuracy, 4), round(way.samples * cost + once, 1)) for way in ways
             ),
             chosen=best.name,
             strategy=strategy,

@@ -68,7 +68,8 @@ class Guide:
             -1 if node.answer is None else keys.setdefault(tree.matching.key(node.answer), len(keys)) for node in nodes
         ]
         independent = set(samples)
-        rate = 1 + self._weight * tree.counts.prm_computed / max(1, tree.counts.completion)
+        scoring = max(0.0, self._weight * tree.counts.prm_computed - self.controller.calibration.overhead)
+        rate = 1 + scoring / max(1, tree.counts.completion)
         seen = [
             Seen(group, path_score(node.scores, plan.score), len(node.path_ids) * rate, node in independent)
             for node, group in zip(nodes, groups, strict=True)

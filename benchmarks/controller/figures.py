@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from msgspec.structs import replace
+
 from tts_tui.calibration import Calibration, find
 from tts_tui.contracts import ModelInfo
 from tts_tui.evaluation.calibrating import Models, cases_of
-from tts_tui.evaluation.cases import Case, Drawn, Hand, joined, shuffled
+from tts_tui.evaluation.cases import Case, Drawn, Hand, joined, pool_of, shuffled
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.families import UNSEEN
 from tts_tui.evaluation.families import problem as family_problem
@@ -52,23 +54,40 @@ def everything(
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
     # Tokens are the policy's alone: what a PRM computes for a part of a run's samples cannot be told from its outcome.
     of = Models(models[0], None, calibration.score, calibration.vote)
-    cases = cases_of(items, _merged(parts, ("samples", "trees")), _plans(parts, ("samples", "trees")), of, states)
+    runs = ("samples", "trees", "trees-2")
+    cases = cases_of(items, _merged(parts, runs), _plans(parts, runs), of, states)
     fixed = [*runs_rows(items, parts, "greedy"), *fixed_rows(cases, calibration.score, calibration.vote)]
     autos = runs_rows(items, parts, "auto")
     difficulty, first = difficulty_figures(cases, calibration)
     plans, second = plan_figures(fixed, autos, calibration)
-    votes, third = majority_figures(fixed, autos)
+    votes, third = majority_figures(items, parts)
     scoring, fourth = scoring_figures(items, parts, Models(*models).weight)
     figures = {"difficulty": difficulty, "plans": plans, "majority": votes, "scoring": scoring}
     return figures, [*first, "", *second, "", *third, "", *fourth]
 
 
 def _merged(parts: Parts, names: Sequence[str]) -> dict[tuple[str, str], Outcome]:
-    return {key: one for name in names for key, one in parts[name][1].items()}
+    """Outcomes of all these parts; those of one plan under several seeds are one larger one's."""
+    found: dict[tuple[str, str], Outcome] = {}
+    for name in names:
+        for key, one in parts[name][1].items():
+            found[key] = together(found[key], one) if key in found else one
+    return found
 
 
 def _plans(parts: Parts, names: Sequence[str]) -> dict[str, Plan]:
-    return {key: plan for name in names for key, plan in parts[name][0].items()}
+    """Their plans, likewise."""
+    found: dict[str, Plan] = {}
+    for name in names:
+        for key, plan in parts[name][0].items():
+            found[key] = replace(plan, n=plan.n + (found[key].n if key in found else 0))
+    return found
+
+
+def together(one: Outcome, more: Outcome) -> Outcome:
+    """Solutions and sampled tokens of both; what one of them alone answered is left as it is."""
+    policy = replace(one.tokens.policy, completion=one.tokens.policy.completion + more.tokens.policy.completion)
+    return replace(one, solutions=(*one.solutions, *more.solutions), tokens=replace(one.tokens, policy=policy))
 
 
 # -- difficulty --------------------------------------------------------------------------------------------------------
@@ -211,20 +230,52 @@ def plan_figures(
 # -- majority voting ---------------------------------------------------------------------------------------------------
 
 
-def majority_figures(fixed: Sequence[Row], autos: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
-    """Tokens that majority voting needs for the controller's accuracy, over the controller's."""
-    curve = [row for row in fixed if row.name.startswith("majority")]
-    lines, figures = ["Majority voting: " + ", ".join(f"{row.accuracy:.3f} at {row.cost:.0f}" for row in curve)], {}
-    for auto in autos:
-        reached = next((row for row in curve if row.accuracy >= auto.accuracy), None)
-        ratio = (reached or curve[-1]).cost / auto.cost
-        sign = "" if reached else "more than "
-        figures[auto.name] = {"ratio": ratio, "reached": reached is not None}
+def majority_figures(items: Sequence[Item], parts: Parts) -> tuple[dict[str, Any], list[str]]:
+    """Tokens that majority voting needs for the controller's accuracy, over the controller's; on some of the problems.
+
+    Only every so many-th is sampled as often as that takes. The others' samples are the 16 of all problems.
+    """
+    runs = ("samples", "votes", "votes-2")
+    outcomes, (first, plan) = _merged(parts, runs), (next(iter(parts[name][0]), "") for name in runs[:2])
+    some = [item for item in items if all((name, item.id) in parts[part][1] for part, name in _named(parts, runs))]
+    if not some:
+        return {}, ["Majority voting: nothing was sampled for it"]
+    pools = [(*pool_of(outcomes[first, item.id], 0.0), *pool_of(outcomes[plan, item.id], 0.0)) for item in some]
+    curve: dict[int, tuple[float, float]] = {}
+    most = max(map(len, pools))
+    for n in (*_doubled(most), most):
+        curve[n] = (
+            fmean(_votes(pool[:n]) for pool in pools),
+            fmean(sum(one.tokens for one in pool[:n]) for pool in pools),
+        )
+    figures: dict[str, Any] = {"problems": len(some), "curve": curve}
+    said = ", ".join(f"{right:.3f} at {tokens:.0f} ({n} samples)" for n, (right, tokens) in curve.items())
+    lines = [f"Majority voting on {len(some)} problems: {said}"]
+    for auto in runs_rows(some, parts, "auto"):
+        enough = [tokens for right, tokens in curve.values() if right >= auto.accuracy]
+        ratio = (enough[0] if enough else max(tokens for _, tokens in curve.values())) / auto.cost
+        figures[auto.name] = {"ratio": ratio, "reached": bool(enough), "accuracy": auto.accuracy, "tokens": auto.cost}
         lines.append(
-            f"{auto.name}: {auto.accuracy:.3f} at {auto.cost:.0f} tokens; majority needs {sign}{ratio:.1f} times that"
-            + ("" if reached else f" (it has {curve[-1].accuracy:.3f} with {curve[-1].name})")
+            f"{auto.name} on the same: {auto.accuracy:.3f} at {auto.cost:.0f} tokens; majority needs "
+            f"{'' if enough else 'more than '}{ratio:.1f} times that"
         )
     return figures, lines
+
+
+def _doubled(most: int) -> list[int]:
+    """1, 2, 4 and so on, all of them less than `most`."""
+    return [1 << power for power in range(most.bit_length()) if 1 << power < most]
+
+
+def _votes(pool: Sequence[Drawn]) -> bool:
+    """Whether most of them say what is right."""
+    hand = Hand("last", "majority")
+    hand.add(pool)
+    return hand.is_right
+
+
+def _named(parts: Parts, runs: Sequence[str]) -> list[tuple[str, str]]:
+    return [(part, name) for part in runs for name in parts[part][0]]
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
@@ -233,8 +284,9 @@ def majority_figures(fixed: Sequence[Row], autos: Sequence[Row]) -> tuple[dict[s
 def scoring_figures(items: Sequence[Item], parts: Parts, weight: float) -> tuple[dict[str, float], list[str]]:
     """What the PRM computed besides, in tokens of the policy, for the plans as they ran."""
     figures: dict[str, float] = {}
-    for plans, outcomes in parts.values():
-        for name in plans:
-            figures[name] = weight * fmean(outcomes[name, item.id].tokens.prm.computed for item in items)
+    for part, (plans, outcomes) in parts.items():
+        for name in plans if not part.startswith("votes") else ():
+            key = f"{name} again" if name in figures else name
+            figures[key] = weight * fmean(outcomes[name, item.id].tokens.prm.computed for item in items)
     said = ", ".join(f"{name} {tokens:.0f}" for name, tokens in figures.items())
     return figures, [f"Tokens of the PRM besides, a problem, in those of the policy by its size: {said}"]

@@ -33,6 +33,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from benchmarks.controller.stopping import Change, changes
 from tts_tui import priors
 from tts_tui.answers import extract
 from tts_tui.calibration import Calibration
@@ -47,7 +48,6 @@ from tts_tui.evaluation.prm_report import wilson
 from tts_tui.evaluation.simulating import play
 from tts_tui.grading import Grader
 from tts_tui.plan import Vote
-from tts_tui.stopping import Change, changes
 
 SAMPLES = Path("../shared/data/math500-samples.json")
 POLICY = ModelInfo("qwen2.5-1.5b-instruct", 1_540_000_000, 32768, "qwen")

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msgspec import Struct
+
 from tts_tui.backends import pull
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
@@ -29,14 +31,32 @@ AT_ONCE = 16
 STATES = "states.jsonl"
 """File of the policy's hidden states on the prompts."""
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "samples": ("best-of-n:16",),
-    "greedy": ("cot",),
-    "trees": ("dvts:16", "beam:16"),
-    "auto-400": ("auto:64,mean_tokens=400",),
-    "auto-800": ("auto:64,mean_tokens=800",),
+
+class Part(Struct, frozen=True):
+    """What is run.
+
+    Attributes:
+        specs: Plans.
+        seed: Of all of them. Other parts' plans of the same name have another one: together they are a larger plan.
+        every: Only every so many-th problem is taken.
+    """
+
+    specs: tuple[str, ...]
+    seed: int = 0
+    every: int = 1
+
+
+PARTS: dict[str, Part] = {
+    "samples": Part(("best-of-n:16",)),
+    "greedy": Part(("cot",)),
+    "trees": Part(("dvts:16", "beam:16")),
+    "trees-2": Part(("dvts:16",), seed=1),
+    "votes": Part(("majority:48",), seed=1, every=4),
+    "votes-2": Part(("majority:48",), seed=2, every=4),
+    "auto-500": Part(("auto:64,mean_tokens=500",)),
+    "auto-1000": Part(("auto:64,mean_tokens=1000",)),
 }
-"""What is run, by parts that may run beside each other."""
+"""All of it, by parts that may run beside each other."""
 
 
 def items(count: int) -> list[Item]:
@@ -49,8 +69,8 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
     """Runs a part, as far as it is not done."""
     policy = EmbeddedPolicy(threads=threads)
     solver = Solver(policy, AdapterPRM(policy, threads=threads))
-    plans = make_all(PARTS[part], solver)
-    dataset = Dataset("families", ",".join(FAMILIES), "test", tuple(items(count)))
+    plans = make_all(PARTS[part].specs, solver, seed=PARTS[part].seed)
+    dataset = Dataset("families", ",".join(FAMILIES), "test", tuple(items(count)[:: PARTS[part].every]))
     said = 0
 
     def tell(standing: Standing) -> None:
@@ -92,12 +112,9 @@ def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str
 def complete(
     wanted: Sequence[Item], parts: Mapping[str, tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]]
 ) -> list[Item]:
-    """Problems that every plan of every part has done."""
-    return [
-        item
-        for item in wanted
-        if all((name, item.id) in outcomes for plans, outcomes in parts.values() for name in plans)
-    ]
+    """Problems that every plan of every part that takes all of them has done."""
+    whole = [part for name, part in parts.items() if PARTS[name].every == 1]
+    return [item for item in wanted if all((name, item.id) in outcomes for plans, outcomes in whole for name in plans)]
 
 
 def models(folder: Path) -> tuple[ModelInfo, ModelInfo | None]:

@@ -238,6 +238,24 @@ def test_at_the_largest_size_the_search_ends():
 # -- budgets -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_problem_costs_something_once():
+    known = replace(KNOWN, overhead=60.0)
+    usual, first = choose(WISH, seen=[], spent=0.0), choose(WISH, seen=[], spent=0.0, calibration=known)
+    assert [one.tokens for one in first.considered] == [one.tokens + 60 for one in usual.considered]
+    assert choose(WISH, calibration=known) == choose(WISH), "later it is paid for"
+    with pytest.raises(PlanError, match=r"a budget of 450 tokens is too small for any plan: .* about 460"):
+        choose(replace(WISH, tokens=450), seen=[], spent=0.0, calibration=known)
+
+
+def test_what_a_search_chose_tells_nothing_of_the_cost_of_samples():
+    more = [Seen(0, 0.5, 900.0, sampled=False)] * 4
+    sampled = [Seen(0, 0.5, 900.0)] * 4
+    usual, dear = (
+        {one.plan: one.tokens for one in choose(WISH, seen=[*PROBE, *own]).considered} for own in (more, sampled)
+    )
+    assert usual["dvts:4"] == 400 and dear["dvts:4"] == 1680
+
+
 def test_a_budget_too_small_for_any_plan_is_refused_before_anything_runs():
     with pytest.raises(PlanError, match=r"a budget of 150 tokens is too small for any plan: .* about 400"):
         choose(replace(WISH, tokens=150), seen=[], spent=0.0)

@@ -7,9 +7,9 @@ from statistics import fmean
 
 import pytest
 
+from benchmarks.controller.stopping import change_probability, changes
 from tts_tui.difficulty import GRID, Evidence, Seen, after, before
 from tts_tui.evaluation.cases import elect
-from tts_tui.stopping import change_probability, changes
 
 UNIFORM = before(0.5, 2.0)
 PLAIN = Evidence(slope=1.0, intercept=0.0, power=0.0, agreement=3.0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from tests.evaluation.made_cases import uniform
 from tts_tui.difficulty import Seen
-from tts_tui.evaluation.cases import Drawn, Hand, cost, draws, elect, joined, pool_of, searched, shuffled
+from tts_tui.evaluation.cases import Drawn, Hand, cost, draws, elect, joined, overhead, pool_of, searched, shuffled
 from tts_tui.evaluation.outcomes import Answered, Outcome
 from tts_tui.plan import Plan
 from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
@@ -48,6 +49,27 @@ def test_samples_share_the_scoring_by_their_length():
     assert [one.tokens for one in pool] == pytest.approx([45, 15, 60, 30])
     assert [one.answer for one in pool] == ["1/2", "1/2", "7", None]  # in canonical form
     assert all(one.sampled for one in pool)
+
+
+def test_what_a_problem_costs_once_is_no_samples():
+    pool = pool_of(outcome(), 1.0, once=26.0)
+    assert [one.tokens for one in pool] == pytest.approx([37.2, 12.4, 49.6, 24.8])  # 24 of 120 tokens are their scoring
+
+
+def scored(lengths: list[int], computed: int) -> Outcome:
+    solutions = tuple(Answered("1", 0, True, (0.5,), tokens) for tokens in lengths)
+    return replace(
+        outcome(), solutions=solutions, tokens=Tokens(PolicyTokens(0, 0, sum(lengths)), PrmTokens(computed, 0))
+    )
+
+
+def test_the_overhead_is_what_scoring_takes_without_any_sample():
+    few = [scored([50], 40 + 25), scored([30], 60 + 15)]  # 50 tokens on average, and half of every sampled one
+    many = [scored([50, 50, 50, 50], 40 + 100), scored([30, 30, 30, 30], 60 + 60)]
+    assert overhead(list(zip(few, many, strict=True))) == pytest.approx(50)
+    assert overhead([]) == 0
+    assert overhead([(few[0], few[0])]) == 0, "nothing tells both apart"
+    assert overhead([(scored([50], 5), scored([100], 100))]) == 0, "it is never negative"
 
 
 def test_a_search_of_subtrees_is_as_many_parts():

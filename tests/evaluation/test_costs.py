@@ -42,11 +42,12 @@ def test_tokens_are_told_before_it_starts_and_time_as_soon_as_the_pace_is_known(
     assert cli(call(tmp_path)) == 0
     lines = told(capsys)
     each = f"{priors_or_shipped():.0f}"
-    assert lines[0].startswith("24 searches to do with up to 96 samples: about ")
+    assert lines[0].startswith("44 searches to do with up to 116 samples: about ")
     assert f"tokens, at {each} a sample as calibrated before; how long that takes is said" in lines[0]
     (pace,) = [place for place, line in enumerate(lines) if line.startswith("at this pace, all searches together take")]
     before = [line for line in lines[:pace] if "left" in line]
-    assert before and all("time left unknown yet" in line for line in before[:-1]), "it is said at the first chance"
+    samples = lines.index("samples: 20 problems, 20 searches to do")
+    assert before and all("time left unknown yet" in line for line in before[samples:-1]), "said at the first chance"
     assert pace < lines.index("searches: 2 problems, 4 searches to do")
 
 
@@ -58,14 +59,15 @@ def priors_or_shipped() -> float:
 def test_what_is_done_says_what_the_rest_costs(scripted, tmp_path, capsys):
     assert cli(call(tmp_path)) == 0
     told(capsys)
-    done = [one for part in ("samples", "searches") for one in read_outcomes(tmp_path / "work" / part)]
+    done = [one for part in ("singles", "samples", "searches") for one in read_outcomes(tmp_path / "work" / part)]
     of = {
         name: [
-            (one.tokens.policy.prompt_computed + one.tokens.policy.completion + one.tokens.prm.computed) / 4
+            (one.tokens.policy.prompt_computed + one.tokens.policy.completion + one.tokens.prm.computed)
+            / int(name.rpartition(":")[2])
             for one in done
             if one.plan == name
         ]
-        for name in ("best-of-n:4", "dvts:4", "beam:4")
+        for name in ("best-of-n:1", "best-of-n:4", "dvts:4", "beam:4")
     }
     more = sum(4 * count * sum(of[name]) / len(of[name]) for name, count in (("dvts:4", 1), ("beam:4", 1)))
     assert cli([*call(tmp_path), "--searched", "3"]) == 0

@@ -34,6 +34,11 @@ def test_at_a_high_price_only_the_probe_is_paid():
         assert (played.steps, played.tokens) == (("best-of-n:4",), 400.0)
 
 
+def test_what_a_problem_costs_once_is_paid_once():
+    (case,) = uniform(1)
+    assert play(case, replace(KNOWN, overhead=30.0), 10.0, 4, random.Random(0)).tokens == 430.0
+
+
 def test_at_no_price_all_that_was_recorded_is_used_and_no_more():
     for case in uniform(5, count=14):
         played = play(case, KNOWN, 0.0, 4, random.Random(0))

@@ -14,7 +14,7 @@ from tts_tui import commands
 from tts_tui.calibration import Calibration
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs, readings
-from tts_tui.evaluation.calibrating import FEWEST, Models, calibrate, cases_of
+from tts_tui.evaluation.calibrating import FEWEST, Models, calibrate, cases_of, overhead_of
 from tts_tui.evaluation.costs import Time, cost
 from tts_tui.evaluation.datasets import Dataset, family_items
 from tts_tui.evaluation.eval_command import at_once, run_all
@@ -30,6 +30,10 @@ from tts_tui.ui.text import one_line, plural
 
 STATES = "states.jsonl"
 """File of hidden states in the work folder."""
+SINGLES = 40
+"""Problems that are sampled once before anything else, to see what the PRM costs at the least."""
+_SMALL = 8
+"""How many times as many of these are done at once; their pace tells nothing of the rest."""
 _MANY = 24
 """Problems of each family where no data set and no limit is given."""
 
@@ -47,7 +51,8 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     work = given["work"] or runs.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
     if (work / "run.json").exists():
         raise UsageError(f"{work} is a run of `tts-tui eval`, which would be mixed up: name another folder with --work")
-    parts = [(name, data) for name, data in (("samples", dataset), ("searches", searched)) if plans[name]]
+    own = {"singles": dataset_of(dataset, SINGLES), "samples": dataset, "searches": searched}
+    parts = [(name, data) for name, data in own.items() if plans[name]]
     found: dict[str, Evaluation] = {}
     for name, data in parts:
         with RunFolder(work / name, "--work") as folder:
@@ -66,8 +71,8 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 data,
                 plans[name],
                 specs=(policy, prm),
-                concurrency=given["at_once"] or at_once(policy),
-                tell=time.follow(place, progress),
+                concurrency=given["at_once"] or at_once(policy) * (_SMALL if name == "singles" else 1),
+                tell=progress if name == "singles" else time.follow(place, progress),
             )
             standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
             found[name] = evaluation
@@ -106,10 +111,11 @@ async def _states(solver: Solver, dataset: Dataset, path: Path, policy: str) -> 
 
 
 def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, Plan]]:
-    """The plans of both parts, by name; nothing is searched without a reward model."""
+    """The plans of all parts, by name; without a reward model there is nothing to search with, or to be overhead."""
     sampling = "majority" if solver.prm is None else "best-of-n"
     trees = [] if solver.prm is None else [f"dvts:{candidates}", f"beam:{candidates}"]
     return {
+        "singles": dict(plan_specs.make_all(["best-of-n:1"], solver)) if trees else {},
         "samples": dict(plan_specs.make_all([f"{sampling}:{count}"], solver)),
         "searches": dict(plan_specs.make_all(trees, solver)) if trees else {},
     }
@@ -162,8 +168,9 @@ def _fit(
     header = next(iter(found.values())).folder.header
     assert header is not None
     votes = votes_for(solver.prm) if solver.prm is not None else {}
-    models = Models(header.policy, header.prm, **votes)  # type: ignore[arg-type]
     named = {name: plan for part in plans.values() for name, plan in part.items()}
+    once = overhead_of(dataset.items, outcomes, named)
+    models = Models(header.policy, header.prm, **votes, overhead=once)  # type: ignore[arg-type]
     cases = cases_of(dataset.items, outcomes, named, models, states)
     many, split = sum(bool(case.searches) for case in cases), f", {dataset.split}" if dataset.split else ""
     where = f"{dataset.name} ({dataset.source}{split})"

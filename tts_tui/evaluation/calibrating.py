@@ -20,7 +20,7 @@ from tts_tui.controller import SAMPLING
 from tts_tui.difficulty import Belief, Outlook
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import curve_fits, fitting
-from tts_tui.evaluation.cases import Case, Hand, draws, joined, pool_of, searched, shuffled
+from tts_tui.evaluation.cases import Case, Hand, draws, joined, overhead, pool_of, searched, shuffled
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.forecasts import forecasts, judged
 from tts_tui.evaluation.outcomes import Outcome
@@ -45,12 +45,14 @@ class Models(Struct, frozen=True):
     Attributes:
         policy, prm: The models.
         score, vote: What suits the PRM, as far as is known.
+        overhead: Tokens of the PRM that a problem costs once (`cases.overhead`).
     """
 
     policy: ModelInfo
     prm: ModelInfo | None
     score: Score = "last"
     vote: Vote = "prm-max"
+    overhead: float = 0.0
 
     @property
     def weight(self) -> float:
@@ -84,8 +86,16 @@ def cases_of(
         done = {name: one for name in trees if (one := outcomes.get((name, item.id))) and one.reason != "failed"}
         searches = {plans[name].strategy: searched(one, plans[name], models.weight) for name, one in done.items()}
         values, state = tuple(features(item.problem)), (states or {}).get(item.id, ())
-        found.append(Case(item.id, item.family or item.subject, values, pool_of(pool, models.weight), searches, state))
+        samples = pool_of(pool, models.weight, models.overhead)
+        found.append(Case(item.id, item.family or item.subject, values, samples, searches, state))
     return found
+
+
+def overhead_of(items: Sequence[Item], outcomes: Mapping[tuple[str, str], Outcome], plans: Mapping[str, Plan]) -> float:
+    """Tokens of the PRM that a problem costs once, by those that were sampled with one candidate and with many."""
+    sampling = sorted((name for name in plans if plans[name].strategy in SAMPLING), key=lambda name: plans[name].n)
+    found = [[outcomes.get((name, item.id)) for name in (sampling[0], sampling[-1])] for item in items]
+    return overhead([(few, many) for few, many in found if few and many and few.solutions and many.solutions])
 
 
 def calibrate(
@@ -137,7 +147,7 @@ def calibrate(
         "how": f"{FOLDS}-fold: each problem judged by parts that were fitted without it",
         "before the probe": judged(early),
         "after 4 samples": judged(late),
-        "fixed plans": fixed(own, models.score, whole.vote),
+        "fixed plans": fixed(own, models.score, whole.vote, whole.overhead),
     }
     return replace(whole, probe=probe, price=usual, frontier=tuple(frontier), validation=validation)
 
@@ -162,6 +172,7 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
         score=score,
         vote=vote,
         sample_tokens=round(fitting.mean_sample(cases), 2),
+        overhead=round(models.weight * models.overhead, 2),
         reader=reader,
         outlook=outlook,
         reach=reach,
@@ -235,15 +246,15 @@ def _worth(points: Sequence[Point], sample_tokens: float) -> float:
     return fmean(point.accuracy - point.price * point.tokens / sample_tokens for point in points)
 
 
-def fixed(cases: Sequence[Case], score: Score, vote: Vote) -> dict[str, list[float]]:
-    """What fixed plans come to on the cases, by name: accuracy, mean cost."""
+def fixed(cases: Sequence[Case], score: Score, vote: Vote, once: float = 0.0) -> dict[str, list[float]]:
+    """What fixed plans come to on the cases, by name: accuracy, mean cost; `once` is what every problem costs."""
     rng = random.Random(3)
     found: dict[str, list[tuple[bool, float]]] = {}
 
     def note(name: str, drawn: Sequence[Any], tokens: float, by: Vote) -> None:
         hand = Hand(score, by)
         hand.add(drawn)
-        found.setdefault(name, []).append((hand.is_right, tokens))
+        found.setdefault(name, []).append((hand.is_right, once + tokens))
 
     for case in cases:
         for _ in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 from msgspec import Struct
 
@@ -91,10 +92,34 @@ def cost(outcome: Outcome, weight: float) -> float:
     return outcome.tokens.policy.completion + weight * outcome.tokens.prm.computed
 
 
-def pool_of(outcome: Outcome, weight: float) -> tuple[Drawn, ...]:
-    """The independent samples of an outcome; each bears a share of the scoring by its length."""
+def overhead(pairs: Sequence[tuple[Outcome, Outcome]]) -> float:
+    """Tokens of the PRM that a problem costs once, however much of it is sampled: its question above all.
+
+    Scoring takes these and as many again for every token that is sampled; two numbers of samples tell both apart.
+
+    Args:
+        pairs: What one sample of a problem came to, under a PRM that had not read it, and what many samples did.
+    """
+    if not pairs:
+        return 0.0
+    sampled = [fmean(sum(one.tokens for one in own.solutions) for own in side) for side in zip(*pairs, strict=True)]
+    read = [fmean(own.tokens.prm.computed for own in side) for side in zip(*pairs, strict=True)]
+    if sampled[0] >= sampled[1]:
+        return 0.0
+    rise = (read[1] - read[0]) / (sampled[1] - sampled[0])
+    return min(max(0.0, read[0] - rise * sampled[0]), read[0])
+
+
+def pool_of(outcome: Outcome, weight: float, once: float = 0.0) -> tuple[Drawn, ...]:
+    """The independent samples of an outcome; each bears a share of the scoring by its length.
+
+    Args:
+        outcome: With its counts.
+        weight: Parameters of the PRM over those of the policy.
+        once: What the PRM computes of a problem however much is sampled, which no sample bears.
+    """
     total = sum(one.tokens for one in outcome.solutions) or 1
-    scoring = weight * outcome.tokens.prm.computed / total
+    scoring = weight * max(0.0, outcome.tokens.prm.computed - once) / total
     return tuple(_drawn(one.answer, one.right, one.scores, one.tokens * (1 + scoring)) for one in outcome.solutions)
 
 

@@ -44,7 +44,7 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
     controller = Controller(calibration, Wish(largest, m, None, price, scores), values)
     parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
     hand = Hand(calibration.score, calibration.vote)
-    spent = 0.0
+    spent = calibration.overhead
     done: dict[str, int] = {}
     taken: list[str] = []
     while True:
