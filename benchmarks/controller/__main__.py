@@ -5,7 +5,8 @@ calibration or the embedded PRM has seen; three families are unlike all that eit
 in `--folder`: the same command goes on from there. From nothing it takes some five hours on two cores. `--only` runs
 one part, so that two processes share the work.
 
-Costs are tokens that the policy samples; what the PRM computes besides is told apart.
+Costs are tokens that the policy samples and those that the PRM computes, weighed by its size. A plan that ran with more
+candidates bears its share of both, and what the PRM computes of a problem once.
 """
 
 from __future__ import annotations

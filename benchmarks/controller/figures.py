@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tts_tui.calibration import Calibration, find
 from tts_tui.contracts import ModelInfo
 from tts_tui.evaluation.calibrating import Models, cases_of
-from tts_tui.evaluation.cases import Case, Drawn, Hand, joined, pool_of, shuffled
+from tts_tui.evaluation.cases import Case, Drawn, Hand, cost, joined, pool_of, shuffled
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.families import UNSEEN
 from tts_tui.evaluation.families import problem as family_problem
@@ -20,7 +20,7 @@ from tts_tui.evaluation.forecasts import Forecast, forecasts, judged
 from tts_tui.evaluation.measures import area, bootstrap, paired
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.prm_report import wilson
-from tts_tui.plan import Plan, Score, Vote
+from tts_tui.plan import Plan, Vote
 
 Parts = Mapping[str, tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]]
 PROBE = 4
@@ -28,10 +28,18 @@ SIZES = (1, 2, 4, 8, 16)
 
 
 class Row:
-    """A plan: for each problem whether it was right, and what it cost."""
+    """A plan: for each problem whether it was right, what it cost, and how many tokens of that were sampled."""
 
-    def __init__(self, name: str, right: Sequence[bool], tokens: Sequence[float]) -> None:
-        self.name, self.right, self.tokens = name, list(right), list(tokens)
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.right: list[bool] = []
+        self.tokens: list[float] = []
+        self.sampled: list[float] = []
+
+    def add(self, right: bool, tokens: float, sampled: float) -> None:
+        self.right.append(right)
+        self.tokens.append(tokens)
+        self.sampled.append(sampled)
 
     @property
     def accuracy(self) -> float:
@@ -52,26 +60,25 @@ def everything(
     calibration = find(*models)
     if calibration is None:
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
-    # Tokens are the policy's alone: what a PRM computes for a part of a run's samples cannot be told from its outcome.
-    of = Models(models[0], None, calibration.score, calibration.vote)
+    weight = Models(*models).weight
+    of = Models(*models, calibration.score, calibration.vote, calibration.overhead / weight)
     runs = ("samples", "trees", "trees-2")
-    cases = cases_of(items, _merged(parts, runs), _plans(parts, runs), of, states)
-    fixed = [*runs_rows(items, parts, "greedy"), *fixed_rows(cases, calibration.score, calibration.vote)]
-    autos = runs_rows(items, parts, "auto")
+    cases = cases_of(items, _merged(parts, runs, of.overhead), _plans(parts, runs), of, states)
+    fixed = [*runs_rows(items, parts, "greedy", weight), *fixed_rows(cases, calibration)]
+    autos = runs_rows(items, parts, "auto", weight)
     difficulty, first = difficulty_figures(cases, calibration)
     plans, second = plan_figures(fixed, autos, calibration)
-    votes, third = majority_figures(items, parts)
-    scoring, fourth = scoring_figures(items, parts, Models(*models).weight)
-    figures = {"difficulty": difficulty, "plans": plans, "majority": votes, "scoring": scoring}
-    return figures, [*first, "", *second, "", *third, "", *fourth]
+    votes, third = majority_figures(items, parts, weight)
+    figures = {"difficulty": difficulty, "plans": plans, "majority": votes}
+    return figures, [*first, "", *second, "", *third]
 
 
-def _merged(parts: Parts, names: Sequence[str]) -> dict[tuple[str, str], Outcome]:
+def _merged(parts: Parts, names: Sequence[str], once: float = 0.0) -> dict[tuple[str, str], Outcome]:
     """Outcomes of all these parts; those of one plan under several seeds are one larger one's."""
     found: dict[tuple[str, str], Outcome] = {}
     for name in names:
         for key, one in parts[name][1].items():
-            found[key] = together(found[key], one) if key in found else one
+            found[key] = together(found[key], one, once) if key in found else one
     return found
 
 
@@ -84,10 +91,12 @@ def _plans(parts: Parts, names: Sequence[str]) -> dict[str, Plan]:
     return found
 
 
-def together(one: Outcome, more: Outcome) -> Outcome:
-    """Solutions and sampled tokens of both; what one of them alone answered is left as it is."""
-    policy = replace(one.tokens.policy, completion=one.tokens.policy.completion + more.tokens.policy.completion)
-    return replace(one, solutions=(*one.solutions, *more.solutions), tokens=replace(one.tokens, policy=policy))
+def together(one: Outcome, more: Outcome, once: float) -> Outcome:
+    """Solutions and costs of both, but for what the PRM computes once; the answer of both is left open."""
+    policy, prm = one.tokens.policy, one.tokens.prm
+    policy = replace(policy, completion=policy.completion + more.tokens.policy.completion)
+    prm = replace(prm, computed=round(prm.computed + more.tokens.prm.computed - once))
+    return replace(one, solutions=(*one.solutions, *more.solutions), tokens=replace(one.tokens, policy=policy, prm=prm))
 
 
 # -- difficulty --------------------------------------------------------------------------------------------------------
@@ -154,37 +163,44 @@ def _problem(id: str) -> Any:
 # -- plans -------------------------------------------------------------------------------------------------------------
 
 
-def fixed_rows(cases: Sequence[Case], score: Score, vote: Vote) -> list[Row]:
-    """The fixed plans: samples in the order in which they were drawn, subtrees in a fixed random one."""
+def fixed_rows(cases: Sequence[Case], calibration: Calibration) -> list[Row]:
+    """The fixed plans: samples in the order in which they were drawn, subtrees in a fixed random one.
+
+    Majority voting costs no scoring.
+    """
     found: dict[str, Row] = {}
 
-    def note(name: str, drawn: Sequence[Drawn], tokens: float, by: Vote) -> None:
-        hand = Hand(score, by)
+    def note(name: str, drawn: Sequence[Drawn], tokens: float, sampled: float, by: Vote) -> None:
+        hand = Hand(calibration.score, by)
         hand.add(drawn)
-        row = found.setdefault(name, Row(name, [], []))
-        row.right.append(hand.is_right)
-        row.tokens.append(tokens)
+        found.setdefault(name, Row(name)).add(hand.is_right, tokens, sampled)
 
+    once, vote = calibration.overhead, calibration.vote
     for case in cases:
         for n in SIZES:
-            tokens = sum(one.tokens for one in case.pool[:n])
-            note(f"majority:{n}", case.pool[:n], tokens, "majority")
-            note(f"best-of-n:{n}", case.pool[:n], tokens, vote)
+            tokens, sampled = (
+                sum(values) for values in zip(*((o.tokens, o.length) for o in case.pool[:n]), strict=True)
+            )
+            note(f"majority:{n}", case.pool[:n], sampled, sampled, "majority")
+            note(f"best-of-n:{n}", case.pool[:n], once + tokens, sampled, vote)
         for name, search in sorted(case.searches.items()):
             parts = shuffled(search, random.Random(case.id))
             for count in range(1, len(parts) + 1):
-                tokens = search.tokens * count / len(parts)
-                note(f"{name}:{search.width * count}", joined(parts[:count]), tokens, vote)
+                tokens, sampled = (cost * count / len(parts) for cost in (search.tokens, search.length))
+                note(f"{name}:{search.width * count}", joined(parts[:count]), once + tokens, sampled, vote)
     return list(found.values())
 
 
-def runs_rows(items: Sequence[Item], parts: Parts, kind: str) -> list[Row]:
+def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> list[Row]:
     """Plans as they ran, of the parts whose names begin with `kind`."""
     rows = []
     for part, (plans, outcomes) in parts.items():
         for name in plans if part.startswith(kind) else ():
-            own = [outcomes[name, item.id] for item in items]
-            rows.append(Row(name, [one.right for one in own], [float(one.tokens.policy.completion) for one in own]))
+            row = Row(name)
+            for item in items:
+                one = outcomes[name, item.id]
+                row.add(one.right, cost(one, weight), float(one.tokens.policy.completion))
+            rows.append(row)
     return rows
 
 
@@ -192,12 +208,14 @@ def plan_figures(
     fixed: Sequence[Row], autos: Sequence[Row], calibration: Calibration
 ) -> tuple[dict[str, Any], list[str]]:
     """Accuracy and cost of every plan; the controller against each at its cost or less; the oracle."""
-    lines = [f"{'Plan':<30}{'accuracy':>10}{'95 %':>16}{'tokens a problem':>18}"]
+    lines = [f"{'Plan':<30}{'accuracy':>10}{'95 %':>16}{'tokens a problem':>18}{'sampled':>10}"]
     figures: dict[str, Any] = {"plans": {}, "against": []}
     for row in sorted([*fixed, *autos], key=lambda row: row.cost):
         low, high = wilson(sum(row.right), len(row.right))
-        figures["plans"][row.name] = {"accuracy": row.accuracy, "low": low, "high": high, "tokens": row.cost}
-        lines.append(f"{row.name:<30}{row.accuracy:>10.3f}{f'{low:.3f}-{high:.3f}':>16}{row.cost:>18.0f}")
+        said = {"accuracy": row.accuracy, "low": low, "high": high, "tokens": row.cost, "sampled": fmean(row.sampled)}
+        figures["plans"][row.name] = said
+        shown = f"{row.cost:>18.0f}{said['sampled']:>10.0f}"
+        lines.append(f"{row.name:<30}{row.accuracy:>10.3f}{f'{low:.3f}-{high:.3f}':>16}{shown}")
     measured = calibration.validation["fixed plans"]
     chosen = max(
         (name for name in measured if any(row.name == name for row in fixed)), key=lambda name: measured[name][0]
@@ -230,7 +248,7 @@ def plan_figures(
 # -- majority voting ---------------------------------------------------------------------------------------------------
 
 
-def majority_figures(items: Sequence[Item], parts: Parts) -> tuple[dict[str, Any], list[str]]:
+def majority_figures(items: Sequence[Item], parts: Parts, weight: float) -> tuple[dict[str, Any], list[str]]:
     """Tokens that majority voting needs for the controller's accuracy, over the controller's; on some of the problems.
 
     Only every so many-th is sampled as often as that takes. The others' samples are the 16 of all problems.
@@ -251,7 +269,7 @@ def majority_figures(items: Sequence[Item], parts: Parts) -> tuple[dict[str, Any
     figures: dict[str, Any] = {"problems": len(some), "curve": curve}
     said = ", ".join(f"{right:.3f} at {tokens:.0f} ({n} samples)" for n, (right, tokens) in curve.items())
     lines = [f"Majority voting on {len(some)} problems: {said}"]
-    for auto in runs_rows(some, parts, "auto"):
+    for auto in runs_rows(some, parts, "auto", weight):
         enough = [tokens for right, tokens in curve.values() if right >= auto.accuracy]
         ratio = (enough[0] if enough else max(tokens for _, tokens in curve.values())) / auto.cost
         figures[auto.name] = {"ratio": ratio, "reached": bool(enough), "accuracy": auto.accuracy, "tokens": auto.cost}
@@ -276,17 +294,3 @@ def _votes(pool: Sequence[Drawn]) -> bool:
 
 def _named(parts: Parts, runs: Sequence[str]) -> list[tuple[str, str]]:
     return [(part, name) for part in runs for name in parts[part][0]]
-
-
-# -- scoring -----------------------------------------------------------------------------------------------------------
-
-
-def scoring_figures(items: Sequence[Item], parts: Parts, weight: float) -> tuple[dict[str, float], list[str]]:
-    """What the PRM computed besides, in tokens of the policy, for the plans as they ran."""
-    figures: dict[str, float] = {}
-    for part, (plans, outcomes) in parts.items():
-        for name in plans if not part.startswith("votes") else ():
-            key = f"{name} again" if name in figures else name
-            figures[key] = weight * fmean(outcomes[name, item.id].tokens.prm.computed for item in items)
-    said = ", ".join(f"{name} {tokens:.0f}" for name, tokens in figures.items())
-    return figures, [f"Tokens of the PRM besides, a problem, in those of the policy by its size: {said}"]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tts_tui import calibration as files
 from tts_tui import cli
@@ -65,6 +66,15 @@ def test_costs_of_the_prm_are_weighed_by_its_size_and_shared_by_length():
         "a subtree that came to nothing is a part too"
     )
     assert found.right == 1
+
+
+def test_fixed_plans_cost_what_their_problems_cost_once_but_majority_voting_no_scoring():
+    cases = [replace(case, pool=tuple(replace(one, length=60.0) for one in case.pool)) for case in made(3)]
+    found = calibrating.fixed(cases, "last", "prm-max", 50.0)
+    each = calibrating.fixed(cases, "last", "prm-max")
+    assert found["majority:4"][1] == each["majority:4"][1] == 240
+    for name in ("best-of-n:4", "dvts:4"):
+        assert found[name] == [each[name][0], pytest.approx(each[name][1] + 50)]
 
 
 def test_too_few_problems_are_refused():

@@ -47,11 +47,13 @@ def test_the_cost_is_what_was_sampled_and_what_scoring_weighs():
 def test_samples_share_the_scoring_by_their_length():
     pool = pool_of(outcome(), 1.0)
     assert [one.tokens for one in pool] == pytest.approx([45, 15, 60, 30])
+    assert [one.length for one in pool] == [30, 10, 40, 20]
     assert [one.answer for one in pool] == ["1/2", "1/2", "7", None]  # in canonical form
     assert all(one.sampled for one in pool)
 
 
 def test_what_a_problem_costs_once_is_no_samples():
+    assert cost(outcome(), 2.0, once=26.0) == 120 + 2 * 24 and cost(outcome(), 2.0, once=60.0) == 120
     pool = pool_of(outcome(), 1.0, once=26.0)
     assert [one.tokens for one in pool] == pytest.approx([37.2, 12.4, 49.6, 24.8])  # 24 of 120 tokens are their scoring
 
@@ -74,7 +76,9 @@ def test_the_overhead_is_what_scoring_takes_without_any_sample():
 
 def test_a_search_of_subtrees_is_as_many_parts():
     found = searched(outcome(), Plan(strategy="dvts", n=16, m=4), 0.0)
-    assert (len(found.parts), found.width, found.tokens) == (4, 4, 120)
+    assert (len(found.parts), found.width, found.tokens, found.length) == (4, 4, 120, 120)
+    dearer = searched(outcome(), Plan(strategy="dvts", n=16, m=4), 1.0, once=26.0)
+    assert (dearer.tokens, dearer.length) == (144, 120)
     assert [len(part) for part in found.parts] == [1, 1, 1, 1]
     assert not any(one.sampled for one in found.solutions)
 

@@ -84,9 +84,10 @@ def cases_of(
         if pool is None or pool.reason == "failed" or len(pool.solutions) < 2:
             continue
         done = {name: one for name in trees if (one := outcomes.get((name, item.id))) and one.reason != "failed"}
-        searches = {plans[name].strategy: searched(one, plans[name], models.weight) for name, one in done.items()}
+        priced = (models.weight, models.overhead)
+        searches = {plans[name].strategy: searched(one, plans[name], *priced) for name, one in done.items()}
         values, state = tuple(features(item.problem)), (states or {}).get(item.id, ())
-        samples = pool_of(pool, models.weight, models.overhead)
+        samples = pool_of(pool, *priced)
         found.append(Case(item.id, item.family or item.subject, values, samples, searches, state))
     return found
 
@@ -247,29 +248,34 @@ def _worth(points: Sequence[Point], sample_tokens: float) -> float:
 
 
 def fixed(cases: Sequence[Case], score: Score, vote: Vote, once: float = 0.0) -> dict[str, list[float]]:
-    """What fixed plans come to on the cases, by name: accuracy, mean cost; `once` is what every problem costs."""
+    """What fixed plans come to on the cases, by name: accuracy, mean cost.
+
+    Args:
+        cases: The problems.
+        score, vote: Of all plans but majority voting, which costs no scoring.
+        once: What scoring a problem costs, however much is sampled.
+    """
     rng = random.Random(3)
     found: dict[str, list[tuple[bool, float]]] = {}
 
     def note(name: str, drawn: Sequence[Any], tokens: float, by: Vote) -> None:
         hand = Hand(score, by)
         hand.add(drawn)
-        found.setdefault(name, []).append((hand.is_right, once + tokens))
+        found.setdefault(name, []).append((hand.is_right, tokens))
 
     for case in cases:
         for _ in range(4):
             order = draws(case, rng)
             n = 1
             while n <= len(order):
-                tokens = sum(one.tokens for one in order[:n])
-                note(f"majority:{n}", order[:n], tokens, "majority")
+                note(f"majority:{n}", order[:n], sum(one.length for one in order[:n]), "majority")
                 if vote != "majority":
-                    note(f"best-of-n:{n}", order[:n], tokens, vote)
+                    note(f"best-of-n:{n}", order[:n], once + sum(one.tokens for one in order[:n]), vote)
                 n *= 2
             for name, search in case.searches.items():
                 parts = shuffled(search, rng)
                 for count in range(1, len(parts) + 1):
-                    tokens = search.tokens * count / len(parts)
+                    tokens = once + search.tokens * count / len(parts)
                     note(f"{name}:{search.width * count}", joined(parts[:count]), tokens, vote)
     return {
         name: [round(fmean(right for right, _ in own), 4), round(fmean(tokens for _, tokens in own), 1)]

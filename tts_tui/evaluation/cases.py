@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tts_tui.answers import canonical
 from tts_tui.difficulty import Seen
-from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.evaluation.outcomes import Answered, Outcome
 from tts_tui.plan import Plan, Score, Vote
 from tts_tui.voting import path_score
 
@@ -24,6 +24,7 @@ class Drawn(Struct, frozen=True):
         scores: Scores of its steps.
         tokens: Its cost in tokens of the policy, scoring included by the size of the PRM.
         sampled: Whether it is an independent sample of the policy, and not the choice of a search.
+        length: Tokens that were sampled for it.
     """
 
     answer: str | None
@@ -31,6 +32,7 @@ class Drawn(Struct, frozen=True):
     scores: tuple[float, ...]
     tokens: float
     sampled: bool = True
+    length: float = 0.0
 
 
 class Case(Struct, frozen=True):
@@ -65,11 +67,13 @@ class Searched(Struct, frozen=True):
         n: Its candidates.
         parts: Solutions of its independent parts: of each subtree of DVTS, of all of a beam search.
         tokens: Its whole cost.
+        length: Tokens that were sampled for it.
     """
 
     n: int
     parts: tuple[tuple[Drawn, ...], ...]
     tokens: float
+    length: float = 0.0
 
     @property
     def width(self) -> int:
@@ -82,14 +86,15 @@ class Searched(Struct, frozen=True):
         return tuple(one for part in self.parts for one in part)
 
 
-def cost(outcome: Outcome, weight: float) -> float:
+def cost(outcome: Outcome, weight: float, once: float = 0.0) -> float:
     """Cost of an outcome in tokens of the policy.
 
     Args:
         outcome: With its counts.
         weight: Parameters of the PRM over those of the policy.
+        once: What the PRM computes of a problem however much is sampled, which is left out.
     """
-    return outcome.tokens.policy.completion + weight * outcome.tokens.prm.computed
+    return outcome.tokens.policy.completion + weight * max(0.0, outcome.tokens.prm.computed - once)
 
 
 def overhead(pairs: Sequence[tuple[Outcome, Outcome]]) -> float:
@@ -111,32 +116,27 @@ def overhead(pairs: Sequence[tuple[Outcome, Outcome]]) -> float:
 
 
 def pool_of(outcome: Outcome, weight: float, once: float = 0.0) -> tuple[Drawn, ...]:
-    """The independent samples of an outcome; each bears a share of the scoring by its length.
-
-    Args:
-        outcome: With its counts.
-        weight: Parameters of the PRM over those of the policy.
-        once: What the PRM computes of a problem however much is sampled, which no sample bears.
-    """
+    """The independent samples of an outcome; each bears a share of the scoring by its length (see `cost`)."""
     total = sum(one.tokens for one in outcome.solutions) or 1
     scoring = weight * max(0.0, outcome.tokens.prm.computed - once) / total
-    return tuple(_drawn(one.answer, one.right, one.scores, one.tokens * (1 + scoring)) for one in outcome.solutions)
+    return tuple(_drawn(one, one.tokens * (1 + scoring), one.tokens) for one in outcome.solutions)
 
 
-def searched(outcome: Outcome, plan: Plan, weight: float) -> Searched:
-    """What a tree search came to."""
-    whole = cost(outcome, weight)
-    each = whole / max(1, len(outcome.solutions))
-    found = [_drawn(one.answer, one.right, one.scores, each, sampled=False) for one in outcome.solutions]
+def searched(outcome: Outcome, plan: Plan, weight: float, once: float = 0.0) -> Searched:
+    """What a tree search came to; its parts bear equal shares of the cost."""
+    whole, length = cost(outcome, weight, once), float(outcome.tokens.policy.completion)
+    many = max(1, len(outcome.solutions))
+    found = [_drawn(one, whole / many, length / many, sampled=False) for one in outcome.solutions]
     if plan.strategy != "dvts":
-        return Searched(plan.n, (tuple(found),), whole)
+        return Searched(plan.n, (tuple(found),), whole, length)
     subtrees = plan.n // plan.m
     alone = [(one,) for one in found[:subtrees]]
-    return Searched(plan.n, (*alone, *[()] * (subtrees - len(alone))), whole)
+    return Searched(plan.n, (*alone, *[()] * (subtrees - len(alone))), whole, length)
 
 
-def _drawn(answer: str | None, right: bool, scores: tuple[float, ...], tokens: float, sampled: bool = True) -> Drawn:
-    return Drawn(canonical(answer) if answer is not None else None, right, scores, tokens, sampled)
+def _drawn(one: Answered, tokens: float, length: float, sampled: bool = True) -> Drawn:
+    answer = canonical(one.answer) if one.answer is not None else None
+    return Drawn(answer, one.right, one.scores, tokens, sampled, length)
 
 
 class Hand:

@@ -148,9 +148,9 @@ def _standard(values: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.
 
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations; 1 where a feature is always the same."""
+    """Means and standard deviations; 1 where a feature is always the same, but for rounding."""
     spread = values.std(axis=0)
-    return values.mean(axis=0), np.where(spread < 0.01, 1.0, spread)
+    return values.mean(axis=0), np.where(spread < 1e-6, 1.0, spread)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:
