@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from operator import mul
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tts_tui.contracts import ModelInfo
 from tts_tui.difficulty import Evidence, Outlook
@@ -32,6 +32,8 @@ NONE = "none"
 """Name of the PRM where there is none."""
 
 
+NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 Start = tuple[float, float, float, float, float]
 Place = tuple[float, float, float, float, float, float]
 
@@ -72,9 +74,9 @@ class Point(Struct, frozen=True):
         accuracy: Share of right answers.
     """
 
-    price: float
-    tokens: float
-    accuracy: float
+    price: Positive
+    tokens: NotNegative
+    accuracy: Annotated[float, Meta(ge=0, le=1)]
 
 
 class Reader(Struct, frozen=True):
@@ -150,15 +152,15 @@ class Calibration(Struct, frozen=True, kw_only=True):
     temperature: float = 0.7
     score: Score = "last"
     vote: Vote = "prm-max"
-    probe: int = 4
-    sample_tokens: float = 0.0
-    overhead: float = 0.0
+    probe: Annotated[int, Meta(ge=1)] = 4
+    sample_tokens: NotNegative = 0.0
+    overhead: NotNegative = 0.0
     reader: Reader | None = None
     outlook: Outlook
     reach: Outlook | None = None
     evidence: Evidence
     curves: tuple[Curve, ...]
-    price: float = 0.002
+    price: Positive = 0.002
     frontier: tuple[Point, ...] = ()
     validation: dict[str, Any] = {}
 
@@ -245,7 +247,10 @@ def load(path: Path) -> Calibration:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CalibrationError(f"cannot read the calibration {path}: {error.strerror or error}") from error
+        raise CalibrationError(
+            f"cannot read the calibration {path}: {error.strerror or error}; name a file that tts-tui calibrate wrote "
+            "(--calibration, TTS_TUI_CALIBRATION), or leave it out"
+        ) from error
     return decode(data, f"the calibration {path}")
 
 

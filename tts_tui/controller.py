@@ -158,7 +158,7 @@ class Controller:
             every = self._ways(belief, sure, done, False, spurned=True)  # what is left out is better than nothing
             ways = [way for way in every if way.samples * cost <= room]
             if not ways:
-                raise PlanError(self._no_way(every, cost, once))
+                raise PlanError(self._no_way(every, cost, once + spent))
         known = self.calibration.sample_tokens
         price = self.wish.price * cost / known if known else self.wish.price
         ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
@@ -181,11 +181,11 @@ class Controller:
     # -- ways to go on -----------------------------------------------------------------------------------------------
 
     def _no_way(self, ways: Sequence[Way], cost: float, once: float) -> str:
-        """Why nothing can be begun, a sentence."""
+        """Why nothing can be begun, a sentence; `once` is what any plan takes besides, the prompt's tokens included."""
         if ways:
             return (
                 f"a budget of {self.wish.tokens:.0f} tokens is too small for any plan: the smallest one takes about "
-                f"{min(way.samples for way in ways) * cost + once:.0f}; raise the budget or drop it"
+                f"{min(way.samples for way in ways) * cost + once:.0f}, prompt included; raise the budget or drop it"
             )
         return (
             f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model for n = "
@@ -196,8 +196,12 @@ class Controller:
     def _ways(
         self, belief: Belief, sure: float, done: dict[str, int], begun: bool, *, spurned: bool = False
     ) -> list[Way]:
-        """All of them but those of a strategy that lacks its PRM, or is not used and not `spurned` all the same."""
+        """All of them but those of a strategy that lacks its PRM, or is not used and not `spurned` all the same.
+
+        Where N leaves no room for a tree search, samples are all there is.
+        """
         ways = [Way("", 0, 0, sure, 0.0, 0.0)] if begun else []
+        spurned = spurned or self.wish.most < self.wish.width
         for curve in self.calibration.curves:
             if not (curve.used or spurned) or (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
                 continue
@@ -248,7 +252,7 @@ class Controller:
             f"one sample in {1 / max(belief.pass1, 0.01):.0f} is expected to be right: {best.name} looks best "
             f"({best.accuracy:.0%}), and {more} will tell more"
             if belief.pass1 < 0.5
-            else f"{belief.pass1:.0%} of samples are expected to be right: {first} come{'' if first > 1 else 's'} first"
+            else f"{belief.pass1:.0%} of samples are expected to be right: {more} will tell more"
         )
         return self._chosen(belief, 0, None, 0.0, best, ways, cost, strategy, first, why)
 

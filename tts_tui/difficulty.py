@@ -224,6 +224,11 @@ class Outlook(Struct, frozen=True):
     concentration: float
     near: Near | None = None
 
+    def __post_init__(self) -> None:
+        sizes = {len(values) for values in (self.names, self.centre, self.spread, self.weights)}
+        if len(sizes) > 1 or (self.near is not None and any(len(row) not in sizes for row in self.near.rows)):
+            raise ValueError("an outlook has as many names as means, deviations, weights, and values a row")
+
     def counts(self, values: Sequence[float]) -> tuple[float, float]:
         """The Beta distribution of a prompt with these features, as right and wrong samples.
 

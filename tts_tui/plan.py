@@ -106,11 +106,13 @@ class Plan(Struct, frozen=True):
             raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.goal_accuracy}")
 
     def check_width(self) -> None:
-        """Checks what strategies that keep n / m survivors rely on.
+        """Checks what strategies that keep n / m survivors rely on; to `auto` n is the most, and any will do.
 
         Raises:
             PlanError: m > n, or n is no multiple of m.
         """
+        if self.strategy == "auto":
+            return
         if self.m > self.n:
             raise PlanError(
                 f"the beam width m={self.m} is larger than n={self.n}: lower m, or raise n to at least {self.m}"

@@ -225,3 +225,9 @@ async def test_a_stopped_search_gives_the_best_answer_so_far():
         plan = solver.plan("auto", n=64, budget=Budget(tokens=400))
         result = await solver.solve("p", plan)
     assert result.answer is not None
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+async def test_n_is_only_the_most_and_may_be_any(n):
+    result, events = await solve(scattered, 0.05, Plan(strategy="auto", n=n, m=4, vote="prm-max"))
+    assert result.tree.solutions and all(choice.n <= n for choice in choices(events))

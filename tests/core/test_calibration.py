@@ -103,6 +103,32 @@ def test_a_damaged_file_is_refused(data):
         decode(data, "the file")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("probe", 0),
+        ("sample_tokens", -1.0),
+        ("overhead", -1.0),
+        ("price", 0.0),
+        ("frontier", [{"price": 0.1, "tokens": 100.0, "accuracy": 1.5}]),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, name, value):
+    save(MADE, tmp_path / "own.json")
+    stored = json.loads((tmp_path / "own.json").read_text())
+    decode(json.dumps(stored).encode(), "the file")
+    with pytest.raises(CalibrationError, match=r"the file is damaged .*tts-tui calibrate"):
+        decode(json.dumps({**stored, name: value}).encode(), "the file")
+
+
+def test_an_outlook_that_lacks_some_of_its_numbers_is_refused(tmp_path):
+    save(MADE, tmp_path / "own.json")
+    stored = json.loads((tmp_path / "own.json").read_text())
+    stored["outlook"]["names"] = ["one more"] * (len(stored["outlook"]["weights"]) + 1)
+    with pytest.raises(CalibrationError, match=r"the file is damaged \(an outlook has as many names as"):
+        decode(json.dumps(stored).encode(), "the file")
+
+
 def test_a_damaged_file_of_ones_own_is_not_passed_over():
     path = folder() / file_name(*names_of(POLICY, PRM))
     path.parent.mkdir(parents=True)

@@ -261,6 +261,20 @@ def test_a_budget_too_small_for_any_plan_is_refused_before_anything_runs():
         choose(replace(WISH, tokens=150), seen=[], spent=0.0)
 
 
+def test_a_budget_that_the_prompt_has_eaten_is_told_what_all_takes():
+    with pytest.raises(PlanError, match=r"a budget of 450 tokens is too small .* about 677, prompt included"):
+        choose(replace(WISH, tokens=450), seen=[], spent=277.0)
+
+
+def test_where_no_tree_search_fits_n_samples_are_all_there_is():
+    trees = tuple(replace(one, used=one.strategy == "dvts") for one in KNOWN.curves)
+    known = replace(KNOWN, curves=trees, probe=1)
+    few = replace(WISH, most=3, price=1e-9)
+    choice = choose(few, seen=[Seen(0, 0.2, 100.0)], calibration=known, done={"best-of-n": 1})
+    assert (choice.strategy, choice.n) == ("best-of-n", 3)
+    assert choose(few, seen=[Seen(0, 0.2, 100.0)] * 3, calibration=known, done={"best-of-n": 3}).strategy == ""
+
+
 def test_what_does_not_fit_the_budget_is_not_considered():
     choice = choose(replace(WISH, tokens=1000, price=1e-9))
     assert all(one.tokens <= 600 for one in choice.considered)

@@ -156,6 +156,7 @@ def test_the_command_calibrates_and_goes_on_where_it_was(tmp_path):
     assert "20 problems, 20 searches to do" in first.stderr
     found = files.load(Path(tmp_path / "own.json"))
     assert found.problems == 20 and found.policy.startswith("SmolLM2")
+    assert found.overhead > 5, "questions are read"
     with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as again:  # which would only fit all of it once more
         assert again.stderr is not None
         said = iter(again.stderr.readline, "")

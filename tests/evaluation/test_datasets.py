@@ -88,14 +88,14 @@ def test_ids_levels_and_subjects_are_taken_over(tmp_path):
 
 
 def test_problems_without_an_answer_are_listed_and_the_others_go_on(tmp_path):
-    rows = [{"problem": "p", "answer": None}, {"problem": "q", "answer": "2"}, {"problem": "r", "solution": "long"}]
+    rows = [{"problem": " ", "answer": "4"}, {"problem": "q", "answer": "2"}, {"problem": "r", "solution": "long"}]
     found = read_file(written(tmp_path / "own.jsonl", *rows))
     assert [item.id for item in found.items] == ["own-0001"] and found.left_out == ("own-0000", "own-0002")
-    assert found.notes == ("2 of 3 problems have no answer and are left out: own-0000, own-0002",)
+    assert found.notes == ("2 of 3 problems have no text or no answer and are left out: own-0000, own-0002",)
 
 
 def test_a_file_without_any_answer_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="has no answers, in none of 2 problems"):
+    with pytest.raises(UsageError, match="has no problem with a text and an answer, in none of 2 lines"):
         read_file(written(tmp_path / "own.jsonl", {"problem": "p"}, {"problem": "q", "answer": True}))
 
 
@@ -134,7 +134,7 @@ def test_answers_that_cannot_be_read_are_kept_and_listed(tmp_path):
         (["[1]"], "line 1 of .* is no object"),
         (["[" * 100_000], "line 1 of .* is no JSON"),
         ([{"answer": "1"}], "line 1 of .* has no problem: its key is problem, question or prompt"),
-        ([{"problem": " ", "answer": "1"}], "line 1 of .* has no problem"),
+        ([{"problem": " ", "answer": "1"}], "has no problem with a text and an answer, in none of 1 lines"),
     ],
 )
 def test_files_that_are_no_problems_are_refused_with_the_line(tmp_path, rows, words):

@@ -15,9 +15,18 @@ from msgspec.structs import replace
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Solver, calibration, load, priors
+from tts_tui.calibration import Point
 from tts_tui.cli import run as cli
 from tts_tui.contracts import Prompt
-from tts_tui.errors import BackendUnavailable, CalibrationError, RecordCorrupt, RecordVersion, TTSError, UsageError
+from tts_tui.errors import (
+    BackendUnavailable,
+    CalibrationError,
+    PlanError,
+    RecordCorrupt,
+    RecordVersion,
+    TTSError,
+    UsageError,
+)
 from tts_tui.evaluation import run_folder, runs
 from tts_tui.evaluation.datasets import Dataset, Item
 from tts_tui.evaluation.outcomes import elected
@@ -305,6 +314,16 @@ async def test_another_reward_model_is_refused(tmp_path):
                 await evaluation.run()
 
 
+async def test_a_run_under_a_reward_model_does_not_go_on_without_one(tmp_path):
+    await evaluate(tmp_path, dataset("a"))
+    solver = Solver(Policy(), None)
+    with RunFolder(tmp_path) as folder:
+        evaluation = Evaluation(solver, folder, dataset("a"), make_all(["best-of-n:2"], solver))
+        async with solver:
+            with pytest.raises(UsageError, match="its reward model is scripted-prm, and now there is none"):
+                await evaluation.run()
+
+
 def calibrated(source: str, created: str = "2026-01-02T03:04:05+00:00", policy: str = "scripted"):
     prm = ScriptedPRM(lambda steps: 0.5).info
     return replace(priors.calibration(Policy(policy).info, prm), source=source, created=created)
@@ -346,6 +365,15 @@ async def test_another_calibration_is_refused_and_the_same_goes_on(tmp_path):
     await chosen(tmp_path, calibrated("other"), "a", "b", plans=("cot",))
     more = await chosen(tmp_path, calibrated("mine"), "a", plans=("cot", "auto:8"))
     assert set(more) == {"auto:4", "auto:8"}
+
+
+async def test_a_wish_that_no_problem_can_have_is_refused_before_any_search(tmp_path):
+    reached = replace(calibrated("mine"), frontier=(Point(0.01, 100.0, 0.5),))
+    with pytest.raises(
+        PlanError, match=r"the plan auto:4,goal_accuracy=0\.9 cannot be run: an accuracy of 90% is out of"
+    ):
+        await chosen(tmp_path, reached, "a", plans=("auto:4,goal_accuracy=0.9", "cot"))
+    assert not (tmp_path / "run.json").exists() and not (tmp_path / "recordings").exists()
 
 
 async def test_a_calibration_of_other_models_is_refused_before_any_search(tmp_path):
@@ -608,7 +636,7 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
     call = ["eval", str(tmp_path / "own.jsonl"), "--plan", "cot", "--out", str(tmp_path / "run")]
     assert cli(call) == 3
     said = capsys.readouterr()
-    assert "1 of 4 problems have no answer and are left out: own-0003" in said.err
+    assert "1 of 4 problems have no text or no answer and are left out: own-0003" in said.err
     assert "1 failed, and the same command tries them again: own-0001 (cot)" in said.err and "cot" in said.out
 
 
@@ -616,6 +644,7 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
     ("arguments", "words"),
     [
         (["families:nothing"], "unknown problem family 'nothing'"),
+        (["families: "], "names no family"),
         (["families", "--plan", "nothing"], "unknown strategy 'nothing'"),
         (["families:add0", "--requests", "3"], "--requests can be given for a policy on a server only"),
         (["families:add0", "--limit", "0"], "invalid value for '--limit'"),
@@ -641,8 +670,9 @@ def test_a_calibration_in_the_environment_is_nothing_to_other_plans(monkeypatch,
     monkeypatch.setenv("TTS_TUI_CALIBRATION", "no.json")
     monkeypatch.setattr(commands, "make_solver", make_solver)
     monkeypatch.setattr(commands, "load_models", lambda policy, prm, **more: None)
-    for plan in ("cot", "auto"):
+    for plan, told in (("cot", False), ("auto", True)):
         assert cli(["eval", "families:add0", "--limit", "1", "--plan", plan, "--out", str(tmp_path / plan)]) == 0
+        assert ("without a reward model the majority votes, in auto too" in capsys.readouterr().err) == told
     assert asked == [None, Path("no.json")]
 
 

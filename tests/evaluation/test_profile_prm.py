@@ -98,7 +98,32 @@ def test_first_errors_are_measured_on_other_problems_than_their_threshold_was_ch
 
 def test_too_few_errors_are_not_measured():
     few = labelled()[:10]
-    assert {one.name for one in measure(few, few, (), "characters").sections} == {"solutions", "length", "calibration"}
+    findings = measure(few, few, (), "characters")
+    assert {one.name for one in findings.sections if one.values} == {"solutions", "calibration"}
+    flat = " ".join(as_text(findings).split())
+    assert "Steps: not measured, since too few right steps (20) or first wrong ones (5) are known: it takes 10" in flat
+    assert (
+        "First errors: not measured, since there are too few solutions with a known first error (5) or without any "
+        "(5): it takes 10 of each, and 4 problems (here 10)."
+    ) in flat
+    assert (
+        "Length: not measured, since there are too few right or wrong solutions: it takes 10, not all as long or as "
+        "good as each other."
+    ) in flat
+    assert "Votes: not measured, since solutions of a file have no answers that could vote" in flat
+    assert set(tomllib.loads(as_toml("x", "x", findings, "x", {}))["measured"]) == {"solutions", "calibration"}
+
+
+def test_what_is_too_few_for_the_length_is_said_of_right_and_wrong_ones_apart():
+    made = [solution(f"p{number // 2}", True, (number / 40,), number) for number in range(12)]
+    made += [solution(f"p{number}", False, (0.1,)) for number in range(12)]
+    findings = measure(made, (), (), "tokens", "nobody has looked.")
+    (note,) = [one.note for one in findings.sections if one.name == "length"]
+    assert note.endswith(
+        "Not measured for wrong ones, since there are too few wrong solutions: it takes 10 on problems that have two "
+        "or more of these, not all as long or as good as each other."
+    )
+    assert "Steps and first errors: not measured, since nobody has looked." in as_text(findings)
 
 
 def test_length_bias_is_that_at_equal_correctness_of_one_problem():
@@ -365,6 +390,8 @@ def test_a_mistake_is_one_sentence(capsys, tmp_path, home):
     solutions = lines_of(tmp_path / "file.jsonl", LINE)
     cases = {
         (str(tmp_path / "none"),): "cannot read",
+        (str(tmp_path / "nope"),): "nope, which is not there: give the folder of a run of `tts-tui eval`, or a JSONL",
+        (str(tmp_path / "nope.jsonl"),): "`tts-tui profile-prm --help` says what is in it",
         (str(empty),): "is empty: give one JSON object a line",
         (str(plain),): "has scores: evaluate a plan that asks a PRM",
         (str(folder), "--prm", "embedded"): "leave --prm out",
@@ -381,6 +408,20 @@ def test_a_mistake_is_one_sentence(capsys, tmp_path, home):
         assert err.count("\n") == 1
         assert said in err
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("add0", "no recording of best-of-n:6 that can be read is left in "),
+        ("", "there are no step labels: a program labels the steps of problem families alone."),
+    ],
+)
+def test_a_run_whose_steps_are_not_known_says_why(capsys, tmp_path, home, family, said):
+    items = [item(number, family=family) for number in range(4)]
+    folder = write(tmp_path / "run", {"best-of-n:6": SCORED.with_(n=6)}, items, voted(4)[1])
+    assert cli.run(["profile-prm", str(folder)]) == 0
+    assert f"Steps and first errors: not measured, since {said}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_profiles_are_named_after_their_prm():

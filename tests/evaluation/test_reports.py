@@ -6,16 +6,19 @@ import csv
 import io
 import json
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.evaluation.made_runs import MAJORITY, SCORED, item, outcome, write
 from tts_tui import cli
 from tts_tui.evaluation.loaded import load
 from tts_tui.evaluation.plots import family, lines
 from tts_tui.evaluation.reports import make, report_text
-from tts_tui.evaluation.tables import Table, drawn
+from tts_tui.evaluation.run_folder import read_header
+from tts_tui.evaluation.tables import Table, as_markdown, drawn
 from tts_tui.plan import default_plan
-from tts_tui.totals import PolicyTokens, PrmTokens, Tokens
+from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
 
 EASY = [("1", (0.9,)), ("1", (0.8,)), ("1", (0.7,)), ("9", (0.1,))]
 """Of the problem 0 + 1: three of four are right."""
@@ -195,15 +198,88 @@ def test_failed_searches_are_listed(tmp_path):
     assert "\x1b" not in text
 
 
-def test_prompts_that_another_plan_had_computed_are_told_of(tmp_path, run):
+NOTHING = Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0))
+"""What a search takes that cannot begin."""
+
+
+def shared(report):
+    return [note for note in report.notes if note.startswith("Plans of one run share")]
+
+
+def test_what_plans_of_a_run_share_is_told_of_however_little_it_is(tmp_path, run):
+    # The fixture's plans have both computed a whole prompt.
     report, _ = figures(run)
-    assert not any("in the cache" in note for note in report.notes)
-    warm = Tokens(PolicyTokens(1, 9, 8), PrmTokens(0, 0))
-    cot = [outcome(one, "cot", [("1", ())], tokens=warm) for one in ITEMS]
+    (note,) = shared(report)
+    assert "which the policy keeps, and steps of the same text, which the PRM reads once): in first, that" in note
+    assert "counted for the plan that came first, so that others look cheaper in tokens and FLOPs than they are" in note
+    assert "sampled tokens are exact, and a folder of its own for each plan (`tts-tui eval --out`)" in note
+    assert report.sharing == ("first",)
+    assert "Plans of one run share" in report_text([run])
+    assert "\n- Plans of one run share" in as_markdown(report)
+    cot = [outcome(one, "cot", [("1", ())]) for one in ITEMS]
+    bare = write(tmp_path / "bare", {"cot": default_plan("cot"), "majority:4": MAJORITY}, ITEMS, cot, prm=None)
+    with open(bare / "outcomes.jsonl", "ab") as file:
+        file.writelines(msgspec.json.encode(one) + b"\n" for one in outcomes("majority:4", MAJORITY))
+    (note,) = shared(figures(bare)[0])
+    assert "(its prompt, which the policy keeps): in bare, that" in note
+    both, _ = figures(run, bare)
+    assert "in first and bare, that" in shared(both)[0]
+
+
+def test_plans_that_have_nothing_in_common_share_nothing(tmp_path):
     plans = {"cot": default_plan("cot"), "best-of-n:4": SCORED}
-    report, _ = figures(write(tmp_path / "warm", plans, ITEMS, [*outcomes(), *cot]))
-    (note,) = [note for note in report.notes if "in the cache for others (cot)" in note]
-    assert "up to 10 tokens a problem" in note
+    alone = write(tmp_path / "alone", {"best-of-n:4": SCORED}, ITEMS, outcomes())
+    assert not shared(figures(alone)[0])
+    cot = [outcome(ITEMS[2], "cot", [("1", ())])]
+    apart = write(tmp_path / "apart", plans, ITEMS, [*outcomes()[:2], *cot])
+    assert not shared(figures(apart)[0])
+    # Each in a folder of its own.
+    other = write(tmp_path / "other", {"cot": default_plan("cot")}, ITEMS, cot)
+    report, _ = figures(alone, other)
+    assert not shared(report) and not report.sharing
+
+
+def test_nothing_is_shared_where_nothing_is_kept(tmp_path):
+    cold = Tokens(PolicyTokens(10, 0, 8), PrmTokens(0, 0))
+    plans = {"cot": default_plan("cot"), "cot:1,seed=3": default_plan("cot")}
+    done = [outcome(one, plan, [("1", ())], tokens=cold) for plan in plans for one in ITEMS]
+    assert not shared(figures(write(tmp_path / "cold", plans, ITEMS, done))[0])
+
+
+def test_plans_whose_searches_all_failed_share_nothing(tmp_path):
+    failed = [
+        outcome(one, "auto", [], reason="failed", detail="out of reach", tokens=NOTHING, flops=Flops(0.0, 0.0))
+        for one in ITEMS
+    ]
+    plans = {"auto": default_plan("auto"), "best-of-n:4": SCORED}
+    report, _ = figures(write(tmp_path / "failed", plans, ITEMS, [*outcomes(), *failed]))
+    assert len(report.failures) == 3
+    assert not shared(report)
+    assert not any("auto" in note for note in report.notes)
+
+
+def test_a_calibration_is_told_once_and_briefly(tmp_path):
+    source = f"tts-tui calibrate on 339 problems of families ({','.join(f'family{n}' for n in range(30))}, validation)"
+    first, second = f"2026-11-28T09:59:09+00:00, {source}", f"2026-11-29T09:59:09+00:00, {source}"
+    auto = default_plan("auto")
+    plans = dict.fromkeys(("auto", "auto,goal_accuracy=0.5", "auto:4"), auto)
+    done = [outcome(one, plan, [("1", (0.5,))]) for plan in plans for one in ITEMS]
+    places = []
+    for name in ("one", "two"):
+        folder = write(tmp_path / name, plans, ITEMS, done)
+        header = replace(read_header(folder), calibrations=dict(zip(plans, (first, first, second), strict=True)))
+        (folder / "run.json").write_bytes(msgspec.json.encode(header))
+        places.append(folder)
+    notes = [note for note in figures(places[0])[0].notes if "chose by" in note]
+    assert notes == [
+        "auto and auto,goal_accuracy=0.5 in one chose by 2026-11-28T09:59:09+00:00, tts-tui calibrate on 339 problems "
+        "of families …",
+        "auto:4 in one chose by 2026-11-29T09:59:09+00:00, tts-tui calibrate on 339 problems of families …",
+    ]
+    notes = [note for note in figures(*places)[0].notes if "chose by" in note]
+    assert len(notes) == 2
+    assert notes[1].startswith("auto:4 in one and auto:4 in two chose by 2026-11-29")
+    assert source in (places[0] / "run.json").read_text("utf-8")
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------
@@ -253,8 +329,14 @@ def test_plots_and_all_forms_are_written(capsys, tmp_path, run):
     assert names == pictures | {f"report.{kind}" for kind in ("txt", "md", "csv", "json")}
     svg = (tmp_path / "out" / "accuracy-tokens.svg").read_text()
     assert "majority of best-of-n:4, fewer samples" in svg
+    said = "what plans of one run share is counted for the one that came first"
+    assert said in svg
     assert cli.run(["report", str(run), "--plots"]) == 0
     assert (run / "report" / "accuracy-tokens.svg").read_text() == svg
+    alone = write(tmp_path / "alone", {"best-of-n:4": SCORED}, ITEMS, outcomes())
+    assert cli.run(["report", str(alone), "--plots"]) == 0
+    for cost in ("tokens", "flops"):
+        assert said not in (alone / "report" / f"accuracy-{cost}.svg").read_text()
 
 
 def test_lines_of_a_picture_are_families_of_plans_and_votes_over_fewer_samples(tmp_path):
@@ -263,9 +345,18 @@ def test_lines_of_a_picture_are_families_of_plans_and_votes_over_fewer_samples(t
     runs = load([write(tmp_path / "run", plans, ITEMS, done)])
     found = {line.label: line for line in lines(make(runs), runs, "flops")}
     assert len(found["best-of-n"].points) == 2
-    assert len(found["beam,m=2"].points) == 1
     assert len(found["majority of best-of-n:4, fewer samples"].points) == 3
     assert family("cot") == "cot"
+
+
+def test_a_plan_that_is_alone_in_its_line_is_called_as_in_the_tables(tmp_path, run):
+    plans = {"best-of-n:4": SCORED, "best-of-n:8": SCORED.with_(n=8), "beam:4,m=2": default_plan("beam", n=4, m=2)}
+    done = [one for name in plans for one in outcomes(name)]
+    runs = load([write(tmp_path / "run", plans, ITEMS, done)])
+    assert [line.label for line in lines(make(runs), runs, "tokens")][:2] == ["best-of-n", "beam:4,m=2"]
+    several = load([run, tmp_path / "run"])
+    made = [line.label for line in lines(make(several), several, "tokens") if not line.resampled]
+    assert made == ["first cot", "first best-of-n:4", "run best-of-n", "run beam:4,m=2"]
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from tts_tui import calibration as files
 from tts_tui import commands
@@ -16,7 +19,7 @@ from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs, readings
 from tts_tui.evaluation.calibrating import FEWEST, Models, calibrate, cases_of, overhead_of
 from tts_tui.evaluation.costs import Time, cost
-from tts_tui.evaluation.datasets import Dataset, family_items
+from tts_tui.evaluation.datasets import Dataset, Item, family_items
 from tts_tui.evaluation.eval_command import at_once, run_all
 from tts_tui.evaluation.families import TRAINED, problems
 from tts_tui.evaluation.run_folder import RunFolder
@@ -30,6 +33,8 @@ from tts_tui.ui.text import one_line, plural
 
 STATES = "states.jsonl"
 """File of hidden states in the work folder."""
+FEW = 100
+"""Searched problems below which the summary says how unsure it is."""
 SINGLES = 40
 """Problems that are sampled once before anything else, to see what the PRM costs at the least."""
 _SMALL = 8
@@ -136,7 +141,9 @@ def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
         items = family_items(TRAINED, "validation", given["limit"] or sum(_few(name) for name in TRAINED))
         found = Dataset("families", ",".join(TRAINED), "validation", tuple(items))
     else:
-        found = datasets.load(spec, data=given["data"], split="validation", limit=given["limit"])
+        made = spec.partition(":")[0] == "families"
+        found = datasets.load(spec, data=given["data"], split="validation", limit=given["limit"] if made else None)
+        found = found if made else replace(found, items=_mixed(found.items)[: given["limit"]])
     for note in found.notes:
         session.note(one_line(note, 2000))
     if len(found.items) < FEWEST:
@@ -144,6 +151,11 @@ def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
             f"{len(found.items)} problems are too few to calibrate on: {FEWEST} are the least, 100 and more are good"
         )
     return found
+
+
+def _mixed(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The problems of a file in a random order, the same each time: files begin with their easy ones, or one kind."""
+    return tuple(sorted(items, key=lambda item: random.Random(item.id).random()))
 
 
 def _few(family: str) -> int:
@@ -195,17 +207,22 @@ def summary(made: Calibration, seen: int) -> str:
     early = made.validation["before the probe"]
     late = next(figures for name, figures in made.validation.items() if name.startswith("after "))
     after = f"after {plural(seen, 'sample')}"
-    lines.append(f"{'Difficulty, on problems that were held out':<44}  {'before':>8}   {after:>16}")
+    head = f"Difficulty, on {plural(made.problems, 'problem')} that were held out"
+    lines.append(f"{head:<44}  {'before':>8}   {after:>16}")
     lines += [
         f"  {name:<42}  {_shown(early[name]):>8}   {_shown(late[name]):>16}"
         for name in ("auc hard", "auc easy", "ece hard", "ece easy")
     ]
-    lines += ["", "Plans, on problems that were held out         accuracy   tokens a problem"]
+    many = max((curve.problems for curve in made.curves), default=0)
+    head = f"Plans, on {plural(many, 'problem')} that were held out"
+    lines += ["", f"{head:<44}  accuracy   tokens a problem"]
     for name, (accuracy, tokens) in sorted(made.validation["fixed plans"].items(), key=lambda item: item[1][1]):
         lines.append(f"  {name:<42}  {accuracy:>8.1%}   {tokens:>16,.0f}")
     for point in made.frontier:
         usual = "  (usual)" if point.price == made.price else ""
         lines.append(f"  auto, price {point.price:<30}  {point.accuracy:>8.1%}   {point.tokens:>16,.0f}{usual}")
+    if 0 < many < FEW:
+        lines += ["", f"{plural(many, 'problem')} tell little: any of these accuracies may be off by {many**-0.5:.0%}."]
     return "\n".join(lines)
 
 

@@ -60,7 +60,7 @@ class Dataset(Struct, frozen=True):
         source: The file's name, or the families with commas between.
         split: Of families; empty for a file.
         items: The problems, in order.
-        left_out: Ids of problems without an answer; they are not among the items.
+        left_out: Ids of problems without a text or an answer; they are not among the items.
         unreadable: Ids of items whose answers can only be compared as text.
         notes: Sentences for the user.
     """
@@ -88,9 +88,11 @@ def load(spec: str, *, data: Path | None = None, split: Split = "test", limit: i
         UsageError: There is no such data set, or it cannot be used; the message says what to do.
         UnknownName: No such family.
     """
-    kind, _, rest = spec.partition(":")
+    kind, colon, rest = spec.partition(":")
     if kind == "families":
         names = [name.strip() for name in rest.split(",") if name.strip()] or list(FAMILIES)
+        if colon and not rest.strip(" ,"):
+            raise UsageError(f"{spec.strip()} names no family: leave the colon out for all of them, or see `tts-tui families`")
         return _from_families(names, split, limit)
     return read_file(_find(spec, data), limit)
 
@@ -185,7 +187,7 @@ def read_file(path: Path, limit: int | None = None) -> Dataset:
         if len(items) >= MOST:
             raise UsageError(f"{path} has more than {MOST:,} problems: take the first of them with --limit")
         item = _item(stored, f"{path.stem}-{place:04d}", f"line {number} of {path}")
-        if item.answer:
+        if item.answer and item.problem:
             items.append(item)
         else:
             left_out.append(item.id)
@@ -222,9 +224,9 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def _item(stored: dict[str, Any], place: str, where: str) -> Item:
-    """The item of a line; its answer is empty where there is none."""
-    problem = next((stored[key] for key in _QUESTIONS if isinstance(stored.get(key), str)), "").strip()
-    if not problem:
+    """The item of a line; its problem, or its answer, is empty where there is none."""
+    problem = next((stored[key].strip() for key in _QUESTIONS if isinstance(stored.get(key), str)), None)
+    if problem is None:
         raise UsageError(f"{where} has no problem: its key is {', '.join(_QUESTIONS[:-1])} or {_QUESTIONS[-1]}")
     id = next((text for key in _IDS if (text := _text(stored.get(key)))), place)
     level = _text(stored.get("level"))
@@ -276,8 +278,8 @@ def _check(path: Path, items: Sequence[Item], left_out: Sequence[str]) -> None:
         raise UsageError(f"{path} has no problems: write one JSON object a line, with a problem and an answer")
     if not items:
         raise UsageError(
-            f"{path} has no answers, in none of {len(left_out)} problems: their key is answer, or solution with a "
-            "\\boxed{} or #### in it"
+            f"{path} has no problem with a text and an answer, in none of {len(left_out)} lines: an answer's key is "
+            "answer, or solution with a \\boxed{} or #### in it"
         )
     twice = [id for id, count in Counter([*(item.id for item in items), *left_out]).items() if count > 1]
     if twice:
@@ -287,7 +289,7 @@ def _check(path: Path, items: Sequence[Item], left_out: Sequence[str]) -> None:
 def _notes(items: Sequence[Item], left_out: Sequence[str], unreadable: Sequence[str]) -> Iterator[str]:
     total = len(items) + len(left_out)
     if left_out:
-        yield f"{len(left_out)} of {total} problems have no answer and are left out: {listed(left_out)}"
+        yield f"{len(left_out)} of {total} problems have no text or no answer and are left out: {listed(left_out)}"
     if unreadable:
         yield f"{len(unreadable)} answers cannot be read and are compared as text alone: {listed(unreadable)}"
     first: dict[str, str] = {}

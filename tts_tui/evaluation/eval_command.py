@@ -37,6 +37,9 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
     commands.meet(solver)
     seed = {} if given["seed"] is None else {"seed": given["seed"]}
     plans = plan_specs.make_all(given["plan"] or plan_specs.defaults(solver), solver, **seed)
+    unscored = [name for name, plan in plans.items() if solver.prm is None and plan.strategy in ("best-of-n", "auto")]
+    if unscored:
+        session.note(f"without a reward model the majority votes, in {' and '.join(unscored)} too")
     out = given["out"] or _default_folder(dataset)
     with RunFolder(out) as folder, EvalProgress(sys.stderr) as progress:
         evaluation = Evaluation(
@@ -128,7 +131,8 @@ def _conclude(standing: Standing, folder: RunFolder, evaluation: Evaluation) -> 
 
 
 def _failures(evaluation: Evaluation) -> str:
-    found = [one for one in evaluation.folder.outcomes.values() if one.reason == "failed"]
+    ran = evaluation.plans
+    found = [one for one in evaluation.folder.outcomes.values() if one.reason == "failed" and one.plan in ran]
     names = datasets.listed([f"{one.problem} ({one.plan})" for one in found])
     why = one_line(found[-1].detail, 300)
     return f"{len(found)} failed, and the same command tries them again: {names}; the last because {why}"

@@ -14,6 +14,7 @@ from tts_tui.evaluation.loaded import Run
 from tts_tui.evaluation.reports import Report
 
 _AXES = {"tokens": "computed tokens a problem, policy and PRM", "flops": "FLOPs a problem, policy and PRM"}
+_SHARED = "what plans of one run share is counted for the one that came first"
 _KINDS = ("svg", "png")
 
 
@@ -21,7 +22,7 @@ class Line(Struct, frozen=True):
     """Accuracy against cost: a family of plans that differ in N, or one plan's votes over fewer samples.
 
     Attributes:
-        label: What it is called.
+        label: What it is called: a plan that is alone in its family by its own name.
         points: Cost, accuracy with its interval.
         resampled: Whether these are votes over fewer of the same samples.
     """
@@ -35,15 +36,18 @@ def lines(report: Report, runs: Sequence[Run], cost: str) -> list[Line]:
     """The lines of a picture, the cost being tokens or flops."""
     known = {(one.run, one.plan, one.group, one.measure): one for one in report.figures}
     families: dict[str, list[tuple[float, Figure]]] = {}
+    names: dict[str, str] = {}
     found = []
     for run in runs:
         before = f"{run.name} " if len(runs) > 1 else ""
         for plan in run.plans:
             accuracy, spent = (known.get((run.name, plan, "all", name)) for name in ("accuracy", cost))
             if accuracy is not None and spent is not None:
-                families.setdefault(before + family(plan), []).append((spent.value, accuracy))
+                own = before + family(plan)
+                names[own] = own if own in families else before + plan
+                families.setdefault(own, []).append((spent.value, accuracy))
             found += _votes(known, run, plan, cost, before)
-    whole = [Line(name, tuple(sorted(points, key=lambda one: one[0])), False) for name, points in families.items()]
+    whole = [Line(names[own], tuple(sorted(points, key=lambda one: one[0])), False) for own, points in families.items()]
     return [*whole, *found]
 
 
@@ -111,7 +115,8 @@ def _costs(report: Report, runs: Sequence[Run], cost: str) -> Any:
         style = {"linestyle": "--", "marker": ".", "alpha": 0.6} if line.resampled else {"marker": "o"}
         axes.errorbar(costs, values, yerr=bars, label=line.label, color=f"C{number % 10}", capsize=3, **style)
     axes.set_xscale("log")
-    axes.set(xlabel=_AXES[cost], ylabel="accuracy in %, with intervals of 95 %")
+    below = f"\n({_SHARED})" if report.sharing else ""
+    axes.set(xlabel=_AXES[cost] + below, ylabel="accuracy in %, with intervals of 95 %")
     axes.grid(alpha=0.3)
     _legend(figure)
     return figure

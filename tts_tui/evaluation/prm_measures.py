@@ -31,6 +31,8 @@ from tts_tui.voting import path_score
 SCORES: tuple[Score, ...] = get_args(Score)
 _LEAST = 10
 """Fewest solutions of a kind that anything is measured on."""
+_HALVED = 4
+"""Fewest problems that are parted into halves."""
 
 
 class Value(Struct, frozen=True):
@@ -43,7 +45,7 @@ class Value(Struct, frozen=True):
 
 
 class Section(Struct, frozen=True):
-    """Measures of one kind, and a sentence about how they were taken."""
+    """Measures of one kind, and a sentence about how they were taken; without measures, why that is, as a clause."""
 
     name: str
     values: tuple[Value, ...]
@@ -69,7 +71,7 @@ class Findings(Struct, frozen=True):
 
 
 def measure(
-    solutions: Sequence[Judged], labelled: Sequence[Judged], outcomes: Sequence[Outcome], unit: str
+    solutions: Sequence[Judged], labelled: Sequence[Judged], outcomes: Sequence[Outcome], unit: str, unknown: str = ""
 ) -> Findings:
     """Measures a PRM.
 
@@ -78,6 +80,7 @@ def measure(
         labelled: Those of which something is known about the steps.
         outcomes: Of a plan with several solutions a problem, for votes; empty where there are none.
         unit: What `Judged.size` counts.
+        unknown: Why nothing is known about the steps, where that is so.
     """
     sections = []
     biases = {}
@@ -87,12 +90,17 @@ def measure(
     groups = grouped(solutions)
     sections.append(_solutions(groups, score))
     if labelled:
-        sections += [found for found in (_steps(grouped(labelled)), _errors(grouped(labelled))) if found]
+        sections += [_steps(grouped(labelled)), _errors(grouped(labelled))]
+    else:
+        sections.append(Section("steps and first errors", (), unknown or "nothing is known about the steps."))
     length, biases["length"] = _length(groups, score, unit)
     sections.append(length)
     if votes is not None:
         sections += [votes.section(), votes.by_difficulty()]
         biases["votes"] = votes.said()
+    else:
+        why = "solutions of a file have no answers that could vote; those in a run of `tts-tui eval` have."
+        sections.append(Section("votes", (), why))
     ece, biases["calibration"] = _calibration(solutions)
     sections.append(ece)
     vote = chosen[1] if chosen else None
@@ -172,11 +180,12 @@ def _step_scores(group: Iterable[Judged]) -> tuple[list[float], list[float]]:
     return right, wrong
 
 
-def _steps(groups: Sequence[list[Judged]]) -> Section | None:
-    """Whether right steps score above first wrong ones; None where too few are known."""
+def _steps(groups: Sequence[list[Judged]]) -> Section:
+    """Whether right steps score above first wrong ones."""
     right, wrong = _step_scores(one for group in groups for one in group)
     if min(len(right), len(wrong)) < _LEAST:
-        return None
+        known = f"right steps ({len(right)}) or first wrong ones ({len(wrong)})"
+        return Section("steps", (), f"too few {known} are known: it takes {_LEAST} of each.")
     inside = [found for group in groups if (found := area(*_step_scores(group))) is not None]
     pooled = area(right, wrong)
     spread = resampled(groups, lambda some: area(*_step_scores(one for group in some for one in group)))
@@ -195,12 +204,15 @@ def _steps(groups: Sequence[list[Judged]]) -> Section | None:
     return Section("steps", tuple(values), note)
 
 
-def _errors(groups: Sequence[list[Judged]]) -> Section | None:
-    """How well first errors are found, as ProcessBench has it; None where too few are known."""
+def _errors(groups: Sequence[list[Judged]]) -> Section:
+    """How well first errors are found, as ProcessBench has it."""
     known = [kept for group in groups if (kept := [one for one in group if one.error is not None])]
     labels = [one.error for group in known for one in group]
-    if min(labels.count(-1), len(labels) - labels.count(-1)) < _LEAST or len(known) < 4:
-        return None
+    right = labels.count(-1)
+    if min(right, len(labels) - right) < _LEAST or len(known) < _HALVED:
+        kinds = f"with a known first error ({len(labels) - right}) or without any ({right})"
+        least = f"it takes {_LEAST} of each, and {_HALVED} problems (here {len(known)})"
+        return Section("first errors", (), f"there are too few solutions {kinds}: {least}.")
     first, second = ([(one.scores, one.error if one.error is not None else -1) for one in h] for h in halves(known))
     threshold = best_threshold(first)
     found, before, half = (first_errors(second, threshold), first_errors(first, threshold), first_errors(second, 0.5))
@@ -227,7 +239,7 @@ def _errors(groups: Sequence[list[Judged]]) -> Section | None:
 def _length(groups: Sequence[list[Judged]], score: Score, unit: str) -> tuple[Section, str]:
     """Whether longer solutions score lower, as right or wrong as they are."""
     values: list[Value] = []
-    said = []
+    said, few = [], []
     alike = not any(
         len([one for one in group if one.right is wanted]) > 1 for group in groups for wanted in (True, False)
     )
@@ -237,6 +249,7 @@ def _length(groups: Sequence[list[Judged]], score: Score, unit: str) -> tuple[Se
         size = sum(map(len, parts))
         correlation = within(parts) if size >= _LEAST else None
         if correlation is None:
+            few.append(word)
             continue
         units: list[list[tuple[float, float]]] = parts
         spread = resampled(units, within) if not alike else _pairs_resampled(parts[0])
@@ -250,6 +263,11 @@ def _length(groups: Sequence[list[Judged]], score: Score, unit: str) -> tuple[Se
         f"The score {score} against {unit}, among equally right solutions {where}; below 0, longer ones score "
         "lower. Short less long is the mean score of the shorter half less that of the longer half."
     )
+    if few:
+        several = "" if alike else " on problems that have two or more of these"
+        why = f"it takes {_LEAST}{several}, not all as long or as good as each other."
+        left = f"there are too few {' or '.join(few)} solutions: {why}"
+        note = f"{note} Not measured for {few[0]} ones, since {left}" if values else left
     sentence = f"Correlation of the score {score} with {unit} at equal correctness: {', '.join(said)}." if said else ""
     return Section("length", tuple(values), note), sentence
 

@@ -13,12 +13,15 @@ from tts_tui.evaluation.tables import WIDTH, Table, drawn, wrapped
 
 
 def as_text(findings: Findings) -> str:
-    """The findings as plain text, no line wider than a report's."""
+    """The findings as plain text, no line wider than a report's; what could not be measured says why."""
     parts = []
     for section in findings.sections:
-        rows = tuple((value.name, _shown(value.value), _interval(value)) for value in section.values)
         head = section.name.capitalize()
-        table = drawn(Table(head, ("measure", "value", "95 % interval"), rows)) if rows else f"{head}: too few to tell"
+        if not section.values:
+            parts.append(wrapped(f"{head}: not measured, since {section.note}", WIDTH))
+            continue
+        rows = tuple((value.name, _shown(value.value), _interval(value)) for value in section.values)
+        table = drawn(Table(head, ("measure", "value", "95 % interval"), rows))
         parts.append(f"{table}\n{wrapped(section.note, WIDTH)}")
     return "\n\n".join(parts)
 

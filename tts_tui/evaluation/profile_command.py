@@ -13,7 +13,8 @@ from tts_tui import commands, profiles, registry
 from tts_tui.contracts import ModelInfo, Policy, RewardModel
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import judged, processbench
-from tts_tui.evaluation.loaded import load
+from tts_tui.evaluation.families import FAMILIES
+from tts_tui.evaluation.loaded import Run, load
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.prm_defaults import verdict
 from tts_tui.evaluation.prm_measures import Findings, measure
@@ -35,6 +36,11 @@ def profile_prm(source: Path, given: Mapping[str, Any]) -> int:
         own.path(given["name"])
     if source.is_dir():
         findings, info, said, outcomes = _of_run(source, given)
+    elif not source.exists():
+        raise UsageError(
+            f"cannot read {source}, which is not there: give the folder of a run of `tts-tui eval`, or a JSONL file of "
+            "solutions (`tts-tui profile-prm --help` says what is in it)"
+        )
     else:
         findings, info, said, outcomes = _of_file(source, given)
     name = given["name"] or name_of(info)
@@ -76,7 +82,8 @@ def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
         raise UsageError(f"the run {folder} has scores, but does not say of which PRM: evaluate it again")
     outcomes = [one for one in run.outcomes[plan].values() if one.solutions]
     solutions = judged.of_outcomes(outcomes)
-    findings = measure(solutions, judged.of_recordings(run, plan), outcomes, "tokens")
+    labelled = judged.of_recordings(run, plan)
+    findings = measure(solutions, labelled, outcomes, "tokens", "" if labelled else _unknown(run, plan))
     data = run.header.dataset
     what = " ".join(filter(None, (data.name, data.split)))
     guided = "" if run.samples(plan) else "; this plan's solutions were already chosen by the PRM"
@@ -85,6 +92,13 @@ def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
         f"{run.header.policy.name}{guided}"
     )
     return findings, info, said, outcomes
+
+
+def _unknown(run: Run, plan: str) -> str:
+    """Why nothing is known about the steps of a run's solutions."""
+    if any(item.family in FAMILIES for item in run.problems.values()):
+        return f"no recording of {plan} that can be read is left in {run.folder}: steps are known from these."
+    return "there are no step labels: a program labels the steps of problem families alone."
 
 
 def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 
 from msgspec import Struct
 
 from tts_tui.evaluation.figures import EASY, HARD, Entry, Figure, difficulty, of_entry
 from tts_tui.evaluation.loaded import Run, load
 from tts_tui.evaluation.measures import Paired, holm, paired
+from tts_tui.evaluation.outcomes import Outcome
 
 _NAMED = 5
 """Most problems that a note names."""
+_SOURCE = 60
+"""Most characters of a calibration's source that a note has; run.json has all of it."""
 
 
 class About(Struct, frozen=True):
@@ -56,6 +61,7 @@ class Report(Struct, frozen=True):
         tests: Every two plans.
         failures: Searches that failed.
         notes: What a reader must know, a sentence each.
+        sharing: Names of the runs in which plans have what they share counted for the one that came first.
     """
 
     runs: tuple[About, ...]
@@ -63,6 +69,7 @@ class Report(Struct, frozen=True):
     tests: tuple[Compared, ...]
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
+    sharing: tuple[str, ...] = ()
 
 
 def report_text(folders: Sequence[Path]) -> str:
@@ -91,7 +98,8 @@ def make(runs: Sequence[Run]) -> Report:
             outcomes = tuple(known[id] for id in run.problems if id in known and (shared is None or id in shared))
             if outcomes:
                 entries.append(Entry(run, plan, outcomes))
-    notes += _warm(runs, entries)
+    sharing = [run for run in runs if _share([entry for entry in entries if entry.run is run])]
+    notes += _shares(sharing)
     figures = tuple(figure for entry in entries for figure in of_entry(entry, levels.get(entry.run.name, {})))
     failures = tuple(
         Failure(label(runs, entry), one.problem, one.detail)
@@ -104,7 +112,8 @@ def make(runs: Sequence[Run]) -> Report:
             "Searches that failed count as they ended, mostly as without an answer; the same `tts-tui eval` tries "
             "them again."
         )
-    return Report(tuple(map(_about, runs)), figures, _tests(runs, entries), failures, tuple(notes))
+    names = tuple(run.name for run in sharing)
+    return Report(tuple(map(_about, runs)), figures, _tests(runs, entries), failures, tuple(notes), names)
 
 
 def label(runs: Sequence[object], entry: Entry) -> str:
@@ -133,13 +142,24 @@ def _models(runs: Sequence[Run]) -> list[str]:
 
 
 def _chosen_by(runs: Sequence[Run]) -> list[str]:
-    """By what plans of `auto` chose."""
-    return [
-        f"{plan} in {run.name} chose by {basis}."
-        for run in runs
-        for plan, basis in run.header.calibrations.items()
-        if plan in run.outcomes
-    ]
+    """By what plans of `auto` chose, each calibration once."""
+    users: dict[str, list[str]] = {}
+    for run in runs:
+        plans: dict[str, list[str]] = {}
+        for plan, basis in run.header.calibrations.items():
+            if plan in run.outcomes:
+                plans.setdefault(basis, []).append(plan)
+        for basis, own in plans.items():
+            users.setdefault(basis, []).append(f"{' and '.join(own)} in {run.name}")
+    return [f"{' and '.join(own)} chose by {_brief(basis)}" for basis, own in users.items()]
+
+
+def _brief(basis: str) -> str:
+    """The end of a sentence: a calibration as run.json has it, with only the beginning of a long source."""
+    date = re.match(r"\d{4}-\d\d-\d\d\S*, ", basis)
+    begin = date.end() if date else 0
+    source = textwrap.shorten(basis[begin:], _SOURCE, placeholder=" …")
+    return f"{basis[:begin]}{source}" + ("" if source.endswith("…") else ".")
 
 
 def _unfinished(runs: Sequence[Run]) -> list[str]:
@@ -183,23 +203,30 @@ def _shared(runs: Sequence[Run]) -> tuple[set[str] | None, list[str]]:
     return done, [*notes, f"{size}{left}; all figures are of these."]
 
 
-def _warm(runs: Sequence[Run], entries: Sequence[Entry]) -> list[str]:
-    """Warnings of plans that found their prompts computed by other plans, which makes them look cheaper."""
-    found = []
-    for run in runs:
-        spent = {
-            label(runs, entry): fmean(one.tokens.policy.prompt_computed for one in entry.outcomes)
-            for entry in entries
-            if entry.run is run
-        }
-        most = max(spent.values(), default=0.0)
-        cheap = [name for name, tokens in spent.items() if tokens < most / 2]
-        if cheap:
-            found.append(
-                f"In {run.name}, prompts that one plan had computed were in the cache for others ({', '.join(cheap)}), "
-                f"whose tokens and FLOPs lack them: up to {most:,.0f} tokens a problem."
-            )
-    return found
+def _share(entries: Sequence[Entry]) -> bool:
+    """Whether plans of a run had a problem in common, and something that was computed for it was used again."""
+    worked = [one for entry in entries for one in entry.outcomes if _took(one)]
+    plans = Counter(one.problem for one in worked)
+    return any(plans[one.problem] > 1 and (one.tokens.policy.prompt_cached or one.tokens.prm.cached) for one in worked)
+
+
+def _took(one: Outcome) -> bool:
+    """Whether anything was computed for it, by whomever; a search that could not begin took nothing."""
+    policy, prm = one.tokens.policy, one.tokens.prm
+    return any((policy.prompt_computed, policy.prompt_cached, policy.completion, prm.computed, prm.cached))
+
+
+def _shares(runs: Sequence[Run]) -> list[str]:
+    """That what plans share makes them look cheaper than they are alone."""
+    if not runs:
+        return []
+    steps = ", and steps of the same text, which the PRM reads once" if any(run.header.prm for run in runs) else ""
+    return [
+        f"Plans of one run share what they have in common on a problem (its prompt, which the policy keeps{steps}): in "
+        f"{' and '.join(run.name for run in runs)}, that is counted for the plan that came first, so that others look "
+        "cheaper in tokens and FLOPs than they are alone; sampled tokens are exact, and a folder of its own for each "
+        "plan (`tts-tui eval --out`) gives what it costs alone."
+    ]
 
 
 def _counted(count: int) -> str:

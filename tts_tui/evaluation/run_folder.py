@@ -264,8 +264,13 @@ class RunFolder:
             if before is not None and before.with_(why=plan.why) != plan:
                 raise self._differs(f"the plan {name} has other settings", before, plan)
 
-    def compare_models(self, policy: ModelInfo, prm: ModelInfo | None) -> None:
+    def compare_models(self, policy: ModelInfo, prm: ModelInfo | None, *, scores: bool = True) -> None:
         """Refuses models that are not those of the run.
+
+        Args:
+            policy: The policy.
+            prm: The reward model, if one is needed.
+            scores: Whether there is one at all: without, the same plans would vote otherwise.
 
         Raises:
             UsageError: The message names what differs.
@@ -275,6 +280,8 @@ class RunFolder:
         had = self.header
         if (had.policy.name, had.policy.family) != (policy.name, policy.family):
             raise self._differs(f"its policy is {had.policy.name}, not {policy.name}")
+        if had.prm is not None and not scores:
+            raise self._differs(f"its reward model is {had.prm.name}, and now there is none")
         if had.prm is not None and prm is not None and not same_prm(had.prm, prm):
             raise self._differs(f"its reward model is {had.prm.name} ({had.prm.family}), not {prm.name} ({prm.family})")
 

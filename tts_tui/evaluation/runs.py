@@ -15,7 +15,7 @@ from msgspec import Struct
 from tts_tui._version import __version__
 from tts_tui.checks import check_problem
 from tts_tui.contracts import ModelInfo, RewardModel
-from tts_tui.errors import BackendError, RecordError, RecordVersion, TTSError, UsageError
+from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, TTSError, UsageError
 from tts_tui.evaluation.datasets import Dataset, Item, listed
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.pace import Pace
@@ -176,8 +176,8 @@ class Evaluation:
             judges[name] = own.info if own else None
             prm = own or prm
         info = prm.info if prm else None
-        self.folder.compare_models(self.solver.policy.info, info)
-        calibrations = {name: self._basis(judges[name]) for name in sorted(needed) if self._is_auto(name)}
+        self.folder.compare_models(self.solver.policy.info, info, scores=self.solver.prm is not None)
+        calibrations = {name: self._basis(judges[name], name) for name in sorted(needed) if self._is_auto(name)}
         for name, basis in calibrations.items():
             self.folder.compare_calibration(name, basis)
         source = Source(
@@ -204,15 +204,25 @@ class Evaluation:
     def _is_auto(self, name: str) -> bool:
         return self.plans[name].strategy == "auto"
 
-    def _basis(self, prm: ModelInfo | None) -> str:
-        """By what `auto` chooses for these models, as `guide_of` finds it."""
+    def _basis(self, prm: ModelInfo | None, name: str) -> str:
+        """By what a plan of `auto` chooses for these models, as `guide_of` finds it.
+
+        Raises:
+            PlanError: What the plan wishes for is out of reach, on every problem.
+        """
         from tts_tui import priors  # like the calibrations, it brings numpy, which nothing else here needs
         from tts_tui.calibration import check_models, find
+        from tts_tui.controller import price_of
 
         policy, given = self.solver.policy.info, self.solver.calibration
         if given is not None:
             check_models(given, policy, prm)
-        return named(given or find(policy, prm) or priors.calibration(policy, prm))
+        found, plan = given or find(policy, prm) or priors.calibration(policy, prm), self.plans[name]
+        try:
+            price_of(found, plan.mean_tokens, plan.goal_accuracy)
+        except PlanError as error:
+            raise PlanError(f"the plan {name} cannot be run: {error}") from error
+        return named(found)
 
     def _earlier(self) -> dict[str, list[float]]:
         earlier: dict[str, list[float]] = {}
