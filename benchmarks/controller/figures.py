@@ -253,12 +253,11 @@ def majority_figures(items: Sequence[Item], parts: Parts, weight: float) -> tupl
 
     Only every so many-th is sampled as often as that takes. The others' samples are the 16 of all problems.
     """
-    runs = ("samples", "votes", "votes-2")
-    outcomes, (first, plan) = _merged(parts, runs), (next(iter(parts[name][0]), "") for name in runs[:2])
-    some = [item for item in items if all((name, item.id) in parts[part][1] for part, name in _named(parts, runs))]
-    if not some:
+    runs = [(parts[part][1], name) for part in ("samples", "votes", "votes-2") for name in parts[part][0]]
+    some = [item for item in items if all((name, item.id) in outcomes for outcomes, name in runs)]
+    if len(runs) < 3 or not some:
         return {}, ["Majority voting: nothing was sampled for it"]
-    pools = [(*pool_of(outcomes[first, item.id], 0.0), *pool_of(outcomes[plan, item.id], 0.0)) for item in some]
+    pools = [[one for outcomes, name in runs for one in pool_of(outcomes[name, item.id], 0.0)] for item in some]
     curve: dict[int, tuple[float, float]] = {}
     most = max(map(len, pools))
     for n in (*_doubled(most), most):
@@ -290,7 +289,3 @@ def _votes(pool: Sequence[Drawn]) -> bool:
     hand = Hand("last", "majority")
     hand.add(pool)
     return hand.is_right
-
-
-def _named(parts: Parts, runs: Sequence[str]) -> list[tuple[str, str]]:
-    return [(part, name) for part in runs for name in parts[part][0]]

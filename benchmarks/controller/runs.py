@@ -52,7 +52,7 @@ PARTS: dict[str, Part] = {
     "trees": Part(("dvts:16", "beam:16")),
     "trees-2": Part(("dvts:16",), seed=1),
     "votes": Part(("majority:48",), seed=1, every=4),
-    "votes-2": Part(("majority:48",), seed=2, every=4),
+    "votes-2": Part(("majority:32",), seed=2, every=4),
     "auto-500": Part(("auto:64,mean_tokens=500",)),
     "auto-1000": Part(("auto:64,mean_tokens=1000",)),
 }

@@ -22,6 +22,7 @@ from tts_tui.ui.model import RunModel
 from tts_tui.ui.overview import short_plan
 from tts_tui.ui.plain import PlainDisplay
 from tts_tui.ui.player import Player
+from tts_tui.ui.screens import help
 from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
@@ -339,6 +340,51 @@ async def test_the_plan_panel_fits_every_screen(size):
         await seen(app, pilot, "▶ beam:16", "basis     priors from the paper", "  stop ")
         if size[1] > 11:
             await seen(app, pilot, "strategy  auto N up to 16 M 4")
+
+
+async def test_on_a_small_screen_the_frame_names_hidden_panels_and_tab_shows_them_in_turn():
+    app = make(keymap={"view.panel-plan": "f7"})
+    async with running(app, (80, 24)) as pilot:
+        await app.push_screen(RunScreen(player=film(begun(), FIRST, SECOND)))
+        await seen(app, pilot, "Step │ 4 Decisions │ f7 Plan", f" auto    beam:16: {words.why(SECOND)[:50]}")
+        assert "pass@1" not in picture(app)
+        await pilot.press("tab", "tab")
+        await seen(app, pilot, "Decisions │ 2 Step │ f7 Plan")
+        await pilot.press("tab")
+        await seen(app, pilot, "Plan · priors from the paper │ 2 Step │ 4 Decisions", "pass@1", "▶ beam:16")
+        assert " auto    beam:16" not in picture(app)
+        assert app.screen.focused is app.screen.tree_view  # so that one may walk through the tree beside the plan
+        await pilot.press("shift+tab")
+        await seen(app, pilot, "Decisions │ 2 Step │ f7 Plan")
+        await pilot.press("tab", "tab")
+        await seen(app, pilot, "Step │ 4 Decisions │ f7 Plan")
+        assert any("Go to the next panel" in line.plain for line in help.lines(app.screen))
+
+
+async def test_where_one_panel_fills_the_screen_its_frame_names_the_tree_too():
+    app = make()
+    async with running(app, (60, 34)) as pilot:
+        await app.push_screen(RunScreen(player=film(begun(), FIRST, SECOND)))
+        await seen(app, pilot, "│ 2 Step │ 4 Decisions │ 5 Plan", " auto    beam:16: ")
+        await pilot.press("shift+tab")
+        await seen(app, pilot, "Plan · priors from the paper │ 1 Tree │ 2 Step", "▶ beam:16")
+        await pilot.press("tab")
+        await seen(app, pilot, "│ 2 Step │ 4 Decisions │ 5 Plan")
+        titles = [line.plain for line in help.lines(app.screen)]
+        assert "Tree" in titles and not any("│" in title for title in titles)
+
+
+async def test_where_all_panels_have_room_tab_moves_the_focus_and_no_frame_names_others():
+    app = make()
+    async with running(app, (130, 34)) as pilot:
+        await app.push_screen(RunScreen(player=film(begun(), FIRST, SECOND)))
+        await seen(app, pilot, "▶ beam:16")
+        assert "│ 2 Step" not in picture(app) and " auto    beam:16" not in picture(app)
+        reached = []
+        for key in ("tab", "tab", "tab", "shift+tab"):
+            await pilot.press(key)
+            reached.append(app.screen.focused.id)
+        assert reached == ["step", "story", "tree", "story"]
 
 
 @pytest.mark.parametrize("size", [(150, 40), (100, 28), (80, 24), (60, 34), (60, 24), (44, 20)])

@@ -92,7 +92,7 @@ def load(spec: str, *, data: Path | None = None, split: Split = "test", limit: i
     if kind == "families":
         names = [name.strip() for name in rest.split(",") if name.strip()] or list(FAMILIES)
         if colon and not rest.strip(" ,"):
-            raise UsageError(f"{spec.strip()} names no family: leave the colon out for all of them, or see `tts-tui families`")
+            raise UsageError(f"{spec.strip()} names no family: leave the colon out for all, or see `tts-tui families`")
         return _from_families(names, split, limit)
     return read_file(_find(spec, data), limit)
 

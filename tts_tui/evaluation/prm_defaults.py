@@ -53,7 +53,7 @@ def verdict(name: str, findings: Findings, outcomes: Sequence[Outcome], *, count
     stays = f"Score and vote stay {now}"
     kept = own.kept(name)
     if findings.vote is None:
-        return Verdict(kept, f"{stays}: there is one solution a problem, and nothing to vote on.")
+        return Verdict(kept, f"{stays}: solutions of one problem, whose answers could vote, are not there.")
     best = _named((findings.score, findings.vote))
     known = [one for one in outcomes if any(each.scores for each in one.solutions)]
     if best == now:

@@ -219,6 +219,17 @@ def _chain(names: Sequence[str], width: int, most: int) -> list[Text]:
     return _labelled("auto", said, width, most)
 
 
+# -- a line ------------------------------------------------------------------------------------------------------------
+
+
+def latest(tree: SearchTree, width: int) -> Text:
+    """What was chosen last and why, in a line: ` auto    beam:16: 10 % sure of 8 after 4 samples …`."""
+    choice = tree.choices[-1]
+    line = Text(" auto    ", no_wrap=True).append(words.now(choice), style="bold").append(f": {words.why(choice)}")
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
 # -- the live display --------------------------------------------------------------------------------------------------
 
 

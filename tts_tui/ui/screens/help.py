@@ -25,6 +25,8 @@ GLYPHS = (
     ("━●━━──", "pass@1 that auto expects, in its 90 % range"),
     ("▶ beam:16", "what auto chose"),
 )
+BAR = " │ "
+"""Between a panel's title and the names of other panels in its frame."""
 
 
 class Help(ModalScreen[None]):
@@ -88,4 +90,4 @@ def _title(node: object, screen: Screen[Any]) -> str:
         return "This screen"
     if node is screen.app:
         return "Everywhere"
-    return str(getattr(node, "border_title", None) or type(node).__name__)
+    return str(getattr(node, "border_title", None) or type(node).__name__).partition(BAR)[0]

@@ -12,13 +12,14 @@ from textual.containers import Horizontal, Vertical
 from textual.markup import escape
 from textual.widgets import Footer, Input
 
-from tts_tui.ui import panels, words
+from tts_tui.ui import choices, panels, words
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.choices import is_auto
 from tts_tui.ui.looks import best
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
+from tts_tui.ui.screens.help import BAR
 from tts_tui.ui.screens.taking_part import TakingPart
 from tts_tui.ui.screens.viewing import LAST
 from tts_tui.ui.text import one_line
@@ -34,11 +35,15 @@ SPARING = 2
 """Of so many looks one is taken while a model computes in this process: it writes no faster, and shares the cores."""
 BESIDE = 0.5
 """The most of the side that the plan has beside step and story, where it says what was chosen."""
+LATEST = 20
+"""Rows of a screen from which one says what `auto` chose, where the plan panel is hidden."""
 SLOW = 3
 """Gauges and other lines of numbers are looked at every so many frames."""
 
 PANELS = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
 """Ids and titles of the panels, in the order of the keys 1 to 5."""
+TURNS = ("tree", "step", "story", "plan")
+"""Those that hide each other where there is no room for all; answers always have a line."""
 
 
 class RunScreen(TakingPart):
@@ -67,6 +72,8 @@ class RunScreen(TakingPart):
                 )
                 for number, (name, title) in enumerate(PANELS.items(), 1)
             ),
+            ("view.panel-next", "tab", "turn(1)", "next panel", "Go to the next panel, also to one that others hide"),
+            ("view.panel-before", "shift+tab", "turn(-1)", "panel before", "Go to the panel before"),
             show=False,
         ),
         *LAST,
@@ -104,6 +111,7 @@ class RunScreen(TakingPart):
                 yield TreeView(id="tree")
                 yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
                 yield Quiet(id="answers")
+                yield Quiet(id="latest")
             with Vertical(id="side"):
                 yield StepView(id="step")
                 yield StoryView(id="story")
@@ -163,7 +171,10 @@ class RunScreen(TakingPart):
         panel = self.query_one(f"#{name}")
         if panel.can_focus:
             panel.focus()
+        elif name == "plan" and not self.has_class("-wide"):
+            self.tree_view.focus()  # the plan takes no keys, and what had them may be hidden now
         self._panel = name
+        self._tick = 0  # the next frame draws the panels
 
     def show_tree(self) -> None:
         """Brings the tree to the front."""
@@ -179,6 +190,22 @@ class RunScreen(TakingPart):
             self.maximize(panel)
         else:
             self._look_at(name)
+
+    def action_turn(self, by: int) -> None:
+        """Goes to the next panel, or the one before, where some are hidden; else moves the focus as everywhere."""
+        if not self._hidden():
+            self.focus_next() if by > 0 else self.focus_previous()
+            return
+        focused = self.focused.id if self.focused is not None else ""
+        now = "plan" if self._panel == "plan" and self.query_one("#plan").display else focused
+        place = TURNS.index(now) + by if now in TURNS else 0
+        self._look_at(TURNS[place % len(TURNS)])
+
+    def _hidden(self) -> list[str]:
+        """The panels for which there is no room beside what is looked at."""
+        panels_of = {name: self.query_one(f"#{name}") for name in TURNS}
+        boxes = {name: self.query_one("#left" if name == "tree" else "#side") for name in TURNS}
+        return [name for name in TURNS if not (panels_of[name].display and boxes[name].display)]
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -242,16 +269,31 @@ class RunScreen(TakingPart):
         if self.player is not None:
             self.query_one(Timeline).show(self.player)
 
-    def _title_tree(self) -> None:
-        """Says in the frame which number is shown, in which order, and what is followed."""
+    def _title_panels(self, model: RunModel) -> None:
+        """Says in the frames what is in them; in that of the panel in front also which ones are hidden, with keys."""
+        basis = f" · {words.basis_in_short(model.tree.choices[-1])}" if model.tree.choices else ""
+        titles = {**PANELS, "tree": self._tree_title(), "plan": PANELS["plan"] + basis}
+        hidden = self._hidden()
+        front = next((name for name in reversed(TURNS) if name not in hidden), "")
+        if hidden and front:
+            keys_of = {active.binding.id: active.binding for active in self.active_bindings.values()}
+            for name in hidden:
+                binding = keys_of.get(f"view.panel-{name}")
+                key = f"{self.app.get_key_display(binding)} " if binding is not None else ""
+                titles[front] += f"{BAR}{key}{PANELS[name]}"
+        for name in TURNS:
+            panel = self.query_one(f"#{name}")
+            if panel.border_title != (title := escape(titles[name])):
+                panel.border_title = title
+
+    def _tree_title(self) -> str:
+        """Which number is shown, in which order, and what is followed."""
         view, order = self.tree_view, self.model.folding.order
         said = [PANELS["tree"]]
         said += [{"min": "lowest score of the path", "prod": "product of the path's scores"}.get(view.value, "")]
         said += ["best first" if order == "score" else ""]
         said += [f"follows the {view.follow}" if view.follow != "off" else "", "frozen" if view.frozen else ""]
-        title = " · ".join(filter(None, said))
-        if view.border_title != title:
-            view.border_title = title
+        return " · ".join(filter(None, said))
 
     def _instead(self) -> list[Text]:
         """What stands in the place of a step: why the run failed, or what it waits for."""
@@ -287,17 +329,15 @@ class RunScreen(TakingPart):
         else:
             box.put(panels.answers(model, max(10, box.size.width), 5))
         self.query_one(StoryView).put(model.decisions)
-        self._title_tree()
+        self._title_panels(model)
         if model.tree.started is not None:
             self._draw_plan(model)
+            self._draw_latest(model)
 
     def _draw_plan(self, model: RunModel) -> None:
         box = self.query_one("#plan", Quiet)
         chooses = is_auto(model.tree)
         box.set_class(chooses, "-auto")
-        basis = f" · {words.basis_in_short(model.tree.choices[-1])}" if model.tree.choices else ""
-        if box.border_title != (title := escape(PANELS["plan"] + basis)):
-            box.border_title = title
         if chooses:
             box.put(panels.choice(model, box.content_size.width or self.size.width - 4, self._room(box)))
             return
@@ -307,6 +347,13 @@ class RunScreen(TakingPart):
                 for label, value in panels.plan_lines(model.tree.plan)
             ]
         )
+
+    def _draw_latest(self, model: RunModel) -> None:
+        """What `auto` chose last, in a line, where the plan panel is hidden."""
+        box = self.query_one("#latest", Quiet)
+        box.display = bool(model.tree.choices) and self.size.height >= LATEST and "plan" in self._hidden()
+        if box.display:
+            box.put([choices.latest(model.tree, box.size.width or self.size.width)])
 
     def _room(self, box: Quiet) -> int:
         """Lines that the panel may have: the screen's, the side's, or, beside step and story, half of it."""
