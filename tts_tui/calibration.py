@@ -21,7 +21,7 @@ from tts_tui.contracts import ModelInfo
 from tts_tui.difficulty import Evidence, Outlook
 from tts_tui.errors import CalibrationError
 from tts_tui.plan import Score, Vote
-from tts_tui.prompt_features import features
+from tts_tui.prompt_features import NAMES, features
 
 FORMAT = 1
 """Version of the file; another one is refused with a sentence."""
@@ -59,8 +59,8 @@ class Curve(Struct, frozen=True, kw_only=True):
     alone: Start
     win: Place
     lose: Place
-    cost: float = 1.0
-    sizes: tuple[int, ...] = ()
+    cost: Positive = 1.0
+    sizes: tuple[Annotated[int, Meta(ge=1)], ...] = ()
     problems: int = 0
     used: bool = True
 
@@ -89,6 +89,10 @@ class Reader(Struct, frozen=True):
 
     centre: tuple[float, ...]
     axes: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        if any(len(axis) != len(self.centre) for axis in self.axes):
+            raise ValueError("a direction of hidden states has as many numbers as their mean")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,7 +133,8 @@ class Calibration(Struct, frozen=True, kw_only=True):
         vote: How solutions become one answer; likewise.
         probe: Samples before the first choice.
         sample_tokens: Mean cost of one sample, in tokens of the policy: those of the PRM are weighed by its size.
-        overhead: What a problem costs once, however much of it is sampled: the PRM reads its question. Likewise.
+        overhead: What a problem costs once, however much of it is sampled: the PRM reads its question, and a first
+            text that no other sample shares. Likewise.
         reader: What hidden states tell of a prompt; None where the policy had none to show, or they told nothing.
         outlook: From a prompt to the belief before any sample.
         reach: From a prompt to how often a large plan is right: two problems with the same pass@1 are not equally far
@@ -268,7 +273,11 @@ def decode(data: bytes, what: str) -> Calibration:
                 f"{what} has {age} format ({format}, this tts-tui reads {FORMAT}): make it anew with tts-tui "
                 "calibrate, or remove it"
             )
-        return msgspec.json.decode(data, type=Calibration)
+        found = msgspec.json.decode(data, type=Calibration)
+        count = len(NAMES) + (len(found.reader.axes) if found.reader else 0)
+        if any(one is not None and len(one.names) not in (0, count) for one in (found.outlook, found.reach)):
+            raise msgspec.ValidationError(f"outlook and reach take the {count} features of prompts, or none")
+        return found
     except msgspec.DecodeError as error:
         raise CalibrationError(
             f"{what} is damaged ({error}): make it anew with tts-tui calibrate, or remove it"

@@ -158,7 +158,7 @@ class Controller:
             every = self._ways(belief, sure, done, False, spurned=True)  # what is left out is better than nothing
             ways = [way for way in every if way.samples * cost <= room]
             if not ways:
-                raise PlanError(self._no_way(every, cost, once + spent))
+                raise PlanError(self._no_way(every, cost, once, spent))
         known = self.calibration.sample_tokens
         price = self.wish.price * cost / known if known else self.wish.price
         ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
@@ -180,12 +180,14 @@ class Controller:
 
     # -- ways to go on -----------------------------------------------------------------------------------------------
 
-    def _no_way(self, ways: Sequence[Way], cost: float, once: float) -> str:
-        """Why nothing can be begun, a sentence; `once` is what any plan takes besides, the prompt's tokens included."""
+    def _no_way(self, ways: Sequence[Way], cost: float, once: float, spent: float) -> str:
+        """Why nothing can be begun, a sentence."""
         if ways:
+            included = f", the {spent:.0f} of the prompt included" if spent else ""
+            once += spent
             return (
                 f"a budget of {self.wish.tokens:.0f} tokens is too small for any plan: the smallest one takes about "
-                f"{min(way.samples for way in ways) * cost + once:.0f}, prompt included; raise the budget or drop it"
+                f"{min(way.samples for way in ways) * cost + once:.0f}{included}; raise the budget or drop it"
             )
         return (
             f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model for n = "
@@ -247,7 +249,7 @@ class Controller:
         best = ways[0]
         strategy = "best-of-n" if self.wish.scores else "majority"
         first = min(self.calibration.probe, self.wish.most)
-        more = f"its first {first} samples" if first > 1 else "a first sample"
+        more = f"the first {first} samples" if first > 1 else "a first sample"
         why = (
             f"one sample in {1 / max(belief.pass1, 0.01):.0f} is expected to be right: {best.name} looks best "
             f"({best.accuracy:.0%}), and {more} will tell more"

@@ -192,6 +192,10 @@ class Near(Struct, frozen=True):
     width: float
     weight: float
 
+    def __post_init__(self) -> None:
+        if not len(self.rows) == len(self.problems) == len(self.shares) or self.width <= 0 or self.weight < 0:
+            raise ValueError("sampled prompts have a count and a share a row, and a width greater than 0")
+
     def counts(self, values: Sequence[float]) -> tuple[float, float]:
         """Samples that the rows are worth for a prompt: right ones, wrong ones."""
         gaps = ((np.array(self.rows) - np.array(values)) ** 2).mean(axis=1)
@@ -228,6 +232,8 @@ class Outlook(Struct, frozen=True):
         sizes = {len(values) for values in (self.names, self.centre, self.spread, self.weights)}
         if len(sizes) > 1 or (self.near is not None and any(len(row) not in sizes for row in self.near.rows)):
             raise ValueError("an outlook has as many names as means, deviations, weights, and values a row")
+        if self.concentration <= 0 or any(spread <= 0 for spread in self.spread):
+            raise ValueError("concentration and deviations of an outlook are greater than 0")
 
     def counts(self, values: Sequence[float]) -> tuple[float, float]:
         """The Beta distribution of a prompt with these features, as right and wrong samples.

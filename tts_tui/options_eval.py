@@ -110,7 +110,7 @@ calibrating = options(
     option(
         "--limit",
         type=click.IntRange(min=1),
-        help="Only the first problems; of families, one of each in turn.  [default: all; of families 24 of each]",
+        help="Only so many problems: of a file at random, of families in turn.  [default: all; of families 24 of each]",
     ),
     option(
         "--searched",

@@ -62,12 +62,12 @@ def everything(
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
     weight = Models(*models).weight
     of = Models(*models, calibration.score, calibration.vote, calibration.overhead / weight)
-    runs = ("samples", "trees", "trees-2")
+    runs = ("samples", "dvts", "dvts-2", "beam")
     cases = cases_of(items, _merged(parts, runs, of.overhead), _plans(parts, runs), of, states)
     fixed = [*runs_rows(items, parts, "greedy", weight), *fixed_rows(cases, calibration)]
     autos = runs_rows(items, parts, "auto", weight)
     difficulty, first = difficulty_figures(cases, calibration)
-    plans, second = plan_figures(fixed, autos, calibration)
+    plans, second = plan_figures(cases, fixed, autos, calibration)
     votes, third = majority_figures(items, parts, weight)
     figures = {"difficulty": difficulty, "plans": plans, "majority": votes}
     return figures, [*first, "", *second, "", *third]
@@ -205,7 +205,7 @@ def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> 
 
 
 def plan_figures(
-    fixed: Sequence[Row], autos: Sequence[Row], calibration: Calibration
+    cases: Sequence[Case], fixed: Sequence[Row], autos: Sequence[Row], calibration: Calibration
 ) -> tuple[dict[str, Any], list[str]]:
     """Accuracy and cost of every plan; the controller against each at its cost or less; the oracle."""
     lines = [f"{'Plan':<30}{'accuracy':>10}{'95 %':>16}{'tokens a problem':>18}{'sampled':>10}"]
@@ -236,6 +236,12 @@ def plan_figures(
                     f"{auto.name} against {row.name:<14} {gap:+.3f} ({low:+.3f} to {high:+.3f}, p {test.p:.3f}) "
                     f"with {auto.cost / row.cost:.0%} of its tokens"
                 )
+    for auto in autos:
+        for kind, unseen in (("families of the calibration", False), ("unseen families", True)):
+            own = [at for at, case in enumerate(cases) if (case.family in UNSEEN) == unseen]
+            right, tokens = (fmean(values[at] for at in own) for values in (auto.right, auto.tokens))
+            figures[f"{auto.name}, {kind}"] = {"problems": len(own), "accuracy": right, "tokens": tokens}
+            lines.append(f"{auto.name} on {len(own)} of {kind}: {right:.3f} at {tokens:.0f} tokens")
     oracle = fmean(any(row.right[at] for row in fixed) for at in range(len(best.right)))
     for auto in autos:
         share = (auto.accuracy - best.accuracy) / (oracle - best.accuracy) if oracle > best.accuracy else 0.0
@@ -253,9 +259,10 @@ def majority_figures(items: Sequence[Item], parts: Parts, weight: float) -> tupl
 
     Only every so many-th is sampled as often as that takes. The others' samples are the 16 of all problems.
     """
-    runs = [(parts[part][1], name) for part in ("samples", "votes", "votes-2") for name in parts[part][0]]
+    votes = ["samples", *(part for part in parts if part.startswith("votes"))]
+    runs = [(parts[part][1], name) for part in votes for name in parts[part][0]]
     some = [item for item in items if all((name, item.id) in outcomes for outcomes, name in runs)]
-    if len(runs) < 3 or not some:
+    if len(runs) < len(votes) or not some:
         return {}, ["Majority voting: nothing was sampled for it"]
     pools = [[one for outcomes, name in runs for one in pool_of(outcomes[name, item.id], 0.0)] for item in some]
     curve: dict[int, tuple[float, float]] = {}

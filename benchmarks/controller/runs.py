@@ -49,14 +49,16 @@ class Part(Struct, frozen=True):
 PARTS: dict[str, Part] = {
     "samples": Part(("best-of-n:16",)),
     "greedy": Part(("cot",)),
-    "trees": Part(("dvts:16", "beam:16")),
-    "trees-2": Part(("dvts:16",), seed=1),
+    "dvts": Part(("dvts:16",)),
+    "dvts-2": Part(("dvts:16",), seed=1),
+    "beam": Part(("beam:16",)),
     "votes": Part(("majority:48",), seed=1, every=4),
     "votes-2": Part(("majority:32",), seed=2, every=4),
+    "votes-3": Part(("majority:24",), seed=3, every=4),
     "auto-500": Part(("auto:64,mean_tokens=500",)),
     "auto-1000": Part(("auto:64,mean_tokens=1000",)),
 }
-"""All of it, by parts that may run beside each other."""
+"""All of it, by parts that may run beside each other. Plans of one part would share what the PRM reads: one a part."""
 
 
 def items(count: int) -> list[Item]:

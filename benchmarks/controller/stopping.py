@@ -40,11 +40,6 @@ class Change(Struct, frozen=True):
         return self.gained - self.lost
 
 
-def change_probability(belief: Belief, evidence: Evidence, vote: Vote, more: int) -> float:
-    """Probability that `more` further independent samples change the winner of the vote (see `changes`)."""
-    return changes(belief, evidence, vote, more).answer
-
-
 def changes(belief: Belief, evidence: Evidence, vote: Vote, more: int, *, draws: int = DRAWS, seed: int = 0) -> Change:
     """What `more` further independent samples would do to the winner of the vote.
 

@@ -231,3 +231,15 @@ async def test_a_stopped_search_gives_the_best_answer_so_far():
 async def test_n_is_only_the_most_and_may_be_any(n):
     result, events = await solve(scattered, 0.05, Plan(strategy="auto", n=n, m=4, vote="prm-max"))
     assert result.tree.solutions and all(choice.n <= n for choice in choices(events))
+
+
+async def test_what_a_problem_costs_once_is_no_cost_of_its_samples():
+    usual = None
+    for overhead in (0.0, 4.0):
+        async with Solver(ScriptedPolicy(scattered), ScriptedPRM(lambda texts: 0.5)) as solver:
+            found = priors.calibration(solver.policy.info, (await solver.reward_model(solver.plan("auto"))).info)  # type: ignore[union-attr]
+        _, events = await solve(scattered, 0.5, calibration=replace(found, overhead=overhead))
+        seen = [{one.plan: one.tokens for one in choice.considered if one.tokens} for choice in choices(events)[:2]]
+        if usual is not None:
+            assert seen[1]["dvts:4"] < usual[1]["dvts:4"], "its scoring is in part the question's"
+        usual = seen

@@ -50,6 +50,12 @@ MADE = Calibration(
 )
 
 
+OUTLOOK = {
+    "names": list(NAMES), "centre": [0.0] * len(NAMES), "spread": [1.0] * len(NAMES), "weights": [0.1] * len(NAMES),
+    "bias": 0.0, "concentration": 1.0,
+}  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TTS_TUI_HOME", str(tmp_path / "home"))
@@ -110,12 +116,18 @@ def test_a_damaged_file_is_refused(data):
         ("sample_tokens", -1.0),
         ("overhead", -1.0),
         ("price", 0.0),
+        ("curves", [{"strategy": "dvts", "alone": [0.0] * 5, "win": [0.0] * 6, "lose": [0.0] * 6, "cost": 0.0}]),
+        ("reader", {"centre": [0.1, 0.2], "axes": [[1.0]]}),
+        ("reader", {"centre": [0.1, 0.2], "axes": [[1.0, 0.0]]}),
+        ("outlook", OUTLOOK | {"spread": [1.0] * (len(NAMES) - 1) + [0.0]}),
+        ("outlook", OUTLOOK | {"concentration": 0.0}),
+        ("outlook", OUTLOOK | {"near": {"rows": [], "problems": [1], "shares": [], "width": 0.1, "weight": 1.0}}),
         ("frontier", [{"price": 0.1, "tokens": 100.0, "accuracy": 1.5}]),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path, name, value):
     save(MADE, tmp_path / "own.json")
-    stored = json.loads((tmp_path / "own.json").read_text())
+    stored = {**json.loads((tmp_path / "own.json").read_text()), "outlook": OUTLOOK}
     decode(json.dumps(stored).encode(), "the file")
     with pytest.raises(CalibrationError, match=r"the file is damaged .*tts-tui calibrate"):
         decode(json.dumps({**stored, name: value}).encode(), "the file")
@@ -166,14 +178,14 @@ def test_it_says_what_it_rests_on():
 
 def test_features_are_read_only_where_the_outlook_takes_them():
     assert MADE.values("What is 1 + 1?") == []
-    taking = replace(MADE, outlook=Outlook(NAMES, *[(0.0,) * len(NAMES)] * 3, 0.0, 1.0))
+    taking = replace(MADE, outlook=Outlook(NAMES, *[(1.0,) * len(NAMES)] * 3, 0.0, 1.0))
     assert taking.values("What is 1 + 1?") == features("What is 1 + 1?")
 
 
 def test_hidden_states_become_features_and_none_is_the_centre():
     taking = replace(
         MADE,
-        outlook=Outlook((*NAMES, "state 1", "state 2"), *[(0.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
+        outlook=Outlook((*NAMES, "state 1", "state 2"), *[(1.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
         reader=Reader((0.5, 0.0, -0.5), ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))),
     )
     assert taking.values("What is 1 + 1?", (1.5, 1.0, 0.5))[-2:] == pytest.approx([1.0, 1.4])

@@ -155,7 +155,7 @@ def test_nobody_knows_what_a_sample_costs_before_there_is_one_unless_it_was_meas
     assert next(one.tokens for one in after.considered if one.plan == "dvts:4") == 400
 
 
-@pytest.mark.parametrize(("probe", "said"), [(1, "a first sample will"), (4, "its first 4 samples will")])
+@pytest.mark.parametrize(("probe", "said"), [(1, "a first sample will"), (4, "the first 4 samples will")])
 def test_the_first_choice_says_how_many_samples_come(probe, said):
     hard = replace(KNOWN, probe=probe, outlook=Outlook((), (), (), (), -2.0, 2.0))
     assert said in choose(WISH, seen=[], spent=0.0, calibration=hard).why
@@ -262,7 +262,9 @@ def test_a_budget_too_small_for_any_plan_is_refused_before_anything_runs():
 
 
 def test_a_budget_that_the_prompt_has_eaten_is_told_what_all_takes():
-    with pytest.raises(PlanError, match=r"a budget of 450 tokens is too small .* about 677, prompt included"):
+    with pytest.raises(
+        PlanError, match=r"a budget of 450 tokens is too small .* about 677, the 277 of the prompt included"
+    ):
         choose(replace(WISH, tokens=450), seen=[], spent=277.0)
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from benchmarks.controller.stopping import change_probability, changes
+from benchmarks.controller.stopping import changes
 from tts_tui.difficulty import GRID, Evidence, Seen, after, before
 from tts_tui.evaluation.cases import elect
 
@@ -25,8 +25,8 @@ def test_no_further_samples_change_nothing(vote):
 
 def test_a_majority_that_cannot_be_overtaken_is_certain():
     belief = after(UNIFORM, [Seen(0)] * 4 + [Seen(1)], PLAIN)
-    assert change_probability(belief, PLAIN, "majority", 3) == 0  # 4 against 4 at most, and the first is kept
-    assert change_probability(belief, PLAIN, "majority", 4) > 0
+    assert changes(belief, PLAIN, "majority", 3).answer == 0  # 4 against 4 at most, and the first is kept
+    assert changes(belief, PLAIN, "majority", 4).answer > 0
 
 
 def test_one_more_sample_under_majority_agrees_with_enumeration():
@@ -45,7 +45,7 @@ def test_the_best_of_exchangeable_scores_lies_in_the_rest_by_its_share(had, more
     nobody = before(0.002, 500.0)  # never right, and no wrong answer comes twice: a new best is another answer
     how = Evidence(slope=0.0, intercept=0.0, agreement=1e6)
     belief = after(nobody, [Seen(place, 0.1 + 0.1 * place) for place in range(had)], how)
-    found = change_probability(belief, how, "prm-max", more)
+    found = changes(belief, how, "prm-max", more).answer
     assert found == pytest.approx(more / (had + more), abs=0.025)
 
 
@@ -62,7 +62,7 @@ def test_gains_and_losses_are_changes_of_the_answer(vote):
 
 @pytest.mark.parametrize("vote", VOTES)
 def test_the_more_samples_agree_the_less_will_change(vote):
-    chances = [change_probability(after(UNIFORM, [Seen(0, 0.8)] * k, PLAIN), PLAIN, vote, 8) for k in (1, 2, 4, 8)]
+    chances = [changes(after(UNIFORM, [Seen(0, 0.8)] * k, PLAIN), PLAIN, vote, 8).answer for k in (1, 2, 4, 8)]
     assert chances == sorted(chances, reverse=True)
     assert chances[-1] < 0.25 * chances[0]
 
@@ -91,7 +91,7 @@ def test_votes_by_score_need_scores():
 
 def test_scores_of_a_search_serve_where_no_sample_has_any():
     belief = after(UNIFORM, [Seen(0, 0.9, sampled=False), Seen(-1)], PLAIN)
-    assert 0 < change_probability(belief, PLAIN, "prm-max", 4) < 0.5
+    assert 0 < changes(belief, PLAIN, "prm-max", 4).answer < 0.5
 
 
 def test_the_same_seed_plays_out_the_same():

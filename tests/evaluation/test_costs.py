@@ -48,7 +48,7 @@ def test_tokens_are_told_before_it_starts_and_time_as_soon_as_the_pace_is_known(
     before = [line for line in lines[:pace] if "left" in line]
     samples = lines.index("samples: 20 problems, 20 searches to do")
     assert before and all("time left unknown yet" in line for line in before[samples:-1]), "said at the first chance"
-    assert pace < lines.index("searches: 2 problems, 4 searches to do")
+    assert pace < lines.index("dvts: 2 problems, 2 searches to do") < lines.index("beam: 2 problems, 2 searches to do")
 
 
 def priors_or_shipped() -> float:
@@ -59,7 +59,7 @@ def priors_or_shipped() -> float:
 def test_what_is_done_says_what_the_rest_costs(scripted, tmp_path, capsys):
     assert cli(call(tmp_path)) == 0
     told(capsys)
-    done = [one for part in ("singles", "samples", "searches") for one in read_outcomes(tmp_path / "work" / part)]
+    done = [one for part in ("singles", "samples", "dvts", "beam") for one in read_outcomes(tmp_path / "work" / part)]
     of = {
         name: [
             (one.tokens.policy.prompt_computed + one.tokens.policy.completion + one.tokens.prm.computed)

@@ -87,6 +87,11 @@ def test_ids_levels_and_subjects_are_taken_over(tmp_path):
     assert two == Item("7", "q", "2", "4", "Geometry")
 
 
+def test_of_several_texts_the_first_that_says_something_is_the_problem(tmp_path):
+    (found,) = read_file(written(tmp_path / "own.jsonl", {"problem": " ", "question": "2+2", "answer": "4"})).items
+    assert found.problem == "2+2"
+
+
 def test_problems_without_an_answer_are_listed_and_the_others_go_on(tmp_path):
     rows = [{"problem": " ", "answer": "4"}, {"problem": "q", "answer": "2"}, {"problem": "r", "solution": "long"}]
     found = read_file(written(tmp_path / "own.jsonl", *rows))
@@ -95,7 +100,7 @@ def test_problems_without_an_answer_are_listed_and_the_others_go_on(tmp_path):
 
 
 def test_a_file_without_any_answer_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="has no problem with a text and an answer, in none of 2 lines"):
+    with pytest.raises(UsageError, match=r"has no problem with a text and an answer \(2 without\)"):
         read_file(written(tmp_path / "own.jsonl", {"problem": "p"}, {"problem": "q", "answer": True}))
 
 
@@ -134,7 +139,7 @@ def test_answers_that_cannot_be_read_are_kept_and_listed(tmp_path):
         (["[1]"], "line 1 of .* is no object"),
         (["[" * 100_000], "line 1 of .* is no JSON"),
         ([{"answer": "1"}], "line 1 of .* has no problem: its key is problem, question or prompt"),
-        ([{"problem": " ", "answer": "1"}], "has no problem with a text and an answer, in none of 1 lines"),
+        ([{"problem": " ", "answer": "1"}], r"has no problem with a text and an answer \(1 without\)"),
     ],
 )
 def test_files_that_are_no_problems_are_refused_with_the_line(tmp_path, rows, words):
@@ -158,7 +163,7 @@ def test_a_huge_file_needs_a_limit_and_is_read_no_further_than_that(tmp_path, mo
     monkeypatch.setattr(datasets, "MOST_BYTES", 100)
     rows = [{"problem": str(number), "answer": "1"} for number in range(8)]
     path = written(tmp_path / "own.jsonl", *rows, {"problem": "x" * 200, "answer": "1"})
-    with pytest.raises(UsageError, match="more than 5 problems: take the first of them with --limit"):
+    with pytest.raises(UsageError, match="more than 5 problems: split it, or take the first with --limit"):
         read_file(path)
     assert len(read_file(path, 4).items) == 4
     monkeypatch.setattr(datasets, "MOST", 50)

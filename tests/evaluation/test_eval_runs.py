@@ -322,6 +322,10 @@ async def test_a_run_under_a_reward_model_does_not_go_on_without_one(tmp_path):
         async with solver:
             with pytest.raises(UsageError, match="its reward model is scripted-prm, and now there is none"):
                 await evaluation.run()
+    with RunFolder(tmp_path) as folder:  # whatever needs none goes on without
+        evaluation = Evaluation(solver, folder, dataset("a"), make_all(["majority:2"], solver))
+        async with solver:
+            assert (await evaluation.run()).done == 1
 
 
 def calibrated(source: str, created: str = "2026-01-02T03:04:05+00:00", policy: str = "scripted"):

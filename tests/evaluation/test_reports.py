@@ -211,7 +211,10 @@ def test_what_plans_of_a_run_share_is_told_of_however_little_it_is(tmp_path, run
     report, _ = figures(run)
     (note,) = shared(report)
     assert "which the policy keeps, and steps of the same text, which the PRM reads once): in first, that" in note
-    assert "counted for the plan that came first, so that others look cheaper in tokens and FLOPs than they are" in note
+    assert (
+        "counted for the plan that came first, so that others may look cheaper in tokens and FLOPs than they are"
+        in note
+    )
     assert "sampled tokens are exact, and a folder of its own for each plan (`tts-tui eval --out`)" in note
     assert report.sharing == ("first",)
     assert "Plans of one run share" in report_text([run])

@@ -56,7 +56,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     work = given["work"] or runs.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
     if (work / "run.json").exists():
         raise UsageError(f"{work} is a run of `tts-tui eval`, which would be mixed up: name another folder with --work")
-    own = {"singles": dataset_of(dataset, SINGLES), "samples": dataset, "searches": searched}
+    own = {"singles": dataset_of(dataset, SINGLES), "samples": dataset, "dvts": searched, "beam": searched}
     parts = [(name, data) for name, data in own.items() if plans[name]]
     found: dict[str, Evaluation] = {}
     for name, data in parts:
@@ -116,14 +116,16 @@ async def _states(solver: Solver, dataset: Dataset, path: Path, policy: str) -> 
 
 
 def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, Plan]]:
-    """The plans of all parts, by name; without a reward model there is nothing to search with, or to be overhead."""
-    sampling = "majority" if solver.prm is None else "best-of-n"
-    trees = [] if solver.prm is None else [f"dvts:{candidates}", f"beam:{candidates}"]
-    return {
-        "singles": dict(plan_specs.make_all(["best-of-n:1"], solver)) if trees else {},
-        "samples": dict(plan_specs.make_all([f"{sampling}:{count}"], solver)),
-        "searches": dict(plan_specs.make_all(trees, solver)) if trees else {},
-    }
+    """The plan of each part; without a reward model there is nothing to search with, or to be overhead.
+
+    One a part, for plans that run beside each other share what they have in common, and each would look too cheap.
+    """
+    if solver.prm is None:
+        specs = {"singles": [], "samples": [f"majority:{count}"], "dvts": [], "beam": []}
+    else:
+        trees = {name: [f"{name}:{candidates}"] for name in ("dvts", "beam")}
+        specs = {"singles": ["best-of-n:1"], "samples": [f"best-of-n:{count}"], **trees}
+    return {name: dict(plan_specs.make_all(own, solver)) if own else {} for name, own in specs.items()}
 
 
 def _check_writable(path: Path) -> None:

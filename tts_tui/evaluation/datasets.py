@@ -185,7 +185,7 @@ def read_file(path: Path, limit: int | None = None) -> Dataset:
         if limit is not None and len(items) >= limit:
             break
         if len(items) >= MOST:
-            raise UsageError(f"{path} has more than {MOST:,} problems: take the first of them with --limit")
+            raise UsageError(f"{path} has more than {MOST:,} problems: split it, or take the first with --limit")
         item = _item(stored, f"{path.stem}-{place:04d}", f"line {number} of {path}")
         if item.answer and item.problem:
             items.append(item)
@@ -225,8 +225,9 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 def _item(stored: dict[str, Any], place: str, where: str) -> Item:
     """The item of a line; its problem, or its answer, is empty where there is none."""
-    problem = next((stored[key].strip() for key in _QUESTIONS if isinstance(stored.get(key), str)), None)
-    if problem is None:
+    texts = [stored[key].strip() for key in _QUESTIONS if isinstance(stored.get(key), str)]
+    problem = next(filter(None, texts), "")
+    if not texts:
         raise UsageError(f"{where} has no problem: its key is {', '.join(_QUESTIONS[:-1])} or {_QUESTIONS[-1]}")
     id = next((text for key in _IDS if (text := _text(stored.get(key)))), place)
     level = _text(stored.get("level"))
@@ -278,7 +279,7 @@ def _check(path: Path, items: Sequence[Item], left_out: Sequence[str]) -> None:
         raise UsageError(f"{path} has no problems: write one JSON object a line, with a problem and an answer")
     if not items:
         raise UsageError(
-            f"{path} has no problem with a text and an answer, in none of {len(left_out)} lines: an answer's key is "
+            f"{path} has no problem with a text and an answer ({len(left_out)} without): an answer's key is "
             "answer, or solution with a \\boxed{} or #### in it"
         )
     twice = [id for id, count in Counter([*(item.id for item in items), *left_out]).items() if count > 1]

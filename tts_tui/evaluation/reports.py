@@ -223,9 +223,9 @@ def _shares(runs: Sequence[Run]) -> list[str]:
     steps = ", and steps of the same text, which the PRM reads once" if any(run.header.prm for run in runs) else ""
     return [
         f"Plans of one run share what they have in common on a problem (its prompt, which the policy keeps{steps}): in "
-        f"{' and '.join(run.name for run in runs)}, that is counted for the plan that came first, so that others look "
-        "cheaper in tokens and FLOPs than they are alone; sampled tokens are exact, and a folder of its own for each "
-        "plan (`tts-tui eval --out`) gives what it costs alone."
+        f"{' and '.join(run.name for run in runs)}, that is counted for the plan that came first, so that others may "
+        "look cheaper in tokens and FLOPs than they are alone; sampled tokens are exact, and a folder of its own for "
+        "each plan (`tts-tui eval --out`) gives what it costs alone."
     ]
 
 

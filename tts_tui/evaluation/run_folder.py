@@ -270,7 +270,7 @@ class RunFolder:
         Args:
             policy: The policy.
             prm: The reward model, if one is needed.
-            scores: Whether there is one at all: without, the same plans would vote otherwise.
+            scores: Whether there is one, or no plan would use it: without, the same plans would vote otherwise.
 
         Raises:
             UsageError: The message names what differs.

@@ -176,7 +176,9 @@ class Evaluation:
             judges[name] = own.info if own else None
             prm = own or prm
         info = prm.info if prm else None
-        self.folder.compare_models(self.solver.policy.info, info, scores=self.solver.prm is not None)
+        unscored = all(self.plans[name].strategy in ("cot", "majority") for name in needed)
+        scores = unscored or self.solver.prm is not None
+        self.folder.compare_models(self.solver.policy.info, info, scores=scores)
         calibrations = {name: self._basis(judges[name], name) for name in sorted(needed) if self._is_auto(name)}
         for name, basis in calibrations.items():
             self.folder.compare_calibration(name, basis)
