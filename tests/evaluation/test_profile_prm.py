@@ -7,6 +7,7 @@ import random
 import tomllib
 
 import pytest
+from msgspec.structs import replace
 
 from tests.evaluation.made_runs import SCORED, item, outcome, write
 from tts_tui import cli, profiles
@@ -14,7 +15,7 @@ from tts_tui.backends.adapter_prm import TITLE
 from tts_tui.contracts import ModelInfo, StepScore
 from tts_tui.errors import ContextExceeded, UsageError
 from tts_tui.evaluation import families, processbench
-from tts_tui.evaluation.datasets import Item
+from tts_tui.evaluation.datasets import Item, family_items
 from tts_tui.evaluation.judged import Judged, first_wrong, of_outcomes, of_recordings, scored_plan
 from tts_tui.evaluation.loaded import load
 from tts_tui.evaluation.prm_measures import grouped, halves, measure
@@ -418,8 +419,11 @@ def test_a_mistake_is_one_sentence(capsys, tmp_path, home):
     ],
 )
 def test_a_run_whose_steps_are_not_known_says_why(capsys, tmp_path, home, family, said):
-    items = [item(number, family=family) for number in range(4)]
-    folder = write(tmp_path / "run", {"best-of-n:6": SCORED.with_(n=6)}, items, voted(4)[1])
+    plain = [item(number) for number in range(4)]
+    items = family_items([family], "validation", 4) if family else plain
+    names = {one.id: other.id for one, other in zip(plain, items, strict=True)}
+    outcomes = [replace(one, problem=names[one.problem]) for one in voted(4)[1]]
+    folder = write(tmp_path / "run", {"best-of-n:6": SCORED.with_(n=6)}, items, outcomes)
     assert cli.run(["profile-prm", str(folder)]) == 0
     assert f"Steps and first errors: not measured, since {said}" in " ".join(capsys.readouterr().out.split())
 

@@ -93,7 +93,7 @@ def of_recordings(run: Run, plan: str) -> list[Judged]:
 
     found = []
     for id in run.outcomes[plan]:
-        problem = _family_problem(run.problems[id])
+        problem = family_problem(run.problems[id])
         path = run.folder.expanduser() / "recordings" / file_name(plan) / f"{file_name(id)}.jsonl"
         if problem is not None and path.exists():
             try:
@@ -103,7 +103,7 @@ def of_recordings(run: Run, plan: str) -> list[Judged]:
     return found
 
 
-def _family_problem(item: Item) -> families.Problem | None:
+def family_problem(item: Item) -> families.Problem | None:
     """The problem that an item was made from; None where no program made it."""
     split, _, rest = item.id.partition("-")
     family, _, index = rest.rpartition("-")

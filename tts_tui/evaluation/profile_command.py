@@ -13,7 +13,6 @@ from tts_tui import commands, profiles, registry
 from tts_tui.contracts import ModelInfo, Policy, RewardModel
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import judged, processbench
-from tts_tui.evaluation.families import FAMILIES
 from tts_tui.evaluation.loaded import Run, load
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.prm_defaults import verdict
@@ -96,7 +95,7 @@ def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
 
 def _unknown(run: Run, plan: str) -> str:
     """Why nothing is known about the steps of a run's solutions."""
-    if any(item.family in FAMILIES for item in run.problems.values()):
+    if any(judged.family_problem(item) is not None for item in run.problems.values()):
         return f"no recording of {plan} that can be read is left in {run.folder}: steps are known from these."
     return "there are no step labels: a program labels the steps of problem families alone."
 
