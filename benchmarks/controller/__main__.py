@@ -2,7 +2,7 @@
 
 Up to `--problems` test problems of each of the 18 families (26 by default, which makes 411), none of which the shipped
 calibration or the embedded PRM has seen; three families are unlike all that either was made on. What is done is kept
-in `--folder`: the same command goes on from there. From nothing it takes some eight hours on two cores. `--only` runs
+in `--folder`: the same command goes on from there. From nothing it takes some five hours on two cores. `--only` runs
 one part, so that two processes share the work.
 
 Costs are tokens that the policy samples and those that the PRM computes, weighed by its size. A plan that ran with more
