@@ -131,6 +131,17 @@ def test_another_work_folder_is_named_by_its_own_option(scripted, tmp_path, caps
     assert told(capsys)[-1].endswith("its policy is scripted, not other; choose another folder with --work")
 
 
+def test_a_calibration_under_a_reward_model_does_not_go_on_without_one(scripted, tmp_path, capsys):
+    assert cli(call(tmp_path)) == 0
+    before = (tmp_path / "work" / "samples" / "outcomes.jsonl").read_bytes()
+    told(capsys)
+    scripted.prm = None
+    assert cli(call(tmp_path)) == 2
+    (line,) = told(capsys)
+    assert "is of a calibration under scripted-prm, and now there is no reward model: name another folder" in line
+    assert (tmp_path / "work" / "samples" / "outcomes.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize(("seen", "said"), [(4, "after 4 samples"), (3, "after 3 samples"), (1, "after 1 sample")])
 def test_the_summary_says_how_many_samples_its_forecasts_had_seen(seen, said):
     figures = dict.fromkeys(("auc hard", "auc easy", "ece hard", "ece easy"), 0.5)

@@ -61,6 +61,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     found: dict[str, Evaluation] = {}
     for name, data in parts:
         with RunFolder(work / name, "--work") as folder:
+            _check_scored(work, solver, folder)
             found[name] = Evaluation(solver, folder, data, plans[name], specs=(policy, prm))
     costs = cost(list(found.values()), policy)
     session.note(costs.said)
@@ -126,6 +127,16 @@ def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, P
         trees = {name: [f"{name}:{candidates}"] for name in ("dvts", "beam")}
         specs = {"singles": ["best-of-n:1"], "samples": [f"best-of-n:{count}"], **trees}
     return {name: dict(plan_specs.make_all(own, solver)) if own else {} for name, own in specs.items()}
+
+
+def _check_scored(work: Path, solver: Solver, folder: RunFolder) -> None:
+    """Refuses to go on without a reward model where there was one: what came of it would pass for that one's."""
+    had = folder.header.prm if folder.header is not None else None
+    if had is not None and solver.prm is None:
+        raise UsageError(
+            f"{work} is of a calibration under {had.name}, and now there is no reward model: name another folder with "
+            "--work"
+        )
 
 
 def _check_writable(path: Path) -> None:
