@@ -276,9 +276,15 @@ class AnswersMatched(Event, frozen=True):
 
 
 class Notice(Event, frozen=True):
-    """Something that a person should know and that changes nothing."""
+    """Something that a person should know and that changes nothing.
+
+    Attributes:
+        message: A sentence.
+        warning: Something that was asked for is lost. Displays also say it on standard error.
+    """
 
     message: str
+    warning: bool = False
 
 
 class SearchPaused(Event, frozen=True):

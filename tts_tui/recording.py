@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
-from tts_tui.errors import RecordCorrupt, RecordError, RecordVersion, UsageError
+from tts_tui.errors import RecordCorrupt, RecordError, RecordingStopped, RecordVersion, UsageError
 from tts_tui.events import FORMAT, AnyEvent, StepStreamed, decode, encode
 from tts_tui.tree import SearchTree
 
@@ -67,15 +67,22 @@ class Recorder:
         """Writes one event.
 
         Raises:
-            OSError: The disk is full, or the file is gone; a search then goes on without recording.
+            RecordingStopped: The disk is full, or the file is gone; a search then goes on without recording.
         """
-        if self._torn:  # not before there is something to write: until then the file may turn out to be no recording
-            self._file.truncate(whole_lines(self._file))
-            self._file.seek(0, os.SEEK_END)
-            self._torn = False
-        self._file.write(encode(event) + b"\n")
-        if not isinstance(event, StepStreamed):
-            self._file.flush()
+        line = encode(event) + b"\n"
+        try:
+            if self._torn:  # not before there is something to write: until then the file may be no recording
+                self._file.truncate(whole_lines(self._file))
+                self._file.seek(0, os.SEEK_END)
+                self._torn = False
+            self._file.write(line)
+            if not isinstance(event, StepStreamed):
+                self._file.flush()
+        except OSError as error:
+            raise RecordingStopped(
+                f"the recording {self.path} stops here ({error.strerror or error}): the search goes on, but what "
+                "follows is not recorded"
+            ) from error
 
     def close(self) -> None:
         """Writes out what is left. Never raises: what could not be written was reported when it failed."""

@@ -19,6 +19,7 @@ from tts_tui.errors import (
     ContextExceeded,
     PlanError,
     RequestRefused,
+    SinkError,
     StrategyError,
     TTSError,
     UsageError,
@@ -635,21 +636,60 @@ async def test_a_reward_model_that_raises_anything_leaves_steps_unscored(policy,
     assert result.answer is not None
 
 
-async def test_a_listener_that_fails_is_dropped_after_the_others_heard(policy, prm):
+@pytest.mark.parametrize("when", [SearchStarted, StepStreamed, StepScored, SearchFinished])
+@pytest.mark.parametrize("error", [KeyError("x"), OSError(28, "full"), RecursionError(), asyncio.CancelledError()])
+async def test_a_sink_that_fails_ends_the_search_with_its_cause_after_the_others_heard(policy, prm, error, when):
     heard = []
 
-    def deaf(event):
-        raise OSError(28, "No space left on device")
-
     def broken(event):
-        raise KeyError("x")
+        if isinstance(event, when):
+            raise error
 
     async with Solver(policy, prm) as solver:
-        result = await solver.solve("p", Plan(n=2), sinks=[deaf, broken, heard.append])
-    assert result.answer is not None
-    assert isinstance(heard[0], SearchStarted)
-    assert [event.message for event in heard[1:3]] == result.tree.notices
-    assert "No space left" in heard[1].message and "KeyError" in heard[2].message
+        with pytest.raises(SinkError) as caught:
+            await solver.solve("p", Plan(n=2), sinks=[broken, heard.append])
+        assert caught.value.__cause__ is error and type(error).__name__ in str(caught.value)
+        assert policy.running == 0
+        assert len(of(when, heard)) >= 1 and len(of(SearchFinished, heard)) == 1
+        assert heard[-1].reason == ("solved" if when is SearchFinished else "failed")
+        assert (await solver.solve("p", Plan(n=2))).answer is not None
+
+
+async def test_the_first_sink_that_fails_is_the_reason(policy, prm):
+    def breaks(name):
+        def sink(event):
+            raise LookupError(name)
+
+        return sink
+
+    async with Solver(policy, prm) as solver:
+        with pytest.raises(SinkError) as caught:
+            await solver.solve("p", Plan(n=2), sinks=[breaks("one"), breaks("two")])
+    assert caught.value.__cause__.args == ("one",)
+
+
+async def test_a_listener_that_paused_the_search_and_fails_leaves_nobody_waiting(policy, prm):
+    searches = []
+
+    def listen(event):
+        if isinstance(event, StepFinished):
+            searches[0].pause()
+            raise KeyError("the listener who would have gone on")
+
+    async with Solver(policy, prm) as solver, asyncio.timeout(60):
+        with pytest.raises(SinkError):
+            await solver.solve("p", Plan(strategy="beam", n=4, m=2), sinks=[listen], steer=searches.append)
+    assert policy.running == 0
+
+
+async def test_a_budget_that_is_spent_does_not_hide_a_sink_that_failed(policy, prm):
+    def broken(event):
+        if isinstance(event, StepFailed):
+            raise KeyError("x")
+
+    async with Solver(policy, prm) as solver:
+        with pytest.raises(SinkError):
+            await solver.solve("p", Plan(n=4, budget=Budget(tokens=20)), sinks=[broken])
 
 
 async def test_one_step_that_cannot_be_scored_does_not_cost_the_others_theirs(policy):
