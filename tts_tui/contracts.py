@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from tts_tui.claim import Claim
+
 if TYPE_CHECKING:
     from tts_tui.search import Search
     from tts_tui.tree import Node
@@ -91,7 +93,7 @@ class StepRequest(Struct, frozen=True):
         rollout: False stops after the first step end; True goes on to the end of the answer, marking every step end.
         seed: Seeds this request's own random numbers; equal seeds give equal draws from equal logits.
         session: Requests of one search carry the same session, so that a router can keep them on one cache.
-        ahead: Written before anybody needs it: goes after all that is needed.
+        claim: The claim to a request that is made before anybody needs it; None if it is needed from the beginning.
         late: Told, at most once and before the stream is closed, what was sampled and is in no chunk: a server goes on
             for a moment after it was told to stop.
     """
@@ -103,8 +105,13 @@ class StepRequest(Struct, frozen=True):
     rollout: bool = False
     seed: int = 0
     session: str = ""
-    ahead: bool = False
+    claim: Claim | None = None
     late: Callable[[Usage], None] | None = None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether nobody needs it so far: it goes after all that is needed."""
+        return self.claim is not None and not self.claim.made
 
 
 class Chunk(Struct, frozen=True):
