@@ -14,6 +14,7 @@ from tts_tui import Budget, Plan, Solver, solve
 from tts_tui.budget import flops
 from tts_tui.contracts import StepScore
 from tts_tui.errors import (
+    BackendBadResponse,
     BackendError,
     BackendUnavailable,
     ContextExceeded,
@@ -704,6 +705,77 @@ async def test_one_step_that_cannot_be_scored_does_not_cost_the_others_theirs(po
     first = {node.text: node.score for node in result.tree.root.children}
     assert first == {f"step 5{SEP}": 0.5, f"step 6{SEP}": 0.5, f"step 7{SEP}": None, f"step 8{SEP}": 0.5}
     assert len(of(ScoreFailed, events)) == 1
+
+
+class Picky(ScriptedPRM):
+    """Refuses batches with a bad step."""
+
+    def __init__(self, bad, error=RequestRefused):
+        super().__init__(lambda steps: 0.5)
+        self.bad, self.error = bad, error
+        self.scoring = self.most_scoring = 0
+
+    async def score(self, requests):
+        self.scoring += 1
+        self.most_scoring = max(self.most_scoring, self.scoring)
+        try:
+            scores = await super().score(requests)
+        finally:
+            self.scoring -= 1
+        if any(request.steps[-1] in self.bad for request in requests):
+            raise self.error("not this one")
+        return scores
+
+
+@pytest.mark.parametrize("error", [RequestRefused, ContextExceeded, BackendBadResponse])
+@pytest.mark.parametrize("bad", [{40}, {1, 63}])
+async def test_a_bad_step_in_a_large_batch_is_found_by_halves_side_by_side(bad, error):
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm = Picky({f"\\boxed{{{number}}}" for number in bad}, error)
+    result, events = await run(policy, prm, n=64)
+    assert {int(node.answer) for node in result.tree.solutions if node.score is None} == bad
+    assert len(prm.batches[0]) == 64
+    given_up = [event for event in of(ScoreFailed, events) if not event.retry]
+    assert sorted(len(event.nodes) for event in given_up) == [1] * len(bad)
+    assert len(prm.batches) <= 1 + 3 + 2 * 6 * len(bad)
+    assert prm.most_scoring > 1 and result.reason == "solved"
+
+
+async def test_what_fails_for_another_reason_while_a_bad_step_is_sought_is_tried_again():
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm = Picky({"\\boxed{7}"})
+    prm.faults = [None, None, BackendUnavailable("reset"), BackendUnavailable("reset")]
+    result, events = await run(policy, prm, n=16)
+    assert [node.answer for node in result.tree.solutions if node.score is None] == ["7"]
+    assert [event.retry for event in of(ScoreFailed, events)].count(True) == 2
+
+
+async def test_a_step_that_is_scored_does_not_wait_until_the_bad_one_is_found(monkeypatch):
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm, searching = Picky({"\\boxed{2}"}), asyncio.Event()
+    score = prm.score
+
+    async def slow(requests):
+        if [request.steps[-1] for request in requests] == ["\\boxed{2}"]:
+            await searching.wait()
+        return await score(requests)
+
+    class Iterates:
+        name, summary, needs_scores, uses_width = "iterates", "", False, False
+
+        async def run(self, search):
+            found = []
+            async for node in search.rollout(search.root, 8):
+                found.append(node)
+                if len(found) == 7:
+                    searching.set()
+            return found
+
+    prm.score = slow
+    monkeypatch.setattr(tts_tui.solver.registry, "strategy", lambda name: Iterates())
+    async with asyncio.timeout(60):
+        result, _ = await run(policy, prm)
+    assert sum(node.score is not None for node in result.tree.solutions) == 7
 
 
 async def test_the_answer_that_reaches_the_budget_with_its_last_token_counts(prm):
