@@ -6,9 +6,9 @@ Nothing here does anything. Backends and strategies depend on this module, and t
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tts_tui.claim import Claim
 
@@ -23,6 +23,14 @@ takes that as the end, or cut off at its limit."""
 SEPARATOR = "\n\n"
 
 
+Count = Annotated[int, Meta(ge=-(2**48), le=2**48)]
+"""A number of tokens or weights, or a correction of one. What is read from a file is checked: it goes into sums and
+products, as `Total` and float."""
+
+Total = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+"""A sum of counts."""
+
+
 class ModelInfo(Struct, frozen=True):
     """What is known of a loaded model.
 
@@ -34,7 +42,7 @@ class ModelInfo(Struct, frozen=True):
     """
 
     name: str
-    parameters: int
+    parameters: Count
     context: int
     family: str = "default"
 
@@ -48,9 +56,9 @@ class Usage(Struct, frozen=True, omit_defaults=True):
         completion: Tokens sampled.
     """
 
-    prompt_computed: int = 0
-    prompt_cached: int = 0
-    completion: int = 0
+    prompt_computed: Count = 0
+    prompt_cached: Count = 0
+    completion: Count = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -147,7 +147,7 @@ class _Header(msgspec.Struct):
 def _check_header(path: str | os.PathLike[str], line: bytes) -> None:
     try:
         header = msgspec.json.decode(line, type=_Header)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise RecordCorrupt(f"{path} is not a recording: its first line is no event") from None
     if header.event != "search_started":
         raise RecordCorrupt(f"{path} is not a recording of a search: it begins with {header.event!r}")
