@@ -16,6 +16,7 @@ from tts_tui.concurrency import concurrently
 from tts_tui.contracts import SEPARATOR, Policy, Prompt, RewardModel, ScoreRequest
 from tts_tui.errors import ContextExceeded, UsageError
 from tts_tui.evaluation.judged import Judged
+from tts_tui.files import open_regular
 
 MOST_BYTES = 4_000_000
 """Longest line of a file."""
@@ -30,7 +31,7 @@ def read(path: Path) -> list[Judged]:
         UsageError: It cannot be read, or a line is not of the format; the message names it.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             found = list(_solutions(file, path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
