@@ -1,8 +1,8 @@
 """Which request goes to the server next, and how many are there at once.
 
 One `Dispatch` serves all searches of a policy. Searches take turns, so that one with many requests does not keep the
-others waiting; steps that are written ahead, before anybody needs them, go last. A server that is overloaded is given
-time, and less to do.
+others waiting; steps that are written ahead go last for as long as nobody needs them. A server that is overloaded is
+given time, and less to do.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from time import monotonic
 
 from asyncio_throttle.throttler import Throttler
 
 from tts_tui.backends.knee import Knee, Pace
+from tts_tui.claim import Claim
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
@@ -39,14 +41,14 @@ class Dispatch:
     Attributes:
         pace: How much slower requests become with one more.
         running: Requests under way.
-        ahead: Those of them that nobody needs yet.
         most_running: Most of them at any time.
     """
 
     def __init__(self, knee: Knee, *, rate: float | None = None, clock: Callable[[], float] = monotonic) -> None:
         self.knee = knee
         self.pace = Pace()
-        self.running = self.most_running = self.ahead = 0
+        self.running = self.most_running = 0
+        self._speculative: set[Claim] = set()  # those of them that were begun before anybody needed them
         self._clock = clock
         # One queue a search, in turn; the second class is for steps ahead of their time.
         self._waiting: tuple[OrderedDict[str, deque[asyncio.Future[None]]], ...] = (OrderedDict(), OrderedDict())
@@ -56,6 +58,11 @@ class Dispatch:
         self._bursting = False
         self._closed_until = 0.0
         self._wait = FIRST_WAIT
+
+    @property
+    def ahead(self) -> int:
+        """How many of the requests under way nobody needs so far."""
+        return sum(1 for claim in self._speculative if not claim.made)
 
     @property
     def free(self) -> int:
@@ -71,14 +78,23 @@ class Dispatch:
         return max(0, int(min(self.free, slack)))
 
     @asynccontextmanager
-    async def slot(self, session: str = "", *, ahead: bool = False) -> AsyncGenerator[None]:
-        """Waits for leave to have one more request under way, and gives it back at the end."""
-        await self._enter(session, ahead)
-        self.ahead += ahead
+    async def slot(self, session: str = "", claim: Claim | None = None) -> AsyncGenerator[None]:
+        """Waits for leave to have one more request under way, and gives it back at the end.
+
+        Args:
+            session: Whose request it is.
+            claim: Until it is made, the request goes after all that are needed; then it takes its turn among them.
+        """
+        await self._enter(session, claim)
+        if claim is not None:
+            claim.started = True
+            self._speculative.add(claim)
         try:
             yield
         finally:
-            self.ahead -= ahead
+            if claim is not None:
+                claim.started = False
+                self._speculative.discard(claim)
             self.running -= 1
             if not self.running:
                 self.knee.idle()
@@ -116,22 +132,37 @@ class Dispatch:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _enter(self, session: str, ahead: bool) -> None:
+    async def _enter(self, session: str, claim: Claim | None) -> None:
         leave: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queues = self._waiting[ahead]
-        queues.setdefault(session, deque()).append(leave)
+        ahead = claim is not None and not claim.made
+        self._waiting[ahead].setdefault(session, deque()).append(leave)
         self._pump()
         try:
-            await leave
+            with nullcontext() if claim is None else claim.told(partial(self._promote, session, leave)):
+                await leave
         except asyncio.CancelledError:
             if leave.done() and not leave.cancelled():  # granted in the same moment: it goes to the next
                 self.running -= 1
                 self._pump()
-            elif session in queues and leave in queues[session]:
+            else:
+                self._withdraw(session, leave)
+            raise
+
+    def _promote(self, session: str, leave: asyncio.Future[None]) -> None:
+        """Has a request that waits in the second class take its turn in the first: somebody needs it now."""
+        if self._withdraw(session, leave):
+            self._waiting[False].setdefault(session, deque()).append(leave)
+            self._pump()
+
+    def _withdraw(self, session: str, leave: asyncio.Future[None]) -> bool:
+        """Takes a request out of the queue that it waits in; says whether there was one."""
+        for queues in self._waiting:
+            if session in queues and leave in queues[session]:
                 queues[session].remove(leave)
                 if not queues[session]:
                     del queues[session]
-            raise
+                return True
+        return False
 
     def _pump(self) -> None:
         """Gives leave to whoever may go now."""

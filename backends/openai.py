@@ -190,8 +190,8 @@ class OpenAIPolicy:
     async def _send(self, request: StepRequest, text: str, room: int) -> AsyncGenerator[Chunk, None]:
         cutter = Cutter(request)
         async with (
-            self._warm.turn(request.session, request.ids) as began,
-            self.dispatch.slot(request.session, ahead=request.ahead),
+            self._warm.turn(request.session, request.ids, request.claim) as began,
+            self.dispatch.slot(request.session, request.claim),
         ):
             try:
                 async with aclosing(self._events(self._body(request, text, room))) as events:

@@ -227,8 +227,8 @@ class SGLangPolicy:
 
     async def _send(self, request: StepRequest, room: int) -> AsyncGenerator[Chunk, None]:
         async with (
-            self._warm.turn(request.session, request.ids) as began,
-            self.dispatch.slot(request.session, ahead=request.ahead),
+            self._warm.turn(request.session, request.ids, request.claim) as began,
+            self.dispatch.slot(request.session, request.claim),
         ):
             key = self._routes.get(request.session, request.session)
             headers = {ROUTING: key} if key else {}

@@ -16,6 +16,7 @@ from tts_tui.backends.http import Http
 from tts_tui.backends.ollama import refuse_ollama
 from tts_tui.backends.own_tokenizer import OwnTokenizer
 from tts_tui.backends.weights import count_parameters
+from tts_tui.concurrency import concurrently
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, RequestRefused, WrongServer
 
 RESERVED = 6
@@ -109,7 +110,7 @@ class SGLangServer:
         healthy = await self._listed()
         if not healthy:
             raise BackendUnavailable(f"no worker behind {self.http.url} is healthy: start one")
-        await asyncio.gather(*(worker.text("/health") for worker in self.workers if worker.url in healthy))
+        await concurrently(worker.text("/health") for worker in self.workers if worker.url in healthy)
 
     async def _listed(self) -> list[str]:
         """Addresses of the workers that a router takes for healthy."""

@@ -7,11 +7,11 @@ Whatever was sampled counts to the end: first steps are nodes that tree searches
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
+from tts_tui.concurrency import concurrently
 from tts_tui.strategies.beam import official
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def _subtrees(search: Search, parts: int) -> list[Node]:
     """The first `parts` subtrees of DVTS; each has M of the first steps, whoever sampled them."""
     m = search.plan.m
     grown = [official(search, first=m, beams=1, start=m * part, merge=False) for part in range(parts)]
-    return [node for solutions in await asyncio.gather(*grown) for node in solutions]
+    return [node for solutions in await concurrently(grown) for node in solutions]
 
 
 strategy = Auto()

@@ -25,10 +25,10 @@ and votes only if an answer stands in it. Ties go to the higher score of the ste
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tts_tui.concurrency import concurrently
 from tts_tui.voting import path_score
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def official(
             break
         select(search, front, grown, f"of {len(grown)} by the score of the last step")
         going = [node for node in front if not ended(node) and node.depth < depth]
-        steps = await asyncio.gather(*(_next_steps(search, node, m, group, room) for node in going))
+        steps = await concurrently(_next_steps(search, node, m, group, room) for node in going)
         children = {node: [] for node in front} | dict(zip(going, steps, strict=True))
     return done
 

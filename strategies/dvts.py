@@ -8,10 +8,10 @@ votes only if an answer stands in it), as search-and-learn does, which gives N v
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tts_tui.concurrency import concurrently
 from tts_tui.strategies.beam import ended, official, sal_best, sal_steps, select
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class DVTS:
             subtrees = [_search_and_learn(search, group) for group in range(plan.n // plan.m)]
         else:
             subtrees = [official(search, first=plan.m, beams=1, group=group) for group in range(plan.n // plan.m)]
-        return [node for solutions in await asyncio.gather(*subtrees) for node in solutions]
+        return [node for solutions in await concurrently(subtrees) for node in solutions]
 
 
 async def _search_and_learn(search: Search, group: int) -> list[Node]:

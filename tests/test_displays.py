@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
+import os
 import unicodedata
 
 import pytest
@@ -14,9 +16,9 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Budget, Plan, SearchTree, Solver, Usage
+from tts_tui import Budget, Plan, SearchTree, Solver, Usage, load
 from tts_tui.contracts import ModelInfo
-from tts_tui.errors import BackendError, UsageError
+from tts_tui.errors import BackendError, SinkError, UsageError
 from tts_tui.events import (
     NodesPruned,
     Notice,
@@ -35,7 +37,7 @@ from tts_tui.events import (
 )
 from tts_tui.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tally, Tokens
 from tts_tui.ui import display as displays
-from tts_tui.ui import outline, session, standing, text
+from tts_tui.ui import live, outline, session, standing, text
 from tts_tui.ui.display import AnswerDisplay, Display
 from tts_tui.ui.frame import Moment, frame
 from tts_tui.ui.jsonl import JsonDisplay
@@ -210,6 +212,102 @@ async def test_a_closed_pipe_silences_a_display_and_says_so_once(kind):
         display(event)
     display.conclude(display.tree.finished)
     assert told == [1]
+
+
+LOST = Notice(message="the recording stops here", warning=True)
+
+
+def on_a_terminal():
+    return LiveDisplay(io.StringIO(), console=Console(file=io.StringIO(), force_terminal=True, width=80, height=24))
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, JsonDisplay, AnswerDisplay])
+async def test_what_is_lost_is_said_on_standard_error_at_once(kind, capsys):
+    display = kind(io.StringIO())
+    display(start())
+    display(Notice(message="nothing to worry about"))
+    display(LOST)
+    assert capsys.readouterr().err == f"tts-tui: {LOST.message}\n"
+
+
+async def test_the_live_display_says_what_is_lost_when_the_terminal_is_left(capsys):
+    async with on_a_terminal() as display:
+        display(start())
+        display._repaint()
+        display(LOST)
+        assert capsys.readouterr().err == ""
+    display.conclude(None)
+    assert capsys.readouterr().err == f"tts-tui: {LOST.message}\n"
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, JsonDisplay, AnswerDisplay])
+async def test_what_is_lost_is_said_also_where_nobody_reads(kind, capsys):
+    _, events = await run()
+    display = kind(Gone(0))
+    for event in [*events[:-1], LOST, events[-1]]:
+        display(event)
+    display.conclude(display.tree.finished)
+    assert capsys.readouterr().err == f"tts-tui: {LOST.message}\n" and not display.failed
+
+
+class Full(io.StringIO):
+    """The disk behind a redirection."""
+
+    def write(self, said):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, JsonDisplay, AnswerDisplay])
+async def test_output_that_cannot_be_written_is_said_and_is_no_success(kind, capsys):
+    solver = Solver(ScriptedPolicy(beam_script), ScriptedPRM(rule))
+    code = await session.search(solver, kind(Full()), "p", Plan(n=4), None)
+    err = capsys.readouterr().err
+    assert code != 0 and "No space left on device" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, JsonDisplay, AnswerDisplay])
+async def test_a_display_that_fails_ends_the_search_and_what_happened_is_recorded(kind, tmp_path):
+    class Broken(kind):
+        def show(self, event):
+            if isinstance(event, StepFinished):
+                raise ZeroDivisionError("a mistake in the display")
+            super().show(event)
+
+    path = tmp_path / "run.jsonl"
+    solver = Solver(ScriptedPolicy(beam_script), ScriptedPRM(rule))
+    with pytest.raises(SinkError) as caught:
+        await session.search(solver, Broken(io.StringIO()), "p", Plan(n=4), path)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError) and caught.value.exit_code != 0
+    assert load(path).finished.reason == "failed"
+
+
+async def test_a_live_display_that_cannot_paint_ends_the_search_and_leaves_the_terminal(monkeypatch):
+    policy = ScriptedPolicy(beam_script)
+    policy.hold = asyncio.Event()  # no event follows that could tell the display
+    display, painted = on_a_terminal(), []
+
+    def picture(height=None):
+        painted.append(height)
+        if len(painted) > 1:
+            raise ZeroDivisionError("a mistake in the picture")
+        return []
+
+    monkeypatch.setattr(display, "picture", picture)
+    monkeypatch.setattr(live, "FRAMES", 1e9)
+    with pytest.raises(ZeroDivisionError):
+        await session.search(Solver(policy, ScriptedPRM(rule)), display, "p", Plan(n=4), None)
+    assert display.tree.finished.reason == "interrupted" and display._live is None
+
+
+@pytest.mark.parametrize("faults", [[BackendError("the server said no")] * 100, []])
+async def test_none_says_why_a_search_failed_on_standard_error(faults, capsys):
+    policy = ScriptedPolicy(beam_script)
+    policy.faults = [*faults]
+    out = io.StringIO()
+    code = await session.search(Solver(policy, ScriptedPRM(rule)), AnswerDisplay(out), "p", Plan(n=2), None)
+    err = capsys.readouterr().err
+    assert (code != 0, out.getvalue() == "", "the server said no" in err) == (bool(faults),) * 3
+    assert err.count("\n") == len(err.splitlines()) == bool(faults)
 
 
 # -- text --------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from tts_tui.claim import Claim
 from tts_tui.contracts import Chunk, Policy, Spacious, StepRequest, Usage
 from tts_tui.errors import BudgetExhausted, ContextExceeded
 from tts_tui.events import WrittenAhead
@@ -50,7 +51,8 @@ class Early:
     ) -> None:
         self.head = Usage()
         self.began = False
-        self._chunks = policy.stream(replace(request, ahead=True, late=self._late))
+        self._claim = Claim()
+        self._chunks = policy.stream(replace(request, claim=self._claim, late=self._late))
         self._spend: Callable[[Usage], None] = count
         self._check = check
         self._taken = False
@@ -66,6 +68,7 @@ class Early:
     def take(self, spend: Callable[[Usage], None]) -> None:
         """Somebody reads from now on, and counts; `spend` is told what comes after the last chunk."""
         self._taken, self._spend = True, spend
+        self._claim.make()
 
     @property
     def broken(self) -> bool:

@@ -28,7 +28,7 @@ def solve(
         plan: What to do; by default Best-of-N 16.
         policy, prm: As for `Solver`.
         record: File to record the search in.
-        on_event: Called with every event, in another thread.
+        on_event: Called with every event, in another thread; if it raises, the search ends with a `SinkError`.
 
     Raises:
         TTSError: As `Solver.solve`.

@@ -17,6 +17,10 @@ def check_problem(problem: str) -> str:
     """
     if "\0" in problem:
         raise UsageError("the problem is not text: it holds NUL bytes")
+    try:
+        problem.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the problem is not text: it holds half of a surrogate pair") from None
     if not problem.strip():
         raise UsageError("the problem is empty: give it as an argument, with --file, or on standard input as -")
     return problem.strip()

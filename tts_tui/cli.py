@@ -338,10 +338,18 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", 130)
     except BrokenPipeError:
         return 0
+    except OSError as error:  # such as a name that is too long for any file
+        if error.filename is None:
+            return _unexpected(error)
+        return _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror or error}", 2)
     except MemoryError:
         return _fail("the memory is full: use a smaller -n or a smaller model", 3)
     except Exception as error:
-        return _fail(f"unexpected {type(error).__name__}: {error} (TTS_TUI_DEBUG=1 shows more)", 3)
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    return _fail(f"unexpected {type(error).__name__}: {error} (TTS_TUI_DEBUG=1 shows more)", 3)
 
 
 def _sentence(error: click.ClickException) -> str:

@@ -6,9 +6,11 @@ Nothing here does anything. Backends and strategies depend on this module, and t
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from tts_tui.claim import Claim
 
 if TYPE_CHECKING:
     from tts_tui.search import Search
@@ -19,6 +21,14 @@ Finish = Literal["step", "eos", "boxed", "length"]
 takes that as the end, or cut off at its limit."""
 
 SEPARATOR = "\n\n"
+
+
+Count = Annotated[int, Meta(ge=-(2**48), le=2**48)]
+"""A number of tokens or weights, or a correction of one. What is read from a file is checked: it goes into sums and
+products, as `Total` and float."""
+
+Total = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+"""A sum of counts."""
 
 
 class ModelInfo(Struct, frozen=True):
@@ -32,7 +42,7 @@ class ModelInfo(Struct, frozen=True):
     """
 
     name: str
-    parameters: int
+    parameters: Count
     context: int
     family: str = "default"
 
@@ -46,9 +56,9 @@ class Usage(Struct, frozen=True, omit_defaults=True):
         completion: Tokens sampled.
     """
 
-    prompt_computed: int = 0
-    prompt_cached: int = 0
-    completion: int = 0
+    prompt_computed: Count = 0
+    prompt_cached: Count = 0
+    completion: Count = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -91,7 +101,7 @@ class StepRequest(Struct, frozen=True):
         rollout: False stops after the first step end; True goes on to the end of the answer, marking every step end.
         seed: Seeds this request's own random numbers; equal seeds give equal draws from equal logits.
         session: Requests of one search carry the same session, so that a router can keep them on one cache.
-        ahead: Written before anybody needs it: goes after all that is needed.
+        claim: The claim to a request that is made before anybody needs it; None if it is needed from the beginning.
         late: Told, at most once and before the stream is closed, what was sampled and is in no chunk: a server goes on
             for a moment after it was told to stop.
     """
@@ -103,8 +113,13 @@ class StepRequest(Struct, frozen=True):
     rollout: bool = False
     seed: int = 0
     session: str = ""
-    ahead: bool = False
+    claim: Claim | None = None
     late: Callable[[Usage], None] | None = None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether nobody needs it so far: it goes after all that is needed."""
+        return self.claim is not None and not self.claim.made
 
 
 class Chunk(Struct, frozen=True):

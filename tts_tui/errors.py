@@ -18,10 +18,12 @@
     │   ├── RequestRefused      it understood the request and does not do that (exit code 2)
     │   └── ContextExceeded     the path no longer fits the model's context
     ├── StrategyError           a strategy broke its contract (exit code 3)
+    ├── SinkError               something that listened to a search failed (exit code 3)
     ├── BudgetExhausted         tokens, FLOPs or seconds are spent
     └── RecordError             a recording cannot be used (exit code 2)
         ├── RecordCorrupt       it is not a recording, or its middle is damaged
-        └── RecordVersion       it was written by a newer version
+        ├── RecordVersion       it was written by a newer version
+        └── RecordingStopped    it can no longer be written
 
 The message of each is one sentence for the user, and says what to do.
 """
@@ -127,6 +129,10 @@ class StrategyError(TTSError):
     """Raised when a strategy breaks its contract."""
 
 
+class SinkError(TTSError):
+    """Raised when a sink, which was given to hear the events of a search, raised; `__cause__` is its exception."""
+
+
 class BudgetExhausted(TTSError):
     """Raised inside a search once its budget is spent."""
 
@@ -145,3 +151,7 @@ class RecordCorrupt(RecordError):
 
 class RecordVersion(RecordError):
     """Raised when a recording was written by a newer version of this package."""
+
+
+class RecordingStopped(RecordError):
+    """Raised when a recording can no longer be written, for example because the disk is full."""

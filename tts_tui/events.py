@@ -7,12 +7,12 @@ the fold of these events (`tts_tui.tree`): no display and no recorder keeps stat
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Struct
 
-from tts_tui.contracts import Finish, ModelInfo, Usage
+from tts_tui.contracts import Count, Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.plan import Plan
 from tts_tui.totals import Flops, PlanSummary, Tally, Tokens
@@ -61,7 +61,7 @@ class Origin(Struct, frozen=True):
 
     run: str
     node: int
-    steps: int
+    steps: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class SearchStarted(Event, frozen=True):
@@ -166,10 +166,10 @@ class StepScored(Event, frozen=True):
     """The PRM scored a step; `computed` and `cached` are its tokens, `unseen` how many steps it had no room for."""
 
     node: int
-    score: float
-    computed: int = 0
-    cached: int = 0
-    unseen: int = 0
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    computed: Count = 0
+    cached: Count = 0
+    unseen: Count = 0
 
 
 class ScoreFailed(Event, frozen=True):
@@ -243,7 +243,7 @@ class PlanChosen(Event, frozen=True):
         usage: What reading the prompt cost, where it was read for this choice.
     """
 
-    samples: int
+    samples: Count
     pass1: float
     low: float
     high: float
@@ -254,7 +254,7 @@ class PlanChosen(Event, frozen=True):
     considered: tuple[Considered, ...]
     chosen: str
     strategy: str
-    n: int
+    n: Count
     basis: str
     why: str
     root: int = ROOT
@@ -276,9 +276,15 @@ class AnswersMatched(Event, frozen=True):
 
 
 class Notice(Event, frozen=True):
-    """Something that a person should know and that changes nothing."""
+    """Something that a person should know and that changes nothing.
+
+    Attributes:
+        message: A sentence.
+        warning: Something that was asked for is lost. Displays also say it on standard error.
+    """
 
     message: str
+    warning: bool = False
 
 
 class SearchPaused(Event, frozen=True):
@@ -316,7 +322,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
     flops: Flops
     seconds: float
     votes: tuple[Tally, ...]
-    nodes: int
+    nodes: Count
 
 
 AnyEvent = (
@@ -361,5 +367,7 @@ def decode(line: bytes | str) -> AnyEvent:
     """
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # values refuse to be made with errors of their own, such as `PlanError`
         raise RecordCorrupt(f"not an event: {error}") from error

@@ -21,6 +21,7 @@ import msgspec
 
 from tts_tui.answer_forms import is_words
 from tts_tui.answers import canonical
+from tts_tui.concurrency import concurrently
 
 __all__ = ["Grader", "certain", "is_simple"]
 
@@ -172,7 +173,7 @@ class Grader:
         """Ends the processes; one that is at work, when it is done. What is asked afterwards starts new ones."""
         self._closings += 1
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(worker.kill() for worker in idle))
+        await asyncio.gather(*(worker.kill() for worker in idle), return_exceptions=True)
 
     async def same(self, left: str, right: str) -> bool:
         """Whether two answers mean the same; the order does not matter. An empty answer is like no other."""
@@ -220,7 +221,7 @@ class Grader:
         """The number of the first of `others` that means the same."""
         for start in range(0, len(others), self._workers):
             some = others[start : start + self._workers]
-            verdicts = await asyncio.gather(*(self.same(other, answer) for _, other in some))
+            verdicts = await concurrently(self.same(other, answer) for _, other in some)
             for (number, _), verdict in zip(some, verdicts, strict=True):
                 if verdict:
                     return number

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from time import monotonic
 
+from tts_tui.errors import RecordingStopped, SinkError
 from tts_tui.events import AnyEvent, Notice
 from tts_tui.tree import SearchTree
 
 Sink = Callable[[AnyEvent], None]
-"""Takes every event, in order. A sink that raises is dropped with a notice, and the search goes on."""
+"""Takes every event, in order.
+
+One that raises `RecordingStopped` hears no more, and the search goes on; anything else that it raises ends the search
+with a `SinkError`.
+"""
 
 
 class Journal:
@@ -17,10 +23,14 @@ class Journal:
 
     Attributes:
         tree: The fold of all events so far.
+        failure: The error of the first sink that failed; None if none did.
+        on_failure: Called when `failure` is set.
     """
 
     def __init__(self, tree: SearchTree, sinks: Iterable[Sink] = (), clock: Callable[[], float] = monotonic) -> None:
         self.tree = tree
+        self.failure: SinkError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
         self._sinks = list(sinks)
         self._clock = clock
         self._zero = clock() - tree.seconds
@@ -31,20 +41,27 @@ class Journal:
         return self._clock() - self._zero
 
     def write(self, event: AnyEvent) -> None:
-        """Folds `event` into the tree and hands it to every sink."""
+        """Folds `event` into the tree and hands it to every sink.
+
+        Never raises what a sink raised: the caller may be a backend or a person. The search looks at `failure`.
+        """
         self.tree.apply(event)
-        failed: list[str] = []
+        stopped: list[str] = []
         for sink in tuple(self._sinks):
             try:
                 sink(event)
-            except OSError as error:
+            except RecordingStopped as error:
                 self._sinks.remove(sink)
-                why = error.strerror or str(error)
-                failed.append(
-                    f"recording stopped ({why}): the search goes on, and what was written until now can be used"
-                )
-            except Exception as error:  # whoever listens must not be able to end a search
+                stopped.append(str(error))
+            except (Exception, CancelledError) as error:  # a sink does not wait: it is not the search that is cancelled
                 self._sinks.remove(sink)
-                failed.append(f"a listener failed and hears no more ({type(error).__name__}: {error})")
-        for message in failed:  # only now, so that the others have the event itself first
-            self.write(Notice(t=self.now, message=message))
+                self._fail(error)
+        for message in stopped:  # only now, so that the others have the event itself first
+            self.write(Notice(t=self.now, message=message, warning=True))
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            self.failure = SinkError(f"the search was ended because something that listened to it failed ({said})")
+            self.failure.__cause__ = error
+            self.on_failure()

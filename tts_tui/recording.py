@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 import msgspec
 
-from tts_tui.errors import RecordCorrupt, RecordError, RecordVersion, UsageError
+from tts_tui.errors import RecordCorrupt, RecordError, RecordingStopped, RecordVersion, UsageError
 from tts_tui.events import FORMAT, AnyEvent, StepStreamed, decode, encode
+from tts_tui.files import open_regular
 from tts_tui.tree import SearchTree
 
 try:
     import fcntl
 except ImportError:  # not on every system; there, two writers are not kept apart
     fcntl = None  # type: ignore[assignment]
+
+
+LONGEST_LINE = 256 << 20
+"""Size limit in bytes of one event."""
 
 
 class Recorder:
@@ -67,15 +73,22 @@ class Recorder:
         """Writes one event.
 
         Raises:
-            OSError: The disk is full, or the file is gone; a search then goes on without recording.
+            RecordingStopped: The disk is full, or the file is gone; a search then goes on without recording.
         """
-        if self._torn:  # not before there is something to write: until then the file may turn out to be no recording
-            self._file.truncate(whole_lines(self._file))
-            self._file.seek(0, os.SEEK_END)
-            self._torn = False
-        self._file.write(encode(event) + b"\n")
-        if not isinstance(event, StepStreamed):
-            self._file.flush()
+        line = encode(event) + b"\n"
+        try:
+            if self._torn:  # not before there is something to write: until then the file may be no recording
+                self._file.truncate(whole_lines(self._file))
+                self._file.seek(0, os.SEEK_END)
+                self._torn = False
+            self._file.write(line)
+            if not isinstance(event, StepStreamed):
+                self._file.flush()
+        except OSError as error:
+            raise RecordingStopped(
+                f"the recording {self.path} stops here ({error.strerror or error}): the search goes on, but what "
+                "follows is not recorded"
+            ) from error
 
     def close(self) -> None:
         """Writes out what is left. Never raises: what could not be written was reported when it failed."""
@@ -110,14 +123,16 @@ def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
     """The events of a recording, in order. A last line that was cut off is left out.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or is not a regular file.
         RecordCorrupt: It is not a recording, or a line before the last is damaged.
         RecordVersion: It was written by a newer version.
     """
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+        with open_regular(path) as file:
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
                 if not line.endswith(b"\n"):
+                    if len(line) == LONGEST_LINE:
+                        raise RecordCorrupt(f"{path} is damaged in line {number}: no event is that long")
                     if number == 1:
                         raise RecordCorrupt(f"{path} is not a recording: it has no whole line")
                     return
@@ -140,7 +155,7 @@ class _Header(msgspec.Struct):
 def _check_header(path: str | os.PathLike[str], line: bytes) -> None:
     try:
         header = msgspec.json.decode(line, type=_Header)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise RecordCorrupt(f"{path} is not a recording: its first line is no event") from None
     if header.event != "search_started":
         raise RecordCorrupt(f"{path} is not a recording of a search: it begins with {header.event!r}")

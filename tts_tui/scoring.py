@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from itertools import count
 
+from tts_tui.concurrency import concurrently
 from tts_tui.contracts import Prompt, RewardModel, ScoreRequest, StepScore
 from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, WrongServer
 from tts_tui.events import Notice, ScoreFailed, StepScored
@@ -93,11 +95,15 @@ class Scorer:
                     batch.append(self._waiting.get_nowait())
                 await self._score(batch)
                 for node in batch:
-                    self._done[node.id].set_result(None)
+                    self._settle(node.id)
         finally:
-            for done in self._done.values():
-                if not done.done():
-                    done.set_result(None)
+            for id in self._done:
+                self._settle(id)
+
+    def _settle(self, id: int) -> None:
+        """Lets those go on that wait for the score of a step."""
+        if not self._done[id].done():
+            self._done[id].set_result(None)
 
     async def _score(self, nodes: Sequence[Node]) -> None:
         """Has a batch scored, or given up.
@@ -105,29 +111,31 @@ class Scorer:
         Raises:
             Stopped: No step of it could be scored, and the search decides by scores.
         """
-        error = await self._try(nodes, self._attempts)
+        error = await self._try(nodes)
         if error is None or not self._needed() or any(node.score is not None for node in nodes):
             return
         if isinstance(error, ContextExceeded) and self._scored:
             return  # this step is too long; others were not
         raise Stopped("failed", f"the steps can no longer be scored: {error}") from error
 
-    async def _try(self, nodes: Sequence[Node], attempts: int) -> BackendError | None:
-        """Has steps scored; gives the error by which the last of them was given up, if any was."""
+    async def _try(self, nodes: Sequence[Node], *, part: bool = False) -> BackendError | None:
+        """Has steps scored; gives the error by which the last of them was given up, if any was.
+
+        Args:
+            nodes: The steps.
+            part: They are a part of a batch that was refused. What makes no sense is then not tried again.
+        """
         requests = [request_for(self._prompt, node) for node in nodes]
-        for attempt in range(1, attempts + 1):
+        for attempt in count(1):
             try:
                 scores = await self._scores(requests)
             except BackendError as error:
-                # One that cannot be scored must not cost the others theirs.
-                apart = len(nodes) > 1 and _may_be_one(error, last=attempt == attempts)
-                retry = not apart and error.retryable and attempt < attempts
-                if not apart:
-                    ids = tuple(node.id for node in nodes)
-                    self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
-                if apart:
-                    errors = [await self._try([node], 1) for node in nodes]
-                    return next((failed for failed in reversed(errors) if failed is not None), None)
+                last = attempt >= self._attempts or (part and isinstance(error, BackendBadResponse))
+                if len(nodes) > 1 and _may_be_one(error, last=last):
+                    return await self._halves(nodes)
+                retry = error.retryable and not last
+                ids = tuple(node.id for node in nodes)
+                self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
                 if not retry:
                     self.last_error = str(error)
                     return error
@@ -136,7 +144,13 @@ class Scorer:
                 for node, score in zip(nodes, scores, strict=True):
                     self._write(node, score)
                 return None
-        return None
+        raise AssertionError  # a count never ends
+
+    async def _halves(self, nodes: Sequence[Node]) -> BackendError | None:
+        """The same by halves, side by side: a step that cannot be scored must not cost the others theirs."""
+        middle = len(nodes) // 2
+        errors = await concurrently(self._try(half, part=True) for half in (nodes[:middle], nodes[middle:]))
+        return next((error for error in reversed(errors) if error is not None), None)
 
     def _write(self, node: Node, score: StepScore) -> None:
         now = self._journal.now
@@ -144,6 +158,7 @@ class Scorer:
         self._journal.write(
             StepScored(node.id, score.score, score.computed, score.cached, score.unseen, t=now),
         )
+        self._settle(node.id)  # now, and not when the rest of a batch that was refused is settled
         if score.unseen and not self._said:
             self._said = True
             self._journal.write(

@@ -103,6 +103,7 @@ class Search:
         self._journal = journal
         self._tasks = Tasks()
         self._watch = Watch(journal)
+        journal.on_failure = self._watch.look
         self._run: Run | None = None
         self._guides = guides
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
@@ -284,6 +285,7 @@ class Search:
 
         Raises:
             StrategyError: The strategy itself failed.
+            SinkError: A sink failed.
         """
         stopped: Stopped | None = None
         failed: TTSError | None = None

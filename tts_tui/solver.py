@@ -160,13 +160,14 @@ class Solver:
             problem: The problem as text.
             plan: What to do; by default Best-of-N 16.
             record: File to record the search in; it must not exist.
-            sinks: Called with every event.
+            sinks: Called with every event; one that raises ends the search.
             steer: Called with the search when it is about to begin; `Search.hand` is what a person may do in it.
             tree: The empty tree to fold the events into; by default a new one.
 
         Raises:
             UsageError: The problem, the plan or `record` cannot be used.
             StrategyError: The strategy failed.
+            SinkError: A sink raised; `__cause__` is its exception.
             BackendError: A model could not be loaded. One that fails later ends the search with reason "failed".
         """
         plan = plan or self.plan()
@@ -405,6 +406,8 @@ class Solver:
         if stopped is None and unanswered and search.last_error:
             stopped = Stopped("failed", search.last_error)
         finished = finish(journal, solutions, stopped, search.last_problem)
+        if journal.failure is not None:
+            raise journal.failure
         return Result(prompt.problem, tree, finished)
 
 

@@ -88,9 +88,10 @@ class Watch:
         """Raises what ends the search.
 
         Raises:
-            Stopped: Always, unless it is cancelled before.
+            Stopped: Always, unless something else is raised before.
+            SinkError: A sink failed.
         """
-        while self._stopped is None:
+        while self._stopped is None and self._journal.failure is None:
             tree = self._journal.tree
             limit = tree.plan.budget.seconds
             left = None
@@ -102,4 +103,7 @@ class Watch:
                     await self._bell.wait()
             except TimeoutError:
                 raise Stopped("timeout", f"the time limit of {limit:g} s is reached") from None
+        if self._journal.failure is not None:
+            raise self._journal.failure
+        assert self._stopped is not None
         raise self._stopped

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from tts_tui.contracts import Total
+
 
 class PlanSummary(Struct, frozen=True):
     """The part of a plan that results are compared by."""
@@ -18,17 +20,17 @@ class PlanSummary(Struct, frozen=True):
 class PolicyTokens(Struct, frozen=True):
     """Tokens of the policy; `ahead` is the part of `completion` that was written ahead of its time and not used."""
 
-    prompt_computed: int
-    prompt_cached: int
-    completion: int
-    ahead: int = 0
+    prompt_computed: Total
+    prompt_cached: Total
+    completion: Total
+    ahead: Total = 0
 
 
 class PrmTokens(Struct, frozen=True):
     """Tokens of the PRM."""
 
-    computed: int
-    cached: int
+    computed: Total
+    cached: Total
 
 
 class Tokens(Struct, frozen=True):

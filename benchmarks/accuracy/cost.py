@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ from benchmarks.accuracy.runs import SKIPPED, N
 from tts_tui.backends.adapter import fingerprint
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.concurrency import concurrently
 from tts_tui.contracts import ScoreRequest
 from tts_tui.evaluation.families import FAMILIES, problem
 from tts_tui.evaluation.samples import Settings, solution
@@ -32,7 +32,7 @@ async def measure(policy: EmbeddedPolicy, prm: AdapterPRM) -> dict[str, Any]:
         prompt = await policy.prompt(problem(name, "test", SKIPPED).question)
         await policy.engine.states([prompt.ids])
         began = time.perf_counter()
-        own = await asyncio.gather(*(solution(policy, prompt, 7000 + n, settings) for n in range(N)))
+        own = await concurrently(solution(policy, prompt, 7000 + n, settings) for n in range(N))
         writing += time.perf_counter() - began
         began = time.perf_counter()
         for depth in range(1, 1 + max(len(one.steps) for one in own)):

@@ -16,6 +16,7 @@ from tts_tui.answers import same
 from tts_tui.backends.adapter import fingerprint
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.concurrency import concurrently
 from tts_tui.contracts import ScoreRequest
 from tts_tui.evaluation.families import FAMILIES, Problem, problems
 from tts_tui.evaluation.samples import SampleCache, Settings, sample_all
@@ -160,7 +161,7 @@ async def _samples(
             tell()
 
     try:
-        await asyncio.gather(*(one(problem) for problem in wanted))
+        await concurrently(one(problem) for problem in wanted)
     finally:
         await prm.close()
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.backends.test_openai import FakeOpenAI
+from tests.fake_sglang import FakeSGLang
+from tts_tui import Sampling, StepRequest
 from tts_tui.backends import dispatch as dispatching
 from tts_tui.backends import warm as warming
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.knee import CALM_SECONDS, CUT, PATIENCE, Knee, Pace
+from tts_tui.backends.openai import OpenAIPolicy
+from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.backends.warm import Warm
+from tts_tui.claim import Claim
 
 
 async def settle() -> None:
@@ -121,12 +127,14 @@ class Crowd:
         self.order: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.ends: dict[str, asyncio.Event] = {}
+        self.claims: dict[str, Claim] = {}
 
     def come(self, name: str, session: str = "", ahead: bool = False) -> None:
         self.ends[name] = asyncio.Event()
+        claim = self.claims[name] = Claim()
 
         async def hold() -> None:
-            async with self.dispatch.slot(session, ahead=ahead):
+            async with self.dispatch.slot(session, claim if ahead else None):
                 self.order.append(name)
                 await self.ends[name].wait()
 
@@ -177,6 +185,37 @@ async def test_what_is_ahead_of_its_time_goes_last_of_all_searches():
     assert dispatch.most_running == 2 and dispatch.free == 2
 
 
+async def test_what_was_ahead_of_its_time_takes_its_turn_once_somebody_needs_it():
+    dispatch = Dispatch(fixed(1))
+    crowd = Crowd(dispatch)
+    crowd.come("first", "a")
+    await settle()
+    for name in ("ahead", "claimed"):
+        crowd.come(name, "a", ahead=True)
+    crowd.come("needed before", "a")
+    await settle()
+    crowd.claims["claimed"].make()
+    crowd.claims["claimed"].make()
+    crowd.come("needed after", "a")
+    await crowd.drain()
+    assert crowd.order == ["first", "needed before", "claimed", "needed after", "ahead"]
+
+
+async def test_a_claim_that_is_made_after_the_wait_moves_nothing():
+    dispatch = Dispatch(fixed(1))
+    crowd = Crowd(dispatch)
+    crowd.come("first", ahead=True)
+    crowd.come("cancelled", ahead=True)
+    await settle()
+    assert dispatch.ahead == 1
+    crowd.tasks["cancelled"].cancel()
+    await settle()
+    for claim in crowd.claims.values():
+        claim.make()
+    await crowd.drain()
+    assert crowd.order == ["first"] and (dispatch.running, dispatch.ahead, dispatch.free) == (0, 0, 1)
+
+
 async def test_who_has_given_up_waiting_takes_no_room():
     dispatch = Dispatch(fixed(2))
     crowd = Crowd(dispatch)
@@ -192,7 +231,9 @@ async def test_who_has_given_up_waiting_takes_no_room():
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["come", "ahead", "end", "cancel", "tick", "raise", "lower"]), st.integers(0, 30)),
+        st.tuples(
+            st.sampled_from(["come", "ahead", "claim", "end", "cancel", "tick", "raise", "lower"]), st.integers(0, 30)
+        ),
         max_size=60,
     ),
     rate=st.sampled_from([None, 100_000.0]),
@@ -210,6 +251,8 @@ def test_no_order_of_cancellations_loses_a_slot(steps, rate):
                 crowd.ends[crowd.holding[which % len(crowd.holding)]].set()
             elif what == "cancel" and names:
                 crowd.tasks[names[which % len(names)]].cancel()
+            elif what == "claim" and names:
+                crowd.claims[names[which % len(names)]].make()
             elif what == "tick":
                 await asyncio.sleep(0)
             elif what in ("raise", "lower"):
@@ -221,7 +264,7 @@ def test_no_order_of_cancellations_loses_a_slot(steps, rate):
             await asyncio.sleep(0.02)
             await crowd.drain()
         assert all(task.done() for task in crowd.tasks.values())
-        assert dispatch.running == 0 and dispatch.free == 3
+        assert dispatch.running == dispatch.ahead == 0 and dispatch.free == 3
         async with AsyncExitStack() as stack, asyncio.timeout(5):
             for _ in range(3):
                 await stack.enter_async_context(dispatch.slot())
@@ -314,11 +357,11 @@ class Prefill:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.firsts: dict[str, asyncio.Future[bool]] = {}
 
-    def ask(self, name: str, session: str, ids: tuple[int, ...]) -> None:
+    def ask(self, name: str, session: str, ids: tuple[int, ...], claim: Claim | None = None) -> None:
         self.firsts[name] = asyncio.get_running_loop().create_future()
 
         async def work() -> None:
-            async with self.warm.turn(session, ids) as began:
+            async with self.warm.turn(session, ids, claim) as began:
                 self.computing.append(name)
                 if await self.firsts[name]:
                     began()
@@ -388,6 +431,137 @@ async def test_when_the_one_that_computes_is_gone_the_next_one_does_it_alone(how
     await prefill.close()
 
 
+@pytest.mark.parametrize("session", ["known", "new"])
+async def test_nobody_waits_for_a_speculative_request_that_has_not_started(session):
+    prefill = Prefill()
+    prefill.warm.add("known", (0,))
+    prefill.ask("speculative", session, (1, 2), Claim())
+    await settle()
+    prefill.ask("another", session, (1, 2), Claim())
+    for number in range(3):
+        prefill.ask(f"needed {number}", session, (1, 2))
+    await settle()
+    assert prefill.computing == ["speculative", "needed 0"]  # one of them, and not all
+    await prefill.first_token("needed 0")
+    assert sorted(prefill.computing[2:]) == ["another", "needed 1", "needed 2"]
+    await prefill.close()
+
+
+@pytest.mark.parametrize("first", ["speculative", "needed"])
+async def test_one_that_was_overtaken_and_is_sent_all_the_same_disturbs_nobody(first):
+    prefill = Prefill()
+    prefill.ask("speculative", "run", (1, 2), Claim())
+    await settle()
+    prefill.ask("needed", "run", (1, 2))
+    prefill.ask("follower", "run", (1, 2))
+    await settle()
+    assert prefill.computing == ["speculative", "needed"]
+    await prefill.first_token(first)
+    assert prefill.computing[2:] == ["follower"]
+    await prefill.close()
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+async def test_one_that_was_overtaken_and_ends_leaves_the_lead_where_it_is(how):
+    prefill = Prefill()
+    prefill.ask("speculative", "run", (1, 2), Claim())
+    await settle()
+    prefill.ask("needed", "run", (1, 2))
+    await settle()
+    if how == "fails":
+        await prefill.first_token("speculative", fine=False)
+    else:
+        prefill.tasks["speculative"].cancel()
+    prefill.ask("follower", "run", (1, 2))
+    await settle()
+    assert prefill.computing == ["speculative", "needed"]
+    await prefill.close()
+
+
+@pytest.mark.parametrize("state", ["started", "made"])
+async def test_a_speculative_request_that_is_under_way_is_waited_for(state):
+    prefill, claim = Prefill(), Claim()
+    prefill.ask("speculative", "run", (1, 2), claim)
+    await settle()
+    setattr(claim, state, True)
+    prefill.ask("needed", "run", (1, 2))
+    await settle()
+    assert prefill.computing == ["speculative"]
+    await prefill.first_token("speculative")
+    assert prefill.computing == ["speculative", "needed"]
+    await prefill.close()
+
+
+async def test_one_that_is_claimed_while_it_waits_for_another_goes_ahead_of_it():
+    prefill, claims = Prefill(), [Claim() for _ in range(3)]
+    for number, claim in enumerate(claims):
+        prefill.ask(str(number), "run", (1, 2), claim)
+    await settle()
+    assert prefill.computing == ["0"]
+    claims[2].make()
+    await settle()
+    assert prefill.computing == ["0", "2"]
+    claims[1].make()  # follows the one that is needed
+    await settle()
+    assert prefill.computing == ["0", "2"]
+    await prefill.close()
+
+
+async def test_a_needed_step_passes_its_speculative_sibling_on_a_full_server():
+    """Both classes together, as a policy uses them: the sibling holds the lead, and waits behind others for a slot."""
+    dispatch, warm, claim, sent = Dispatch(fixed(1)), Warm(), Claim(), []
+    warm.add("run", (0,))
+
+    async def request(name: str, ids: tuple[int, ...], claim: Claim | None = None) -> None:
+        async with warm.turn("run", ids, claim) as began, dispatch.slot("run", claim):
+            sent.append(name)
+            await settle()
+            began()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(request("running", (1,)))
+        await asyncio.sleep(0)
+        group.create_task(request("speculative", (1, 2), claim))
+        await asyncio.sleep(0)
+        for number in range(5):
+            group.create_task(request(f"other {number}", (2, number)))
+        await asyncio.sleep(0)
+        group.create_task(request("needed", (1, 2)))
+    assert sent == ["running", *(f"other {number}" for number in range(5)), "needed", "speculative"]
+
+
+@pytest.mark.parametrize("kind", ["openai", "sglang"])
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_policies_send_what_is_needed_before_what_nobody_needs(kind, claimed):
+    server = FakeOpenAI("sglang") if kind == "openai" else FakeSGLang()
+    async with server, AsyncExitStack() as stack:
+        policy = (OpenAIPolicy if kind == "openai" else SGLangPolicy)(server.url, concurrency=1)
+        stack.push_async_callback(policy.close)
+        await policy.start()
+        one, other = [(await policy.prompt(problem)).ids for problem in ("1 + 1?", "2 + 2?")]
+
+        async def ask(ids: tuple[int, ...], tokens: int, claim: Claim | None = None) -> None:
+            request = StepRequest(ids, Sampling(), tokens, session="s", claim=claim)
+            async with aclosing(policy.stream(request)) as chunks:
+                async for _ in chunks:
+                    pass
+
+        await ask((*other, *other), 1)  # so that the session is known
+        begun = len(server.asked)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group, policy.dispatch.slot():
+            claim = Claim()
+            group.create_task(ask(one, 2, claim))
+            await settle()
+            if claimed:
+                claim.make()
+            for tokens, ids in ((3, other), (4, one)):
+                group.create_task(ask(ids, tokens))
+                await settle()
+        bodies = server.asked[begun:] if kind == "openai" else [body for _, body in server.asked[begun:]]
+        sent = [body.get("max_tokens") or body["sampling_params"]["max_new_tokens"] for body in bodies]
+        assert sent == ([2, 3, 4] if claimed else [3, 4, 2])
+
+
 async def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(warming, "MOST", 10)
     warm = Warm()
@@ -438,5 +612,7 @@ async def test_room_to_write_ahead_is_what_slows_the_others_little():
                 for _ in range(running):
                     dispatch.came(1)
         assert dispatch.free > dispatch.spare == 3
-        await stack.enter_async_context(dispatch.slot("a", ahead=True))
-        assert dispatch.spare == 2
+        await stack.enter_async_context(dispatch.slot("a", claim := Claim()))
+        assert (dispatch.ahead, dispatch.spare) == (1, 2)
+        claim.make()  # it slows the others as all that are needed do
+        assert dispatch.ahead == 0

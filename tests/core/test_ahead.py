@@ -11,6 +11,7 @@ from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Budget, Plan, SearchTree, Solver, Usage
 from tts_tui.errors import BackendUnavailable
 from tts_tui.events import StepStarted, WrittenAhead
+from tts_tui.writing import step_seed
 
 
 class Roomy(ScriptedPolicy):
@@ -174,3 +175,21 @@ async def test_a_recording_resumes_to_the_same_tree(tmp_path):
         done = [node for node in again.tree.nodes if node.state != "failed"]
         assert {node.path_text for node in done} == {node.path_text for node in whole.tree.nodes}
         assert again.answer == whole.answer
+
+
+async def test_the_policy_hears_when_a_step_that_was_written_ahead_is_needed():
+    needed = {}
+
+    class Listens(Roomy):
+        async def stream(self, request):
+            if request.ahead:
+                needed[request.seed] = request.claim
+            async for chunk in super().stream(request):
+                yield chunk
+
+    policy = Listens(script, piece=3)
+    result, events = await search(policy, strategy="beam", n=8, m=4, max_depth=6, speculation="on")
+    early = [event for event in events if isinstance(event, StepStarted) and event.ahead != Usage()]
+    addresses = [[(step.group, step.slot) for step in result.tree.nodes[event.node].path] for event in early]
+    assert addresses and all(needed[step_seed(0, address)].made for address in addresses)
+    assert not all(claim.made for claim in needed.values())  # some were begun in vain

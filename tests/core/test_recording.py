@@ -12,8 +12,8 @@ from tests.core.test_strategies import random_rule, random_script
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, SearchTree, Solver, load, read
 from tts_tui.budget import Budget
-from tts_tui.errors import PlanError, RecordCorrupt, RecordError, RecordVersion, UsageError
-from tts_tui.events import SearchFinished, SearchStarted, StepFinished, decode, encode
+from tts_tui.errors import PlanError, RecordCorrupt, RecordError, RecordVersion, SinkError, UsageError
+from tts_tui.events import Notice, SearchFinished, SearchStarted, StepFinished, decode, encode
 from tts_tui.recording import Recorder
 
 FOREIGN = b'{"event":"step_finished","node":7,"ids":[],"text":"","finish":"eos","usage":{}}\n'
@@ -107,25 +107,47 @@ async def test_a_search_that_ran_out_of_budget_goes_on_with_a_larger_one(tmp_pat
     assert sum(isinstance(event, SearchFinished) for event in read(path)) == 2
 
 
-async def test_a_full_disk_stops_the_recording_and_not_the_search(tmp_path, monkeypatch):
-    path = tmp_path / "run.jsonl"
-    calls = 0
-    write = Recorder.__call__
+class Disk:
+    """A file on a disk that is full after so many bytes."""
 
-    def full(self, event):
-        nonlocal calls
-        calls += 1
-        if calls > 10:
+    def __init__(self, file, size):
+        self.file, self.left = file, size
+
+    def write(self, data):
+        if len(data) > self.left:
+            self.file.write(data[: self.left])
+            self.left = 0
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(self, event)
+        self.left -= len(data)
+        return self.file.write(data)
 
-    monkeypatch.setattr(Recorder, "__call__", full)
-    result = await record(path, PLANS[2])
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+@pytest.fixture(params=[0, 300, 2000])
+def small_disk(request, monkeypatch):
+    """Recordings have so many bytes of room."""
+    begin = Recorder.__init__
+
+    def small(self, *arguments, **options):
+        begin(self, *arguments, **options)
+        self._file = Disk(self._file, request.param)
+
+    monkeypatch.setattr(Recorder, "__init__", small)
+    return request.param
+
+
+async def test_a_full_disk_stops_the_recording_and_not_the_search(tmp_path, small_disk):
+    path, heard = tmp_path / "run.jsonl", []
+    async with Solver(scripted(PLANS[2]), ScriptedPRM(RULE)) as solver:
+        result = await solver.solve("p", PLANS[2], record=path, sinks=[heard.append])
     assert result.answer is not None
-    assert result.tree.notices == [
-        "recording stopped (No space left on device): the search goes on, and what was written until now can be used"
-    ]
-    assert len(load(path).nodes) > 1
+    (notice,) = [event for event in heard if isinstance(event, Notice)]
+    assert notice.warning and str(path) in notice.message and "No space left on device" in notice.message
+    assert isinstance(heard[-1], SearchFinished)
+    kept = list(read(path)) if small_disk > 1000 else []
+    assert kept == heard[: len(kept)] and bool(kept) == (small_disk > 1000)
 
 
 async def test_a_real_full_device_is_survived(tmp_path):
@@ -140,6 +162,23 @@ async def test_a_real_full_device_is_survived(tmp_path):
     recorder.close()
     assert result.answer is not None
     assert len(result.tree.notices) == 1
+
+
+async def test_a_search_that_a_listener_ends_is_recorded_to_its_end_and_resumes(tmp_path):
+    path, heard = tmp_path / "run.jsonl", []
+
+    def listen(event):
+        heard.append(event)
+        if len(heard) == 20:
+            raise KeyError("x")
+
+    async with Solver(scripted(PLANS[2]), ScriptedPRM(RULE)) as solver:
+        with pytest.raises(SinkError):
+            await solver.solve("p", PLANS[2], record=path, sinks=[listen])
+        kept = list(read(path))
+        assert kept[:20] == heard and kept[-1].reason == "failed"
+        resumed = await solver.resume(path)
+        assert resumed.answer == (await solver.solve("p", PLANS[2])).answer
 
 
 def header(**changes):

@@ -14,11 +14,13 @@ from tts_tui import Budget, Plan, Solver, solve
 from tts_tui.budget import flops
 from tts_tui.contracts import StepScore
 from tts_tui.errors import (
+    BackendBadResponse,
     BackendError,
     BackendUnavailable,
     ContextExceeded,
     PlanError,
     RequestRefused,
+    SinkError,
     StrategyError,
     TTSError,
     UsageError,
@@ -635,21 +637,60 @@ async def test_a_reward_model_that_raises_anything_leaves_steps_unscored(policy,
     assert result.answer is not None
 
 
-async def test_a_listener_that_fails_is_dropped_after_the_others_heard(policy, prm):
+@pytest.mark.parametrize("when", [SearchStarted, StepStreamed, StepScored, SearchFinished])
+@pytest.mark.parametrize("error", [KeyError("x"), OSError(28, "full"), RecursionError(), asyncio.CancelledError()])
+async def test_a_sink_that_fails_ends_the_search_with_its_cause_after_the_others_heard(policy, prm, error, when):
     heard = []
 
-    def deaf(event):
-        raise OSError(28, "No space left on device")
-
     def broken(event):
-        raise KeyError("x")
+        if isinstance(event, when):
+            raise error
 
     async with Solver(policy, prm) as solver:
-        result = await solver.solve("p", Plan(n=2), sinks=[deaf, broken, heard.append])
-    assert result.answer is not None
-    assert isinstance(heard[0], SearchStarted)
-    assert [event.message for event in heard[1:3]] == result.tree.notices
-    assert "No space left" in heard[1].message and "KeyError" in heard[2].message
+        with pytest.raises(SinkError) as caught:
+            await solver.solve("p", Plan(n=2), sinks=[broken, heard.append])
+        assert caught.value.__cause__ is error and type(error).__name__ in str(caught.value)
+        assert policy.running == 0
+        assert len(of(when, heard)) >= 1 and len(of(SearchFinished, heard)) == 1
+        assert heard[-1].reason == ("solved" if when is SearchFinished else "failed")
+        assert (await solver.solve("p", Plan(n=2))).answer is not None
+
+
+async def test_the_first_sink_that_fails_is_the_reason(policy, prm):
+    def breaks(name):
+        def sink(event):
+            raise LookupError(name)
+
+        return sink
+
+    async with Solver(policy, prm) as solver:
+        with pytest.raises(SinkError) as caught:
+            await solver.solve("p", Plan(n=2), sinks=[breaks("one"), breaks("two")])
+    assert caught.value.__cause__.args == ("one",)
+
+
+async def test_a_listener_that_paused_the_search_and_fails_leaves_nobody_waiting(policy, prm):
+    searches = []
+
+    def listen(event):
+        if isinstance(event, StepFinished):
+            searches[0].pause()
+            raise KeyError("the listener who would have gone on")
+
+    async with Solver(policy, prm) as solver, asyncio.timeout(60):
+        with pytest.raises(SinkError):
+            await solver.solve("p", Plan(strategy="beam", n=4, m=2), sinks=[listen], steer=searches.append)
+    assert policy.running == 0
+
+
+async def test_a_budget_that_is_spent_does_not_hide_a_sink_that_failed(policy, prm):
+    def broken(event):
+        if isinstance(event, StepFailed):
+            raise KeyError("x")
+
+    async with Solver(policy, prm) as solver:
+        with pytest.raises(SinkError):
+            await solver.solve("p", Plan(n=4, budget=Budget(tokens=20)), sinks=[broken])
 
 
 async def test_one_step_that_cannot_be_scored_does_not_cost_the_others_theirs(policy):
@@ -664,6 +705,77 @@ async def test_one_step_that_cannot_be_scored_does_not_cost_the_others_theirs(po
     first = {node.text: node.score for node in result.tree.root.children}
     assert first == {f"step 5{SEP}": 0.5, f"step 6{SEP}": 0.5, f"step 7{SEP}": None, f"step 8{SEP}": 0.5}
     assert len(of(ScoreFailed, events)) == 1
+
+
+class Picky(ScriptedPRM):
+    """Refuses batches with a bad step."""
+
+    def __init__(self, bad, error=RequestRefused):
+        super().__init__(lambda steps: 0.5)
+        self.bad, self.error = bad, error
+        self.scoring = self.most_scoring = 0
+
+    async def score(self, requests):
+        self.scoring += 1
+        self.most_scoring = max(self.most_scoring, self.scoring)
+        try:
+            scores = await super().score(requests)
+        finally:
+            self.scoring -= 1
+        if any(request.steps[-1] in self.bad for request in requests):
+            raise self.error("not this one")
+        return scores
+
+
+@pytest.mark.parametrize("error", [RequestRefused, ContextExceeded, BackendBadResponse])
+@pytest.mark.parametrize("bad", [{40}, {1, 63}])
+async def test_a_bad_step_in_a_large_batch_is_found_by_halves_side_by_side(bad, error):
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm = Picky({f"\\boxed{{{number}}}" for number in bad}, error)
+    result, events = await run(policy, prm, n=64)
+    assert {int(node.answer) for node in result.tree.solutions if node.score is None} == bad
+    assert len(prm.batches[0]) == 64
+    given_up = [event for event in of(ScoreFailed, events) if not event.retry]
+    assert sorted(len(event.nodes) for event in given_up) == [1] * len(bad)
+    assert len(prm.batches) <= 1 + 3 + 2 * 6 * len(bad)
+    assert prm.most_scoring > 1 and result.reason == "solved"
+
+
+async def test_what_fails_for_another_reason_while_a_bad_step_is_sought_is_tried_again():
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm = Picky({"\\boxed{7}"})
+    prm.faults = [None, None, BackendUnavailable("reset"), BackendUnavailable("reset")]
+    result, events = await run(policy, prm, n=16)
+    assert [node.answer for node in result.tree.solutions if node.score is None] == ["7"]
+    assert [event.retry for event in of(ScoreFailed, events)].count(True) == 2
+
+
+async def test_a_step_that_is_scored_does_not_wait_until_the_bad_one_is_found(monkeypatch):
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm, searching = Picky({"\\boxed{2}"}), asyncio.Event()
+    score = prm.score
+
+    async def slow(requests):
+        if [request.steps[-1] for request in requests] == ["\\boxed{2}"]:
+            await searching.wait()
+        return await score(requests)
+
+    class Iterates:
+        name, summary, needs_scores, uses_width = "iterates", "", False, False
+
+        async def run(self, search):
+            found = []
+            async for node in search.rollout(search.root, 8):
+                found.append(node)
+                if len(found) == 7:
+                    searching.set()
+            return found
+
+    prm.score = slow
+    monkeypatch.setattr(tts_tui.solver.registry, "strategy", lambda name: Iterates())
+    async with asyncio.timeout(60):
+        result, _ = await run(policy, prm)
+    assert sum(node.score is not None for node in result.tree.solutions) == 7
 
 
 async def test_the_answer_that_reaches_the_budget_with_its_last_token_counts(prm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from statistics import fmean
 
@@ -16,6 +17,7 @@ from tts_tui.answers import extract
 from tts_tui.errors import PlanError, UnknownName
 from tts_tui.events import NodesKept
 from tts_tui.registry import strategies, strategy
+from tts_tui.strategies import auto, dvts
 
 SEP = "\n\n"
 
@@ -181,3 +183,24 @@ def test_an_unknown_strategy_gets_the_nearest_name():
 def test_every_strategy_is_found_and_says_what_it_is():
     assert set(strategies()) >= {"cot", "majority", "best-of-n", "beam", "dvts"}
     assert all(each.summary for each in strategies().values())
+
+
+@pytest.mark.parametrize(("module", "part"), [(dvts, "official"), (dvts, "_search_and_learn"), (auto, "official")])
+async def test_a_part_of_a_search_that_fails_leaves_no_other_part_at_work(module, part, monkeypatch):
+    begun = []
+
+    async def grow(*_, **__):
+        begun.append(1)
+        if len(begun) == 4:
+            raise KeyError("a mistake")
+        await asyncio.Event().wait()
+
+    class Stub:
+        root = None
+        plan = Plan("dvts", n=8, m=2, semantics="sal" if part == "_search_and_learn" else "official")
+
+    monkeypatch.setattr(module, part, grow)
+    before = asyncio.all_tasks()
+    with pytest.raises(KeyError):
+        await (dvts.DVTS().run(Stub()) if module is dvts else auto._subtrees(Stub(), 4))
+    assert len(begun) == 4 and asyncio.all_tasks() == before

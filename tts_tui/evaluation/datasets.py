@@ -16,6 +16,7 @@ from platformdirs import user_data_path
 from tts_tui.answers import boxed, canonical
 from tts_tui.errors import UsageError
 from tts_tui.evaluation.families import FAMILIES, Problem, Split, stream
+from tts_tui.files import open_regular
 
 NAMED = ("math500", "aime24", "amc23")
 """Data sets that are looked for in the data folder; others there are found by their names, too."""
@@ -199,7 +200,7 @@ def read_file(path: Path, limit: int | None = None) -> Dataset:
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             number = 0
             while line := file.readline(MOST_BYTES + 1):
                 number += 1

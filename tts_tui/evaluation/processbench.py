@@ -6,16 +6,17 @@ known `id` and `final_answer_correct`.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tts_tui.concurrency import concurrently
 from tts_tui.contracts import SEPARATOR, Policy, Prompt, RewardModel, ScoreRequest
 from tts_tui.errors import ContextExceeded, UsageError
 from tts_tui.evaluation.judged import Judged
+from tts_tui.files import open_regular
 
 MOST_BYTES = 4_000_000
 """Longest line of a file."""
@@ -30,7 +31,7 @@ def read(path: Path) -> list[Judged]:
         UsageError: It cannot be read, or a line is not of the format; the message names it.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             found = list(_solutions(file, path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
@@ -111,7 +112,7 @@ async def score(
 
 
 async def _score(prm: RewardModel, policy: Policy | None, batch: Sequence[Judged]) -> list[Judged]:
-    asked = await asyncio.gather(*(_requests(policy, one) for one in batch))
+    asked = await concurrently(_requests(policy, one) for one in batch)
     scores = iter(await prm.score([request for requests in asked for request in requests]))
     return [one.scored(tuple(next(scores).score for _ in own)) for one, own in zip(batch, asked, strict=True)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from msgspec import Struct
 
 from tts_tui._version import __version__
 from tts_tui.checks import check_problem
+from tts_tui.concurrency import concurrently
 from tts_tui.contracts import ModelInfo, RewardModel
 from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, TTSError, UsageError
 from tts_tui.evaluation.datasets import Dataset, Item, listed
@@ -238,12 +238,7 @@ class Evaluation:
             for item, name in pending:
                 await self._one(item, name, judge)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._at_once):
-                    group.create_task(lane())
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        await concurrently(lane() for _ in range(self._at_once))
 
     async def _one(self, item: Item, name: str, judge: Judge) -> None:
         """One search, to its outcome; whatever fails, fails for this problem alone."""

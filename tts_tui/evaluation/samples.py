@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from tts_tui.answers import extract, same
+from tts_tui.concurrency import concurrently
 from tts_tui.contracts import Chunk, Policy, Prompt, Sampling, StepRequest
 from tts_tui.evaluation.families import Problem
 
@@ -153,18 +154,13 @@ async def sample_all(
                 done(sampled, found is not None)
             return sampled
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(*pair)) for pair in wanted]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
-    return [task.result() for task in tasks]
+    return await concurrently(one(*pair) for pair in wanted)
 
 
 async def _sample(policy: Policy, problem: Problem, count: int, settings: Settings) -> Sampled:
     prompt = await policy.prompt(problem.question)
     seeds = [zlib.crc32(f"{problem.question}#{number}".encode()) for number in range(count)]
-    solutions = await asyncio.gather(*(solution(policy, prompt, seed, settings) for seed in seeds))
+    solutions = await concurrently(solution(policy, prompt, seed, settings) for seed in seeds)
     return Sampled(problem, tuple(solutions))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tts_tui.concurrency import concurrently, task_group
 from tts_tui.contracts import Policy
 from tts_tui.evaluation.families import Problem, equations
 from tts_tui.evaluation.samples import Rollouts, Sampled, Settings, Solution, is_right, solution
@@ -57,24 +58,26 @@ async def roll_out(policy: Policy, sampled: Sampled, settings: Settings, count: 
         count: Continuations of each beginning; a solution is followed until none of them ends right.
     """
     prompt = await policy.prompt(sampled.problem.question)
-    known: dict[Beginning, asyncio.Future[Rollouts]] = {}
+    known: dict[Beginning, asyncio.Task[Rollouts]] = {}
 
     async def of(beginning: Solution) -> Rollouts:
         seeds = [zlib.crc32(f"{prompt.problem}{beginning.steps}#{number}".encode()) for number in range(count)]
-        found = await asyncio.gather(*(solution(policy, prompt, seed, settings, beginning) for seed in seeds))
+        found = await concurrently(solution(policy, prompt, seed, settings, beginning) for seed in seeds)
         return Rollouts(beginning.steps, sum(is_right(one, sampled.problem) for one in found), count)
 
     async def follow(own: Solution) -> None:
         for end in _open(own, sampled):
             beginning = Solution(own.steps[:end], own.ids[:end], "length", None)
             if beginning.steps not in known:
-                known[beginning.steps] = asyncio.ensure_future(of(beginning))
+                known[beginning.steps] = group.create_task(of(beginning))
             if not (await known[beginning.steps]).right:
                 return
 
     wrong = [own for own, right in zip(sampled.solutions, sampled.right, strict=True) if not right]
-    await asyncio.gather(*(follow(own) for own in wrong))
-    found = tuple(future.result() for future in known.values())
+    async with task_group() as group:
+        for own in wrong:
+            group.create_task(follow(own))
+    found = tuple(task.result() for task in known.values())
     return msgspec.structs.replace(sampled, rollouts=found)
 
 

@@ -28,6 +28,7 @@ from tts_tui.backends.adapter_file import Adapter, Head, Shape
 from tts_tui.backends.adapter_text import AdapterText
 from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.backends.local import LocalPolicy
+from tts_tui.concurrency import concurrently
 from tts_tui.errors import UnknownName, UsageError
 from tts_tui.evaluation.families import FAMILIES, TRAINED, Problem, problems
 from tts_tui.evaluation.own import read_problems
@@ -265,7 +266,7 @@ async def _rolled(
             tell(f"rollouts: {done} of {len(sampled)} problems, {_left(began, done, len(sampled))}")
         return rolled
 
-    return list(await asyncio.gather(*(one(own) for own in sampled)))
+    return await concurrently(one(own) for own in sampled)
 
 
 def _counted(wanted: dict[str, list[tuple[Problem, int]]], tell: Tell) -> Callable[[Sampled, bool], None]:

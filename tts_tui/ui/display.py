@@ -9,8 +9,17 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from tts_tui.errors import UsageError
-from tts_tui.events import AnyEvent, SearchFinished, SearchResumed, StepFailed, StepFinished, StepStarted
+from tts_tui.events import AnyEvent, Notice, SearchFinished, SearchResumed, StepFailed, StepFinished, StepStarted
 from tts_tui.tree import SearchTree
+from tts_tui.ui.text import one_line
+
+
+def note(message: str) -> None:
+    """Says something on standard error."""
+    try:
+        print(f"tts-tui: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        return
 
 
 class Display:
@@ -23,6 +32,7 @@ class Display:
         tree: The fold of all events.
         writing: Ids of the steps that are being written, oldest first.
         on_closed: Called once when whoever reads the output has gone.
+        failed: Whether its output could not be written, for another reason than that the reader has gone.
         began: Whether an event of the present run has come.
         talks: Whether it says things beside the search, such as that a model is being loaded.
     """
@@ -34,7 +44,7 @@ class Display:
         self.tree = SearchTree()
         self.writing: dict[int, None] = {}
         self.on_closed: Callable[[], None] = lambda: None
-        self.closed = False
+        self.closed = self.failed = False
         self.began = False
 
     def __call__(self, event: AnyEvent) -> None:
@@ -42,6 +52,8 @@ class Display:
         self._fold(event)
         self.began = True
         self.guard(lambda: self.show(event))
+        if isinstance(event, Notice) and event.warning:
+            self.warn(one_line(event.message, 1000))
 
     def past(self, events: Iterable[AnyEvent]) -> None:
         """Takes events of an earlier run, which are not shown one by one."""
@@ -64,10 +76,17 @@ class Display:
         try:
             write()
             self.out.flush()
-        except OSError:  # the reader has gone, or the disk behind a redirection is full
+        except OSError as error:
             self.closed = True
             discard(self.out)
+            if not isinstance(error, BrokenPipeError):  # not a reader that has gone: a full disk behind a redirection
+                self.failed = True
+                self.warn(f"cannot write the output: {error.strerror or error}")
             self.on_closed()
+
+    def warn(self, message: str) -> None:
+        """Says on standard error that something was lost, whether or not anybody reads the output."""
+        note(message)
 
     def show(self, event: AnyEvent) -> None:
         """Shows one event, which the tree has already."""
@@ -91,15 +110,17 @@ class Display:
 
 
 class AnswerDisplay(Display):
-    """The display called none: the answer alone."""
+    """The display called none: the answer alone, and why there is none on standard error."""
 
     def conclude(self, finished: SearchFinished | None) -> None:
-        """Prints the answer, if there is one."""
-        from tts_tui.ui.text import one_line
-
-        if finished is not None and finished.answer is not None:
+        """Prints the answer, if there is one; says what went wrong, if anything did."""
+        if finished is None:
+            return
+        if finished.answer is not None:
             text = one_line(finished.answer, len(finished.answer))
             self.guard(lambda: print(text, file=self.out))
+        if finished.reason == "failed" or (finished.answer is None and finished.detail):
+            note(one_line(finished.detail, 1000))
 
 
 def discard(out: TextIO) -> None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from tts_tui.events import SearchFinished
 from tts_tui.ui import words
-from tts_tui.ui.display import Display
+from tts_tui.ui.display import Display, note
 from tts_tui.ui.frame import BOLD, Moment, frame
 from tts_tui.ui.standing import Rate, Votes
 from tts_tui.ui.text import one_line
@@ -48,6 +48,7 @@ class LiveDisplay(Display):
         self._written, self._scored = Rate(), Rate()
         self._tick = 0
         self._live: Live | None = None
+        self._warnings: list[str] = []
         self._painter: asyncio.Task[None] | None = None
 
     def picture(self, height: int | None = None) -> list[Text]:
@@ -71,19 +72,34 @@ class LiveDisplay(Display):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._painter is not None:
-            self._painter.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._painter
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        try:
+            if self._painter is not None:
+                self._painter.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._painter
+        finally:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+            for message in self._warnings:
+                note(message)
 
     async def _paint(self) -> None:
-        while True:
-            if self.tree.started is not None:
-                self.guard(self._repaint)
-            await asyncio.sleep(1 / FRAMES)
+        try:
+            while True:
+                if self.tree.started is not None:
+                    self.guard(self._repaint)
+                await asyncio.sleep(1 / FRAMES)
+        except Exception:
+            self.on_closed()  # nobody sees the search any more; what is wrong is said when the display is left
+            raise
+
+    def warn(self, message: str) -> None:
+        """Says it once the terminal is left: until then it would be drawn over."""
+        if self._live is None:
+            note(message)
+        else:
+            self._warnings.append(message)
 
     def _repaint(self) -> None:
         if self._live is None:  # only now: what is said while models load belongs on the ordinary screen

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,9 @@ from tts_tui.recording import read
 from tts_tui.result import Result
 from tts_tui.solver import Solver
 from tts_tui.ui.display import Display
+from tts_tui.ui.display import note as note
 
+FAILED = 3
 INTERRUPTED = 130
 SILENCE = 2.0
 """Longest wait of a paced replay, in seconds: what took longer (a machine asleep, a slow server) is shortened."""
@@ -30,16 +31,8 @@ def exit_code(finished: SearchFinished | None) -> int:
     if finished is None:
         return 1
     if finished.reason in ("interrupted", "failed"):
-        return {"interrupted": INTERRUPTED, "failed": 3}[finished.reason]
+        return {"interrupted": INTERRUPTED, "failed": FAILED}[finished.reason]
     return 0 if finished.answer is not None else 1
-
-
-def note(message: str) -> None:
-    """Says something on standard error."""
-    try:
-        print(f"tts-tui: {message}", file=sys.stderr, flush=True)
-    except OSError:
-        return
 
 
 def leave(display: Display, message: str) -> NoReturn:
@@ -101,7 +94,7 @@ async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Re
             async with display:
                 result = await work()
             display.conclude(result.finished)
-        return exit_code(result.finished)
+        return FAILED if display.failed else exit_code(result.finished)
 
 
 async def search(solver: Solver, display: Display, problem: str, plan: Plan, record: Path | None) -> int:

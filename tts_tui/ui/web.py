@@ -155,7 +155,8 @@ class BrowserServer(Server):
 
     async def on_shutdown(self, app: web.Application) -> None:
         """Closes the line to every visitor; their sessions end with it."""
-        await asyncio.gather(*(line.close(code=1001, message=b"the server ends") for line in list(self.sessions)))
+        lines = [line.close(code=1001, message=b"the server ends") for line in list(self.sessions)]
+        await asyncio.gather(*lines, return_exceptions=True)  # one that is broken already keeps no other one open
 
     async def handle_index(self, request: web.Request) -> web.Response:
         """The page. Its addresses are those that the visitor asked for, so that it works under every name."""
