@@ -875,3 +875,38 @@ async def test_drawing_costs_nothing_where_nothing_changes():
         view.pull = lambda count: drawn.append(pull(count))
         tick(app, 12)
         assert drawn == [0] * 12
+
+
+# -- bursts of keys ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_window_that_is_closed_twice_leaves_the_screen_below_open():
+    app = make()
+    async with running(app) as pilot:
+        await solved(app, pilot)
+        shown = app.screen
+        app.action_command_palette()
+        await pilot.pause()
+        palette = app.screen
+        palette.dismiss()
+        palette.dismiss()
+        await pilot.pause()
+        assert app.screen is shown
+        app.push_screen(Help(shown))
+        await pilot.pause()
+        window = app.screen
+        window.dismiss()
+        window.dismiss()
+        await pilot.pause()
+        assert app.screen is shown
+
+
+async def test_a_command_that_comes_after_its_screen_was_closed_does_nothing():
+    app = make()
+    async with running(app) as pilot:
+        await solved(app, pilot)
+        closed = app.screen
+        await app.pop_screen()
+        await app.run_action("panel('answers')", default_namespace=closed)
+        await pilot.pause()
+        assert app.is_running and app._exception is None

@@ -12,6 +12,9 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.css.query import NoMatches
+from textual.driver import Driver
+from textual.worker import WorkerFailed
 
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.models import Models
@@ -82,6 +85,15 @@ class LeavingApp(App[int]):
             await self.models.close()
         self.exit(code)
 
+    def get_driver_class(self) -> type[Driver]:
+        """A driver that outlives any input."""
+        chosen = super().get_driver_class()
+        if os.name != "posix":
+            return chosen
+        from tts_tui.ui.drivers import hardened  # needs termios
+
+        return hardened(chosen)
+
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -113,6 +125,11 @@ class LeavingApp(App[int]):
                 self.leave_soon(INTERRUPTED if self.busy else 0)
 
         self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """As Textual does, but for workers whose screen was closed meanwhile, such as the palette's."""
+        if not (isinstance(error, WorkerFailed) and isinstance(error.error, NoMatches)):
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """A fault of the UI itself: no traceback, and the terminal as it was; `TTS_TUI_DEBUG` shows where it was."""

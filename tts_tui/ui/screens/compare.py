@@ -86,7 +86,7 @@ class CompareScreen(Viewing):
             view.show(model)
         self.query_one("#find").display = False
         self.query_one("#left-tree").focus()
-        self.stands = True
+        self.complete = True
         self.set_interval(1 / FRAMES, self.tick)
         self.tick()
 

@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
 from tts_tui import registry
 from tts_tui.budget import Budget
 from tts_tui.errors import TTSError
 from tts_tui.plan import SCORES, VOTES, Plan
+from tts_tui.ui.screens.dialogs import Dialog
 from tts_tui.ui.text import one_line
 from tts_tui.ui.words import AUTO
 
@@ -51,7 +51,7 @@ MOST = "N, most candidates"
 """Label of N where it bounds what `auto` chooses."""
 
 
-class PlanForm(ModalScreen["Plan | None"]):
+class PlanForm(Dialog["Plan | None"]):
     """Changes a plan; nothing is taken over that could not run.
 
     Args:

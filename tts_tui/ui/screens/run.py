@@ -124,7 +124,7 @@ class RunScreen(TakingPart):
             self.query_one(f"#{name}").border_title = title
         self.query_one("#find").display = False
         self.tree_view.focus()
-        self.stands = True
+        self.complete = True
         self.set_interval(1 / FRAMES, self._look)
         self.tick()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from textual.binding import BindingType
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.message import Message
 from textual.widgets import TextArea
+
+from tts_tui.ui.terminal_input import PASTE_LIMIT
 
 NEW_LINE = frozenset({"alt+enter", "shift+enter", "ctrl+j", "ctrl+enter"})
 """Keys for a new line; terminals differ in which of them arrive."""
@@ -31,6 +33,10 @@ class Prompt(TextArea):
 
     def __init__(self, text: str = "", **settings: Any) -> None:
         super().__init__(text, show_line_numbers=False, highlight_cursor_line=False, **settings)
+
+    def _on_paste(self, event: Paste) -> None:  # type: ignore[override]  # Textual calls that of TextArea, too
+        if len(event.text) >= PASTE_LIMIT:
+            self.notify(f"Only the first {PASTE_LIMIT:,} characters were pasted.", severity="warning", markup=False)
 
     async def _on_key(self, event: Key) -> None:
         if event.key == "enter":
