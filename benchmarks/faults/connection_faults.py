@@ -71,12 +71,16 @@ async def _stall_in_stream(scene: Scene) -> None:
 
 @kind("drip", harmless=True)
 async def _drip(scene: Scene) -> None:
-    """A few bytes at a time."""
-    write, size = scene.reply.raw, scene.draw.choice((1, 3, 7))
+    """A few bytes at a time, for a while."""
+    write, size, left = scene.reply.raw, scene.draw.choice((1, 3, 7)), 400
 
     async def slowly(data: bytes) -> None:
-        for place in range(0, len(data), size):
-            await write(data[place : place + size])
+        nonlocal left
+        while data and left > 0:
+            await write(data[:size])
+            data, left = data[size:], left - 1
+        if data:
+            await write(data)
 
     scene.reply.raw = slowly  # type: ignore[method-assign]
     await scene.send()
@@ -109,7 +113,13 @@ async def _no_http(scene: Scene) -> None:
 
 @kind("bad-status-line", *ORDINARY)
 async def _bad_status_line(scene: Scene) -> None:
-    lines = b"HTTP/1.1 abc\r\n", b"HTTP/9.9 200 OK\r\n", b"HTTP/1.1 -1 No\r\n", b"HTTP/1.1 99999 Many\r\n", b"\0\1\2\r\n"
+    lines = (
+        b"HTTP/1.1 abc\r\n",
+        b"HTTP/9.9 200 OK\r\n",
+        b"HTTP/1.1 -1 No\r\n",
+        b"HTTP/1.1 99999 Many\r\n",
+        b"\0\1\2\r\n",
+    )
     await scene.reply.raw(scene.draw.choice(lines) + b"Content-Length: 0\r\n\r\n")
     raise scene.reply.close()
 
@@ -117,7 +127,13 @@ async def _bad_status_line(scene: Scene) -> None:
 @kind("bad-headers", *ORDINARY)
 async def _bad_headers(scene: Scene) -> None:
     key = scene.request.key.encode()
-    headers = b"No colon here " + key, b"X-Key: " + key + b"\0", b"X: " + b"x" * 70_000, b": empty", b"Content-Length: -3"
+    headers = (
+        b"No colon here " + key,
+        b"X-Key: " + key + b"\0",
+        b"X: " + b"x" * 70_000,
+        b": empty",
+        b"Content-Length: -3",
+    )
     await scene.reply.raw(b"HTTP/1.1 200 OK\r\n" + scene.draw.choice(headers) + b"\r\n\r\n")
     raise scene.reply.close()
 

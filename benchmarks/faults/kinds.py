@@ -107,9 +107,7 @@ KINDS: dict[str, Kind] = {}
 """All kinds by name."""
 
 
-def kind(
-    name: str, *targets: str, harmless: bool = False, lies: bool = False
-) -> Callable[[Apply], Apply]:
+def kind(name: str, *targets: str, harmless: bool = False, lies: bool = False) -> Callable[[Apply], Apply]:
     """Registers what it decorates as a kind of fault."""
 
     def register(apply: Apply) -> Apply:
@@ -122,9 +120,7 @@ def kind(
 Change = Callable[[AsyncIterator[Event], Scene], AsyncIterator[Item]]
 
 
-def stream_kind(
-    name: str, *targets: str, harmless: bool = False, lies: bool = False
-) -> Callable[[Change], Change]:
+def stream_kind(name: str, *targets: str, harmless: bool = False, lies: bool = False) -> Callable[[Change], Change]:
     """Registers a change of the events of a stream as a kind of fault."""
 
     def register(change: Change) -> Change:

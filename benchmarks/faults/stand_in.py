@@ -6,6 +6,7 @@ differ and a run can be repeated.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -62,12 +63,14 @@ class StandIn:
         folder: Where the PRM's tokenizer is.
 
     Attributes:
+        pace: Seconds between two events of a stream.
         rows: What each request for tokens or scores has cost.
         asked: The ids or the text of each request for tokens.
     """
 
     def __init__(self, flavour: Flavour, seed: str, folder: Path) -> None:
         self.flavour, self.folder = flavour, folder
+        self.pace = 0.0
         self.rows: list[Row] = []
         self.asked: list[tuple[int, ...] | str] = []
         self._draw = Random(f"{seed} {flavour}")
@@ -111,7 +114,8 @@ class StandIn:
 
     def on_model_info(self, body: Any, row: Row) -> Any:
         if self.flavour == "sglang":
-            return {"model_path": NAME, "is_generation": True, "model_type": "llama"}
+            said = {"model_path": NAME, "is_generation": True, "model_type": "llama"}
+            return {**said, "tokenizer_path": str(self.folder)}
         kind = "Qwen2ForTokenClassification" if self.flavour == "prm-head" else "MistralForCausalLM"
         name = PRM_NAME if self.flavour == "prm-head" else "a/math-shepherd-mistral-7b-prm"
         said = {"model_path": name, "is_generation": self.flavour != "prm-head", "architectures": [kind]}
@@ -182,6 +186,8 @@ class StandIn:
             yield {"text": written[0], "output_ids": written[1], "meta_info": {**meta, "finish_reason": finish}}
             if aborted:
                 return
+            if self.pace:
+                await asyncio.sleep(self.pace)
 
     def on_generate(self, body: Any, row: Row) -> Any:
         """A score by log-probabilities, or hidden states."""

@@ -27,13 +27,13 @@ from tts_tui.backends.openai import OpenAIPolicy
 from tts_tui.backends.prm_sglang import SGLangPRM
 from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.calibration import Reader
-from tts_tui.errors import TTSError
+from tts_tui.errors import TTSError, UsageError
 from tts_tui.events import AnyEvent, encode
 
 KEY = "sk-4f1b0c8e2d7a49635e8b1c0da7f2936b"
 """The API key of all clients, to be found nowhere."""
 STALL, PATIENCE = 1.0, 1.0
-DEADLINE = 45.0
+DEADLINE = 30.0
 """Seconds that a search may take; nearly all take less than two."""
 SETTLE = 4.0
 """Seconds that requests may stay open behind a search: those that were aborted are listened to for one."""
@@ -98,6 +98,8 @@ async def storm(cases: Sequence[Case], folder: Path, tokenizer: Path, watch: Wat
 async def run(case: Case, folder: Path, tokenizer: Path, watch: Watch) -> Outcome:
     """Runs one case."""
     outcome = Outcome(case)
+    for file in folder.glob(f"{case.number}-*"):  # of an earlier run
+        file.unlink()
     async with AsyncExitStack() as stack:
         policy = await stack.enter_async_context(_server(case, case.policy, tokenizer))
         prm = await stack.enter_async_context(_server(case, case.prm, tokenizer)) if case.prm else None
@@ -136,8 +138,8 @@ async def _in_process(
     case: Case, policy: Server, prm: Server | None, folder: Path, watch: Watch, outcome: Outcome
 ) -> None:
     CASE.set(case.name)
-    writer, judge = specs(policy, prm)
-    solver = Solver(writer, judge)
+    writer, scorer = specs(policy, prm)
+    solver = Solver(writer, scorer)
     seen = [Seen(folder / f"{case.number}-{place}.jsonl") for place in range(len(case.searches))]
     servers = [policy, *([prm] if prm else [])]
     note = outcome.findings.append
@@ -145,7 +147,7 @@ async def _in_process(
         async with solver:
             if not case.rough and any(planned.plan.vote != "majority" for planned in case.searches):
                 await solver.reward_model(case.searches[-1].plan.with_(vote="prm-vote"))
-            _calibrate(solver, judge)
+            _calibrate(solver, scorer)
             for server in servers:
                 server.weather.calm = False
                 server.stand_in.rows.clear()
@@ -163,7 +165,7 @@ async def _in_process(
     if alive := watch.alive(case.name):
         note(Finding(LEFT, f"tasks are alive behind the solver: {', '.join(sorted(set(alive))[:5])}"))
     for each in seen:
-        outcome.findings += _judge(each)
+        outcome.findings += judge(each)
         outcome.ends[each.result.reason if each.result else type(each.error).__name__] += 1
 
 
@@ -190,6 +192,8 @@ async def _search(solver: Solver, planned: Planned, seen: Seen) -> None:
         tree = seen.tree
         if tree.finished is not None:
             seen.result, seen.error = Result(PROBLEM, tree, tree.finished), None
+        elif not tree.started:
+            seen.error = UsageError("it was cancelled before it began")
 
 
 async def _settled(servers: Sequence[Server]) -> list[Finding]:
@@ -231,7 +235,7 @@ def _totals(
     return findings
 
 
-def _judge(seen: Seen) -> list[Finding]:
+def judge(seen: Seen) -> list[Finding]:
     """All checks of one search."""
     findings: list[Finding] = [Finding(HUNG, seen.hung)] if seen.hung else []
     if seen.result is not None:
@@ -252,12 +256,12 @@ def _judge(seen: Seen) -> list[Finding]:
     return findings
 
 
-def _calibrate(solver: Solver, judge: SGLangPRM | Dice) -> None:
+def _calibrate(solver: Solver, scorer: SGLangPRM | Dice) -> None:
     """Has `auto` look at hidden states, where the policy has them to show."""
     if not isinstance(solver.policy, SGLangPolicy):
         return
     try:
-        info = judge.info
+        info = scorer.info
     except TTSError:  # not started
         return
     found = priors.calibration(solver.policy.info, info)

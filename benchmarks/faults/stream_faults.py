@@ -27,7 +27,7 @@ async def _split(events: Events, scene: Scene) -> Items:
     async for event in events:
         data = line(event)
         while data:
-            size = scene.draw.randint(1, 9)
+            size = scene.draw.randint(1, 90)
             yield data[:size]
             data = data[size:]
 
@@ -50,7 +50,13 @@ async def _comments(events: Events, scene: Scene) -> Items:
     others = b": ping\n\n", b":\n\n", b"event: ping\n\n", b"retry: 1000\n\n", b": \xe2\x82\xac\n\n"
     async for event in events:
         yield scene.draw.choice(others)
-        name = b"event: message\nid: 7\n" if scene.draw.random() < 0.3 else b": before\n" if scene.draw.random() < 0.3 else b""
+        name = (
+            b"event: message\nid: 7\n"
+            if scene.draw.random() < 0.3
+            else b": before\n"
+            if scene.draw.random() < 0.3
+            else b""
+        )
         yield name + line(event)
 
 
@@ -99,7 +105,10 @@ async def _runaway(events: Events, scene: Scene) -> Items:
         await asyncio.sleep(0.002)
         last = deepcopy(last)
         if "meta_info" in last:
-            last["meta_info"] |= {"completion_tokens": last["meta_info"]["completion_tokens"] + 1, "finish_reason": None}
+            last["meta_info"] |= {
+                "completion_tokens": last["meta_info"]["completion_tokens"] + 1,
+                "finish_reason": None,
+            }
             last["output_ids"], last["text"] = [100], "a"
         else:
             last["choices"][0] |= {"text": "a", "finish_reason": None}
@@ -244,7 +253,9 @@ async def _wrong_counts(events: Events, scene: Scene) -> Items:
     async for event in events:
         counts = event["meta_info"] if "meta_info" in event else event.get("usage")
         if counts and scene.draw.random() < 0.3:
-            counts[scene.draw.choice(("prompt_tokens", "completion_tokens", "cached_tokens"))] = scene.draw.choice(values)
+            counts[scene.draw.choice(("prompt_tokens", "completion_tokens", "cached_tokens"))] = scene.draw.choice(
+                values
+            )
         yield event
 
 
@@ -273,7 +284,18 @@ async def _reply_wrong_types(scene: Scene) -> None:
 
 @kind("reply-other-json", "score", "states", "talk")
 async def _reply_other_json(scene: Scene) -> None:
-    others: tuple[Any, ...] = (None, [], {}, 7, "text", True, [[]], {"error": scene.words}, {"data": []}, {"meta_info": {}})
+    others: tuple[Any, ...] = (
+        None,
+        [],
+        {},
+        7,
+        "text",
+        True,
+        [[]],
+        {"error": scene.words},
+        {"data": []},
+        {"meta_info": {}},
+    )
     await scene.reply.whole(200, dumps(scene.draw.choice(others)))
 
 
@@ -337,4 +359,3 @@ def mangle(value: Any, draw: Random) -> Any:
         place = draw.randrange(len(value))
         return [*value[:place], mangle(value[place], draw), *value[place + 1 :]]
     return draw.choice(JUNK)
-

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-
 POLL_SECONDS = 0.01
 
 
@@ -62,7 +61,11 @@ class Reply:
 
     async def head(self, status: int, *headers: tuple[str, str], kind: str = "application/json") -> None:
         """Writes the status line and headers."""
-        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Type: {kind}", *(f"{name}: {value}" for name, value in headers)]
+        lines = [
+            f"HTTP/1.1 {status} Whatever",
+            f"Content-Type: {kind}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
         await self.raw("\r\n".join([*lines, "", ""]).encode("utf-8", "replace"))
 
     async def whole(self, status: int, body: bytes, *headers: tuple[str, str], kind: str = "application/json") -> None:
@@ -173,8 +176,8 @@ class Listener:
             while (request := await _read(reader)) is not None:
                 if not await self._answer(request, reader, writer):
                     return
-        except (OSError, Broken, asyncio.IncompleteReadError):
-            return
+        except (OSError, Broken, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return  # also when cancelled: the loop would report that as an error
         finally:
             self._writers.discard(writer)
             self._tasks.discard(task)
