@@ -17,9 +17,10 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from benchmarks.faults import kills, real, report, storm
 from benchmarks.faults.cases import KINDS, deal
@@ -38,7 +39,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        parts: list[Callable[[argparse.Namespace, Path], Awaitable[int]]] = []
+        parts: list[Callable[[argparse.Namespace, Path], Coroutine[Any, Any, int]]] = []
         if not (options.kills or options.real):
             parts.append(_storm)
         if options.kills:

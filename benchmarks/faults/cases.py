@@ -16,6 +16,7 @@ __all__ = ["KINDS", "Case", "Planned", "connection_faults", "deal", "stream_faul
 
 STRATEGIES = ("cot", "majority", "best-of-n", "beam", "dvts", "auto")
 End = Literal["", "cancel", "stop"]
+PRMS: tuple[Flavour | Literal[""], ...] = ("prm-head", "prm-tokens", "prm-head", "prm-tokens", "")
 
 
 class Planned(Struct, frozen=True):
@@ -80,7 +81,7 @@ def deal(seed: int, searches: int, only: tuple[str, ...] = ()) -> list[Case]:
             kinds.append(deck.pop())
         # The kinds of a run with all of them may not fit one route alone, so routes alternate.
         policy: Flavour = "sglang" if number % 5 in (0, 2, 4) else POLICIES[1 + number // 5 % 3]
-        prm = draw.choice(("prm-head", "prm-tokens", "prm-head", "prm-tokens", ""))
+        prm: Flavour | Literal[""] = draw.choice(PRMS)
         rate = 1.0 if draw.random() < 0.05 else draw.choice((0.1, 0.2, 0.3, 0.5))
         rough = draw.random() < 0.1
         cases.append(Case(number, seed, policy, prm, planned, tuple(kinds), rate, rough, command))

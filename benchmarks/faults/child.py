@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
+from unittest import mock
 
 from benchmarks.faults.watching import brief_waits
 from tts_tui import cli, registry
+from tts_tui.contracts import Policy, RewardModel
 
-STALL, PATIENCE = 1.0, 1.0
+BRIEF: dict[str, Any] = {"stall": 1.0, "patience": 1.0}
+"""Settings of clients that the command line has no options for."""
+_policy, _reward_model = registry.policy, registry.reward_model
+
+
+def policy(spec: str, **options: Any) -> Policy:
+    """See `registry.policy`."""
+    return _policy(spec, **BRIEF, **options)
+
+
+def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> RewardModel | None:
+    """See `registry.reward_model`."""
+    return _reward_model(spec, policy, **options, **(BRIEF if spec.startswith("sglang:") else {}))
 
 
 def main() -> None:
     """Runs the command line."""
-    brief = {"stall": STALL, "patience": PATIENCE}
-    registry.policy = partial(registry.policy, **brief)
-    reward_model = registry.reward_model
-    registry.reward_model = lambda spec, *policy, **options: reward_model(
-        spec, *policy, **options, **(brief if spec.startswith("sglang:") else {})
-    )
-    with brief_waits():
+    with (
+        brief_waits(),
+        mock.patch.object(registry, "policy", policy),
+        mock.patch.object(registry, "reward_model", reward_model),
+    ):
         cli.main()
 
 

@@ -17,7 +17,7 @@ from benchmarks.faults.stand_in import StandIn
 from benchmarks.faults.storm import KEY, specs
 from tts_tui import Plan, Result, SearchTree, Solver, load, read
 from tts_tui.errors import TTSError
-from tts_tui.events import SearchFinished, StepStarted, StepStreamed, decode, encode
+from tts_tui.events import AnyEvent, SearchFinished, StepStarted, StepStreamed, decode, encode
 
 PACE = 0.02
 """Seconds between two events of a stream: so that there is something to kill."""
@@ -60,7 +60,7 @@ async def _kill(number: int, seed: int, folder: Path, tokenizer: Path) -> tuple[
         policy.stand_in.pace = PACE
         served = prm if plan.vote != "majority" else None
         process = await commands.start(KEY, *commands.arguments(Planned(plan), policy, served, record))
-        told = await _kill_after(process, draw.randint(1, 90))
+        told = await _kill_after(process, draw.randint(1, 90), draw.uniform(0, PACE))
         if told is None:
             return [Finding(HUNG, "it neither wrote nor ended")], "hung"
         policy.stand_in.pace = 0.0
@@ -74,8 +74,8 @@ async def _kill(number: int, seed: int, folder: Path, tokenizer: Path) -> tuple[
         return findings, f"in {plan.strategy}" if before.finished is None else "after its end"
 
 
-async def _kill_after(process: asyncio.subprocess.Process, events: int) -> list[bytes] | None:
-    """Kills the process once it has told of so many events; returns all that it told, None if it hung."""
+async def _kill_after(process: asyncio.subprocess.Process, events: int, moment: float) -> list[bytes] | None:
+    """Kills the process a moment after so many events; returns all that it told, None if it hung."""
     assert process.stdout is not None
     lines: list[bytes] = []
     try:
@@ -83,6 +83,7 @@ async def _kill_after(process: asyncio.subprocess.Process, events: int) -> list[
             async for line in process.stdout:
                 lines.append(line)
                 if len(lines) == events and process.returncode is None:
+                    await asyncio.sleep(moment)
                     process.kill()
             await process.wait()
     except TimeoutError:
@@ -116,7 +117,7 @@ async def _resume(policy: Server, prm: Server | None, record: Path, before: Sear
     """Takes a recording up again, and looks at what the policy is asked for."""
     writer, judge = specs(policy, prm)
     whole = {_place(before, node.id) for node in before.nodes[1:] if node.state == "done"}
-    events = []
+    events: list[AnyEvent] = []
     try:
         async with asyncio.timeout(DEADLINE), Solver(writer, judge if prm else None) as solver:
             result = await solver.resume(record, sinks=[events.append])
@@ -145,7 +146,7 @@ async def _resume(policy: Server, prm: Server | None, record: Path, before: Sear
 def _asked(policy: Server, started: list[StepStarted], result: Result) -> list[Finding]:
     """Whether the policy was asked for new steps only: each request has the path in front of one of them."""
     tree, prompt = result.tree, result.tree.start.prompt_ids
-    wanted = Counter((*prompt, *tree.nodes[event.parent].path_ids) for event in started)
+    wanted: Counter[tuple[int, ...] | str] = Counter((*prompt, *tree.nodes[event.parent].path_ids) for event in started)
     more = Counter(policy.stand_in.asked) - wanted
     if more:
         return [Finding(LOST, f"the policy was asked {more.total()} times more often than there are new steps")]

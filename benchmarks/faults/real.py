@@ -166,7 +166,9 @@ async def _kill(victim: Machine | None, seen: list[Seen], events: int) -> int:
     """Kills a server once the searches have told of so many events, and starts it again; says how often that was."""
     if victim is None:
         return 0
-    while sum(len(each.events) for each in seen) < events and not all(each.result or each.error for each in seen):
+    while sum(len(each.events) for each in seen) < events and not all(  # noqa: ASYNC110
+        each.result or each.error or each.hung for each in seen
+    ):
         await asyncio.sleep(0.002)
     await asyncio.to_thread(victim.kill)
     began = monotonic()

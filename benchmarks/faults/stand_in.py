@@ -129,7 +129,7 @@ class StandIn:
         return {"loads": [{"num_running_reqs": 0, "memory": {"weight_gb": 0.5}}]}
 
     def on_v1_models(self, body: Any, row: Row) -> Any:
-        more = {"vllm": {"max_model_len": CONTEXT}, "llama.cpp": {"meta": {"n_ctx_train": CONTEXT}}}
+        more: dict[str, Event] = {"vllm": {"max_model_len": CONTEXT}, "llama.cpp": {"meta": {"n_ctx_train": CONTEXT}}}
         return {"object": "list", "data": [{"id": NAME, "object": "model", **more.get(self.flavour, {})}]}
 
     def on_tokenize(self, body: Any, row: Row) -> Any:

@@ -27,7 +27,7 @@ from tts_tui.backends.openai import OpenAIPolicy
 from tts_tui.backends.prm_sglang import SGLangPRM
 from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.calibration import Reader
-from tts_tui.errors import TTSError, UsageError
+from tts_tui.errors import RecordError, StrategyError, TTSError, UsageError
 from tts_tui.events import AnyEvent, encode
 
 KEY = "sk-4f1b0c8e2d7a49635e8b1c0da7f2936b"
@@ -98,8 +98,7 @@ async def storm(cases: Sequence[Case], folder: Path, tokenizer: Path, watch: Wat
 async def run(case: Case, folder: Path, tokenizer: Path, watch: Watch) -> Outcome:
     """Runs one case."""
     outcome = Outcome(case)
-    for file in folder.glob(f"{case.number}-*"):  # of an earlier run
-        file.unlink()
+    _clear(folder, case)
     async with AsyncExitStack() as stack:
         policy = await stack.enter_async_context(_server(case, case.policy, tokenizer))
         prm = await stack.enter_async_context(_server(case, case.prm, tokenizer)) if case.prm else None
@@ -113,6 +112,12 @@ async def run(case: Case, folder: Path, tokenizer: Path, watch: Watch) -> Outcom
         for server in servers:
             outcome.faults += server.weather.counts
     return outcome
+
+
+def _clear(folder: Path, case: Case) -> None:
+    """Removes what an earlier run has left of this case."""
+    for file in folder.glob(f"{case.number}-*"):
+        file.unlink()
 
 
 @contextlib.asynccontextmanager
@@ -199,7 +204,7 @@ async def _search(solver: Solver, planned: Planned, seen: Seen) -> None:
 async def _settled(servers: Sequence[Server]) -> list[Finding]:
     """Requests that stay open behind all searches."""
     end = monotonic() + SETTLE
-    while any(server.listener.open for server in servers) and monotonic() < end:
+    while any(server.listener.open for server in servers) and monotonic() < end:  # noqa: ASYNC110, for `open` is a count
         await asyncio.sleep(0.01)
     return [
         Finding(LEFT, f"{server.listener.open} requests stay open on the {server.stand_in.flavour} server")
@@ -243,6 +248,8 @@ def judge(seen: Seen) -> list[Finding]:
         findings += checks.sentences([*checks.failures(seen.events), seen.result.finished.detail])
     elif isinstance(seen.error, TTSError):
         findings += checks.sentences([str(seen.error)])
+        if isinstance(seen.error, RecordError | StrategyError):
+            findings.append(Finding(WRONG, f"it raised {type(seen.error).__name__}, as if no server had failed"))
         if seen.tree.started and seen.tree.finished is None:
             findings.append(Finding(WRONG, f"it raised {seen.error!r} and wrote no last event"))
     elif not seen.hung:

@@ -8,7 +8,8 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from benchmarks.faults.kinds import END, Event, Item, Scene, dumps, kind, line, stream_kind
+from benchmarks.faults.kinds import END, Item, Scene, dumps, kind, line, stream_kind
+from benchmarks.faults.stand_in import Event
 
 Events = AsyncIterator[Event]
 Items = AsyncIterator[Item]
@@ -147,7 +148,7 @@ async def _out_of_order(events: Events, scene: Scene) -> Items:
 @stream_kind("other-mode", "generate", lies=True)
 async def _other_mode(events: Events, scene: Scene) -> Items:
     """Cumulative and incremental events in one stream."""
-    text, ids = "", []
+    text, ids = "", list[int]()
     async for event in events:
         size = event["meta_info"]["completion_tokens"]
         if len(event["output_ids"]) < size:  # new ones only

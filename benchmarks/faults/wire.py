@@ -204,7 +204,7 @@ class Listener:
 
 async def _leave(reader: asyncio.StreamReader) -> None:
     """Returns when the client has closed the connection. Reading would take the first byte of its next request."""
-    while not reader.at_eof() and reader.exception() is None:
+    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110, for nothing tells
         await asyncio.sleep(POLL_SECONDS)
 
 
