@@ -19,6 +19,7 @@ from tts_tui.recording import read
 from tts_tui.result import Result
 from tts_tui.solver import Solver
 from tts_tui.ui.display import Display
+from tts_tui.ui.text import clean
 
 INTERRUPTED = 130
 SILENCE = 2.0
@@ -37,7 +38,7 @@ def exit_code(finished: SearchFinished | None) -> int:
 def note(message: str) -> None:
     """Says something on standard error."""
     try:
-        print(f"tts-tui: {message}", file=sys.stderr, flush=True)
+        print(f"tts-tui: {clean(message)}", file=sys.stderr, flush=True)
     except OSError:
         return
 
