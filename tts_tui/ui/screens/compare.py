@@ -8,8 +8,8 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.events import DescendantFocus
-from textual.markup import escape
 from textual.widgets import Footer, Input
 
 from tts_tui.budget import flops
@@ -81,7 +81,7 @@ class CompareScreen(Viewing):
         """Shows both."""
         for side, model, name in zip(("left", "right"), self.models, self._names, strict=True):
             view = self.query_one(f"#{side}-tree", TreeView)
-            view.border_title = escape(one_line(name, 60))
+            view.border_title = Content(one_line(name, 60))  # a text alone would be markup
             model.pull()
             view.show(model)
         self.query_one("#find").display = False

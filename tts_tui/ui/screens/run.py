@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.markup import escape
+from textual.content import Content
 from textual.widgets import Footer, Input
 
 from tts_tui.ui import choices, panels, words
@@ -283,7 +283,8 @@ class RunScreen(TakingPart):
                 titles[front] += f"{BAR}{key}{PANELS[name]}"
         for name in TURNS:
             panel = self.query_one(f"#{name}")
-            if panel.border_title != (title := escape(titles[name])):
+            title = Content(titles[name])  # a text alone would be markup
+            if panel.border_title != title.markup:
                 panel.border_title = title
 
     def _tree_title(self) -> str:
