@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from textual.content import Content
+from textual.events import Paste
+from textual.widgets import Input
 
 from tests.core.test_recording import picture as fold
 from tests.scripted import SEPARATOR
@@ -848,6 +850,27 @@ async def test_what_a_model_writes_is_text(monkeypatch):
         shown = picture(app)
         assert "[bold]m[/bold] [/]" in shown
         assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+async def test_what_is_pasted_steers_no_terminal():
+    evil = "a\x1b]0;title\x07\x9b5m\u202e\u200b b\r\nc"
+    app = make()
+    async with running(app) as pilot:
+        app.post_message(Paste(evil))
+        await pilot.pause()
+        assert app.screen.query_one("#problem", Prompt).text == "a]0;title5m b\nc"
+        shown = picture(app)
+        await solved(app, pilot)
+        await pilot.press("slash")
+        app.post_message(Paste(evil))
+        await pilot.pause()
+        assert app.screen.query_one("#find", Input).value == "a]0;title5m b"
+        shown += picture(app)
+        await pilot.press("escape", "p")
+        app.post_message(Paste(evil))
+        await pilot.pause()
+        shown += picture(app)
+    assert all(character.isprintable() or character == "\n" for character in shown)
 
 
 async def test_no_text_of_a_run_is_ever_read_as_markup(monkeypatch):
