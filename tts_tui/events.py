@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tts_tui.contracts import Count, Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
+from tts_tui.hidden import escape_json
 from tts_tui.plan import Plan
 from tts_tui.totals import Flops, PlanSummary, Tally, Tokens
 
@@ -355,8 +356,8 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def encode(event: Event) -> bytes:
-    """One line of JSON, without the line feed."""
-    return _encoder.encode(event)
+    """One line of JSON, without the line feed; a terminal can show it as it is."""
+    return escape_json(_encoder.encode(event))
 
 
 def decode(line: bytes | str) -> AnyEvent:

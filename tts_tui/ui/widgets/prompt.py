@@ -10,12 +10,13 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from tts_tui.ui.terminal_input import PASTE_LIMIT
+from tts_tui.ui.widgets.field import CleanPaste
 
 NEW_LINE = frozenset({"alt+enter", "shift+enter", "ctrl+j", "ctrl+enter"})
 """Keys for a new line; terminals differ in which of them arrive."""
 
 
-class Prompt(TextArea):
+class Prompt(CleanPaste, TextArea):
     """Enter hands the text over; a new line is another key, and pasted text keeps its lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
