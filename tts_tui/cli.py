@@ -191,7 +191,8 @@ def evaluate(dataset: str, **given: Any) -> int:
     """Run plans on the problems of DATASET, many at once, and report. Interrupted, the same command goes on.
 
     DATASET is math500, aime24 or amc23 (files in the data folder), a file with a JSON object a line that has a problem
-    and an answer, families or families:NAME,NAME (see `tts-tui families`).
+    and an answer, families or families:NAME,NAME (see `tts-tui families`). A solution is never taken for an answer:
+    where the columns of a file leave open which one holds the answers, --answer-column says it.
     """
     from tts_tui.evaluation.eval_command import evaluate
 

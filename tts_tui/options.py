@@ -89,6 +89,20 @@ display = option(
     help="tui opens the terminal UI, live draws the tree, plain tells it in lines, json prints one event a line, none "
     "prints the answer alone.  [default: live on a terminal, plain off it]",
 )
+problem_column = option(
+    "--problem-column",
+    metavar="NAME",
+    help="Column of a data file that holds the problems.  [default: problem, question or prompt, whichever is there]",
+)
+columns = options(
+    problem_column,
+    option(
+        "--answer-column",
+        metavar="NAME",
+        help="Column of a data file that holds the answers.  [default: answer, final_answer, expected_answer and the "
+        "like, whichever is there]",
+    ),
+)
 plan = options(
     option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
     click.option(
@@ -154,6 +168,7 @@ training = options(
         metavar="FILE",
         help='Problems of your own instead: one JSON object a line, with "problem" and "answer".  [default: families]',
     ),
+    columns,
     option(
         "--out",
         type=click.Path(path_type=Path),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tts_tui.options import calibration, model_specs, option, options, rate
+from tts_tui.options import calibration, columns, model_specs, option, options, problem_column, rate
 
 _data = options(
     option(
@@ -15,6 +15,7 @@ _data = options(
         metavar="DIR",
         help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
     ),
+    columns,
 )
 _models = options(
     model_specs,
@@ -105,6 +106,7 @@ profiling = options(
         type=click.IntRange(min=1),
         help="Only the first solutions of a file.  [default: all]",
     ),
+    problem_column,
 )
 calibrating = options(
     option(

@@ -35,6 +35,8 @@ from tts_tui.evaluation.plan_specs import make_all
 from tts_tui.evaluation.reports import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
 from tts_tui.evaluation.runs import Evaluation, PlanStanding, Standing
+from tts_tui.evaluation.verdicts import is_right
+from tts_tui.grading import Grader
 from tts_tui.recording import read
 from tts_tui.ui import eval_progress
 from tts_tui.ui.eval_progress import EvalProgress, opening, said, time_left
@@ -454,6 +456,15 @@ async def test_a_vote_over_an_outcome_elects_whom_the_search_did(tmp_path):
     for one in read_outcomes(tmp_path):
         winner = elected(one.solutions, made[one.plan].score, made[one.plan].vote)
         assert winner is not None and winner.answer == one.answer and winner.right == one.right
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"), [("5.13", True), ("5.14", True), ("5.12", True), ("5.15", False), ("x", False), (None, False)]
+)
+async def test_a_number_within_the_error_that_a_data_set_allows_is_right(answer, right):
+    async with Grader() as grader:
+        assert await is_right(answer, Item("a", "a", "5.13", tolerance=0.01), grader) == right
+        assert not await is_right("5.14", Item("a", "a", "5.13"), grader)
 
 
 async def test_an_answer_that_cannot_be_read_is_right_where_its_text_is(tmp_path):

@@ -150,12 +150,15 @@ def _check_writable(path: Path) -> None:
 
 def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
     """The problems; by default those of families, of the part that nothing is tested on."""
+    columns = datasets.Columns(given["problem_column"], given["answer_column"])
     if spec is None:
+        columns.refuse("problem families")
         items = family_items(TRAINED, "validation", given["limit"] or sum(_few(name) for name in TRAINED))
         found = Dataset("families", ",".join(TRAINED), "validation", tuple(items))
     else:
         made = spec.partition(":")[0] == "families"
-        found = datasets.load(spec, data=given["data"], split="validation", limit=given["limit"] if made else None)
+        limit = given["limit"] if made else None
+        found = datasets.load(spec, data=given["data"], split="validation", limit=limit, columns=columns)
         found = found if made else replace(found, items=_mixed(found.items)[: given["limit"]])
     for note in found.notes:
         session.note(one_line(note, 2000))

@@ -30,7 +30,8 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
     if given["concurrency"] and not served and commands.was_typed("concurrency"):
         raise UsageError("--requests can be given for a policy on a server only, such as --policy sglang:URL")
     given = _for_auto(given)
-    dataset = datasets.load(spec, data=given["data"], split=given["split"], limit=given["limit"])
+    columns = datasets.Columns(given["problem_column"], given["answer_column"])
+    dataset = datasets.load(spec, data=given["data"], split=given["split"], limit=given["limit"], columns=columns)
     for note in dataset.notes:
         session.note(one_line(note, 2000))
     solver = commands.make_solver(policy, prm, given)

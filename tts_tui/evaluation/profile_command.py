@@ -71,9 +71,10 @@ def name_of(info: ModelInfo) -> str:
 
 def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
     """Measures on the scores that a run has; no model is loaded."""
-    for option in ("prm", "policy", "limit"):
+    for option in ("prm", "policy", "limit", "problem_column"):
         if given[option] is not None and commands.was_typed(option):
-            raise UsageError(f"{folder} is a run, whose scores are used as they are: leave --{option} out")
+            flag = "--" + option.replace("_", "-")
+            raise UsageError(f"{folder} is a run, whose scores are used as they are: leave {flag} out")
     (run,) = load([folder])
     plan = judged.scored_plan(run)
     info = run.header.prm
@@ -102,7 +103,7 @@ def _unknown(run: Run, plan: str) -> str:
 
 def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:
     """Measures on solutions whose first errors are known, which the PRM scores now."""
-    solutions = processbench.read(path)
+    solutions = processbench.read(path, given["problem_column"])
     solutions = solutions[: given["limit"]]
     _, spec = commands.specs(given)
     policy = _policy(given)
