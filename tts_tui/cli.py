@@ -7,6 +7,8 @@ import shutil
 import signal
 import sys
 import traceback
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +18,7 @@ from tts_tui import cli_eval
 from tts_tui import options as with_
 from tts_tui import options_eval as with_eval
 from tts_tui._version import __version__
-from tts_tui.errors import TTSError, UsageError
+from tts_tui.errors import PluginWarning, TTSError, UsageError
 
 _ABOUT = """\
 Test-time scaling of language models: search for an answer, and watch it (TTS is not text to speech here).
@@ -325,6 +327,21 @@ def read_problem(prompt: tuple[str, ...], file: Path | None) -> str:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and turns every error into one sentence and an exit code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, PluginWarning):
+            _say(str(message))
+        else:
+            usual(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PluginWarning)
+        warnings.showwarning = show
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = cli.main(args=arguments, prog_name="tts-tui", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -358,13 +375,15 @@ def _sentence(error: click.ClickException) -> str:
 def _fail(sentence: str, code: int) -> int:
     if os.environ.get("TTS_TUI_DEBUG"):
         traceback.print_exc()
+    _say(sentence)
+    return code
+
+
+def _say(sentence: str) -> None:
     from tts_tui.ui.text import one_line
 
-    try:
+    with suppress(OSError):
         print(f"tts-tui: {one_line(sentence, 2000)}", file=sys.stderr, flush=True)
-    except OSError:
-        return code
-    return code
 
 
 def _prepare() -> None:
