@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click import option
 
-from tts_tui.options import calibration, columns, model_specs, option, options, problem_column, rate
+from tts_tui.options import calibration, columns, model_specs, options, problem_column, rate
 
 _data = options(
     option(
@@ -19,20 +20,15 @@ _data = options(
 )
 _models = options(
     model_specs,
-    click.option(
+    option(
         "--concurrency",
-        "at_once",
         type=click.IntRange(min=1),
-        envvar="TTS_TUI_EVAL_CONCURRENCY",
-        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4; 16 on a server]",
+        help="Problems at once.  [default: 4; 16 on a server]",
     ),
-    click.option(
+    option(
         "--requests",
-        "concurrency",
         type=click.IntRange(min=1),
-        envvar="TTS_TUI_CONCURRENCY",
-        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
-        "[default: as many as it gains from]",
+        help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
     ),
     rate,
 )

@@ -663,7 +663,7 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
         (["families", "--plan", "nothing"], "unknown strategy 'nothing'"),
         (["families:add0", "--requests", "3"], "--requests can be given for a policy on a server only"),
         (["families:add0", "--limit", "0"], "invalid value for '--limit'"),
-        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto: add --plan auto"),
+        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto (--plan auto): add that"),
         (["families:add0", "--plan", "auto", "--calibration", "no.json"], "cannot read the calibration no.json"),
     ],
 )
@@ -682,7 +682,7 @@ def test_a_calibration_in_the_environment_is_nothing_to_other_plans(monkeypatch,
         asked.append(given["calibration"])
         return Solver(Policy(), None)
 
-    monkeypatch.setenv("TTS_TUI_CALIBRATION", "no.json")
+    monkeypatch.setenv("TTS_TUI_EVAL_CALIBRATION", "no.json")
     monkeypatch.setattr(commands, "make_solver", make_solver)
     monkeypatch.setattr(commands, "load_models", lambda policy, prm, **more: None)
     for plan, told in (("cot", False), ("auto", True)):

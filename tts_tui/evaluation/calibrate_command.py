@@ -77,7 +77,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 data,
                 plans[name],
                 specs=(policy, prm),
-                concurrency=given["at_once"] or at_once(policy) * (_SMALL if name == "singles" else 1),
+                concurrency=given["concurrency"] or at_once(policy) * (_SMALL if name == "singles" else 1),
                 tell=progress if name == "singles" else time.follow(place, progress),
             )
             standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
