@@ -17,7 +17,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_file_nothing_is_set():
-    assert not any(table for name, table in config.defaults(cli.cli).items() if name not in ("serve", "profiles", "models"))
+    assert not any(
+        table for name, table in config.defaults(cli.cli).items() if name not in ("serve", "profiles", "models")
+    )
 
 
 def test_shared_keys_reach_every_command_that_has_them(file):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from tts_tui.evaluation.figures import LEVELS, Figure
+from tts_tui.evaluation.figures import Figure
 from tts_tui.evaluation.reports import About, Report
+from tts_tui.levels import LEVELS
 from tts_tui.ui.text import one_line
 
 WIDTH = 100
