@@ -314,11 +314,11 @@ def run(arguments: list[str]) -> int:
     """Runs one command and turns every error into one sentence and an exit code."""
     usual = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, PluginWarning):
             _say(str(message))
         else:
-            usual(message, category, *place)
+            usual(message, category, *place, **more)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", PluginWarning)

@@ -65,7 +65,7 @@ def read() -> dict[str, Any]:
 
 
 def commands(group: click.Group, names: Names = ()) -> Iterator[tuple[Names, click.Command]]:
-    """All commands below a group that are no groups themselves, or have options."""
+    """All commands of a group and of the groups in it, with their names."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, (*names, name))

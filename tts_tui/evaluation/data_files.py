@@ -171,7 +171,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row by the plain names of its columns, in lower case and without spaces and underscores."""
-    return {_plain(key): value for key, value in reversed(row.items())}
+    return {_plain(key): value for key, value in reversed(list(row.items()))}
 
 
 def problem_of(row: Mapping[str, Any], chosen: str | None, where: str) -> str:
