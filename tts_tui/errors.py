@@ -17,6 +17,7 @@
     │   ├── BackendBadResponse  it answered something that makes no sense
     │   ├── RequestRefused      it understood the request and does not do that (exit code 2)
     │   └── ContextExceeded     the path no longer fits the model's context
+    ├── PluginError             an installed plugin cannot be loaded (exit code 3)
     ├── StrategyError           a strategy broke its contract (exit code 3)
     ├── SinkError               something that listened to a search failed (exit code 3)
     ├── BudgetExhausted         tokens, FLOPs or seconds are spent
@@ -123,6 +124,14 @@ class ContextExceeded(BackendError):
     """Raised when prompt and path leave no room in the model's context."""
 
     retryable = False
+
+
+class PluginError(TTSError):
+    """Raised when a strategy, policy or reward model of another package is asked for and cannot be loaded."""
+
+
+class PluginWarning(UserWarning):
+    """Issued when a strategy of another package cannot be loaded and is left out."""
 
 
 class StrategyError(TTSError):

@@ -35,6 +35,8 @@ from tts_tui.evaluation.plan_specs import make_all
 from tts_tui.evaluation.reports import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
 from tts_tui.evaluation.runs import Evaluation, PlanStanding, Standing
+from tts_tui.evaluation.verdicts import is_right
+from tts_tui.grading import Grader
 from tts_tui.recording import read
 from tts_tui.ui import eval_progress
 from tts_tui.ui.eval_progress import EvalProgress, opening, said, time_left
@@ -456,6 +458,15 @@ async def test_a_vote_over_an_outcome_elects_whom_the_search_did(tmp_path):
         assert winner is not None and winner.answer == one.answer and winner.right == one.right
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"), [("5.13", True), ("5.14", True), ("5.12", True), ("5.15", False), ("x", False), (None, False)]
+)
+async def test_a_number_within_the_error_that_a_data_set_allows_is_right(answer, right):
+    async with Grader() as grader:
+        assert await is_right(answer, Item("a", "a", "5.13", tolerance=0.01), grader) == right
+        assert not await is_right("5.14", Item("a", "a", "5.13"), grader)
+
+
 async def test_an_answer_that_cannot_be_read_is_right_where_its_text_is(tmp_path):
     policy = Policy()
     policy.script = lambda path, draw: "it is \\boxed{\\emptyset\\cup\\{}"
@@ -652,7 +663,7 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
         (["families", "--plan", "nothing"], "unknown strategy 'nothing'"),
         (["families:add0", "--requests", "3"], "--requests can be given for a policy on a server only"),
         (["families:add0", "--limit", "0"], "invalid value for '--limit'"),
-        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto: add --plan auto"),
+        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto (--plan auto): add that"),
         (["families:add0", "--plan", "auto", "--calibration", "no.json"], "cannot read the calibration no.json"),
     ],
 )
@@ -671,7 +682,7 @@ def test_a_calibration_in_the_environment_is_nothing_to_other_plans(monkeypatch,
         asked.append(given["calibration"])
         return Solver(Policy(), None)
 
-    monkeypatch.setenv("TTS_TUI_CALIBRATION", "no.json")
+    monkeypatch.setenv("TTS_TUI_EVAL_CALIBRATION", "no.json")
     monkeypatch.setattr(commands, "make_solver", make_solver)
     monkeypatch.setattr(commands, "load_models", lambda policy, prm, **more: None)
     for plan, told in (("cot", False), ("auto", True)):

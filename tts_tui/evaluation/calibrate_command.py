@@ -77,7 +77,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 data,
                 plans[name],
                 specs=(policy, prm),
-                concurrency=given["at_once"] or at_once(policy) * (_SMALL if name == "singles" else 1),
+                concurrency=given["concurrency"] or at_once(policy) * (_SMALL if name == "singles" else 1),
                 tell=progress if name == "singles" else time.follow(place, progress),
             )
             standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
@@ -150,12 +150,15 @@ def _check_writable(path: Path) -> None:
 
 def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
     """The problems; by default those of families, of the part that nothing is tested on."""
+    columns = datasets.Columns(given["problem_column"], given["answer_column"])
     if spec is None:
+        columns.refuse("problem families")
         items = family_items(TRAINED, "validation", given["limit"] or sum(_few(name) for name in TRAINED))
         found = Dataset("families", ",".join(TRAINED), "validation", tuple(items))
     else:
         made = spec.partition(":")[0] == "families"
-        found = datasets.load(spec, data=given["data"], split="validation", limit=given["limit"] if made else None)
+        limit = given["limit"] if made else None
+        found = datasets.load(spec, data=given["data"], split="validation", limit=limit, columns=columns)
         found = found if made else replace(found, items=_mixed(found.items)[: given["limit"]])
     for note in found.notes:
         session.note(one_line(note, 2000))

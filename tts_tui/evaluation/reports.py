@@ -11,10 +11,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tts_tui.evaluation.figures import EASY, HARD, Entry, Figure, difficulty, of_entry
+from tts_tui.evaluation.figures import Entry, Figure, difficulty, of_entry
 from tts_tui.evaluation.loaded import Run, load
 from tts_tui.evaluation.measures import Paired, holm, paired
 from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.levels import bounds
 
 _NAMED = 5
 """Most problems that a note names."""
@@ -255,8 +256,8 @@ def _levels(runs: Sequence[Run]) -> tuple[dict[str, Mapping[str, str]], list[str
         whose = "" if source is run else f" of {source.name}"
         notes.append(
             f"Difficulty in {run.name} is the policy's own pass@1, from {source.samples(source.reference)} samples a "
-            f"problem by {source.reference}{whose}: easy from {EASY:.0%} on, hard below {HARD:.0%}. These samples also "
-            f"count in the accuracy of that plan."
+            f"problem by {source.reference}{whose}: {bounds()}. These samples also count in "
+            f"the accuracy of that plan."
         )
     return found, notes
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from tts_tui.evaluation.figures import LEVELS, Figure
+from tts_tui.evaluation.figures import Figure
 from tts_tui.evaluation.reports import About, Report
 from tts_tui.hidden import escape_json
+from tts_tui.levels import LEVELS
 from tts_tui.ui.text import clean, one_line
 
 WIDTH = 100

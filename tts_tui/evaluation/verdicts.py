@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from tts_tui.answers import canonical
 from tts_tui.budget import flops
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.outcomes import Answered, Outcome, elected
@@ -60,7 +62,17 @@ async def is_right(answer: str | None, item: Item, judge: Judge) -> bool:
     """Whether an answer is the right one; what cannot be read is compared as text."""
     if answer is None:
         return False
-    return answer.strip() == item.answer.strip() or await judge.same(answer, item.answer)
+    if answer.strip() == item.answer.strip() or await judge.same(answer, item.answer):
+        return True
+    return item.tolerance > 0 and _close(answer, item.answer, item.tolerance)
+
+
+def _close(left: str, right: str, tolerance: float) -> bool:
+    """Whether two answers are numbers that differ by no more than `tolerance`."""
+    try:
+        return abs(Fraction(canonical(left)) - Fraction(canonical(right))) <= Fraction(str(tolerance))
+    except ValueError:
+        return False
 
 
 def _in_order(tree: SearchTree, nodes: Sequence[Node], solutions: list[Answered]) -> list[Answered]:
