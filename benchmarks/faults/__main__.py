@@ -30,7 +30,7 @@ from benchmarks.faults.watching import Watch, brief_waits
 
 
 def main() -> None:
-    """Runs what was asked for."""
+    """Run the parts that the command line asks for."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options = _parser().parse_args()

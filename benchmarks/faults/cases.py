@@ -60,12 +60,12 @@ class Case(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The name of the case in messages."""
         return f"case {self.number} (seed {self.seed})"
 
 
 def deal(seed: int, searches: int, only: tuple[str, ...] = ()) -> list[Case]:
-    """The cases of a run: the same ones for the same arguments."""
+    """Deal the cases of a run: the same arguments give the same cases."""
     cases: list[Case] = []
     left, turn = searches, 0
     deck: list[str] = []

@@ -1,4 +1,4 @@
-"""What must hold of every search, whatever its servers did."""
+"""Checks that must hold for every search, whatever its servers did."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tts_tui.node import Node
 LOST, HUNG, LEFT, WRONG, LEAKED, RAW = "lost", "hung", "left", "ended wrongly", "key leaked", "unexplained"
 BARS = (LOST, HUNG, LEFT, WRONG, LEAKED, RAW)
 LONGEST = 2000
-"""Characters of an error, which is a sentence."""
+"""Most characters of an error message."""
 
 
 class Finding(Struct, frozen=True):
-    """Something that must not be.
+    """A broken promise.
 
     Attributes:
         bar: Which of `BARS` it counts for.
@@ -33,7 +33,7 @@ class Finding(Struct, frozen=True):
 
 
 def picture(tree: SearchTree) -> Any:
-    """All that a tree is, as plain values."""
+    """Reduce a tree to plain values that can be compared."""
     nodes = [[_plain(getattr(node, name)) for name in Node.__slots__] for node in tree.nodes]
     more = [node.id for node in tree.solutions], tree.notices, tree.choices, tree.plan, tree.seconds, tree.ahead
     return nodes, tree.counts.as_tuple(), more, tree.finished and encode(tree.finished)
@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
 
 
 def recording(path: Path, live: SearchTree, events: Sequence[AnyEvent]) -> Iterable[Finding]:
-    """Whether a recording is what happened."""
+    """Check that a recording holds the events of a search and replays into its live tree."""
     try:
         seen, replayed = [encode(event) for event in read(path)], load(path)
     except TTSError as error:
@@ -64,7 +64,7 @@ def recording(path: Path, live: SearchTree, events: Sequence[AnyEvent]) -> Itera
 
 
 def counts(result: Result) -> Iterable[Finding]:
-    """Whether the tokens of a search add up."""
+    """Check that the tokens of a search add up."""
     tree, tokens = result.tree, result.finished.tokens
     policy, prm = tokens.policy, tokens.prm
     said = (policy.prompt_computed, policy.prompt_cached, policy.completion, prm.computed, prm.cached)
@@ -79,7 +79,7 @@ def counts(result: Result) -> Iterable[Finding]:
 
 
 def ending(result: Result) -> Iterable[Finding]:
-    """Whether a search ended as a search may end."""
+    """Check how a search ended: no open steps, and an answer that its solutions give."""
     tree, finished = result.tree, result.finished
     if tree.finished != finished:
         yield Finding(WRONG, "the result is not the last event of the tree")
@@ -107,7 +107,7 @@ def ending(result: Result) -> Iterable[Finding]:
 
 
 def sentences(said: Iterable[str]) -> Iterable[Finding]:
-    """Whether what users are told of failures are sentences."""
+    """Check that error messages are single sentences written by a backend."""
     for text in dict.fromkeys(said):
         if any(mark in text for mark in ("Traceback", " at 0x", "\n", "\r", "\0")) or len(text) > LONGEST:
             yield Finding(WRONG, f"this is no sentence: {text[:300]!r}")
@@ -116,12 +116,12 @@ def sentences(said: Iterable[str]) -> Iterable[Finding]:
 
 
 def failures(events: Iterable[AnyEvent]) -> list[str]:
-    """What a search says of its failures."""
+    """List the error messages of a search."""
     return [event.error for event in events if isinstance(event, StepFailed | ScoreFailed)]
 
 
 def leaks(key: str, where: str, data: bytes | str) -> Iterable[Finding]:
-    """Whether a text holds the API key, or half of it."""
+    """Check that a text holds neither the API key nor half of it."""
     text = data.decode(errors="replace") if isinstance(data, bytes) else data
     half = len(key) // 2
     for part in (key[:half], key[half:]):

@@ -10,7 +10,7 @@ from tts_tui import cli, registry
 from tts_tui.contracts import Policy, RewardModel
 
 BRIEF: dict[str, Any] = {"stall": 1.0, "patience": 1.0}
-"""Settings of clients that the command line has no options for."""
+"""Client settings without an option on the command line."""
 _policy, _reward_model = registry.policy, registry.reward_model
 
 
@@ -25,7 +25,7 @@ def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> Rew
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
     with (
         brief_waits(),
         mock.patch.object(registry, "policy", policy),

@@ -1,4 +1,4 @@
-"""Searches by the command line, each in a process of its own: what it says, and how it ends."""
+"""Searches run by the command line, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0
-"""Seconds; a process that loads transformers takes some by itself."""
+"""Seconds, including those that a process needs to load transformers."""
 START_FAILED = (2, 3)
 """Exit codes of a search that could not begin."""
 
 
 def arguments(planned: Planned, policy: Server, prm: Server | None, record: Path) -> list[str]:
-    """What the command line is called with."""
+    """Build the arguments of the command line."""
     plan = planned.plan
     spec = f"sglang:{policy.url}" if policy.stand_in.flavour == "sglang" else f"openai:{policy.url}#{NAME}"
     names = ("n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth")
@@ -46,13 +46,13 @@ def arguments(planned: Planned, policy: Server, prm: Server | None, record: Path
 
 
 def environment(key: str) -> dict[str, str]:
-    """The environment of such a process."""
+    """Build the environment of the process."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("TTS_TUI_")}
     return {**mine, "TTS_TUI_API_KEY": key, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 async def start(key: str, *words: str) -> asyncio.subprocess.Process:
-    """Starts the command line."""
+    """Start the command line."""
     pipe = asyncio.subprocess.PIPE
     command = (sys.executable, "-m", "benchmarks.faults.child", *words)
     return await asyncio.create_subprocess_exec(
@@ -61,7 +61,7 @@ async def start(key: str, *words: str) -> asyncio.subprocess.Process:
 
 
 async def run(case: Case, servers: Sequence[Server], folder: Path, outcome: Outcome) -> None:
-    """Runs a case by the command line."""
+    """Run a case by the command line."""
     from benchmarks.faults.storm import KEY
 
     for server in servers:

@@ -1,4 +1,4 @@
-"""Searches that are killed with SIGKILL while they are recorded: what they leave opens, replays and resumes."""
+"""Kill recording searches with SIGKILL, then open, replay and resume their recordings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tts_tui.errors import TTSError
 from tts_tui.events import AnyEvent, SearchFinished, StepStarted, StepStreamed, decode, encode
 
 PACE = 0.02
-"""Seconds between two events of a stream: so that there is something to kill."""
+"""Seconds between two events of a stream, slow enough for a search to be killed in the middle."""
 DEADLINE = 60.0
 AT_ONCE = 2
 
 
 async def run(times: int, seed: int, folder: Path, tokenizer: Path) -> int:
-    """Kills so many searches; prints what came of it, and returns the number of findings."""
+    """Kill searches, print a summary, and return the number of findings."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> tuple[list[Finding], str]:
@@ -46,7 +46,7 @@ async def run(times: int, seed: int, folder: Path, tokenizer: Path) -> int:
 
 
 async def _kill(number: int, seed: int, folder: Path, tokenizer: Path) -> tuple[list[Finding], str]:
-    """Kills one search, and looks at what it leaves; says also when it was killed."""
+    """Kill one search and check its recording; also returns the moment of the kill, in words."""
     draw = Random(f"{seed}/kill {number}")
     # Nothing is written ahead, so that each request of the policy can be told by the step that it is for.
     plan = _plan(STRATEGIES[number % len(STRATEGIES)], draw)
@@ -75,7 +75,7 @@ async def _kill(number: int, seed: int, folder: Path, tokenizer: Path) -> tuple[
 
 
 async def _kill_after(process: asyncio.subprocess.Process, events: int, moment: float) -> list[bytes] | None:
-    """Kills the process a moment after so many events; returns all that it told, None if it hung."""
+    """Kill the process shortly after a number of events; returns the lines of its output, or None if it hung."""
     assert process.stdout is not None
     lines: list[bytes] = []
     try:
@@ -94,7 +94,7 @@ async def _kill_after(process: asyncio.subprocess.Process, events: int, moment: 
 
 
 def _opened(record: Path, told: list[bytes]) -> list[Finding]:
-    """Whether the recording opens, replays, and has all that displays were told."""
+    """Check that the recording opens, replays, and holds every event that was displayed."""
     if not told and not record.exists():
         return []
     try:
@@ -114,7 +114,7 @@ def _opened(record: Path, told: list[bytes]) -> list[Finding]:
 
 
 async def _resume(policy: Server, prm: Server | None, record: Path, before: SearchTree) -> list[Finding]:
-    """Takes a recording up again, and looks at what the policy is asked for."""
+    """Resume a recording, and check what the policy is asked for."""
     writer, judge = specs(policy, prm)
     whole = {_place(before, node.id) for node in before.nodes[1:] if node.state == "done"}
     events: list[AnyEvent] = []
@@ -144,7 +144,7 @@ async def _resume(policy: Server, prm: Server | None, record: Path, before: Sear
 
 
 def _asked(policy: Server, started: list[StepStarted], result: Result) -> list[Finding]:
-    """Whether the policy was asked for new steps only: each request has the path in front of one of them."""
+    """Check that the policy was asked for new steps only: each request has the path of the parent of one."""
     tree, prompt = result.tree, result.tree.start.prompt_ids
     wanted: Counter[tuple[int, ...] | str] = Counter((*prompt, *tree.nodes[event.parent].path_ids) for event in started)
     more = Counter(policy.stand_in.asked) - wanted

@@ -1,4 +1,4 @@
-"""Kinds of faults: what they are called, which requests they can meet, and when one does."""
+"""The registry of faults, and the schedule that injects them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ END = b""
 
 
 class Scene:
-    """One request, and all that a fault can do with it.
+    """One request, with the healthy answer to it and the means to break it.
 
     Args:
         request: What was asked.
@@ -52,18 +52,18 @@ class Scene:
 
     @property
     def words(self) -> str:
-        """Something to say of a failure, which repeats the API key."""
+        """An error message that repeats the API key."""
         return f"the key {self.request.key} may not do that"
 
     async def send(self) -> None:
-        """Sends the healthy answer."""
+        """Send the healthy answer."""
         if self.events is None:
             await self.reply.whole(self.status, dumps(self.body))
         else:
             await self.stream(self.events)
 
     async def stream(self, items: AsyncIterator[Item]) -> None:
-        """Sends a stream."""
+        """Send a stream."""
         await self.reply.stream()
         async for item in items:
             if item == END:
@@ -73,7 +73,7 @@ class Scene:
         await self.reply.end()
 
     async def some(self, most: int = 5) -> None:
-        """Begins to send the healthy stream, and stops after some events."""
+        """Send the first events of the healthy stream."""
         assert self.events is not None
         await self.reply.stream()
         for _ in range(self.draw.randint(0, most)):
@@ -108,7 +108,7 @@ KINDS: dict[str, Kind] = {}
 
 
 def kind(name: str, *targets: str, harmless: bool = False, lies: bool = False) -> Callable[[Apply], Apply]:
-    """Registers what it decorates as a kind of fault."""
+    """Register the decorated function as a kind of fault."""
 
     def register(apply: Apply) -> Apply:
         KINDS[name] = Kind(name, targets or ANY, apply, harmless, lies)
@@ -121,7 +121,7 @@ Change = Callable[[AsyncIterator[Event], Scene], AsyncIterator[Item]]
 
 
 def stream_kind(name: str, *targets: str, harmless: bool = False, lies: bool = False) -> Callable[[Change], Change]:
-    """Registers a change of the events of a stream as a kind of fault."""
+    """Register a transformation of a stream's events as a kind of fault."""
 
     def register(change: Change) -> Change:
         async def apply(scene: Scene) -> None:
@@ -135,17 +135,17 @@ def stream_kind(name: str, *targets: str, harmless: bool = False, lies: bool = F
 
 
 def line(event: Any) -> bytes:
-    """An event as it is sent."""
+    """Encode a server-sent event."""
     return b"data: " + dumps(event) + b"\n\n"
 
 
 def dumps(value: Any) -> bytes:
-    """JSON, with NaN and infinities as Python writes them; bytes stay as they are."""
+    """Encode JSON, with NaN and infinities as Python writes them; bytes are returned unchanged."""
     return value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Weather:
-    """Decides which requests meet a fault.
+    """Choose the requests that meet a fault.
 
     Args:
         seed: Of the decisions: the same one for the same request, counted by target.
@@ -165,7 +165,7 @@ class Weather:
         self._kinds = {target: [kind for kind in kinds if target in kind.targets] for target in ANY}
 
     def next(self, target: str) -> tuple[Kind | None, Random]:
-        """The fault of the next request for `target`, if it meets one."""
+        """Return the fault of the next request for `target`, or None, and random numbers for it."""
         self._asked[target] += 1
         draw = Random(f"{self._seed} {target} {self._asked[target]}")
         # What a search asks beside steps and scores goes wrong less often, for a search asks much of it.

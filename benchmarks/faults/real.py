@@ -1,4 +1,4 @@
-"""Searches on real SGLang servers of this machine, a policy's and a PRM's, which are killed and started again."""
+"""Searches on two local SGLang servers, a policy and a PRM, which are killed and restarted."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ PATIENCE, STALL = 300.0, 60.0
 DEADLINE = 600.0
 IDLE_SECONDS = 10.0
 AT_ONCE = 2
-"""Searches at once; each round of them sees one server killed, as long as there are kills left."""
+"""Searches in a round; each round sees one server killed, as long as there are kills left."""
 
 
 class Machine:
-    """A server of this machine, which can be killed and started again on its port."""
+    """A local SGLang server that can be killed and restarted on its port."""
 
     def __init__(self, kind: Kind, model: Path, python: str) -> None:
         self.kind: Kind = kind
@@ -52,17 +52,17 @@ class Machine:
         self.url = self._launch.url
 
     def start(self) -> None:
-        """Starts it, and waits until it answers."""
+        """Start the server and wait until it answers."""
         self._process = ServerProcess(self._launch)
         self._process.start()
         self._process.wait_ready(timeout=READY_SECONDS)
 
     def kill(self) -> None:
-        """Kills it with all its processes, by SIGKILL."""
+        """Kill all processes of the server with SIGKILL."""
         self._process.kill()
 
     async def busy(self) -> bool:
-        """Whether it has requests."""
+        """Whether requests are running or queued."""
         http = Http(self.url, api_key=KEY)
         await http.open()
         try:
@@ -72,7 +72,7 @@ class Machine:
 
 
 async def run(options: argparse.Namespace, folder: Path) -> int:
-    """Runs it all; prints what came of it, and returns the number of findings."""
+    """Run the searches, print a summary, and return the number of findings."""
     if not options.python:
         raise SystemExit("--real needs a Python that has SGLang: name it with --python, or in TTS_TUI_SGLANG_PYTHON")
     began, watch = monotonic(), Watch()
@@ -96,7 +96,7 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
 
 @contextlib.contextmanager
 def _machines(place: Path, python: str) -> Iterator[list[Machine]]:
-    """The two servers, not yet started; they end with the context."""
+    """Create both servers, not started; they are killed when the context ends."""
     machines = [Machine("policy", make_tiny(place / "policy"), python), Machine("prm", make_prm(place / "prm"), python)]
     try:
         yield machines
@@ -108,14 +108,14 @@ def _machines(place: Path, python: str) -> Iterator[list[Machine]]:
 async def _rounds(
     options: argparse.Namespace, folder: Path, machines: list[Machine], watch: Watch
 ) -> tuple[list[Finding], Counter[str], int]:
-    """All searches, some at once, with a kill in each round."""
+    """Run the searches in rounds, with one kill in each."""
     CASE.set("real")
     draw = Random(f"{options.seed}/real")
     writer = SGLangPolicy(machines[0].url, api_key=KEY, patience=PATIENCE, stall=STALL)
     judge = SGLangPRM(machines[1].url, api_key=KEY, patience=PATIENCE, stall=STALL)
     findings: list[Finding] = []
     ends: Counter[str] = Counter()
-    trees, kills = [], 0
+    trees, kills, turn = [], 0, 0
     async with Solver(writer, judge) as solver:
         for first in range(0, options.searches or 12, AT_ONCE):
             numbers = range(first, min(first + AT_ONCE, options.searches or 12))
@@ -123,7 +123,9 @@ async def _rounds(
             for each in seen:
                 each.path.unlink(missing_ok=True)
             plans = [plan(STRATEGIES[number % len(STRATEGIES)]) for number in numbers]
-            victim = machines[kills % 2] if kills < options.server_kills else None
+            if scored := any(each.vote != "majority" for each in plans):
+                turn += 1
+            victim = machines[turn % 2 if scored else 0] if kills < options.server_kills else None
             killing = asyncio.create_task(_kill(victim, seen, draw.randint(5, 60)))
             searching = [asyncio.create_task(_search(solver, *pair)) for pair in zip(plans, seen, strict=True)]
             await asyncio.gather(*searching)
@@ -163,7 +165,7 @@ async def _search(solver: Solver, asked: Plan, seen: Seen) -> None:
 
 
 async def _kill(victim: Machine | None, seen: list[Seen], events: int) -> int:
-    """Kills a server once the searches have told of so many events, and starts it again; says how often that was."""
+    """Kill a server after a number of events and restart it; returns the number of kills."""
     if victim is None:
         return 0
     while sum(len(each.events) for each in seen) < events and not all(  # noqa: ASYNC110
@@ -178,7 +180,7 @@ async def _kill(victim: Machine | None, seen: list[Seen], events: int) -> int:
 
 
 async def _idle(machine: Machine) -> list[Finding]:
-    """Whether a server has nothing to do any more."""
+    """Check that a server becomes idle."""
     end = monotonic() + IDLE_SECONDS
     while monotonic() < end:
         with contextlib.suppress(TTSError):
@@ -189,7 +191,7 @@ async def _idle(machine: Machine) -> list[Finding]:
 
 
 def plan(strategy: str) -> Plan:
-    """The plan of a search on a model of random weights, whose text has no blank lines and many letters."""
+    """Plan a search on random weights, whose text has no blank lines but many letters."""
     simple = strategy in ("cot", "majority")
     return Plan(
         strategy=strategy,
@@ -204,7 +206,7 @@ def plan(strategy: str) -> Plan:
 
 
 def make_prm(folder: Path) -> Path:
-    """Writes a PRM of two random layers, as TRL's trainer saves one, with the embedded model's tokenizer."""
+    """Write a random two-layer PRM in the format of TRL's trainer, with the embedded model's tokenizer."""
     import torch
     from transformers import Qwen2Config, Qwen2ForTokenClassification
 

@@ -1,4 +1,4 @@
-"""What a storm came to, as a table."""
+"""The summary of a storm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(outcomes: Sequence[Outcome], seconds: float, strays: Sequence[str], again: str) -> int:
-    """Prints it all; returns how many findings there are."""
+    """Print the summary; returns the number of findings."""
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     ends: Counter[str] = sum((outcome.ends for outcome in outcomes), Counter())
     searches = sum(len(outcome.case.searches) for outcome in outcomes)
@@ -40,7 +40,7 @@ def show(outcomes: Sequence[Outcome], seconds: float, strays: Sequence[str], aga
 
 
 def line(outcome: Outcome) -> str:
-    """One case with findings, in words."""
+    """Describe a case that has findings."""
     case = outcome.case
     plans = ", ".join(planned.plan.strategy for planned in case.searches)
     head = f"{case.name}: {case.policy}, {case.prm or 'PRM in this process'}; {plans}; {', '.join(case.kinds)}"

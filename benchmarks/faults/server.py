@@ -1,4 +1,4 @@
-"""A server of the storm: a stand-in on a port, under the weather."""
+"""A stand-in server on a port, with faults injected into its answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address of the server."""
         return self.listener.url
 
     async def __aenter__(self) -> Self:
@@ -62,6 +62,6 @@ class Server:
 
 
 def told(rows: list[Row]) -> tuple[int, float]:
-    """The fewest and the most tokens that a client of these requests may have counted."""
+    """Bound the tokens that a client may have counted for these requests."""
     low = sum(row.tokens for row in rows if row.exact)
     return low, sum(row.tokens for row in rows) if all(row.bounded for row in rows) else float("inf")

@@ -1,4 +1,4 @@
-"""What the servers of the storm say while nothing is wrong: SGLang as a policy and as a PRM, and OpenAI's protocol.
+"""Healthy answers: SGLang as a policy and as a PRM, and OpenAI-compatible servers.
 
 A token of the policy is one byte. What it writes is drawn from the request's own random numbers, so that samples
 differ and a run can be repeated.
@@ -24,24 +24,24 @@ EOS, FIRST = 2, 3
 CONTEXT = 4096
 SEPARATOR = "\n\n"
 WIDTH = 4
-"""Numbers in a hidden state."""
+"""Width of a hidden state."""
 NAME, PRM_NAME = "a/stand-in-7B", "a/stand-in-prm-7B"
 _ASIDES = ("so 3 × 4 € are left", "😀 and √2 ≈ 1.41", "as it must be", "नमस्ते", "x² ≤ 9")
 _MARKS = ("<|assistant|>", "Solution:")
 
 
 def encode(text: str) -> list[int]:
-    """Ids of a text."""
+    """Encode a text."""
     return [byte + FIRST for byte in text.encode()]
 
 
 def decode(ids: Sequence[int]) -> str:
-    """Text of ids; what are no bytes are left out."""
+    """Decode ids, skipping those that are no bytes."""
     return bytes(id - FIRST for id in ids if FIRST <= id < FIRST + 256).decode(errors="replace")
 
 
 class Row(Struct):
-    """What a server says that one request has cost.
+    """The cost of one request, as the server reported it.
 
     Attributes:
         tokens: Tokens that it has told of.
@@ -55,7 +55,7 @@ class Row(Struct):
 
 
 class StandIn:
-    """A server's side of the protocols.
+    """The server side of a protocol.
 
     Args:
         flavour: Whose protocol.
@@ -82,7 +82,7 @@ class StandIn:
         self._count = 0
 
     def target(self, path: str, body: Any) -> str:
-        """What a request is about: a stream of either protocol, a score, hidden states, or anything else."""
+        """Classify a request: `generate`, `completions`, `score`, `states`, or `talk` for anything else."""
         if path == "/v1/completions":
             return "completions"
         if path == "/v1/embeddings" or (path == "/generate" and self.flavour == "prm-tokens"):
@@ -92,7 +92,7 @@ class StandIn:
         return "talk"
 
     def events(self, path: str, body: Any, row: Row) -> AsyncIterator[Event]:
-        """The events of a stream."""
+        """Return the events of a stream."""
         self._count += 1
         draw = Random(f"{self._seed} {self._count}")
         if path == "/generate":
@@ -102,7 +102,7 @@ class StandIn:
         return self._complete(body, draw, row)
 
     def reply(self, path: str, body: Any, row: Row) -> tuple[int, Any]:
-        """Status and JSON of any other answer."""
+        """Return the status and JSON body of an answer that is no stream."""
         own = getattr(self, "on_" + path.strip("/").replace("/", "_").replace("-", "_"), None)
         said = None if own is None else own(body, row)
         return (404, {"detail": "Not Found"}) if said is None else (200, said)
@@ -190,7 +190,7 @@ class StandIn:
                 await asyncio.sleep(self.pace)
 
     def on_generate(self, body: Any, row: Row) -> Any:
-        """A score by log-probabilities, or hidden states."""
+        """Answer with log-probabilities for a score, or with hidden states."""
         ids = tuple(body["input_ids"])
         cached = self._cached(ids)
         meta: dict[str, Any] = {"prompt_tokens": len(ids), "cached_tokens": cached, "completion_tokens": 0}
@@ -259,7 +259,7 @@ def _render(messages: Sequence[dict[str, str]]) -> str:
 
 
 def _story(before: str, draw: Random) -> str:
-    """All that follows a prompt and the steps behind it."""
+    """Write the rest of a solution, given the prompt and the steps so far."""
     place = max(before.rfind(mark) + len(mark) for mark in _MARKS)
     steps, text = before[place:].count(SEPARATOR), ""
     while True:
@@ -276,7 +276,7 @@ def _story(before: str, draw: Random) -> str:
 
 
 def _pieces(text: str, draw: Random, most: int) -> Iterator[tuple[str, bool]]:
-    """`text` in pieces, and whether each is the last one."""
+    """Split `text`, marking the last piece."""
     done = 0
     while True:
         size = draw.randint(1, most)
@@ -287,7 +287,7 @@ def _pieces(text: str, draw: Random, most: int) -> Iterator[tuple[str, bool]]:
 
 
 def make_tokenizer(folder: Path) -> Path:
-    """Writes a tokenizer of bytes, with the three words that Math-Shepherd's checkpoint has tokens of its own for."""
+    """Write a byte tokenizer, with the three special words of Math-Shepherd's checkpoint."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

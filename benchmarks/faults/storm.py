@@ -1,4 +1,4 @@
-"""Runs cases, and checks what came of them."""
+"""Run cases and check their searches."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from tts_tui.errors import RecordError, StrategyError, TTSError, UsageError
 from tts_tui.events import AnyEvent, encode
 
 KEY = "sk-4f1b0c8e2d7a49635e8b1c0da7f2936b"
-"""The API key of all clients, to be found nowhere."""
+"""The API key of all clients, which must not show anywhere."""
 STALL, PATIENCE = 1.0, 1.0
 DEADLINE = 30.0
-"""Seconds that a search may take; nearly all take less than two."""
+"""Seconds of `Watch` after which a search counts as hung; nearly all take less than two."""
 SETTLE = 4.0
-"""Seconds that requests may stay open behind a search: those that were aborted are listened to for one."""
+"""Seconds that requests may stay open after a search; a client listens to an aborted one for one second."""
 AT_ONCE = 6
 """Cases at once."""
 PROBLEM = "What is 3 + 4 × (2 − 1)?"
 
 
 class Outcome(Struct):
-    """What came of a case.
+    """The outcome of a case.
 
     Attributes:
         case: The case.
@@ -61,7 +61,7 @@ class Outcome(Struct):
 
 
 class Seen(Struct):
-    """One search as it was seen.
+    """One search as it was observed.
 
     Attributes:
         path: Its recording.
@@ -81,7 +81,7 @@ class Seen(Struct):
 
 
 async def storm(cases: Sequence[Case], folder: Path, tokenizer: Path, watch: Watch, tell: Any) -> list[Outcome]:
-    """Runs all cases, some at once; `tell` is called with each outcome."""
+    """Run all cases, several at once; `tell` is called with each outcome."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(case: Case) -> Outcome:
@@ -96,7 +96,7 @@ async def storm(cases: Sequence[Case], folder: Path, tokenizer: Path, watch: Wat
 
 
 async def run(case: Case, folder: Path, tokenizer: Path, watch: Watch) -> Outcome:
-    """Runs one case."""
+    """Run one case."""
     outcome = Outcome(case)
     _clear(folder, case)
     async with AsyncExitStack() as stack:
@@ -115,7 +115,7 @@ async def run(case: Case, folder: Path, tokenizer: Path, watch: Watch) -> Outcom
 
 
 def _clear(folder: Path, case: Case) -> None:
-    """Removes what an earlier run has left of this case."""
+    """Remove the files of an earlier run of this case."""
     for file in folder.glob(f"{case.number}-*"):
         file.unlink()
 
@@ -129,7 +129,7 @@ async def _server(case: Case, flavour: Flavour, tokenizer: Path) -> AsyncIterato
 
 
 def specs(policy: Server, prm: Server | None) -> tuple[SGLangPolicy | OpenAIPolicy, SGLangPRM | Dice]:
-    """Clients of the servers."""
+    """Create clients of the servers."""
     settings: dict[str, Any] = {"api_key": KEY, "stall": STALL, "patience": PATIENCE}
     writer: SGLangPolicy | OpenAIPolicy
     if policy.stand_in.flavour == "sglang":
@@ -156,8 +156,8 @@ async def _in_process(
             for server in servers:
                 server.weather.calm = False
                 server.stand_in.rows.clear()
-            await asyncio.gather(*(_search(solver, *pair) for pair in zip(case.searches, seen, strict=True)))
-            for left in await _settled(servers):
+            await asyncio.gather(*(_search(solver, *pair, watch) for pair in zip(case.searches, seen, strict=True)))
+            for left in await _settled(servers, watch):
                 note(left)
             outcome.findings += _totals(writer, policy, prm, seen)
     except TTSError as error:
@@ -174,15 +174,15 @@ async def _in_process(
         outcome.ends[each.result.reason if each.result else type(each.error).__name__] += 1
 
 
-async def _search(solver: Solver, planned: Planned, seen: Seen) -> None:
-    """Runs one search to its end, or to the deadline."""
+async def _search(solver: Solver, planned: Planned, seen: Seen, watch: Watch) -> None:
+    """Run one search to its end, or to the deadline."""
     task = asyncio.create_task(
         solver.solve(PROBLEM, planned.plan, record=seen.path, sinks=[seen.events.append], tree=seen.tree)
     )
     if planned.end:
         await asyncio.wait([task], timeout=planned.after)
         task.cancel() if planned.end == "cancel" else solver.stop()
-    await asyncio.wait([task], timeout=DEADLINE)
+    await watch.wait(task, DEADLINE)
     if not task.done():
         frames = "; ".join(f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in task.get_stack())
         open_steps = [node.id for node in seen.tree.nodes if node.state == "writing"]
@@ -201,10 +201,10 @@ async def _search(solver: Solver, planned: Planned, seen: Seen) -> None:
             seen.error = UsageError("it was cancelled before it began")
 
 
-async def _settled(servers: Sequence[Server]) -> list[Finding]:
-    """Requests that stay open behind all searches."""
-    end = monotonic() + SETTLE
-    while any(server.listener.open for server in servers) and monotonic() < end:  # noqa: ASYNC110, for `open` is a count
+async def _settled(servers: Sequence[Server], watch: Watch) -> list[Finding]:
+    """Check that no request stays open after all searches."""
+    end = watch.seconds + SETTLE
+    while any(server.listener.open for server in servers) and watch.seconds < end:  # noqa: ASYNC110, `open` is a count
         await asyncio.sleep(0.01)
     return [
         Finding(LEFT, f"{server.listener.open} requests stay open on the {server.stand_in.flavour} server")
@@ -216,7 +216,7 @@ async def _settled(servers: Sequence[Server]) -> list[Finding]:
 def _totals(
     writer: SGLangPolicy | OpenAIPolicy, policy: Server, prm: Server | None, seen: Sequence[Seen]
 ) -> list[Finding]:
-    """Whether clients, searches and servers agree on the tokens."""
+    """Check that clients, searches and servers agree on the tokens."""
     findings: list[Finding] = []
     trees = [each.tree for each in seen if each.tree.started]
     counted = Usage()
@@ -241,7 +241,7 @@ def _totals(
 
 
 def judge(seen: Seen) -> list[Finding]:
-    """All checks of one search."""
+    """Run all checks of one search."""
     findings: list[Finding] = [Finding(HUNG, seen.hung)] if seen.hung else []
     if seen.result is not None:
         findings += [*checks.ending(seen.result), *checks.counts(seen.result)]
@@ -264,7 +264,7 @@ def judge(seen: Seen) -> list[Finding]:
 
 
 def _calibrate(solver: Solver, scorer: SGLangPRM | Dice) -> None:
-    """Has `auto` look at hidden states, where the policy has them to show."""
+    """Make `auto` read hidden states, if the policy can return them."""
     if not isinstance(solver.policy, SGLangPolicy):
         return
     try:

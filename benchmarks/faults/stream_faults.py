@@ -1,4 +1,4 @@
-"""Faults in the events of a stream, and in the JSON of other answers."""
+"""Faults in the events of streams, and in the JSON of other answers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _line_ends(events: Events, scene: Scene) -> Items:
 
 @stream_kind("comments", harmless=True)
 async def _comments(events: Events, scene: Scene) -> Items:
-    """What server-sent events may have beside data."""
+    """Everything that server-sent events may hold besides data."""
     others = b": ping\n\n", b":\n\n", b"event: ping\n\n", b"retry: 1000\n\n", b": \xe2\x82\xac\n\n"
     async for event in events:
         yield scene.draw.choice(others)
@@ -208,7 +208,7 @@ async def _finish_unknown(events: Events, scene: Scene) -> Items:
 
 @stream_kind("never-finished")
 async def _never_finished(events: Events, scene: Scene) -> Items:
-    """All of the answer, and not why it ended."""
+    """The whole answer without a finish reason."""
     async for event in events:
         if "meta_info" in event:
             event["meta_info"]["finish_reason"] = None
@@ -261,7 +261,7 @@ async def _wrong_counts(events: Events, scene: Scene) -> Items:
 
 
 async def _broken_after(events: Events, scene: Scene, what: bytes) -> Items:
-    """Some events, then `what`, then the rest."""
+    """Insert `what` into a stream."""
     left = scene.draw.randint(0, 4)
     async for event in events:
         if left == 0:
@@ -301,7 +301,7 @@ async def _reply_other_json(scene: Scene) -> None:
 
 
 def _numbers(name: str, wrong: Callable[[list[Any], Random], list[Any]]) -> None:
-    """A kind of fault in what a PRM puts out."""
+    """Register a change of a PRM's outputs as a kind of fault."""
 
     @kind(name, "score", lies=True)
     async def _change(scene: Scene) -> None:
@@ -334,7 +334,7 @@ _numbers("scores-too-many", lambda values, draw: values * draw.randint(2, 3))
 
 @kind("scores-of-other-length", "score", lies=True)
 async def _other_length(scene: Scene) -> None:
-    """The PRM says that it has read another number of tokens."""
+    """The PRM reports a wrong number of tokens."""
     body = deepcopy(scene.body)
     counts = body["usage"] if "usage" in body else body["meta_info"]
     counts["prompt_tokens"] = scene.draw.choice((0, -1, counts["prompt_tokens"] - 1, 10**9, None))
@@ -342,7 +342,7 @@ async def _other_length(scene: Scene) -> None:
 
 
 def _not_json(draw: Random) -> bytes:
-    """An event that is no JSON."""
+    """Return an event whose data is no JSON."""
     texts = (
         b"{", b'{"text": "half', b"NaN", b"nothing", b"\xff\xfe\x00", b'{"text": "\xff"}', b'{"text": "\\ud800"}', b"",
         b"[" * 100_000, b'{"a":' * 50_000, b"[DONE", b'{"text": 1e999}', b"9" * 100_000, b"\0", b"<html>",
@@ -351,7 +351,7 @@ def _not_json(draw: Random) -> bytes:
 
 
 def mangle(value: Any, draw: Random) -> Any:
-    """`value` with one of its parts, anywhere in it, replaced by something else or left out."""
+    """Replace or remove one part of `value`, anywhere in it."""
     if isinstance(value, dict) and value and draw.random() < 0.85:
         name = draw.choice(list(value))
         rest = {each: part for each, part in value.items() if each != name}

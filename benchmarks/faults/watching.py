@@ -1,4 +1,4 @@
-"""What the event loop knows of each case: its tasks, and errors that nobody looked at."""
+"""Watch the event loop: the tasks of each case, and errors that were never retrieved."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from unittest import mock
 from weakref import WeakSet
 
 CASE: ContextVar[str] = ContextVar("case", default="")
-"""The case that the running code belongs to; empty for the servers and the storm itself."""
+"""The case of the running code; empty for the servers and the storm itself."""
 
+TICK_SECONDS = 0.05
 _WAITS = {
     "tts_tui.search.BACKOFF": 0.01,
     "tts_tui.guide.BACKOFF": 0.01,
@@ -29,7 +30,7 @@ _WAITS = {
 
 @contextlib.contextmanager
 def brief_waits() -> Iterator[None]:
-    """Makes everything that waits between two tries wait for milliseconds."""
+    """Shorten all waits between two attempts to milliseconds."""
     with contextlib.ExitStack() as stack:
         for name, seconds in _WAITS.items():
             stack.enter_context(mock.patch(name, seconds))
@@ -37,25 +38,28 @@ def brief_waits() -> Iterator[None]:
 
 
 class Watch(logging.Handler):
-    """Keeps the tasks of each case, and whatever is logged, warned of or never looked at.
+    """Collect the tasks of each case, log messages, warnings and unretrieved errors.
 
     Attributes:
         said: Messages of logging, warnings and of the event loop.
         strays: Those of them that tell of an error that nobody looked at.
+        seconds: A clock that runs slower while the loop or the machine is busy: other programs hang no search.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
         self.strays: list[str] = []
+        self.seconds = 0.0
         self._tasks: dict[str, WeakSet[asyncio.Task[Any]]] = {}
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Watches the running loop."""
+        """Watch the running loop."""
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._make)  # type: ignore[arg-type]
         loop.set_exception_handler(self._stray)
+        ticker = loop.create_task(self._tick())
         root = logging.getLogger()
         root.addHandler(self)
         try:
@@ -64,18 +68,30 @@ class Watch(logging.Handler):
                 warnings.showwarning = self._warned
                 yield
         finally:
+            ticker.cancel()
             root.removeHandler(self)
             loop.set_task_factory(None)
             loop.set_exception_handler(None)
 
+    async def wait(self, task: asyncio.Task[Any], seconds: float) -> None:
+        """Wait until a task is done, for so many `seconds` at most."""
+        end = self.seconds + seconds
+        while not task.done() and self.seconds < end:
+            await asyncio.wait([task], timeout=TICK_SECONDS)
+
     def alive(self, case: str) -> list[str]:
-        """Tasks of a case that have not ended, the present one left out."""
+        """List the tasks of a case that have not ended, without the current one."""
         tasks = self._tasks.get(case, ())
         return [_name(task) for task in tasks if not task.done() and task is not asyncio.current_task()]
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps what is logged."""
+        """Collect a log message."""
         self.said.append(self.format(record))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.seconds += TICK_SECONDS
 
     def _make(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **more: Any) -> asyncio.Task[Any]:
         task = asyncio.Task(work, loop=loop, **more)

@@ -35,7 +35,7 @@ class Request(Struct):
 
 
 class Broken(Exception):
-    """Ends a connection in the middle of a reply."""
+    """Raised to end a connection in the middle of a reply."""
 
 
 class Reply:
@@ -54,13 +54,13 @@ class Reply:
         self.keep = True
 
     async def raw(self, data: bytes) -> None:
-        """Writes bytes as they are."""
+        """Write bytes as they are."""
         self._writer.write(data)
         await self._writer.drain()
         await asyncio.sleep(0)
 
     async def head(self, status: int, *headers: tuple[str, str], kind: str = "application/json") -> None:
-        """Writes the status line and headers."""
+        """Write the status line and headers."""
         lines = [
             f"HTTP/1.1 {status} Whatever",
             f"Content-Type: {kind}",
@@ -69,39 +69,39 @@ class Reply:
         await self.raw("\r\n".join([*lines, "", ""]).encode("utf-8", "replace"))
 
     async def whole(self, status: int, body: bytes, *headers: tuple[str, str], kind: str = "application/json") -> None:
-        """Writes a whole response with its length."""
+        """Write a whole response with its length."""
         await self.head(status, ("Content-Length", str(len(body))), *headers, kind=kind)
         await self.raw(body)
 
     async def stream(self) -> None:
-        """Begins a chunked stream of server-sent events."""
+        """Begin a chunked stream of server-sent events."""
         await self.head(200, ("Transfer-Encoding", "chunked"), kind="text/event-stream")
 
     async def chunk(self, data: bytes) -> None:
-        """Writes one chunk."""
+        """Write one chunk."""
         await self.raw(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def end(self) -> None:
-        """Writes the last chunk."""
+        """Write the last chunk."""
         await self.raw(b"0\r\n\r\n")
 
     def reset(self) -> Broken:
-        """Breaks the connection with a TCP reset; raise what this returns."""
+        """Break the connection with a TCP reset; raise the returned exception."""
         reset(self._writer)
         return Broken()
 
     def close(self) -> Broken:
-        """Closes the connection in good order; raise what this returns."""
+        """Close the connection cleanly; raise the returned exception."""
         self._writer.close()
         return Broken()
 
     async def stall(self) -> None:
-        """Sends nothing more until the client leaves."""
+        """Send nothing more until the client leaves."""
         await asyncio.Event().wait()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Resets a TCP connection instead of closing it."""
+    """Reset a TCP connection instead of closing it."""
     found = writer.get_extra_info("socket")
     with suppress(OSError):
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -112,7 +112,7 @@ Handler = Callable[[Request, Reply], Awaitable[None]]
 
 
 class Listener:
-    """Listens on one port of this machine, and can stop and come back there. Use as an async context manager.
+    """A local port that can close and reopen. Use as an async context manager.
 
     Args:
         handle: Answers a request.
@@ -145,7 +145,7 @@ class Listener:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def down(self) -> None:
-        """Refuses new connections, and resets all that there are."""
+        """Refuse new connections, and reset all open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -153,7 +153,7 @@ class Listener:
             reset(writer)
 
     def restart(self, seconds: float) -> None:
-        """Goes down and comes back after a while, on the same port."""
+        """Go down, and come back after a while on the same port."""
         if self._server is not None:
             self.down()
             self._back = asyncio.create_task(self._come_back(seconds))
@@ -163,28 +163,29 @@ class Listener:
         await self._listen()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port, limit=2**24)
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port, limit=2**24)
         self._port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        task = asyncio.create_task(self._connected(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await _read(reader)) is not None:
                 if not await self._answer(request, reader, writer):
                     return
-        except (OSError, Broken, asyncio.IncompleteReadError, asyncio.CancelledError):
-            return  # also when cancelled: the loop would report that as an error
+        except (OSError, Broken, asyncio.IncompleteReadError):
+            return
         finally:
             self._writers.discard(writer)
-            self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answers one request, unless the client leaves before; says whether the connection can be kept."""
+        """Answer one request until the client leaves; returns whether the connection can be kept."""
         reply = Reply(writer)
         work = asyncio.ensure_future(self._handle(request, reply))
         left = asyncio.create_task(_leave(reader))
@@ -203,13 +204,13 @@ class Listener:
 
 
 async def _leave(reader: asyncio.StreamReader) -> None:
-    """Returns when the client has closed the connection. Reading would take the first byte of its next request."""
+    """Wait until the client closes the connection, without reading a byte of its next request."""
     while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110, for nothing tells
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:
-    """The next request of a connection; None at its end."""
+    """Read the next request of a connection; None at its end."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
