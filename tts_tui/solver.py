@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
@@ -270,7 +270,7 @@ class Solver:
 
     async def stream(
         self, problem: str, plan: Plan | None = None, *, record: PathType | None = None
-    ) -> AsyncIterator[AnyEvent]:
+    ) -> AsyncGenerator[AnyEvent, None]:
         """Solves one problem and gives every event as it happens, the last one being `SearchFinished`.
 
         Closing the iterator ends the search; use `contextlib.aclosing` if you may leave the loop early.
@@ -288,7 +288,7 @@ class Solver:
 
     async def solve_many(
         self, problems: Sequence[str], plan: Plan | None = None, *, concurrency: int = 4
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """Solves many problems, at most `concurrency` at a time, and gives each result when it is there.
 
         A problem that cannot be solved gives a result with reason "failed" and does not stop the others.
