@@ -12,7 +12,7 @@ import click
 import pytest
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Plan, Solver, __version__, cli, commands, config, registry
+from tts_tui import Plan, Solver, __version__, cli, commands, config, recording, registry
 from tts_tui.backends import pull
 from tts_tui.budget import Budget
 from tts_tui.events import SearchStarted
@@ -329,6 +329,15 @@ def test_a_recording_is_replayed(kind, record, capsys):
     code, out, err = call(capsys, "replay", str(path), "--display", kind)
     assert (code, err) == (0, "")
     assert out == path.read_text() if kind == "json" else out.strip()
+
+
+@pytest.mark.parametrize("command", ["replay", "resume"])
+def test_a_recording_is_read_once(command, record, capsys, monkeypatch):
+    path, read, times = asyncio.run(record()), recording.read, []
+    monkeypatch.setattr(recording, "read", lambda path: times.append(path) or read(path))
+    more = [] if command == "replay" else ["--policy", "openai:http://127.0.0.1:9#none"]
+    code, out, _ = call(capsys, command, str(path), "--display", "json", *more)
+    assert (code, len(times)) == (0, 1) and "search_finished" in out
 
 
 @pytest.mark.parametrize(

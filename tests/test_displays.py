@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Budget, Plan, SearchTree, Solver, Usage, load
+from tts_tui import Budget, Plan, SearchTree, Solver, Usage, load, read
 from tts_tui.contracts import ModelInfo
 from tts_tui.errors import BackendError, SinkError, UsageError
 from tts_tui.events import (
@@ -594,10 +594,10 @@ async def test_a_replay_is_the_same_and_ends_as_the_search_did(tmp_path):
     path = tmp_path / "run.jsonl"
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events))
     out = io.StringIO()
-    assert await session.replay(JsonDisplay(out), path, 0) == 0
+    assert await session.replay(JsonDisplay(out), read(path), 0) == 0
     assert out.getvalue().encode() == path.read_bytes()
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events[:-1]))
-    assert await session.replay(PlainDisplay(io.StringIO()), path, 0) == 1
+    assert await session.replay(PlainDisplay(io.StringIO()), read(path), 0) == 1
     assert result.answer is not None
 
 
@@ -623,7 +623,7 @@ async def test_a_replay_keeps_the_time_between_events(tmp_path, monkeypatch):
     events.append(Notice(t=100.0, message="d"))
     path = tmp_path / "run.jsonl"
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events))
-    await session.replay(PlainDisplay(io.StringIO()), path, 4.0)
+    await session.replay(PlainDisplay(io.StringIO()), read(path), 4.0)
     assert waits == [0.25, 0.5, session.SILENCE]
 
 

@@ -20,7 +20,7 @@ from tts_tui.budget import Budget
 from tts_tui.contracts import Meetable
 from tts_tui.errors import TTSError, UnknownName, UsageError
 from tts_tui.plan import Plan
-from tts_tui.recording import load, read
+from tts_tui.recording import Recording, load
 from tts_tui.solver import Solver, check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import session
@@ -67,33 +67,35 @@ def replay_file(path: Path, name: str | None, speed: float | None) -> int:
     """`tts-tui replay`."""
     if speed is not None and not 0 <= speed < float("inf"):
         raise UsageError(f"the speed must be 0 or more, not {speed:g}")
-    load(path)  # a recording that cannot be used is refused before anything is drawn
+    recording = Recording.load(path)
+    recording.tree()  # one that cannot be used is refused before anything is drawn
     if name == "tui" or (name is None and is_terminal(sys.stdout) and _can_open()):
-        return _show(path, 1.0 if speed is None else speed)
+        return _show(recording, 1.0 if speed is None else speed)
     live = name == "live" or (name is None and is_terminal(sys.stdout))
     pace = speed if speed is not None else 1.0 if live else 0.0
     display = make(name, title=f"replay ×{pace:g}" if pace else "replay")
-    return session.complete(session.replay(display, path, pace))
+    return session.complete(session.replay(display, recording.events, pace))
 
 
 def resume_file(path: Path, given: Mapping[str, Any]) -> int:
     """`tts-tui resume`."""
-    tree = load(path)
+    recording = Recording.load(path)
+    tree = recording.tree()
     policy, prm = recorded_models(tree, given)
     budget = limits(given, tree.plan.budget)
     if given["display"] == "tui":
         from tts_tui.ui import launch
 
         models = Models(make_solver(policy, prm, given), policy, prm)
-        return launch.launch(models, tree.plan, settings(), launch.resumption(path, budget))
+        return launch.launch(models, tree.plan, settings(), launch.resumption(recording, budget))
     display = make(given["display"])
     if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
-        display.past(read(path))
+        display.past(recording.events)
         display.conclude(tree.finished)
         return session.exit_code(tree.finished)
     solver = make_solver(policy, prm, given)
     load_models(policy, prm if solver.needs_prm(tree.plan) else "none", talks=display.talks)
-    return session.complete(session.resume(solver, display, path, budget))
+    return session.complete(session.resume(solver, display, recording, budget))
 
 
 # -- the terminal UI ---------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def _can_open() -> bool:
     return launch.can_open()
 
 
-def _show(path: Path, speed: float) -> int:
+def _show(recording: Recording, speed: float) -> int:
     """A replay in the terminal UI; runs can be begun from it, on the embedded models or those of the settings."""
     from tts_tui.ui import launch
 
@@ -125,16 +127,15 @@ def _show(path: Path, speed: float) -> int:
     policy, prm = specs({"policy": chosen.policy, "prm": chosen.prm})
     solver = Solver(policy, prm)
     models = Models(solver, policy, prm)
-    return launch.launch(models, solver.plan(), chosen, launch.recording(path, speed))
+    return launch.launch(models, solver.plan(), chosen, launch.recording(recording, speed))
 
 
 def compare_files(first: Path, second: Path) -> int:
     """`tts-tui compare`."""
     from tts_tui.ui import launch
 
-    for path in (first, second):
-        load(path)
-    return launch.launch(None, None, settings(), launch.comparison(first, second))
+    left, right = Recording.load(first), Recording.load(second)
+    return launch.launch(None, None, settings(), launch.comparison(left, right))
 
 
 def export_file(path: Path, out: Path) -> int:

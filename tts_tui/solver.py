@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
@@ -30,7 +30,7 @@ from tts_tui.grading import Grader
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, profile_of, votes_for
-from tts_tui.recording import Recorder, load
+from tts_tui.recording import Recorder, Recording
 from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search
 from tts_tui.settling import settle
@@ -224,7 +224,7 @@ class Solver:
 
     async def resume(
         self,
-        path: PathType,
+        recording: PathType | Recording,
         *,
         sinks: Iterable[Sink] = (),
         budget: Budget | None = None,
@@ -236,33 +236,32 @@ class Solver:
         What is recorded decides as it would have; a sample that was cut off goes on with new random numbers.
 
         Args:
-            path: The recording.
-            sinks: Called with every new event.
+            recording: The file, or what was read of it.
+            sinks: Called with every new event; one that raises ends the search.
             budget: Replaces the present budget.
             steer: As for `solve`.
             tree: The empty tree to fold all events into, the recorded ones first; by default a new one.
 
         Raises:
-            RecordError: The recording cannot be read.
+            RecordError: The recording cannot be read, or another process writes it.
+            SinkError: As for `solve`.
             UsageError: It is another model's, or its budget is spent and `budget` gives no larger one.
         """
-        seen = load(path)
-        start = seen.start
-        if is_complete(seen):
-            seen = seen if tree is None else load(path, tree)
-            assert seen.finished is not None
-            return Result(start.problem, seen, seen.finished)
-        plan = seen.plan if budget is None else seen.plan.with_(budget=budget)
-        check_left(seen, plan)
-        check_path(seen)
+        if not isinstance(recording, Recording):
+            recording = await asyncio.to_thread(Recording.load, recording)
+        # Somebody may be looking at a tree that was given.
+        tree = await asyncio.to_thread(recording.tree) if tree is None else recording.tree(tree)
+        start = tree.start
+        if is_complete(tree):
+            assert tree.finished is not None
+            return Result(start.problem, tree, tree.finished)
+        plan = tree.plan if budget is None else tree.plan.with_(budget=budget)
+        check_left(tree, plan)
+        check_path(tree)
         prm = await self.reward_model(plan, had=start.prm is not None)
         check_policy(start, self.policy)
         check_prm(start, prm)
-        with Recorder(path, resume=True) as recorder:
-            tree = load(path, tree)  # again, now that nobody else can write it
-            if is_complete(tree):
-                assert tree.finished is not None
-                return Result(start.problem, tree, tree.finished)
+        with Recorder(recording.path, resume=True, unchanged=recording.stamp) as recorder:
             journal = Journal(tree, [recorder, *sinks])
             journal.write(SearchResumed(t=journal.now, created=_now()))
             if budget is not None and budget != tree.plan.budget:
@@ -271,7 +270,7 @@ class Solver:
 
     async def stream(
         self, problem: str, plan: Plan | None = None, *, record: PathType | None = None
-    ) -> AsyncIterator[AnyEvent]:
+    ) -> AsyncGenerator[AnyEvent, None]:
         """Solves one problem and gives every event as it happens, the last one being `SearchFinished`.
 
         Closing the iterator ends the search; use `contextlib.aclosing` if you may leave the loop early.
@@ -289,7 +288,7 @@ class Solver:
 
     async def solve_many(
         self, problems: Sequence[str], plan: Plan | None = None, *, concurrency: int = 4
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """Solves many problems, at most `concurrency` at a time, and gives each result when it is there.
 
         A problem that cannot be solved gives a result with reason "failed" and does not stop the others.

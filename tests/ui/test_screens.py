@@ -18,6 +18,7 @@ from tts_tui import SearchTree, load, read
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import encode
 from tts_tui.plan import Plan
+from tts_tui.recording import Recording
 from tts_tui.ui import keys
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.screens.compare import CompareScreen
@@ -666,7 +667,7 @@ async def test_a_replay_goes_forward_and_back(tmp_path):
     path = await recorded(tmp_path)
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         player = app.screen.player
         end = len(player)
@@ -697,7 +698,7 @@ async def test_a_click_into_the_timeline_goes_there(tmp_path):
     path = await recorded(tmp_path)
     app = make()
     async with running(app, (120, 30)) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         tick(app, 3)
         player = app.screen.player
@@ -714,7 +715,7 @@ async def test_a_replay_plays_by_itself(tmp_path):
     path.write_bytes(b"".join(encode(event) + b"\n" for event in slow))
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path, speed=1.0)
+        app.open_recording(Recording.load(path), speed=1.0)
         await pilot.pause()
         player = app.screen.player
         assert player.playing
@@ -732,7 +733,7 @@ async def test_a_run_is_begun_from_a_recording(tmp_path):
     path = await recorded(tmp_path)
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         await pilot.press("b", "ctrl+s")
         await until(lambda: app.runners and app.runners[0].done, pilot)
@@ -746,7 +747,7 @@ async def test_an_interrupted_run_is_resumed(tmp_path):
     path.write_bytes(b"".join(lines[: len(lines) // 2]))
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         await pilot.press("r")
         (runner,) = app.runners
@@ -762,8 +763,9 @@ async def test_a_file_that_is_no_recording_is_told(tmp_path, content):
     path.write_bytes(content)
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
-        app.resume_recording(path)
+        for then in (app.open_recording, app.resume_recording):
+            app.read(path, then)
+            await app.workers.wait_for_complete()
         await pilot.pause()
         assert isinstance(app.screen, HomeScreen)
         assert len(toasts(app)) == 2

@@ -11,6 +11,7 @@ from pathlib import Path
 from tts_tui.budget import Budget
 from tts_tui.errors import UsageError
 from tts_tui.plan import Plan
+from tts_tui.recording import Recording
 from tts_tui.ui import words
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.display import is_terminal
@@ -99,24 +100,24 @@ def problem(text: str, path: Path | None) -> Opening:
     return lambda app: app.begin(text, path)
 
 
-def recording(path: Path, speed: float) -> Opening:
+def recording(read: Recording, speed: float) -> Opening:
     """Opens with a replay."""
 
     def play(app: TTSApp) -> None:
-        app.open_recording(path, speed)
+        app.open_recording(read, speed)
 
     return play
 
 
-def resumption(path: Path, budget: Budget | None) -> Opening:
+def resumption(read: Recording, budget: Budget | None) -> Opening:
     """Opens with a run that goes on."""
-    return lambda app: app.resume_recording(path, budget)
+    return lambda app: app.resume_recording(read, budget)
 
 
-def comparison(first: Path, second: Path) -> Opening:
+def comparison(first: Recording, second: Recording) -> Opening:
     """Opens with two recordings side by side."""
 
     def show(app: TTSApp) -> None:
-        app.compare_files(first, second)
+        app.compare_recordings(first, second)
 
     return show

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from tts_tui.budget import Budget
 from tts_tui.events import AnyEvent, SearchFinished
 from tts_tui.plan import Plan
-from tts_tui.recording import read
+from tts_tui.recording import Recording
 from tts_tui.result import Result
 from tts_tui.solver import Solver
 from tts_tui.ui.display import Display
@@ -102,14 +102,14 @@ async def search(solver: Solver, display: Display, problem: str, plan: Plan, rec
     return await _run(solver, display, lambda: solver.solve(problem, plan, record=record, sinks=[display]))
 
 
-async def resume(solver: Solver, display: Display, path: Path, budget: Budget | None) -> int:
-    """Continues the recording `path` under `display`; returns the exit code."""
-    display.past(read(path))
-    return await _run(solver, display, lambda: solver.resume(path, sinks=[display], budget=budget))
+async def resume(solver: Solver, display: Display, recording: Recording, budget: Budget | None) -> int:
+    """Continues a recording under `display`; returns the exit code."""
+    display.past(recording.events)
+    return await _run(solver, display, lambda: solver.resume(recording, sinks=[display], budget=budget))
 
 
-async def replay(display: Display, path: Path, speed: float) -> int:
-    """Shows the recording `path` under `display`, `speed` times as fast as it was; 0 shows it at once.
+async def replay(display: Display, events: Iterable[AnyEvent], speed: float) -> int:
+    """Shows recorded events under `display`, `speed` times as fast as they were; 0 shows them at once.
 
     Returns:
         0 if it holds an answer, 1 if not, 130 if interrupted.
@@ -123,7 +123,7 @@ async def replay(display: Display, path: Path, speed: float) -> int:
 
     with interrupts(display, stop):
         async with display:
-            await _play(display, read(path), speed, stopped)
+            await _play(display, events, speed, stopped)
         finished = display.tree.finished
         display.conclude(finished)
     if stopped.is_set():
@@ -131,7 +131,7 @@ async def replay(display: Display, path: Path, speed: float) -> int:
     return 0 if finished is not None and finished.answer is not None else 1
 
 
-async def _play(display: Display, events: Iterator[AnyEvent], speed: float, stopped: asyncio.Event) -> None:
+async def _play(display: Display, events: Iterable[AnyEvent], speed: float, stopped: asyncio.Event) -> None:
     shown_until = 0.0
     for number, event in enumerate(events):
         if speed and event.t > shown_until:
