@@ -76,7 +76,7 @@ class LiveDisplay(Display):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._painter
         if self._live is not None:
-            self._live.stop()
+            self.guard(self._live.stop)
             self._live = None
 
     async def _paint(self) -> None:
