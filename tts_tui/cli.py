@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import traceback
 import warnings
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from tts_tui import cli_eval, cli_serve, config
+from tts_tui import cli_eval, cli_serve, config, signals
 from tts_tui import options as with_
 from tts_tui import options_eval as with_eval
 from tts_tui._version import __version__
@@ -27,7 +26,8 @@ An option that is not typed is taken from the environment (--step-tokens of solv
 from config.toml; `tts-tui config` says where that is and what it may hold. TTS_TUI_DEBUG=1 shows the traceback of an
 error.
 
-Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted.
+Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted
+(128 + the number of the signal: 129 the terminal closed, 143 terminated).
 """
 
 MOST_BYTES = 4_000_000
@@ -338,13 +338,9 @@ def _run(arguments: list[str]) -> int:
     except TTSError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", signals.exit_code())
     except BrokenPipeError:
         return 0
-    except OSError as error:  # such as a name that is too long for any file
-        if error.filename is None:
-            return _unexpected(error)
-        return _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror or error}", 2)
     except MemoryError:
         return _fail("the memory is full: use a smaller -n or a smaller model", 3)
     except Exception as error:
@@ -352,6 +348,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _unexpected(error: Exception) -> int:
+    if signals.received():  # the terminal may have gone, so that whatever is written to it fails
+        return signals.exit_code()
+    if isinstance(error, OSError) and error.filename is not None:  # such as a name that is too long for any file
+        return _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror or error}", 2)
     return _fail(f"unexpected {type(error).__name__}: {error} (TTS_TUI_DEBUG=1 shows more)", 3)
 
 
@@ -385,14 +385,14 @@ def _prepare() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.raise_on_signals()
 
 
 def main() -> NoReturn:
-    """The entry point of `tts-tui`."""
+    """Runs the command line to the end of the process."""
     _prepare()
     code = run(sys.argv[1:])
+    signals.leave_quietly_on_interrupt(code)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tts_tui import calibration as files
-from tts_tui import commands
+from tts_tui import commands, signals
 from tts_tui.calibration import Calibration
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs, readings
@@ -86,7 +86,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 session.note(
                     f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept"
                 )
-                return session.INTERRUPTED
+                return signals.exit_code()
     header = found[parts[0][0]].folder.header
     assert header is not None
     states = asyncio.run(_states(solver, dataset, work / STATES, header.policy.name))

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tts_tui import commands
+from tts_tui import commands, signals
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs
 from tts_tui.evaluation.run_folder import RunFolder, file_name
@@ -88,7 +88,7 @@ async def run_all(evaluation: Evaluation, solver: Solver) -> Standing:
         nonlocal stopping
         if stopping or not began:
             session.note("interrupted")
-            os._exit(session.INTERRUPTED)
+            os._exit(signals.exit_code())
         stopping = True
         task.cancel()
 
@@ -110,7 +110,7 @@ def _conclude(standing: Standing, folder: RunFolder, evaluation: Evaluation) -> 
             f"interrupted: {standing.done} of {standing.total} searches are done, and all is kept; the same command "
             f"with --out {folder.path} goes on"
         )
-        return session.INTERRUPTED
+        return signals.exit_code()
     print(report(folder.path, standing))
     if standing.failed:
         session.note(_failures(evaluation))
