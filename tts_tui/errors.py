@@ -18,6 +18,7 @@
     │   ├── RequestRefused      it understood the request and does not do that (exit code 2)
     │   └── ContextExceeded     the path no longer fits the model's context
     ├── StrategyError           a strategy broke its contract (exit code 3)
+    ├── SolverClosed            the solver was closed before or during the search (exit code 3)
     ├── BudgetExhausted         tokens, FLOPs or seconds are spent
     └── RecordError             a recording cannot be used (exit code 2)
         ├── RecordCorrupt       it is not a recording, or its middle is damaged
@@ -125,6 +126,10 @@ class ContextExceeded(BackendError):
 
 class StrategyError(TTSError):
     """Raised when a strategy breaks its contract."""
+
+
+class SolverClosed(TTSError):
+    """Raised in whoever waits for a search when its solver is closed, or was closed before."""
 
 
 class BudgetExhausted(TTSError):

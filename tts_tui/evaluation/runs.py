@@ -15,7 +15,7 @@ from msgspec import Struct
 from tts_tui._version import __version__
 from tts_tui.checks import check_problem
 from tts_tui.contracts import ModelInfo, RewardModel
-from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, TTSError, UsageError
+from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, SolverClosed, TTSError, UsageError
 from tts_tui.evaluation.datasets import Dataset, Item, listed
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.pace import Pace
@@ -257,7 +257,7 @@ class Evaluation:
                 return
             outcome = await outcome_of(item, name, tree, judge)
             error: Exception = BackendError(outcome.detail)
-        except RecordVersion:
+        except (RecordVersion, SolverClosed):
             raise
         except Exception as caught:
             error = caught
