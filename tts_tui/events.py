@@ -156,7 +156,7 @@ class StepFailed(Event, frozen=True):
 
 
 class StepMerged(Event, frozen=True):
-    """A step has the same text as an older sibling and is not grown on; its tokens still count."""
+    """A step says the same as a sibling, which alone is grown on; its tokens still count."""
 
     node: int
     into: int
