@@ -305,6 +305,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
         detail: The same in a sentence, where there is more to say.
         votes: Every answer, best first.
         nodes: Steps in the tree.
+        undecided: Pairs of answers that voted apart because nobody could tell whether they mean the same.
     """
 
     answer: str | None
@@ -317,6 +318,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
     seconds: float
     votes: tuple[Tally, ...]
     nodes: int
+    undecided: int = 0
 
 
 AnyEvent = (

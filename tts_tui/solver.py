@@ -22,6 +22,7 @@ from tts_tui.events import (
     Notice,
     Origin,
     PlanChanged,
+    SearchFinished,
     SearchResumed,
     SearchStarted,
 )
@@ -33,7 +34,7 @@ from tts_tui.profiles import plan_defaults, profile_of, votes_for
 from tts_tui.recording import Recorder, load
 from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search
-from tts_tui.settling import settle
+from tts_tui.settling import settle, undecided
 from tts_tui.tasks import OwnedTasks, Stopped
 from tts_tui.tree import Node, SearchTree
 
@@ -411,22 +412,25 @@ class Solver:
         guides = cache(lambda: self._guides(prompt))
         search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), guides)
         self._searches.add(search)
+
+        def end(nodes: Sequence[Node], why: Stopped | None, problem: str = "") -> SearchFinished:
+            return finish(journal, nodes, why, problem, undecided(self._grader, tree, nodes))
+
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)
             await settle(self._grader, journal, solutions, stopped)
         except asyncio.CancelledError:
-            finish(journal, tree.voters(), Stopped("interrupted", "cancelled"))
+            end(tree.voters(), Stopped("interrupted", "cancelled"))
             raise
         except TTSError as error:
-            finish(journal, tree.voters(), Stopped("failed", str(error)))
+            end(tree.voters(), Stopped("failed", str(error)))
             raise
         finally:
             self._searches.discard(search)
         unanswered = not any(node.answer is not None for node in solutions)
         if stopped is None and unanswered and search.last_error:
             stopped = Stopped("failed", search.last_error)
-        finished = finish(journal, solutions, stopped, search.last_problem)
-        return Result(prompt.problem, tree, finished)
+        return Result(prompt.problem, tree, end(solutions, stopped, search.last_problem))
 
 
 def _needs_prm(strategy: Strategy, plan: Plan) -> bool:

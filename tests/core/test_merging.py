@@ -1,4 +1,4 @@
-"""Siblings that say the same are one step: which one stays is no matter of speed, and what was decided stays decided."""
+"""Siblings that say the same are one step, and which of them that is does not depend on speed."""
 
 from __future__ import annotations
 
