@@ -20,6 +20,7 @@
     ├── PluginError             an installed plugin cannot be loaded (exit code 3)
     ├── StrategyError           a strategy broke its contract (exit code 3)
     ├── SinkError               something that listened to a search failed (exit code 3)
+    ├── SolverClosed            the solver was closed before or during the search (exit code 3)
     ├── BudgetExhausted         tokens, FLOPs or seconds are spent
     └── RecordError             a recording cannot be used (exit code 2)
         ├── RecordCorrupt       it is not a recording, or its middle is damaged
@@ -140,6 +141,10 @@ class StrategyError(TTSError):
 
 class SinkError(TTSError):
     """Raised when a sink, which was given to hear the events of a search, raised; `__cause__` is its exception."""
+
+
+class SolverClosed(TTSError):
+    """Raised in whoever waits for a search when its solver is closed, or was closed before."""
 
 
 class BudgetExhausted(TTSError):

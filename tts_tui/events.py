@@ -157,7 +157,7 @@ class StepFailed(Event, frozen=True):
 
 
 class StepMerged(Event, frozen=True):
-    """A step has the same text as an older sibling and is not grown on; its tokens still count."""
+    """A step says the same as a sibling, which alone is grown on; its tokens still count."""
 
     node: int
     into: int
@@ -312,6 +312,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
         detail: The same in a sentence, where there is more to say.
         votes: Every answer, best first.
         nodes: Steps in the tree.
+        undecided: Pairs of answers that voted apart because nobody could tell whether they mean the same.
     """
 
     answer: str | None
@@ -324,6 +325,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
     seconds: float
     votes: tuple[Tally, ...]
     nodes: Count
+    undecided: Count = 0
 
 
 AnyEvent = (

@@ -771,3 +771,51 @@ def test_a_real_run_that_is_killed_goes_on_and_runs_nothing_twice(tmp_path):
         assert tree.finished.tokens == one.tokens and tree.counts.completion == one.tokens.policy.completion
         whole = before.get(name, b"")[: before.get(name, b"").rfind(b"\n") + 1]
         assert after[name].startswith(whole)
+
+
+class Judge:
+    """Has no verdict on some answers."""
+
+    def __init__(self, *unknown: str) -> None:
+        self.unknown = unknown
+        self.asked: list[str] = []
+
+    async def same(self, left: str, right: str) -> bool | None:
+        self.asked.append(left)
+        return None if left in self.unknown else left == right
+
+    async def group(self, answers):
+        seen: dict[str, int] = {}
+        return [-1 if answer is None else seen.setdefault(answer, len(seen)) for answer in answers]
+
+
+async def test_an_answer_without_a_verdict_is_not_right_counted_and_judged_again_without_a_search(tmp_path):
+    data, policy = dataset("a", "b", answer="09"), Policy()
+    await evaluate(tmp_path, data, policy, judge=Judge("7"))
+    outcomes = read_outcomes(tmp_path)
+    assert {one.undecided for one in outcomes if any(own.answer == "7" for own in one.solutions)} == {1}
+    assert not any(own.right for one in outcomes for own in one.solutions)
+    before, asked = recordings(tmp_path), len(policy.asked)
+
+    standing, _ = await evaluate(tmp_path, data, policy, judge=Judge("8"))
+    assert (recordings(tmp_path), len(policy.asked)) == (before, asked)
+    assert standing.done == standing.total == 4
+    newest = {(one.plan, one.problem): one for one in read_outcomes(tmp_path)}
+    assert all(one.undecided == any(own.answer == "8" for own in one.solutions) for one in newest.values())
+
+    await evaluate(tmp_path, data, policy, judge=Judge())
+    final = Judge()
+    await evaluate(tmp_path, data, policy, judge=final)
+    assert final.asked == []
+    assert not any(one.undecided for one in {(one.plan, one.problem): one for one in read_outcomes(tmp_path)}.values())
+
+
+def test_outcomes_of_older_versions_have_nothing_undecided(tmp_path):
+    line = {"problem": "p", "plan": "cot", "answer": None, "right": False, "solutions": [], "reason": "unsolved"}
+    tokens = {
+        "policy": {"prompt_computed": 0, "prompt_cached": 0, "completion": 0},
+        "prm": {"computed": 0, "cached": 0},
+    }
+    more = {"detail": "", "tokens": tokens, "flops": {"policy": 0.0, "prm": 0.0}, "seconds": 1.0}
+    (tmp_path / "outcomes.jsonl").write_text(json.dumps(line | more) + "\n")
+    assert [one.undecided for one in read_outcomes(tmp_path)] == [0]

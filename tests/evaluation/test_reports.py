@@ -213,6 +213,14 @@ def test_names_from_a_dataset_steer_no_terminal_in_any_form(tmp_path, form):
         assert any(name in figure["group"] for figure in json.loads(shown)["figures"])
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_answers_that_could_not_be_judged_are_counted(tmp_path, count):
+    done = [outcome(item, "cot", [("1", ())], undecided=count if item is ITEMS[0] else 0) for item in ITEMS[:2]]
+    report, _ = figures(write(tmp_path / "run", {"cot": default_plan("cot")}, ITEMS[:2], done))
+    found = [note for note in report.notes if "could not be compared" in note]
+    assert [note.split()[0] for note in found] == ([str(count)] if count else [])
+
+
 NOTHING = Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0))
 """What a search takes that cannot begin."""
 

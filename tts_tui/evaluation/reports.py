@@ -113,6 +113,11 @@ def make(runs: Sequence[Run]) -> Report:
             "Searches that failed count as they ended, mostly as without an answer; the same `tts-tui eval` tries "
             "them again."
         )
+    if unknown := sum(one.undecided for entry in entries for one in entry.outcomes):
+        notes.append(
+            f"{'1 answer' if unknown == 1 else f'{unknown:,} answers'} could not be compared with the right one and "
+            "count as wrong; the same `tts-tui eval` judges them again."
+        )
     names = tuple(run.name for run in sharing)
     return Report(tuple(map(_about, runs)), figures, _tests(runs, entries), failures, tuple(notes), names)
 
