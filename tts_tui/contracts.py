@@ -6,9 +6,9 @@ Nothing here does anything. Backends and strategies depend on this module, and t
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
     from tts_tui.search import Search
@@ -19,6 +19,11 @@ Finish = Literal["step", "eos", "boxed", "length"]
 takes that as the end, or cut off at its limit."""
 
 SEPARATOR = "\n\n"
+
+MOST_TOKEN_IDS = 2**31
+"""Bound of token ids: the tree keeps them as signed 32-bit numbers."""
+TokenId = Annotated[int, Meta(ge=0, lt=MOST_TOKEN_IDS)]
+"""A token id. Whatever is decoded into it is checked."""
 
 
 class ModelInfo(Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from tts_tui.contracts import Finish, ModelInfo, Usage
+from tts_tui.contracts import Finish, ModelInfo, TokenId, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.plan import Plan
 from tts_tui.totals import Flops, PlanSummary, Tally, Tokens
@@ -71,7 +71,7 @@ class SearchStarted(Event, frozen=True):
     plan: Plan
     policy: ModelInfo
     prm: ModelInfo | None
-    prompt_ids: tuple[int, ...]
+    prompt_ids: tuple[TokenId, ...]
     version: str
     created: str
     format: int = msgspec.field(default=FORMAT)
@@ -134,7 +134,7 @@ class StepFinished(Event, frozen=True):
     """
 
     node: int
-    ids: tuple[int, ...]
+    ids: tuple[TokenId, ...]
     text: str
     finish: Finish
     usage: Usage
