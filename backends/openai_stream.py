@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from tts_tui.backends.http import message_of
 from tts_tui.backends.text import Separator
+from tts_tui.backends.untrusted import Code, Failure, ServerText
 from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
 from tts_tui.errors import (
     BackendBadResponse,
@@ -88,7 +86,7 @@ class Choice(Struct):
     """New text, and how it ended."""
 
     text: str | None = None
-    finish_reason: str | None = None
+    finish_reason: ServerText | None = None
 
 
 class Event(Struct):
@@ -97,9 +95,9 @@ class Event(Struct):
     choices: list[Choice] = []
     usage: Counts | None = None
     object: str = ""
-    error: Any = None
-    message: Any = None
-    code: Any = None
+    error: Failure | None = None
+    message: ServerText | None = None
+    code: Code | None = None
 
     @property
     def text(self) -> str:
@@ -107,37 +105,30 @@ class Event(Struct):
         return (self.choices[0].text or "") if self.choices else ""
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> ServerText | None:
         """How the request ended, in the server's words."""
         return self.choices[0].finish_reason if self.choices else None
 
 
-_decoder = msgspec.json.Decoder(Event)
-
-
-def read(url: str, data: bytes) -> Event:
-    """The event of `data`.
+def check(url: str, event: Event) -> Event:
+    """Return `event`, unless it says that the request failed.
 
     Raises:
-        BackendError: The server says that the request failed, or the data makes no sense.
+        BackendError: It does.
     """
-    try:
-        event = _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise BackendBadResponse(f"{url} sent an event that is damaged") from error
     if event.error is not None or event.object == "error":
-        code = event.error.get("code") if isinstance(event.error, dict) else event.code
-        raise _failed(url, code, message_of(data) or "without a reason")
-    if event.reason is not None and event.reason not in FINISH:
+        said = (event.error.text if event.error else None) or event.message or "without a reason"
+        raise _failed(url, (event.error.code if event.error else 0) or event.code or 0, said)
+    if event.reason is not None and str(event.reason) not in FINISH:
         raise BackendUnavailable(f"{url} gave the request up: {event.reason}")
     return event
 
 
-def _failed(url: str, code: Any, said: str) -> BackendError:
+def _failed(url: str, code: int, said: ServerText | str) -> BackendError:
     if code in (429, 503):
         return BackendOverloaded(f"{url} is overloaded: {said}")
-    refused = RequestRefused(f"{url} refused the request: {said}", code if isinstance(code, int) else 400)
-    if isinstance(code, int) and 400 <= code < 500:
+    refused = RequestRefused(f"{url} refused the request: {said}", code or 400)
+    if 400 <= code < 500:
         return refused
     return refused if context_refused(refused) else BackendBadResponse(f"{url} failed: {said}")
 
@@ -234,7 +225,7 @@ class Cutter:
             self.done = True
             self._finish, self._last, pieces = "step", pieces[0], []
         elif event.reason is not None:
-            self._finish = FINISH[event.reason]
+            self._finish = FINISH[str(event.reason)]
             self._last = pieces.pop() if pieces else ("", False)
         return [self._chunk(text, end) for text, end in pieces]
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from tts_tui.backends.http import Http
 from tts_tui.backends.text import CONTEXT, Separator
-from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
+from tts_tui.backends.untrusted import Failure, ServerText
+from tts_tui.contracts import Chunk, Finish, StepRequest, TokenId, Usage
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, BackendUnavailable, RequestRefused
 
 AGAIN_SECONDS = 0.2
@@ -23,22 +23,30 @@ Texts = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
 """From token ids to text, many at once."""
 
 
+class Reason(Struct):
+    """How a request ended."""
+
+    type: ServerText | None = None
+    matched: Any = None
+    message: ServerText | None = None
+
+
 class Meta(Struct):
     """What SGLang says of a request so far."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    finish_reason: dict[str, Any] | None = None
+    finish_reason: Reason | None = None
 
 
 class Wire(Struct):
     """One event as it is sent. Text and ids are new ones or all so far, as the server was started."""
 
     text: str = ""
-    output_ids: list[int] = []
+    output_ids: list[TokenId] = []
     meta_info: Meta | None = None
-    error: Any = None
+    error: Failure | None = None
 
 
 class Event(Struct):
@@ -56,32 +64,31 @@ class Event(Struct):
     text: str
     usage: Usage
     finish: Finish | None = None
-    aborted: str | None = None
-
-
-_decoder = msgspec.json.Decoder(Wire)
+    aborted: ServerText | str | None = None
 
 
 class Reader:
-    """Makes one request's events of its data; `clean` takes out of what the server says what nobody may see."""
+    """Makes events of what one request brings.
 
-    def __init__(self, url: str, clean: Callable[[str], str] = str) -> None:
-        self._url, self._clean = url, clean
+    Args:
+        url: The server, for messages.
+        vocabulary: How many token ids the model has; 0 if that is not known.
+    """
+
+    def __init__(self, url: str, vocabulary: int = 0) -> None:
+        self._url = url
+        self._vocabulary = vocabulary
         self._begun = False
         self._tokens = 0
         self._text = ""
         self._whole = False
 
-    def read(self, data: bytes) -> Event:
-        """The event of `data`.
+    def read(self, wire: Wire) -> Event:
+        """The event of `wire`.
 
         Raises:
             BackendError: The server says that the request failed, or the data makes no sense.
         """
-        try:
-            wire = _decoder.decode(data)
-        except msgspec.DecodeError as error:
-            raise BackendBadResponse(f"{self._url} sent an event that is damaged") from error
         if wire.error is not None or wire.meta_info is None:
             raise self._failed(wire.error)
         meta, first = wire.meta_info, not self._begun
@@ -89,6 +96,8 @@ class Reader:
         new = meta.completion_tokens - self._tokens
         if new < 0 or new > len(wire.output_ids):
             raise BackendBadResponse(f"{self._url} sent {len(wire.output_ids)} token ids where it counted {new}")
+        ids = wire.output_ids[len(wire.output_ids) - new :]
+        check_vocabulary(ids, self._vocabulary, self._url)
         usage = Usage(
             prompt_computed=meta.prompt_tokens - meta.cached_tokens if first else 0,
             prompt_cached=meta.cached_tokens if first else 0,
@@ -102,27 +111,41 @@ class Reader:
         elif len(wire.output_ids) == meta.completion_tokens:  # nothing came before: it may be either
             self._text = wire.text
         self._tokens = meta.completion_tokens
-        event = Event(wire.output_ids[len(wire.output_ids) - new :], text, usage)
+        event = Event(ids, text, usage)
         reason = meta.finish_reason
         if reason is not None:
-            kind = reason.get("type")
+            kind = reason.type
             if kind == "stop":  # a text that was asked for, or the id of an end of text
-                event.finish = "step" if isinstance(reason.get("matched"), str) else "eos"
+                event.finish = "step" if isinstance(reason.matched, str) else "eos"
             elif kind == "length":
                 event.finish = "length"
             else:
-                event.aborted = str(reason.get("message") or kind)
+                event.aborted = reason.message or kind or "without a reason"
         return event
 
-    def _failed(self, error: Any) -> BackendError:
-        details = error if isinstance(error, dict) else {"message": error}
-        said = self._clean(" ".join(str(details.get("message") or "without a reason").split()))[:300]
-        code = details.get("code")
+    def _failed(self, failure: Failure | None) -> BackendError:
+        said = (failure and failure.text) or "without a reason"
+        code = failure.code if failure else 0
         if code in (429, 503):
             return BackendOverloaded(f"{self._url} is overloaded: {said}")
-        if isinstance(code, int) and 400 <= code < 500:
+        if 400 <= code < 500:
             return RequestRefused(f"{self._url} refused the request: {said}", code)
         return BackendBadResponse(f"{self._url} failed: {said}")
+
+
+def check_vocabulary(ids: Sequence[int], size: int, url: str) -> None:
+    """Check that token ids from a server are in its model's vocabulary.
+
+    Args:
+        ids: The ids, known not to be negative.
+        size: How many there are; 0 if that is not known.
+        url: The server, for messages.
+
+    Raises:
+        BackendBadResponse: One of them is not.
+    """
+    if size and ids and max(ids) >= size:
+        raise BackendBadResponse(f"{url} sent the token id {max(ids)}, and its model has {size}")
 
 
 class Stream:
@@ -133,6 +156,7 @@ class Stream:
         body: The request; its `rid` is what it is aborted by.
         headers: Sent with it.
         abort: Ends a request on the server, by its `rid`.
+        vocabulary: How many token ids the model has; 0 if that is not known.
 
     Attributes:
         done: It has ended by itself.
@@ -145,11 +169,13 @@ class Stream:
         body: dict[str, Any],
         headers: Mapping[str, str],
         abort: Callable[[str], Awaitable[None]],
+        vocabulary: int = 0,
     ) -> None:
         self.done = False
         self._http = http
         self._rid: str = body["rid"]
         self._abort = abort
+        self._reader = Reader(http.url, vocabulary)
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self.pump = asyncio.create_task(self._read(body, headers))
@@ -194,11 +220,10 @@ class Stream:
         return sum((event.usage for event in self._events), Usage())
 
     async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        reader = Reader(self._http.url, self._http.without_key)
         try:
-            async with aclosing(self._http.events("/generate", body, headers)) as lines:
-                async for data in lines:
-                    self._events.append(reader.read(data))
+            async with aclosing(self._http.events("/generate", body, Wire, headers)) as wires:
+                async for wire in wires:
+                    self._events.append(self._reader.read(wire))
                     self._arrived.set()
         finally:
             self._arrived.set()

@@ -539,6 +539,46 @@ async def test_a_search_survives_broken_streams():
     assert Usage(counts.prompt_computed, counts.prompt_cached, counts.completion) == policy.total
 
 
+KEY = "sk-0123456789abcdefghij"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {
+            "error": {
+                "message": f"Incorrect API key provided: {KEY}. You can find your key at",
+                "code": "invalid_api_key",
+            }
+        },
+        {"error": {"message": f"Bearer {KEY} is not known", "code": 401}},
+        {"object": "error", "message": f"no such key: {KEY}", "code": 500},
+        {"error": f"too busy for {KEY}", "code": 429},
+        {"error": [f"{KEY}"]},
+        {"choices": [{"text": "", "finish_reason": f"key {KEY} is over its limit"}]},
+        {"choices": [{"text": [KEY]}]},
+    ],
+)
+async def test_a_server_that_repeats_the_key_in_a_stream_gets_it_into_no_recording(fault, tmp_path, monkeypatch):
+    monkeypatch.setattr("tts_tui.backends.patience.OVERLOADS", 1)
+    record, events = tmp_path / "run.jsonl", []
+    async with FakeOpenAI(key=KEY, models=[f"a/model-{KEY}-7B"]) as server:
+        server.faults = [fault] * 50
+        policy = OpenAIPolicy(server.url, api_key=KEY, patience=0.1)
+        async with Solver(policy, ScriptedPRM(lambda steps: 1 / len(steps))) as solver:
+            result = await solver.solve(PROBLEM, Plan(strategy="beam", n=2, m=2), record=record, sinks=[events.append])
+        assert {body["model"] for body in server.asked} == {f"a/model-{KEY}-7B"}
+    assert result.reason == "failed" and [event for event in events if isinstance(event, StepFailed)]
+    assert KEY not in record.read_text() + result.finished.detail + policy.info.name + repr(events)
+    assert policy.info.parameters == 7_000_000_000
+
+
+async def test_a_server_that_lists_the_key_as_a_model_is_told_without_it():
+    async with FakeOpenAI(key=KEY, models=[f"one-{KEY}", f"two-{KEY}"]) as server:
+        error = await refused(server, api_key=KEY)
+    assert isinstance(error, UsageError) and KEY not in str(error) and "one-***" in str(error)
+
+
 async def test_silence():
     async with FakeOpenAI() as server, Started(server, stall=0.2) as policy:
         server.pace = 5.0
