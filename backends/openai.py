@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from tts_tui.backends.knee import Knee
 from tts_tui.backends.openai_chat import NO_TEMPLATE, Template, find_template, plain
 from tts_tui.backends.openai_stream import Cutter, Event, check, context_exceeded, context_refused, pack, unpack
 from tts_tui.backends.patience import Patience
-from tts_tui.backends.replies import Listed, Served, ServedMeta
+from tts_tui.backends.replies import Listed, Named, Served, ServedMeta
 from tts_tui.backends.sglang import default_messages
 from tts_tui.backends.untrusted import ServerText
 from tts_tui.backends.warm import Warm
@@ -244,12 +244,23 @@ class OpenAIPolicy:
             except (RequestRefused, UnexpectedReply):
                 continue
             self._prefix = prefix
-            return listed.data
+            models = []
+            for entry in listed.data:
+                with suppress(UnexpectedReply):
+                    models.append(self._served(bytes(entry)))
+            return models
         if self._named:
             return []  # some gateways list nothing
         raise WrongServer(
             f"{self.http.url} answers, but speaks no OpenAI protocol: check the address, or use --policy sglang:URL"
         )
+
+    def _served(self, entry: bytes) -> Served:
+        """What is understood of a model in a list; gateways have fields of their own."""
+        try:
+            return self.http.decode(entry, Served)
+        except UnexpectedReply:
+            return Served(self.http.decode(entry, Named).id)
 
     def _choose(self, models: list[Served]) -> Served | None:
         """The model that is meant; None if it was named, and the server lists none at all."""

@@ -136,10 +136,15 @@ class ServedMeta(Struct):
     n_ctx_train: int | None = None
 
 
-class Served(Struct):
-    """A model in a list."""
+class Named(Struct):
+    """A model in a list, of which nothing else is understood."""
 
     id: ServerText
+
+
+class Served(Named):
+    """A model in a list."""
+
     root: ServerText | None = None
     max_model_len: int | None = None
     context_length: int | None = None
@@ -149,7 +154,7 @@ class Served(Struct):
 class Listed(Struct):
     """All models of a server: `/v1/models`."""
 
-    data: list[Served]
+    data: list[Raw]
 
 
 class ChatText(Struct):

@@ -455,6 +455,15 @@ async def test_which_model_is_asked_if_it_is_not_plain():
         assert "m09 and 30 more" in str(await refused(server))
 
 
+async def test_a_list_of_models_with_entries_of_another_kind_is_read_as_far_as_it_can_be():
+    listed = [None, 7, {"object": "model"}, {"id": "odd", "max_model_len": "long", "meta": "x"}, {"id": "even"}]
+    async with FakeOpenAI() as server:
+        server.answers = {"/v1/models": lambda: web.json_response({"data": listed})}
+        assert "even, odd" in str(await refused(server))
+        async with Started(server, "{url}#odd") as policy:
+            assert policy.info.name == "odd" and await chunks_of(policy, asks(await policy.prompt(PROBLEM)))
+
+
 async def test_keys():
     async with FakeOpenAI(key="a-key") as server:
         error = await refused(server)
