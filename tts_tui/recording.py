@@ -86,8 +86,8 @@ class Recorder:
                 self._file.flush()
         except OSError as error:
             raise RecordingStopped(
-                f"recording stopped ({error.strerror or error}): the search goes on, but nothing that follows is "
-                f"written to {self.path}"
+                f"recording stopped ({error.strerror or error}): the search goes on, but what follows is not in "
+                f"{self.path.name}"
             ) from error
 
     def close(self) -> None:
