@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tts_tui.errors import BackendUnavailable
+from tts_tui.errors import BackendUnavailable, UsageError
+from tts_tui.files import open_regular
 
 FORMAT = "tts-tui adapter 1"
 _LONGEST_HEADER = 100_000_000
@@ -158,12 +159,12 @@ def peek(path: Path) -> Head:
     Raises:
         BackendUnavailable: It is missing, damaged, or of another format.
     """
-    # By hand, because safetensors would load numpy, which nothing else needs before a search.
+    # Parsed here, because safetensors would load numpy, which nothing else needs before a search.
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = int.from_bytes(file.read(8), "little")
             header = msgspec.json.decode(file.read(min(size, _LONGEST_HEADER)), type=dict[str, dict[str, Any]])
-    except (OSError, ValueError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError, UsageError) as error:
         raise _unreadable(path, error) from error
     return _head(path, header.pop("__metadata__", {}), header)
 
@@ -177,13 +178,40 @@ def load(path: Path) -> Adapter:
     from safetensors import SafetensorError, safe_open
 
     try:
+        open_regular(path).close()  # safetensors would map whatever stands there
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UsageError) as error:
         raise _unreadable(path, error) from error
     head = _head(path, metadata, tensors)
-    return Adapter(head, tensors.pop("vocabulary").long(), tensors)
+    vocabulary = tensors.pop("vocabulary")
+    wrong = _damage(head, vocabulary, tensors)
+    if wrong:
+        raise BackendUnavailable(f"the PRM {path} is damaged, {wrong}: {_RETRAIN}")
+    return Adapter(head, vocabulary.long(), tensors)
+
+
+def _damage(head: Head, vocabulary: Any, tensors: dict[str, Any]) -> str:
+    """What is wrong with the content of an adapter; empty if nothing is."""
+    if vocabulary.is_floating_point() or vocabulary.dim() != 1 or not vocabulary.numel():
+        return "its vocabulary is not a list of token ids"
+    if int(vocabulary.min()) < 0:
+        return "its vocabulary has negative token ids"
+    # The rank is a number in the header: a model is only given tensors of that size once the file's own have it.
+    ranks = {
+        tensor.shape[0 if name.endswith(".down") else -1]
+        for name, tensor in tensors.items()
+        if name.endswith((".down", ".up")) and tensor.dim() == 2
+    }
+    if ranks != {head.shape.rank}:
+        return f"its tensors do not have the rank {head.shape.rank}"
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        return "it has weights that are not finite numbers"
+    numbers = (head.shape.scale, *msgspec.structs.astuple(head.step), *msgspec.structs.astuple(head.answer))
+    if not all(map(math.isfinite, numbers)):
+        return "it has coefficients that are not finite numbers"
+    return ""
 
 
 def _unreadable(path: Path, error: Exception) -> BackendUnavailable:
@@ -195,5 +223,5 @@ def _head(path: Path, metadata: dict[str, Any], names: Container[str]) -> Head:
         raise BackendUnavailable(f"{path} holds no PRM of this version: {_RETRAIN}")
     try:
         return msgspec.json.decode(metadata["head"], type=Head)
-    except (KeyError, msgspec.DecodeError) as error:
+    except (KeyError, RecursionError, msgspec.DecodeError) as error:
         raise BackendUnavailable(f"{path} is damaged: {_RETRAIN}") from error

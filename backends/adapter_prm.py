@@ -234,6 +234,11 @@ class AdapterPRM:
         name = self._path.name if self._given else TITLE
         info = ModelInfo(name, core.parameters, min(core.context, core.slots), "adapter")
         table = model.get_output_embeddings().weight.detach()
+        if int(adapter.vocabulary.max()) >= len(table):
+            raise BackendUnavailable(
+                f"the PRM {self._path.name} is damaged, its vocabulary has ids that the model lacks: "
+                "train it again with `tts-tui train-prm`"
+            )
         return _Made(info, head, layout, engine, table[adapter.vocabulary.to(table.device)].float().cpu(), table)
 
     def _base(self, torch: Any, transformers: Any, spec: str) -> tuple[Any, Any]:

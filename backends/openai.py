@@ -10,6 +10,10 @@ request to `/v1/completions`, whose prompt is the text of the whole path. What t
 - **Steps are told apart here.** The protocol does not say whether a stop text or the end of the answer was met, so none
   is asked for: the stream is closed at the separator, what stands behind it in the same event is dropped, and what the
   server samples until it notices is in no count.
+- **Sampling is the plan's**: every parameter is sent, so that no server fills in its own (`openai_sampling`). Special
+  tokens are asked for as text, for a path without them would not be the one that was sampled; llama.cpp gives them only
+  where it was started with `--special`.
+- **The server must continue texts.** One that wraps them in a chat template is refused at the start.
 - **Counts are the server's** where it sends them: with every event (vLLM, SGLang), or at the end of a stream. Without,
   one event with text is one token, and a prompt has as many tokens as its text has ids; of streams that are closed
   early this guess stands. A server that does not tell what it had cached has all prompt tokens counted as computed.
@@ -27,13 +31,15 @@ from typing import Any
 from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http, check_url
 from tts_tui.backends.knee import Knee
+from tts_tui.backends.ollama import refuse_ollama
 from tts_tui.backends.openai_chat import NO_TEMPLATE, Template, find_template, plain
+from tts_tui.backends.openai_sampling import Fields, Parameters
 from tts_tui.backends.openai_stream import Cutter, Event, context_exceeded, context_refused, pack, read, unpack
 from tts_tui.backends.patience import Patience
 from tts_tui.backends.sglang import default_messages
 from tts_tui.backends.warm import Warm
 from tts_tui.backends.weights import count_parameters
-from tts_tui.contracts import Chunk, ModelInfo, Prompt, StepRequest, Usage
+from tts_tui.contracts import Chunk, ModelInfo, Prompt, Sampling, StepRequest, Usage
 from tts_tui.errors import (
     BackendBadResponse,
     BackendError,
@@ -51,6 +57,10 @@ LEAST_ROOM = 32
 USELESS_ROOM = 8
 """Tokens for which a refused request is not shortened further."""
 MOST_LISTED = 10
+
+PROBE = "Hello"
+MOST_READ = len(PROBE) + 2
+"""Most tokens of the probe: one a character, and marks of the beginning. Whoever reads more adds text of its own."""
 
 STREAM_OPTIONS: tuple[dict[str, Any], ...] = (
     {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
@@ -105,7 +115,8 @@ class OpenAIPolicy:
         self._info: ModelInfo | None = None
         self._context: int | None = None
         self._template: Template | None = None
-        self._options: dict[str, Any] = {}
+        self._options: dict[str, Any] = STREAM_OPTIONS[0]
+        self._parameters = Parameters(self.http.url)
 
     @property
     def info(self) -> ModelInfo:
@@ -123,6 +134,7 @@ class OpenAIPolicy:
         """
         await self.http.open()
         served = self._choose(await self._models())
+        await refuse_ollama(self.http)
         self._model = str(served["id"])
         root = str(served.get("root") or "")
         counts = [await asyncio.to_thread(count_parameters, name) for name in (self._model, root)]
@@ -218,18 +230,14 @@ class OpenAIPolicy:
         return chunk
 
     def _body(self, request: StepRequest, text: str, room: int) -> dict[str, Any]:
-        drawing = request.sampling
-        body = {
+        return {
             "model": self._model,
             "prompt": text,
             "max_tokens": room,
-            "temperature": drawing.temperature,
-            "top_p": drawing.top_p,
-            "seed": request.seed % 2**31,  # llama.cpp takes 32 bits
             "stream": True,
+            **self._parameters.fields(request.sampling, request.seed),
             **self._options,
         }
-        return body if drawing.top_k < 1 else {**body, "top_k": drawing.top_k}  # not OpenAI's: only where it matters
 
     # -- the server --------------------------------------------------------------------------------------------------
 
@@ -275,16 +283,28 @@ class OpenAIPolicy:
         return notes
 
     async def _try(self) -> list[str]:
-        """Has one token written; returns what it says of the counts.
+        """Has one token written, asked for in full or with what the server takes; returns what is to be said of it.
 
         Raises:
-            BackendError: The server does not write.
+            BackendError: The server does not write, or does not continue texts.
         """
+        everything = self._parameters.fields(Sampling(), 0)
+        try:
+            return self._judge(await self._probe({**everything, **self._options}))
+        except RequestRefused:
+            pass
+        # One after the other: a refusal does not reliably say what it is for.
+        await self._find_options()
+        await self._parameters.find(lambda fields: self._probe({**fields, **self._options}))
+        events = await self._probe({**self._parameters.fields(Sampling(), 0), **self._options})
+        notes = [self._parameters.note] if self._parameters.note else []
+        return notes + self._judge(events)
+
+    async def _find_options(self) -> None:
         for self._options in STREAM_OPTIONS:
             try:
-                probe = {"model": self._model, "prompt": "Hello", "max_tokens": 1, "stream": True, **self._options}
-                async with aclosing(self._events(probe)) as events:
-                    return self._judge([event async for event in events])
+                await self._probe(self._options)
+                return
             except RequestRefused as error:
                 if error.status in (404, 405):
                     raise WrongServer(
@@ -293,13 +313,23 @@ class OpenAIPolicy:
                     ) from error
                 if not self._options:
                     raise
-        raise AssertionError
+
+    async def _probe(self, fields: Fields) -> list[Event]:
+        """The events of a request for one token; an overloaded server is given time."""
+        body = {"model": self._model, "prompt": PROBE, "max_tokens": 1, "stream": True, **fields}
+        async with aclosing(self._patience.stream(partial(self._events, body))) as events:
+            return [event async for event in events]
 
     def _judge(self, events: list[Event]) -> list[str]:
         counts = [event.usage for event in events if event.usage is not None]
         url = self.http.url
         if not counts:
             return [f"{url} counts no tokens: all counts of tokens are guesses"]
+        if (read := max(count.prompt_tokens for count in counts)) > MOST_READ:
+            raise WrongServer(
+                f"{url} does not continue texts as they are: it read {read} tokens where one word was sent, as servers "
+                "do that put texts into a chat template; use llama.cpp's server, vLLM or SGLang for this model"
+            )
         notes = []
         if any(event.choices and event.usage is None for event in events):
             notes.append(f"{url} counts tokens at the end of a text only: counts of steps that end before are guesses")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tts_tui.backends.http import message_of
+from tts_tui.backends.http import MOST_SHOWN, message_of
 from tts_tui.backends.text import Separator
 from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
 from tts_tui.errors import (
@@ -85,10 +85,12 @@ class Counts(Struct):
 
 
 class Choice(Struct):
-    """New text, and how it ended."""
+    """New text, and how it ended; SGLang and vLLM also say at which stop text, or at which token."""
 
     text: str | None = None
     finish_reason: str | None = None
+    matched_stop: Any = None
+    stop_reason: Any = None
 
 
 class Event(Struct):
@@ -108,8 +110,14 @@ class Event(Struct):
 
     @property
     def reason(self) -> str | None:
-        """How the request ended, in the server's words."""
-        return self.choices[0].finish_reason if self.choices else None
+        """How the request ended, in the server's words; some say nothing by an empty word."""
+        return (self.choices[0].finish_reason or None) if self.choices else None
+
+    @property
+    def stop_text(self) -> str | None:
+        """The stop text at which the request ended, if the server names one."""
+        named = (self.choices[0].matched_stop, self.choices[0].stop_reason) if self.choices else ()
+        return next((text for text in named if isinstance(text, str) and text), None)
 
 
 _decoder = msgspec.json.Decoder(Event)
@@ -128,9 +136,20 @@ def read(url: str, data: bytes) -> Event:
     if event.error is not None or event.object == "error":
         code = event.error.get("code") if isinstance(event.error, dict) else event.code
         raise _failed(url, code, message_of(data) or "without a reason")
-    if event.reason is not None and event.reason not in FINISH:
-        raise BackendUnavailable(f"{url} gave the request up: {event.reason}")
     return event
+
+
+def _cut_off(url: str, event: Event) -> BackendError:
+    """What a last event means that says no reason for which a text ends, but that of an abort, a filter or a failure.
+
+    SGLang reports logits that are no numbers as a stop text.
+    """
+    if event.reason == "abort":
+        return BackendUnavailable(f"{url} gave the request up: {event.reason}")
+    told = " ".join((event.stop_text or event.reason or "").split())[:MOST_SHOWN]
+    return BackendBadResponse(
+        f"{url} ended a text for a reason that was not asked for ({told!r}): see the server's log"
+    )
 
 
 def _failed(url: str, code: Any, said: str) -> BackendError:
@@ -210,7 +229,7 @@ class Cutter:
 
     Attributes:
         ids: All ids so far.
-        done: The step that was asked for is whole: nothing more needs to be read.
+        done: Nothing more needs to be read: the step that was asked for is whole, or the answer was cut off.
         settled: All that the stream cost stands in its chunks.
     """
 
@@ -224,6 +243,7 @@ class Cutter:
         self._due = Usage()
         self._last: tuple[str, bool] = ("", False)
         self._finish: Finish | None = None
+        self._cut_off: Event | None = None
 
     def add(self, event: Event) -> list[Chunk]:
         """The chunks of one event, save the last of all."""
@@ -233,6 +253,8 @@ class Cutter:
         if not self._rollout and pieces and pieces[0][1]:
             self.done = True
             self._finish, self._last, pieces = "step", pieces[0], []
+        elif event.reason is not None and (event.reason not in FINISH or event.stop_text is not None):
+            self.done, self._cut_off = True, event
         elif event.reason is not None:
             self._finish = FINISH[event.reason]
             self._last = pieces.pop() if pieces else ("", False)
@@ -242,8 +264,10 @@ class Cutter:
         """The last chunk.
 
         Raises:
-            BackendBadResponse: The stream ended, and the answer did not.
+            BackendError: The stream ended, and the answer did not.
         """
+        if self._cut_off is not None:
+            raise _cut_off(url, self._cut_off)
         if self._finish is None:
             raise BackendBadResponse(f"{url} ended its answer without saying why")
         self._due += self._meter.rest()

@@ -89,7 +89,7 @@ class Checkpoint:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             found = json.loads((self.folder / name).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BackendUnavailable(f"the {name} of {self.source} cannot be read: {first_line(error)}") from error
         if not isinstance(found, dict):
             raise BackendUnavailable(f"the {name} of {self.source} cannot be read: it holds no table")

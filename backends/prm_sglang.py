@@ -32,7 +32,7 @@ from tts_tui.backends.prm_layouts import Ids, Layout, check_tokens, make_layout
 from tts_tui.backends.prm_replies import Answer, answer_of
 from tts_tui.backends.prm_tokenizer import PRMTokenizer
 from tts_tui.backends.prm_window import fitting
-from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer
+from tts_tui.backends.sglang_server import NEUTRAL, RESERVED, ROUTING, SGLangServer
 from tts_tui.backends.warm import Warm
 from tts_tui.contracts import ModelInfo, ScoreRequest, StepScore
 from tts_tui.errors import (
@@ -288,7 +288,7 @@ class SGLangPRM:
     def _body(self, ids: Ids) -> tuple[str, dict[str, Any]]:
         if not self._tokens:  # not /classify, which a router does not pass on
             return "/v1/embeddings", {"model": self.server.model, "input": ids}
-        drawing = {"max_new_tokens": 0, "temperature": 1.0}
+        drawing = {**NEUTRAL, "max_new_tokens": 0, "temperature": 1.0}  # penalties would change what is scored
         asked = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": self._tokens}
         return "/generate", {"input_ids": ids, "sampling_params": drawing, **asked}
 

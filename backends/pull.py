@@ -100,7 +100,7 @@ def is_present(model: EmbeddedModel = EMBEDDED) -> bool:
         return marker["sha256"] == model.sha256 and all(
             (folder / name).stat().st_size == size for name, size in marker["files"].items()
         )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
         return False
 
 

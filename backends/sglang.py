@@ -9,7 +9,11 @@ one token of its prompt: the last one, which no server keeps. What that relies o
   its last event, which has the count of the tokens that were sampled in the meantime.
 - A rollout is one stream over all its steps; its steps are told apart here.
 
-Seeds have no effect: SGLang draws its own random numbers.
+Each request carries its seed. SGLang heeds it only if it was started with `--enable-deterministic-inference`: then it
+draws each token from the seed and the token's position, whatever else is in the batch, and gives one and the same seed
+to requests that have none. Otherwise it draws its own random numbers.
+
+Steps have the text without special tokens (`skip_special_tokens`), as everywhere; their ids keep all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.patience import Patience
-from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer
+from tts_tui.backends.sglang_server import NEUTRAL, RESERVED, ROUTING, SGLangServer, version_of
 from tts_tui.backends.sglang_stream import Cutter, Stream
 from tts_tui.backends.warm import Warm
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, Reading, StepRequest, Usage
@@ -40,6 +44,11 @@ from tts_tui.errors import (
 )
 from tts_tui.prompts import family_of, messages
 
+SEEDS = 2**31
+"""Seeds are below this number: SGLang took 32 bits with a sign before it took 64, and dies of larger ones. Of two
+billion pairs of samples about one shares a seed."""
+FIRST_SEEDED = (0, 5, 3)
+"""The oldest version of SGLang that takes seeds; older ones fail on them."""
 FAREWELL_SECONDS = 3.0
 """Longest time that an ended stream is listened to for its last count; a server with busy cores takes over a second."""
 
@@ -93,6 +102,7 @@ class SGLangPolicy:
         self._parameters = parameters
         self._fixed = concurrency is not None
         self._shows = False
+        self._seeded = True
         self._info: ModelInfo | None = None
         self._warm = Warm()
         # Routing keys of searches that a worker has failed.
@@ -127,6 +137,8 @@ class SGLangPolicy:
         settings = await self.server.settings()
         self.version = str(settings.get("version", ""))
         self._shows = sglang_reading.shows_states(settings)
+        # A version of zeros is a build that does not know its own.
+        self._seeded = not (0, 0, 0) < version_of(settings) < FIRST_SEEDED
         if settings.get("disable_radix_cache"):
             self.notes = (
                 f"{self.http.url} runs without its radix cache, so every step computes its whole path again: start it "
@@ -220,7 +232,7 @@ class SGLangPolicy:
         ):
             key = self._routes.get(request.session, request.session)
             headers = {ROUTING: key} if key else {}
-            stream = Stream(self.http, body(request, room), headers, self.server.abort)
+            stream = Stream(self.http, body(request, room, seeded=self._seeded), headers, self.server.abort)
             self._keep(stream.pump)  # the end of the stream is read behind its last event
             cutter = Cutter(request, self.server.texts)
             try:
@@ -269,17 +281,21 @@ class SGLangPolicy:
             task.exception()  # looked at: whoever wanted to know has heard of it
 
 
-def body(request: StepRequest, room: int) -> dict[str, Any]:
-    """What `/generate` is asked."""
+def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, Any]:
+    """What `/generate` is asked: nothing that changes a draw is left to the server's own defaults."""
+    sampling = request.sampling
     drawing: dict[str, Any] = {
-        "temperature": request.sampling.temperature,
-        "top_p": request.sampling.top_p,
-        "top_k": request.sampling.top_k,
+        **NEUTRAL,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k if sampling.top_k > 0 else NEUTRAL["top_k"],
         "max_new_tokens": room,
+        "stop": [] if request.rollout else [request.separator],
         "no_stop_trim": True,
+        "skip_special_tokens": True,
     }
-    if not request.rollout:
-        drawing["stop"] = [request.separator]
+    if seeded:
+        drawing["sampling_seed"] = request.seed % SEEDS
     # All of one length: SGLang aborts whatever begins with the id that it is given.
     return {"input_ids": request.ids, "sampling_params": drawing, "stream": True, "rid": uuid.uuid4().hex}
 

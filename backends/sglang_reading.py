@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from tts_tui.backends.sglang_server import version_of
 from tts_tui.backends.sglang_stream import Meta
 from tts_tui.contracts import Reading, Usage
 from tts_tui.errors import BackendBadResponse, RequestRefused
@@ -39,9 +39,8 @@ Ask = Callable[[dict[str, Any]], Awaitable[Any]]
 
 def shows_states(settings: Mapping[str, Any]) -> bool:
     """Whether a server that was started with `settings` returns the last hidden states, each of the right request."""
-    version = tuple(map(int, re.findall(r"\d+", str(settings.get("version", "")))[:3]))
     other = settings.get("speculative_algorithm") or settings.get("enable_return_aux_hidden_states")
-    return bool(settings.get("enable_return_hidden_states")) and version >= LEAST and not other
+    return bool(settings.get("enable_return_hidden_states")) and version_of(settings) >= LEAST and not other
 
 
 def another(chat: Sequence[dict[str, str]], problem: str) -> list[dict[str, str]] | None:

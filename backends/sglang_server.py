@@ -7,11 +7,13 @@ chat templates and ends no requests, so for these its workers are asked themselv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tts_tui.backends.http import Http
+from tts_tui.backends.ollama import refuse_ollama
 from tts_tui.backends.own_tokenizer import OwnTokenizer
 from tts_tui.backends.weights import count_parameters
 from tts_tui.concurrency import concurrently
@@ -21,6 +23,17 @@ RESERVED = 6
 """Tokens of the context that SGLang keeps for itself."""
 ROUTING = "X-SMG-Routing-Key"
 """Header by which SGLang's router keeps requests on one worker."""
+
+NEUTRAL: dict[str, float] = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""Sampling parameters that change nothing. They are always sent: a server that was started with
+`--preferred-sampling-params` uses those for whatever a request leaves out."""
 
 Chat = Sequence[dict[str, str]]
 
@@ -222,6 +235,11 @@ class SGLangServer:
         raise last
 
 
+def version_of(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """The first three numbers of SGLang's version, by how a server was started; empty if that does not say."""
+    return tuple(map(int, re.findall(r"\d+", str(settings.get("version", "")))[:3]))
+
+
 async def look(http: Http, *paths: str) -> Any:
     """The first of `paths` that the server knows: names have changed between versions.
 
@@ -235,6 +253,7 @@ async def look(http: Http, *paths: str) -> Any:
             continue
         if found is not None:
             return found
+    await refuse_ollama(http)
     raise not_sglang(http)
 
 

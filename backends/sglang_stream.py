@@ -50,6 +50,7 @@ class Event(Struct):
         usage: What it adds to the counts.
         finish: How the request ended, with its last event.
         aborted: Why the server gave the request up, with its last event.
+        unasked: What ended the request though nobody asked for it, with its last event.
     """
 
     ids: list[int]
@@ -57,16 +58,23 @@ class Event(Struct):
     usage: Usage
     finish: Finish | None = None
     aborted: str | None = None
+    unasked: str | None = None
 
 
 _decoder = msgspec.json.Decoder(Wire)
 
 
 class Reader:
-    """Makes one request's events of its data; `clean` takes out of what the server says what nobody may see."""
+    """Makes one request's events of its data.
 
-    def __init__(self, url: str, clean: Callable[[str], str] = str) -> None:
-        self._url, self._clean = url, clean
+    Args:
+        url: For messages.
+        clean: Takes out of what the server says what nobody may see.
+        stops: The stop texts of the request: no other text ends a step.
+    """
+
+    def __init__(self, url: str, clean: Callable[[str], str] = str, stops: Sequence[str] = ()) -> None:
+        self._url, self._clean, self._stops = url, clean, stops
         self._begun = False
         self._tokens = 0
         self._text = ""
@@ -103,16 +111,26 @@ class Reader:
             self._text = wire.text
         self._tokens = meta.completion_tokens
         event = Event(wire.output_ids[len(wire.output_ids) - new :], text, usage)
-        reason = meta.finish_reason
-        if reason is not None:
-            kind = reason.get("type")
-            if kind == "stop":  # a text that was asked for, or the id of an end of text
-                event.finish = "step" if isinstance(reason.get("matched"), str) else "eos"
-            elif kind == "length":
-                event.finish = "length"
-            else:
-                event.aborted = str(reason.get("message") or kind)
+        if meta.finish_reason is not None:
+            self._end(event, meta.finish_reason)
         return event
+
+    def _end(self, event: Event, reason: Mapping[str, Any]) -> None:
+        """Sets how the request ended.
+
+        SGLang says "stop" with a text of its own where a request failed, as for logits that are no numbers.
+        """
+        kind, matched = reason.get("type"), reason.get("matched")
+        if kind == "length":
+            event.finish = "length"
+        elif kind != "stop":
+            event.aborted = str(reason.get("message") or kind)
+        elif isinstance(matched, int | list):  # the id of an end of text, or its ids
+            event.finish = "eos"
+        elif matched in self._stops:
+            event.finish = "step"
+        else:
+            event.unasked = self._clean(" ".join(str(matched).split()))[:300]
 
     def _failed(self, error: Any) -> BackendError:
         details = error if isinstance(error, dict) else {"message": error}
@@ -162,9 +180,15 @@ class Stream:
         """
         while True:
             while self._events:
-                if (why := self._events[0].aborted) is not None:  # it stays, for `abort` to count
-                    raise BackendUnavailable(f"{self._http.url} gave the request up: {why}")
-                event = self._events.popleft()
+                event = self._events[0]  # one that raises stays, for `abort` to count
+                if event.aborted is not None:
+                    raise BackendUnavailable(f"{self._http.url} gave the request up: {event.aborted}")
+                if event.unasked is not None:
+                    raise BackendBadResponse(
+                        f"{self._http.url} ended a step for a reason that was not asked for ({event.unasked!r}): "
+                        "see the server's log"
+                    )
+                self._events.popleft()
                 self.done = event.finish is not None
                 yield event
             if self.pump.done():
@@ -194,7 +218,7 @@ class Stream:
         return sum((event.usage for event in self._events), Usage())
 
     async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        reader = Reader(self._http.url, self._http.without_key)
+        reader = Reader(self._http.url, self._http.without_key, body["sampling_params"]["stop"])
         try:
             async with aclosing(self._http.events("/generate", body, headers)) as lines:
                 async for data in lines:

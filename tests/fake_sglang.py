@@ -37,6 +37,7 @@ class FakeSGLang:
         answers: Answers by path, instead of its own.
         pace: Seconds between two tokens.
         logits: What a reward model says of token ids.
+        broken: How many of the next texts end at their third token, for logits that are no numbers.
         states: The hidden states of all tokens of a prompt; it gives those that it computes, if it was started to.
     """
 
@@ -62,6 +63,7 @@ class FakeSGLang:
         self.running = 0
         self.answers: dict[str, Answer] = {}
         self.pace = 0.0
+        self.broken = 0
         self.logits: Callable[[tuple[int, ...]], list[float]] = lambda ids: [0.25]
         self.states: Callable[[tuple[int, ...]], list[Any]] = lambda ids: [[float(one), 1.0] for one in ids]
         self._kept: list[tuple[int, ...]] = []
@@ -194,13 +196,17 @@ class FakeSGLang:
         if drawing.get("ignore_eos"):
             out = encode(text or "x") * most
         out = out[:most]
+        last = 3 if self.broken else 0
+        self.broken = max(0, self.broken - 1)
         for end in range(1, len(out) + 1):
             so_far = decode(out[:end])
             reason: dict[str, Any] | None = None
             if body.get("rid") in self.aborted:
                 reason = {"type": "abort", "message": "Abort in progress"}
+            elif end == last:
+                reason = {"type": "stop", "matched": "NaN happened"}
             elif any(so_far.endswith(stop) for stop in drawing.get("stop", [])):
-                reason = {"type": "stop", "matched": SEPARATOR}
+                reason = {"type": "stop", "matched": next(filter(so_far.endswith, drawing["stop"]))}
             elif out[end - 1] == EOS:
                 reason = {"type": "stop", "matched": EOS}
             elif end == len(out):

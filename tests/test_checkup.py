@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from tests.backends.test_openai import FakeOpenAI
 from tests.fake_sglang import FakeSGLang
 from tests.servers import Server, make_tiny
 from tts_tui import checkup, cli
@@ -86,6 +87,13 @@ async def test_an_answer_that_makes_no_sense_is_a_finding(path, reply, state, se
         server.answers[path] = answer
         found = await findings(server.url)
     assert any(sentence in one for one in only(found, state))
+
+
+async def test_ollama_is_told_from_a_server_that_could_be_used():
+    async with FakeOpenAI("ollama") as server:
+        found = await findings(server.url)
+    assert [state for state, _ in found] == [BAD]
+    assert "is Ollama" in found[0][1] and "llama-server" in found[0][1]
 
 
 async def test_no_chat_template():

@@ -19,7 +19,8 @@ from msgspec import Meta, Struct
 
 from tts_tui.contracts import ModelInfo
 from tts_tui.difficulty import Evidence, Outlook
-from tts_tui.errors import CalibrationError
+from tts_tui.errors import CalibrationError, UsageError
+from tts_tui.files import read_regular
 from tts_tui.plan import Score, Vote
 from tts_tui.prompt_features import NAMES, features
 
@@ -250,12 +251,14 @@ def load(path: Path) -> Calibration:
         CalibrationError: It cannot be read, is no calibration, or has another format.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise CalibrationError(
             f"cannot read the calibration {path}: {error.strerror or error}; name a file that tts-tui calibrate wrote "
-            "(--calibration, TTS_TUI_CALIBRATION), or leave it out"
+            "with --calibration, or leave it out"
         ) from error
+    except UsageError as error:
+        raise CalibrationError(f"cannot read the calibration: {error}") from None
     return decode(data, f"the calibration {path}")
 
 
@@ -278,7 +281,7 @@ def decode(data: bytes, what: str) -> Calibration:
         if any(one is not None and len(one.names) not in (0, count) for one in (found.outlook, found.reach)):
             raise msgspec.ValidationError(f"outlook and reach take the {count} features of prompts, or none")
         return found
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CalibrationError(
             f"{what} is damaged ({error}): make it anew with tts-tui calibrate, or remove it"
         ) from error

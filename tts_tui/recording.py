@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -13,12 +14,17 @@ import msgspec
 
 from tts_tui.errors import RecordCorrupt, RecordError, RecordingStopped, RecordVersion, UsageError
 from tts_tui.events import FORMAT, AnyEvent, StepStreamed, decode, encode
+from tts_tui.files import open_regular
 from tts_tui.tree import SearchTree
 
 try:
     import fcntl
 except ImportError:  # not on every system; there, two writers are not kept apart
     fcntl = None  # type: ignore[assignment]
+
+
+LONGEST_LINE = 256 << 20
+"""Size limit in bytes of one event."""
 
 
 class Recorder:
@@ -123,14 +129,16 @@ def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
     """The events of a recording, in order. A last line that was cut off is left out.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or is not a regular file.
         RecordCorrupt: It is not a recording, or a line before the last is damaged.
         RecordVersion: It was written by a newer version.
     """
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+        with open_regular(path) as file:
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
                 if not line.endswith(b"\n"):
+                    if len(line) == LONGEST_LINE:
+                        raise RecordCorrupt(f"{path} is damaged in line {number}: no event is that long")
                     if number == 1:
                         raise RecordCorrupt(f"{path} is not a recording: it has no whole line")
                     return

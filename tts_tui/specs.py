@@ -62,7 +62,7 @@ def architecture(folder: Path) -> str:
     """The class that the config.json in `folder` names; empty if there is none. Loads no model library."""
     try:
         found = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return ""
     return found if isinstance(found, str) else ""
 

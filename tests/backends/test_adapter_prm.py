@@ -330,7 +330,7 @@ async def test_an_adapter_that_does_not_fit_its_base_is_refused(base: Path, tmp_
     with pytest.raises(BackendUnavailable, match="layers 1 to 2, and the model has 2"):
         async with running(write(tmp_path / "deep.safetensors", base, shape=Shape(3, 1, 3))):
             pass
-    with pytest.raises(BackendUnavailable, match="tensors do not fit the model"):
+    with pytest.raises(BackendUnavailable, match="rank 5"):
         async with running(write(tmp_path / "wide.safetensors", base, shape=Shape(2, 1, 5))):
             pass
     with pytest.raises(BackendUnavailable, match="cannot be read"):
@@ -339,6 +339,45 @@ async def test_an_adapter_that_does_not_fit_its_base_is_refused(base: Path, tmp_
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
+
+
+def damaged(path: Path, base: Path, what: str) -> Path:
+    """An adapter with one fault."""
+    head = msgspec.structs.replace(HEAD, base=f"hf:{base}", fingerprint=fingerprint(MODEL))
+    tensors = changed(MODEL, HEAD.shape)
+    vocabulary = torch.tensor(CHOICES)
+    if what == "weights that are not numbers":
+        tensors[next(iter(tensors))][0, 0] = float("nan")
+    elif what == "an enormous rank":
+        head = msgspec.structs.replace(head, shape=msgspec.structs.replace(HEAD.shape, rank=10**9))
+    elif what == "no vocabulary":
+        vocabulary = vocabulary[:0]
+    elif what == "ids beyond the model":
+        vocabulary = torch.tensor([*CHOICES, 10**6])
+    elif what == "negative ids":
+        vocabulary = torch.tensor([*CHOICES, -1])
+    elif what == "an infinite scale":
+        head = msgspec.structs.replace(head, shape=msgspec.structs.replace(HEAD.shape, scale=1e39 * 1e300))
+    adapter_file.save(Adapter(head, vocabulary, tensors), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "weights that are not numbers",
+        "an enormous rank",
+        "no vocabulary",
+        "ids beyond the model",
+        "negative ids",
+        "an infinite scale",
+    ],
+)
+async def test_a_damaged_adapter_is_refused_when_it_is_loaded_and_named(base: Path, tmp_path: Path, what: str) -> None:
+    path = damaged(tmp_path / "broken.safetensors", base, what)
+    with pytest.raises(BackendUnavailable, match=r"broken\.safetensors"):
+        async with running(path):
+            pass
 
 
 def test_its_file_says_how_to_vote(path: Path, base: Path, tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ TOKENS = re.compile(r"<s>|\n\n| ?[^ \n<]+|.", re.DOTALL)
 """A token of the fake server."""
 
 
+OPENAI = {"model", "prompt", "max_tokens", "stream", "stream_options", "temperature", "top_p", "seed"}
+OPENAI |= {"presence_penalty", "frequency_penalty"}
+"""Fields of a request that are OpenAI's own, as far as they are used here."""
+
+
 def tokens(text: str) -> list[str]:
     return TOKENS.findall(text)
 
@@ -46,8 +51,8 @@ class FakeOpenAI:
     """A server that speaks the protocol as the recorded ones do. Use as an asynchronous context manager.
 
     Args:
-        kind: Whose extras it has: "sglang", "vllm", "llama.cpp", or "hosted", which has none and refuses what it does
-            not know.
+        kind: Whose extras it has: "sglang", "vllm", "llama.cpp", "mlx", "ollama", or "hosted", which has none and
+            refuses what it does not know.
         models: What it lists.
         prefix: Where its routes are.
         key: The API key that it wants.
@@ -55,6 +60,7 @@ class FakeOpenAI:
         batch: Tokens in one event; 0 for one character an event.
         cached: It says what it had cached.
         usage: It counts.
+        wraps: How many tokens it puts around each text.
 
     Attributes:
         asked: Bodies of the completions that were asked for, without the first one of `start`.
@@ -68,7 +74,7 @@ class FakeOpenAI:
         self.kind, self.models, self.prefix, self.key = kind, models, prefix, key
         self.context, self.batch = context, batch
         self.cached, self.usage = more.pop("cached", False), more.pop("usage", True)
-        self.bos = more.pop("bos", False)
+        self.bos, self.wraps = more.pop("bos", False), more.pop("wraps", 0)
         assert not more
         self.asked, self.answers, self.faults, self.running, self.url, self.pace = [], {}, [], 0, "", 0.0
 
@@ -95,11 +101,13 @@ class FakeOpenAI:
             return web.json_response({"error": {"message": "Unauthorized"}}, status=401)
         if request.path in self.answers:
             return self.answers[request.path]()
+        if request.path == "/" and self.kind == "ollama":
+            return web.Response(text="Ollama is running")
         if request.path == self.prefix + "/models":
             return web.json_response({"object": "list", "data": [self.describe(name) for name in self.models]})
         if request.path == self.prefix + "/completions":
             return await self.complete(request, body)
-        own = getattr(self, "on_" + request.path.strip("/").replace("-", "_"), None)
+        own = getattr(self, "on_" + request.path.strip("/").replace("-", "_").replace("/", "_"), None)
         reply = own(body) if own else None
         return web.json_response(reply or {"detail": "Not Found"}, status=200 if reply else 404)
 
@@ -108,8 +116,10 @@ class FakeOpenAI:
             "sglang": {"id": name, "object": "model", "owned_by": "sglang", "max_model_len": self.context},
             "vllm": {"id": name, "object": "model", "owned_by": "vllm", "root": name, "max_model_len": self.context},
             "llama.cpp": {"id": name, "object": "model", "meta": {"n_vocab": 9, "n_ctx_train": self.context}},
-            "hosted": {"id": name, "object": "model"},
-        }[self.kind]
+        }.get(self.kind, {"id": name, "object": "model"})
+
+    def on_api_version(self, body):
+        return {"version": "0.12.0"} if self.kind == "ollama" else None
 
     def on_tokenize(self, body):
         if self.kind == "llama.cpp":
@@ -136,6 +146,10 @@ class FakeOpenAI:
         options = body.get("stream_options") or {}
         if self.kind == "hosted" and "continuous_usage_stats" in options:
             return {"error": {"message": "Unknown parameter: 'stream_options.continuous_usage_stats'."}}
+        if self.kind == "hosted" and (unknown := body.keys() - OPENAI):
+            return {"error": {"message": f"Unrecognized request argument supplied: {min(unknown)}"}}
+        if self.kind == "mlx" and body.get("top_k", 0) < 0:
+            return {"error": {"message": "top_k must be at least 0"}}
         size = len(tokens(body["prompt"]))
         if self.kind == "llama.cpp":
             if size >= self.context:
@@ -199,7 +213,7 @@ class FakeOpenAI:
             yield {"object": "text_completion", "choices": [], "usage": self.counts(prompt, len(out))}
 
     def counts(self, prompt, completion):
-        size = len(tokens(prompt))
+        size = len(tokens(prompt)) + self.wraps
         details = {"cached_tokens": size - 1} if self.cached else None
         return {"prompt_tokens": size, "completion_tokens": completion, "prompt_tokens_details": details}
 
@@ -510,6 +524,14 @@ async def test_an_overloaded_server_is_given_the_time_that_it_wants():
         ({"error": {"message": "busy", "code": 503}}, BackendOverloaded, "is overloaded: busy"),
         ({"error": {"message": "exceeds the available context size"}}, ContextExceeded, "no longer fits"),
         ({"choices": [{"text": "", "finish_reason": "abort"}]}, BackendUnavailable, "gave the request up: abort"),
+        ({"choices": [{"text": "x", "finish_reason": "content_filter"}]}, BackendBadResponse, "'content_filter'"),
+        ({"choices": [{"text": "", "finish_reason": "error"}]}, BackendBadResponse, "'error'"),
+        (
+            {"choices": [{"text": "", "finish_reason": "stop", "matched_stop": "NaN happened"}]},
+            BackendBadResponse,
+            "'NaN happened'",
+        ),
+        ({"choices": [{"text": "", "finish_reason": "stop", "stop_reason": "###"}]}, BackendBadResponse, "'###'"),
         ({"choices": 5}, BackendBadResponse, "an event that is damaged"),
     ],
 )
@@ -521,7 +543,8 @@ async def test_a_stream_that_breaks(fault, kind, sentence):
         with pytest.raises(kind, match=sentence):
             async for chunk in policy.stream(asks(await policy.prompt(PROBLEM), late=late.append)):
                 got += [chunk]
-        assert [chunk.text for chunk in got] == ["Step", " 1:"] and len(server.asked) == 1
+        assert [chunk.text for chunk in got][:2] == ["Step", " 1:"] and len(server.asked) == 1
+        assert not any(chunk.finish or chunk.step_end for chunk in got)
         assert total(got) + sum(late, Usage()) == policy.total
         assert policy.dispatch.running == 0
 
@@ -563,19 +586,130 @@ async def test_nothing_to_go_on_from():
             await chunks_of(policy, StepRequest((), Sampling(), 5))
 
 
-async def test_top_k_is_sent_only_where_it_matters():
-    async with FakeOpenAI() as server, Started(server) as policy:
+async def test_an_answer_without_an_end_is_no_answer():
+    async with FakeOpenAI("vllm") as server, Started(server) as policy:
+        events = server.events
+        server.events = lambda body: (
+            event | {"choices": [choice | {"finish_reason": None} for choice in event["choices"]]}
+            for event in events(body)
+        )
+        with pytest.raises(BackendBadResponse, match="without saying why"):
+            await chunks_of(policy, asks(await policy.prompt(PROBLEM), rollout=True))
+
+
+@pytest.mark.parametrize("stop", [{"matched_stop": 2}, {"stop_reason": 2}, {"matched_stop": None, "stop_reason": None}])
+async def test_the_token_of_the_end_and_empty_reasons_are_no_failures(stop):
+    async with FakeOpenAI("vllm") as server, Started(server) as policy:
+        events = server.events
+        server.events = lambda body: (
+            event
+            | {"choices": [choice | stop | {"finish_reason": choice["finish_reason"] or ""} for choice in choices]}
+            for event in events(body)
+            for choices in [event["choices"]]
+        )
+        chunks = await chunks_of(policy, asks(await policy.prompt(PROBLEM), rollout=True))
+    assert "".join(chunk.text for chunk in chunks) == SOLUTION and chunks[-1].finish == "eos"
+
+
+# -- sampling ----------------------------------------------------------------------------------------------------------
+
+NEUTRAL = {
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "repeat_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "seed": 0,
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
+}
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm", "llama.cpp", "mlx"])
+async def test_nothing_that_changes_a_draw_is_left_to_the_server(kind):
+    off = {"top_k": 0} if kind == "mlx" else {}
+    async with FakeOpenAI(kind) as server, Started(server) as policy:
         prompt = await policy.prompt(PROBLEM)
         await chunks_of(policy, asks(prompt))
         await chunks_of(policy, StepRequest(prompt.ids, Sampling(0.5, 0.9, 20), 5, seed=2**40 + 3))
-    assert "top_k" not in server.asked[0]
-    assert {name: server.asked[1][name] for name in ("temperature", "top_p", "top_k", "seed", "max_tokens")} == {
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "top_k": 20,
-        "seed": 3,
-        "max_tokens": 5,
-    }
+    plain, other = ({name: body.get(name) for name in NEUTRAL} for body in server.asked)
+    assert plain == NEUTRAL | off
+    assert other == NEUTRAL | {"temperature": 0.5, "top_p": 0.9, "top_k": 20, "seed": 3}
+    assert not any("does not take" in note for note in policy.notes)
+
+
+async def test_a_server_that_refuses_parameters_is_asked_without_them_and_users_are_told():
+    async with FakeOpenAI("hosted") as server, Started(server) as policy:
+        prompt = await policy.prompt(PROBLEM)
+        await chunks_of(policy, asks(prompt, seed=5))
+        (body,) = server.asked
+        assert body.keys() == OPENAI
+        assert [body[name] for name in ("temperature", "top_p", "seed", "presence_penalty")] == [0.7, 1.0, 5, 0.0]
+        (note,) = [note for note in policy.notes if "does not take" in note]
+        assert all(name in note for name in ("top_k", "min_p", "repetition_penalty", "skip_special_tokens"))
+        assert not any(name in note for name in ("presence_penalty", "seed", "temperature"))
+        with pytest.raises(RequestRefused, match="does not take top_k") as raised:
+            await chunks_of(policy, StepRequest(prompt.ids, Sampling(top_k=20), 5))
+        assert not raised.value.retryable and len(server.asked) == 1
+
+
+async def test_a_plan_that_needs_what_the_server_refuses_fails_with_a_sentence():
+    plan, prm = Plan(n=2, m=1, sampling=Sampling(top_k=20)), ScriptedPRM(lambda steps: 0.5)
+    async with FakeOpenAI("hosted") as server, Solver(OpenAIPolicy(server.url), prm) as solver:
+        result = await solver.solve(PROBLEM, plan)
+    assert result.reason == "failed" and "does not take top_k" in result.finished.detail
+
+
+async def test_a_server_that_is_overloaded_while_it_is_tried_is_given_time():
+    async with FakeOpenAI("hosted") as server:
+        busy, complete = [web.json_response({}, status=429, headers={"Retry-After": "0"})], server.complete
+
+        async def busy_once(request, body):
+            return busy.pop() if busy else await complete(request, body)
+
+        server.complete = busy_once
+        async with Started(server) as policy:
+            assert "does not take top_k" in " ".join(policy.notes)
+        assert not busy
+
+
+# -- servers that continue nothing -------------------------------------------------------------------------------------
+
+
+async def test_ollama_is_refused_and_users_are_told_what_to_do():
+    async with FakeOpenAI("ollama") as server:
+        error = await refused(server)
+        assert isinstance(error, WrongServer)
+        assert "is Ollama" in str(error) and "llama-server" in str(error) and "hf:" in str(error)
+        assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"/api/version": lambda: web.json_response({"version": "3.1.0"})},  # LocalAI
+        {"/": lambda: web.Response(text="Ollama is running")},
+        {"/api/version": lambda: web.json_response({"error": "Unexpected endpoint or method."})},  # LM Studio
+        {"/api/version": lambda: web.Response(text="<html>", content_type="text/html")},
+    ],
+)
+async def test_what_only_resembles_ollama_is_not_refused(answers):
+    async with FakeOpenAI("llama.cpp") as server:
+        server.answers = answers
+        async with Started(server) as policy:
+            assert await chunks_of(policy, asks(await policy.prompt(PROBLEM)))
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "hosted"])
+async def test_a_server_that_puts_texts_into_a_template_is_refused(kind):
+    async with FakeOpenAI(kind, wraps=9) as server:  # as much as the shortest usual one
+        error = await refused(server)
+        assert isinstance(error, WrongServer) and "read 10 tokens where one word was sent" in str(error)
+    async with FakeOpenAI(kind, wraps=2) as server, Started(server) as policy:  # marks of the beginning
+        assert await chunks_of(policy, asks(await policy.prompt(PROBLEM)))
 
 
 # -- a real server -----------------------------------------------------------------------------------------------------

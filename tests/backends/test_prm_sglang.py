@@ -16,6 +16,7 @@ from tests.fake_sglang import FakeSGLang
 from tests.proxy import Fault, Proxy
 from tts_tui.backends.prm_sglang import SGLangPRM
 from tts_tui.backends.prm_tokenizer import PRMTokenizer
+from tts_tui.backends.sglang_server import NEUTRAL
 from tts_tui.contracts import Prompt, ScoreRequest
 from tts_tui.errors import (
     BackendBadResponse,
@@ -129,7 +130,7 @@ async def test_a_language_model_is_asked_for_two_tokens_and_samples_none():
         body = server.bodies("/generate")[-1]
     assert body.pop("input_ids")[-1] == 12902
     assert body == {
-        "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
+        "sampling_params": {**NEUTRAL, "max_new_tokens": 0, "temperature": 1.0},
         "return_logprob": True,
         "logprob_start_len": -1,
         "token_ids_logprob": [PLUS, MINUS],

@@ -47,7 +47,7 @@ def recorded(shared, name: str) -> list[list[bytes]]:
 
 
 def read(events: list[bytes]) -> list[Event]:
-    reader = Reader(URL)
+    reader = Reader(URL, stops=["\n\n"])
     return [reader.read(data) for data in events]
 
 
@@ -134,6 +134,27 @@ def test_events_that_make_no_sense_are_one_sentence(data, kind, sentence):
     with pytest.raises(BackendError, match=re.escape(sentence)) as raised:
         read(data)
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("matched", "stops", "finish"),
+    [
+        ("\n\n", ["\n\n"], "step"),
+        (151645, ["\n\n"], "eos"),
+        (2, [], "eos"),
+        ([5, 6], [], "eos"),
+        ("NaN happened", ["\n\n"], None),
+        ("NaN happened", [], None),
+        ("\n\n", [], None),
+        (None, ["\n\n"], None),
+    ],
+)
+def test_a_step_ends_only_at_a_stop_text_of_its_request(matched, stops, finish):
+    data = wire([7], 1, "x", finish_reason={"type": "stop", "matched": matched})
+    event = Reader(URL, stops=stops).read(data)
+    assert event.finish == finish and event.aborted is None
+    assert (event.unasked is None) == (finish is not None)
+    assert event.usage.completion == 1  # counted however it ended
 
 
 @given(

@@ -12,6 +12,7 @@ from msgspec import Struct
 from tts_tui.contracts import Policy, Reading, Reads
 from tts_tui.errors import ContextExceeded, RecordCorrupt, UsageError
 from tts_tui.evaluation.datasets import Item
+from tts_tui.files import open_regular
 from tts_tui.recording import whole_lines
 
 _AT_ONCE = 8
@@ -40,13 +41,13 @@ def kept(path: Path, policy: str) -> dict[str, tuple[float, ...]]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = whole_lines(file)
             file.seek(0)
             lines = [msgspec.json.decode(line, type=State) for line in file.read(size).splitlines()]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RecordCorrupt(f"{path} is damaged ({error}): remove it, and the prompts are read again") from error
     return {line.problem: line.state for line in lines if line.policy == policy}
 

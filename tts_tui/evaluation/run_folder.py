@@ -23,6 +23,7 @@ from tts_tui.contracts import ModelInfo
 from tts_tui.errors import RecordCorrupt, RecordVersion, UsageError
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.files import open_regular, read_regular
 from tts_tui.plan import Plan
 from tts_tui.recording import whole_lines
 
@@ -102,7 +103,7 @@ def read_header(folder: Path) -> Header:
     """
     path = folder / "run.json"
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run of `tts-tui eval`: there is no run.json in it") from None
     except OSError as error:
@@ -112,7 +113,7 @@ def read_header(folder: Path) -> Header:
         if isinstance(said, int) and said > FORMAT:
             raise RecordVersion(f"{folder} was written in format {said}; this version reads up to {FORMAT}: update it")
         return msgspec.json.decode(data, type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordCorrupt(f"{path} is damaged: {error}") from error
 
 
@@ -147,13 +148,13 @@ def _lines(path: Path, kind: type[T]) -> list[T]:
     decoder = msgspec.json.Decoder(kind)
     found: list[T] = []
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
                 try:
                     found.append(decoder.decode(line))
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise RecordCorrupt(f"{path} is damaged in line {number}: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
 
 from tts_tui.errors import ConfigError, UsageError
+from tts_tui.files import read_toml
 from tts_tui.plan import SCORES, VOTES
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
@@ -56,13 +56,9 @@ def profile(name: str) -> dict[str, Any] | None:
         return None
     file = path(name)
     try:
-        found = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        found = read_toml(file, "the profile")
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise ConfigError(f"cannot read the profile {file}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the profile {file} is no TOML ({error}): mend it, or remove it") from None
     wrong = _wrong(found, name)
     if wrong:
         raise ConfigError(f"the profile {file} cannot be used, {wrong}: mend it, or remove it")

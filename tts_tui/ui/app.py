@@ -24,7 +24,7 @@ from tts_tui.ui.models import Models
 from tts_tui.ui.overview import short_plan
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.screens.dialogs import Choice
+from tts_tui.ui.screens.dialogs import Choice, Palette
 from tts_tui.ui.screens.home import HomeScreen, describe
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
@@ -256,6 +256,11 @@ class TTSApp(LeavingApp):
         self.push_screen(CompareScreen(first, second, names))
 
     # -- commands ----------------------------------------------------------------------------------------------------
+
+    def action_command_palette(self) -> None:
+        """Opens the command palette."""
+        if self.use_command_palette and not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette offers: every key that works here, by its description, then Textual's own."""

@@ -14,6 +14,7 @@ from platformdirs import user_data_path
 from tts_tui.backends.pull import HOME
 from tts_tui.errors import TTSError, UsageError
 from tts_tui.events import SearchFinished, SearchStarted, decode
+from tts_tui.files import open_regular
 from tts_tui.tree import SearchTree
 
 TAIL = 262_144
@@ -118,13 +119,15 @@ def _age(entry: os.DirEntry[str]) -> float:
 def look(path: Path) -> Run:
     """What a recording is, from its first and its last event."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             first = file.readline(HEAD)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             last = file.read()
     except OSError as error:
         return Run(path, broken=error.strerror or str(error))
+    except UsageError:
+        return Run(path, broken="it is not a regular file")
     try:
         start = decode(first)
         if not isinstance(start, SearchStarted):
