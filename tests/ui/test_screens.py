@@ -457,6 +457,7 @@ async def test_ctrl_c_elsewhere_asks_before_it_ends_what_runs(held):
 
 async def test_when_the_terminal_goes_the_search_ends_with_its_event(held, monkeypatch):
     monkeypatch.setattr(signals, "_received", 0)  # restored afterwards
+    monkeypatch.setattr(TTSApp, "_leave_at_last", lambda self: None)  # it would end the tests
     async with running(held) as pilot:
         runner = await begun(held, pilot)
         held.post_message(InputEnded())

@@ -31,7 +31,7 @@ from tts_tui.ui import runs
 from tts_tui.ui.session import hear
 
 PLACES = 16
-"""Sessions at a time by default. One takes some 35 MB of memory, and 400 MB more once it has used the embedded model."""
+"""Sessions at a time by default. One takes some 35 MB of memory, and 400 MB more with the embedded model."""
 PATIENCE = 6.0
 """Seconds that a session has to stop its search and write its last events when its visitor or the server leaves."""
 

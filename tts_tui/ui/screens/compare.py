@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import DescendantFocus
 from textual.markup import escape
-from textual.widgets import Footer, Input
+from textual.widgets import Footer
 
 from tts_tui.budget import flops
 from tts_tui.tree import SearchTree
@@ -18,6 +18,7 @@ from tts_tui.ui import choices, panels, words
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.screens.viewing import LAST, Viewing
 from tts_tui.ui.text import one_line, percent, short
+from tts_tui.ui.widgets.field import Field
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.tree_view import TreeView
 
@@ -73,7 +74,7 @@ class CompareScreen(Viewing):
                     yield TreeView(id=f"{side}-tree")
                     yield Quiet(id=f"{side}-answers")
                     yield Quiet(id=f"{side}-choices", classes="choices")
-        yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
+        yield Field(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
         yield Quiet(id="table")
         yield Footer(compact=True)
 
@@ -87,7 +88,16 @@ class CompareScreen(Viewing):
         self.query_one("#find").display = False
         self.query_one("#left-tree").focus()
         self.complete = True
-        self.set_interval(1 / FRAMES, self.tick)
+        self.begin_pulse(FRAMES)
+        self.tick()
+
+    @property
+    def lively(self) -> bool:
+        """Whether one of them goes on."""
+        return any(runner.changing and runner.model in self.models for runner in self.app.runners)
+
+    def look(self) -> None:
+        """The timer's."""
         self.tick()
 
     def tick(self) -> None:

@@ -18,6 +18,7 @@ from tts_tui.errors import TTSError
 from tts_tui.plan import SCORES, VOTES, Plan
 from tts_tui.ui.screens.dialogs import Dialog
 from tts_tui.ui.text import one_line
+from tts_tui.ui.widgets.field import Field
 from tts_tui.ui.words import AUTO
 
 
@@ -91,7 +92,7 @@ class PlanForm(Dialog["Plan | None"]):
                 row.display = name not in WISHES or self._plan.strategy == AUTO
                 with row:
                     yield Label(self._label(name, label), id=f"label-{name}")
-                    yield Input(self._text(name), id=name, compact=True, placeholder=HINTS.get(name, ""))
+                    yield Field(self._text(name), id=name, compact=True, placeholder=HINTS.get(name, ""))
             for name, label, choices in (("score", "score of a path", SCORES), ("vote", "vote", VOTES)):
                 with Horizontal(classes="row"):
                     yield Label(label)

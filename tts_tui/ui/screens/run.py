@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.markup import escape
-from textual.widgets import Footer, Input
+from textual.widgets import Footer
 
 from tts_tui.ui import choices, panels, words
 from tts_tui.ui.bindings import keys
@@ -23,6 +23,7 @@ from tts_tui.ui.screens.help import BAR
 from tts_tui.ui.screens.taking_part import TakingPart
 from tts_tui.ui.screens.viewing import LAST
 from tts_tui.ui.text import one_line
+from tts_tui.ui.widgets.field import Field
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.step_view import StepView
 from tts_tui.ui.widgets.story_view import StoryView
@@ -109,7 +110,7 @@ class RunScreen(TakingPart):
         with Horizontal(id="middle"):
             with Vertical(id="left"):
                 yield TreeView(id="tree")
-                yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
+                yield Field(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
                 yield Quiet(id="answers")
                 yield Quiet(id="latest")
             with Vertical(id="side"):
@@ -125,7 +126,7 @@ class RunScreen(TakingPart):
         self.query_one("#find").display = False
         self.tree_view.focus()
         self.complete = True
-        self.set_interval(1 / FRAMES, self._look)
+        self.begin_pulse(FRAMES)
         self.tick()
 
     @property
@@ -209,7 +210,12 @@ class RunScreen(TakingPart):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    @property
+    def lively(self) -> bool:
+        """Whether the replay plays, or the search goes on."""
+        return self.player.playing if self.player is not None else self.runner is not None and self.runner.changing
+
+    def look(self) -> None:
         """The timer's."""
         self._looks += 1
         if self._looks % SPARING == 0 or not self._computes_here:
