@@ -256,7 +256,7 @@ class TTSApp(LeavingApp):
 
     def action_command_palette(self) -> None:
         """Opens the command palette."""
-        if self.use_command_palette and not Palette.is_open(self):
+        if self.use_command_palette and not Palette.is_open(self):  # type: ignore[arg-type]
             self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

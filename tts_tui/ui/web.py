@@ -234,7 +234,7 @@ class BrowserServer(Server):
             {} if self.shared else {runs.RUNS: str(runs.folder() / "visitors" / _visitor(request))},
             write_bytes=line.send_bytes,
             write_str=line.send_str,
-            close=line.close,  # type: ignore[arg-type]
+            close=line.close,
             download_manager=self.download_manager,
         )
         self.sessions[line] = session
