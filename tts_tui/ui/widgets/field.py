@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual.events import Paste
+from textual.reactive import Reactive, reactive
 from textual.widgets import Input
 
 from tts_tui.ui.text import clean
@@ -17,4 +18,6 @@ class CleanPaste:
 
 
 class Field(CleanPaste, Input):
-    """A field for one line of text."""
+    """A field for one line of text, with a steady cursor: one that blinks makes the app draw for ever."""
+
+    cursor_blink: Reactive[bool] = reactive(False, init=False)
