@@ -32,6 +32,9 @@ Count = Annotated[int, Meta(ge=-(2**48), le=2**48)]
 """A number of tokens or weights, or a correction of one. What is read from a file is checked: it goes into sums and
 products, as `Total` and float."""
 
+TokenCount = Annotated[int, Meta(ge=0, le=2**48)]
+"""A number of tokens as a server reports it, which is never negative."""
+
 Total = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 """A sum of counts."""
 
