@@ -238,12 +238,15 @@ class SGLangPolicy:
             )
             self._keep(stream.pump)  # the end of the stream is read behind its last event
             cutter = Cutter(request, self.server.texts)
+            owed = Usage()
             try:
                 async for event in stream.events():
                     began()
                     self.dispatch.came(event.usage.completion)
                     self.total += event.usage
+                    owed = event.usage  # as long as it is in no chunk: cutting may fail, and the caller may leave
                     for chunk in await cutter.chunks(event):
+                        owed -= chunk.usage
                         if chunk.step_end or chunk.finish:
                             self._warm.add(request.session, (*request.ids, *cutter.ids))
                         yield chunk
@@ -253,10 +256,18 @@ class SGLangPolicy:
                 raise
             finally:
                 if not stream.done:
-                    await self._farewell(stream, request)
+                    await self._farewell(stream, request, owed)
+                else:
+                    _tell_late(request, owed)
 
-    async def _farewell(self, stream: Stream, request: StepRequest) -> None:
-        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry."""
+    async def _farewell(self, stream: Stream, request: StepRequest, owed: Usage) -> None:
+        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry.
+
+        Args:
+            stream: The stream.
+            request: What was asked.
+            owed: What was read, and is in no chunk.
+        """
         task = self._keep(asyncio.create_task(stream.abort(FAREWELL_SECONDS)))
         hurried = False
         while not task.done():
@@ -267,8 +278,8 @@ class SGLangPolicy:
         if not task.cancelled():
             late = task.result()
             self.total += late
-            if request.late is not None and late != Usage():
-                request.late(late)
+            owed += late
+        _tell_late(request, owed)
         if hurried:
             raise asyncio.CancelledError
 
@@ -282,6 +293,11 @@ class SGLangPolicy:
         self._streams.discard(task)
         if not task.cancelled():
             task.exception()  # looked at: whoever wanted to know has heard of it
+
+
+def _tell_late(request: StepRequest, usage: Usage) -> None:
+    if usage != Usage() and request.late is not None:
+        request.late(usage)
 
 
 def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, Any]:
