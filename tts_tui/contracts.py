@@ -286,7 +286,7 @@ class RewardModel(Protocol):
         """Scores the last step of each request, in order; a batch may mix problems.
 
         Raises:
-            BackendError: The whole batch failed. Never returns a made-up score.
+            BackendError: Some of the batch failed, or all of it; `scores` holds what did not. A score is never made up.
         """
         ...
 
