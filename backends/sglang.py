@@ -177,7 +177,7 @@ class SGLangPolicy:
         """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
         return await self.server.encode(text)
 
-    async def read(self, prompt: Prompt) -> Reading:
+    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
         """Its mean state over the problem, from a server that was started to show it; see `Reads.read`.
 
         Behind a router the worker that reads may be another one than the one that is sampled from.
@@ -189,7 +189,7 @@ class SGLangPolicy:
         ids, _ = await self.server.tokenize(changed) if changed else ((), 0)
         start = min(sglang_reading.common(prompt.ids, ids), len(prompt.ids) - 1)
         ask = partial(self._ask, {ROUTING: uuid.uuid4().hex})
-        return await sglang_reading.read(prompt.ids, start, ask, self.http.url)
+        return await sglang_reading.read(prompt.ids, start, ask, self.http.url, late)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""

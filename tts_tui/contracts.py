@@ -225,8 +225,12 @@ class Reading(Struct, frozen=True):
 class Reads(Protocol):
     """A policy that shows its hidden states: they tell more of how hard a problem is for it than the text does."""
 
-    async def read(self, prompt: Prompt) -> Reading:
+    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
         """Reads a prompt. Its tokens pass the model once: what is sampled from it afterwards finds them in the cache.
+
+        Args:
+            prompt: The prompt.
+            late: Told, at most once, what was spent on a reading that failed or was cancelled.
 
         Raises:
             BackendError: It failed.
