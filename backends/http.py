@@ -7,9 +7,11 @@ The API key is sent, and stands in no message, log or recording: replies are dec
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -34,7 +36,10 @@ API_KEY = "TTS_TUI_API_KEY"
 
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 120.0
-"""Most seconds between two pieces of an answer."""
+"""Most seconds until a reply is complete, and between two events of a stream."""
+MOST_BYTES = 64 * 2**20
+"""Longest event, and longest reply that is no stream. An event that repeats 32 000 tokens and their text takes less
+than one MB, and 128 hidden states of 8192 numbers take 20 MB."""
 _DONE = b"[DONE]"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised by a decoder: RecursionError where values stand in one another thousands deep."""
@@ -73,7 +78,7 @@ class Http:
     Args:
         url: Its address, checked.
         api_key: Sent as a bearer token; by default what the environment variable `API_KEY` holds.
-        stall: Most seconds between two pieces of an answer.
+        stall: Most seconds until a reply is complete, and between two events of a stream.
         serves: What should be there, a policy or a prm: how messages say to start it.
     """
 
@@ -100,7 +105,9 @@ class Http:
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
                     headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._stall),
+                    # What aiohttp could time is a read from the socket: one that waits behind a malformed chunk, for
+                    # which aiohttp closes the connection, never ends.
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 )
             except ValueError:  # a line feed in the key, for instance
                 raise UsageError(f"the API key holds characters that cannot be sent: check {API_KEY}") from None
@@ -134,10 +141,12 @@ class Http:
             BackendError: Of the kind that fits, with a sentence.
         """
         try:
-            async with self._request(method, path, body, headers or {}) as reply:
+            async with (
+                asyncio.timeout(self._stall),
+                self._request(method, path, body, headers or {}) as reply,
+            ):
                 await self._check(reply)
-                data: bytes = await reply.read()
-                return data
+                return await self._whole(reply)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.explain(error) from _cause(error)
 
@@ -150,17 +159,27 @@ class Http:
             BackendError: Of the kind that fits; also if an event is of another kind than `kind`, or the stream ends
                 before `[DONE]`.
         """
-        parser, decoder = EventParser(), self.decoder(kind)
+        parser, decoder, now = EventParser(), self.decoder(kind), asyncio.get_running_loop().time
+        deadline = now() + self._stall
         try:
-            async with self._request("POST", path, body, headers or {}) as reply:
-                await self._check(reply)
-                async for piece in reply.content.iter_any():
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout_at(deadline):
+                    reply = await stack.enter_async_context(self._request("POST", path, body, headers or {}))
+                    await self._check(reply)
+                while True:
+                    async with asyncio.timeout_at(deadline):
+                        piece = await reply.content.readany()
+                    if not piece:
+                        break
                     for data in parser.feed(piece):
                         data = data.strip()
                         if data == _DONE:
                             return
                         if data:  # some proxies keep a connection open with events that are empty
                             yield self.event(data, decoder)
+                            deadline = now() + self._stall
+                    if parser.pending > MOST_BYTES:
+                        raise BackendBadResponse(f"{self.url} sent an event of more than {MOST_BYTES >> 20} MB")
                 if (parser.close() or b"").strip() == _DONE:
                     return
                 if parser.stray:
@@ -227,11 +246,20 @@ class Http:
             )
         return BackendBadResponse(f"{self.url} sent an answer that is damaged or no JSON")
 
+    async def _whole(self, reply: aiohttp.ClientResponse) -> bytes:
+        """Return the body of a reply that is no stream."""
+        data = bytearray()
+        async for piece in reply.content.iter_any():
+            data += piece
+            if len(data) > MOST_BYTES:
+                raise BackendBadResponse(f"{self.url} sent an answer of more than {MOST_BYTES >> 20} MB")
+        return bytes(data)
+
     async def _check(self, reply: aiohttp.ClientResponse) -> None:
         """Raises what a status that is no success means."""
         if reply.status < 300:
             return
-        data = await reply.read()
+        data = await self._whole(reply)
         said = self._said(data)
         told = f": {said}" if said else ""
         if reply.status < 400:

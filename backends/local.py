@@ -111,7 +111,7 @@ class LocalPolicy:
             raise BackendError("the policy has not been started")
         return tuple(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
-    async def read(self, prompt: Prompt) -> Reading:
+    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
         """Its mean state over the problem; see `Reads.read`."""
         own = await asyncio.to_thread(self._own_tokens, prompt)
         (state,) = await self.engine.states([prompt.ids], [own])

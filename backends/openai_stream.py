@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tts_tui.backends.text import Separator
+from tts_tui.backends.sglang_stream import endless
+from tts_tui.backends.text import OVERSHOOT, Separator
 from tts_tui.backends.untrusted import Code, Failure, Matched, ServerText
-from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
+from tts_tui.contracts import Chunk, Finish, StepRequest, TokenCount, Usage
 from tts_tui.errors import (
     BackendBadResponse,
     BackendError,
@@ -26,6 +27,9 @@ BYTES = 3
 
 FINISH: dict[str, Finish] = {"stop": "eos", "length": "length"}
 """No stop text is ever asked for, so "stop" is the end of the text."""
+
+PIECES = 5
+"""Events that one token may come in: gateways may split texts anew, down to single characters."""
 
 _TOO_LONG = re.compile(
     r"context.?(length|size|window)|max_model_len|\b(prompt|input|sequence)\b.{0,40}(too long|longer|exceed)",
@@ -71,14 +75,14 @@ def _foreign() -> BackendError:
 class Details(Struct):
     """What is said of prompt tokens."""
 
-    cached_tokens: int | None = None
+    cached_tokens: TokenCount | None = None
 
 
 class Counts(Struct):
     """Tokens of a request so far."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
     prompt_tokens_details: Details | None = None
 
 
@@ -235,11 +239,18 @@ class Cutter:
         self._last: tuple[str, bool] = ("", False)
         self._finish: Finish | None = None
         self._cut_off: Event | None = None
+        self._most, self._events = request.max_tokens, 0
+        self._is_endless = False
 
     def add(self, event: Event) -> list[Chunk]:
         """The chunks of one event, save the last of all."""
         self.settled = False
         self._due += self._meter.add(event)
+        self._events += 1
+        counted = event.usage.completion_tokens if event.usage is not None else 0
+        if max(counted, self._events // PIECES) > self._most + OVERSHOOT:
+            self.done = self._is_endless = True
+            return []
         pieces = self._pieces(event.text) if event.text else []
         if not self._rollout and pieces and pieces[0][1]:
             self.done = True
@@ -257,6 +268,8 @@ class Cutter:
         Raises:
             BackendError: The stream ended, and the answer did not.
         """
+        if self._is_endless:
+            raise endless(url, self._most)
         if self._cut_off is not None:
             raise _cut_off(url, self._cut_off)
         if self._finish is None:

@@ -15,6 +15,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ class SGLangPRM:
         self._readout: Readout = "tokens"
         self._tokens: list[int] = []
         self._warm = Warm()
-        self._known: OrderedDict[Ids, float] = OrderedDict()
+        # What a score has cost stays with it until a caller is told.
+        self._known: OrderedDict[Ids, Answer] = OrderedDict()
         self._asked: dict[Ids, _Asked] = {}
         # How often the worker that had a question failed.
         self._routes: dict[str, int] = {}
@@ -193,10 +195,10 @@ class SGLangPRM:
 
         Raises:
             ContextExceeded: A question leaves no room for a step.
-            BackendError: A step could not be scored; those that could are not asked again.
+            BackendError: A step could not be scored; its `scores` are those of the others.
         """
         inputs = await asyncio.to_thread(self._inputs, requests)
-        answers = {one.ids: Answer(self._known[one.ids], len(one.ids)) for one in inputs if one.ids in self._known}
+        answers = {one.ids: self._known[one.ids] for one in inputs if one.ids in self._known}
         # All begin at once, so that each finds its parent among them, wherever that stands in the batch.
         fresh = {one.ids: one for one in inputs if one.ids not in answers}
         asked = {ids: self._ask(one) for ids, one in fresh.items()}
@@ -209,14 +211,21 @@ class SGLangPRM:
                 this.leave()
         if any(task.cancelled() for task in tasks.values()):
             raise BackendError("the reward model was closed while it scored")
-        answers |= {ids: task.result() for ids, task in tasks.items()}
-        result = []
-        for one in inputs:
-            answer = answers[one.ids]
-            self._remember(one.ids, answer.score)
-            result.append(StepScore(answer.score, len(one.ids) - answer.cached, answer.cached, one.unseen))
-            answers[one.ids] = Answer(answer.score, len(one.ids))  # whoever else asks for the same
-        return result
+        errors = {ids: error for ids, task in tasks.items() if (error := task.exception()) is not None}
+        answers |= {ids: task.result() for ids, task in tasks.items() if ids not in errors}
+        scores = [self._tell(one, answers[one.ids]) if one.ids in answers else None for one in inputs]
+        for error in errors.values():
+            failed = copy(error)  # others may wait for the same request, with other scores
+            if isinstance(failed, BackendError):
+                failed.scores = scores
+            raise failed from error
+        return [score for score in scores if score is not None]
+
+    def _tell(self, one: Input, answer: Answer) -> StepScore:
+        """Return a score with what it has cost, which only the first caller is told."""
+        answer = self._known.get(one.ids, answer)  # another caller may have been told in the meantime
+        self._remember(one.ids, Answer(answer.score, len(one.ids)))
+        return StepScore(answer.score, len(one.ids) - answer.cached, answer.cached, one.unseen)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -232,8 +241,8 @@ class SGLangPRM:
             result.append(Input(ids, parent, question, unseen))
         return result
 
-    def _remember(self, ids: Ids, score: float) -> None:
-        self._known[ids] = score
+    def _remember(self, ids: Ids, answer: Answer) -> None:
+        self._known[ids] = answer
         self._known.move_to_end(ids)
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
@@ -251,7 +260,7 @@ class SGLangPRM:
         if ids in self._asked and self._asked[ids].task is task:
             del self._asked[ids]
         if not task.cancelled() and task.exception() is None:  # looked at, though nobody may wait any more
-            self._remember(ids, task.result().score)
+            self._remember(ids, task.result())
 
     async def _in_turn(self, one: Input) -> Answer:
         before = self._asked.get(one.parent)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct, field
 
 from tts_tui.backends.untrusted import ServerText
-from tts_tui.contracts import TokenId
+from tts_tui.contracts import TokenCount, TokenId
 
 # -- SGLang ------------------------------------------------------------------------------------------------------------
 
@@ -91,12 +91,21 @@ class Loads(Struct):
     loads: list[Load]
 
 
-class Counts(Struct):
+class TokenCounts(Struct):
+    """Tokens of a request so far."""
+
+    prompt_tokens: TokenCount = 0
+    cached_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
+
+    def __post_init__(self) -> None:
+        if self.cached_tokens > self.prompt_tokens:
+            raise ValueError("more tokens are cached than the prompt has")
+
+
+class Counts(TokenCounts):
     """Tokens of a request, and what else was asked for."""
 
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
     hidden_states: list[list[list[float] | float]] | None = None
     output_token_ids_logprobs: list[list[tuple[float, int, Raw]]] | None = None
 
@@ -116,7 +125,7 @@ class Embedding(Struct):
 class EmbeddingUsage(Struct):
     """Tokens of a request for outputs."""
 
-    prompt_tokens: int = 0
+    prompt_tokens: TokenCount = 0
 
 
 class Embeddings(Struct):

@@ -177,7 +177,7 @@ class SGLangPolicy:
         """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
         return await self.server.encode(text)
 
-    async def read(self, prompt: Prompt) -> Reading:
+    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
         """Its mean state over the problem, from a server that was started to show it; see `Reads.read`.
 
         Behind a router the worker that reads may be another one than the one that is sampled from.
@@ -189,7 +189,7 @@ class SGLangPolicy:
         ids, _ = await self.server.tokenize(changed) if changed else ((), 0)
         start = min(sglang_reading.common(prompt.ids, ids), len(prompt.ids) - 1)
         ask = partial(self._ask, {ROUTING: uuid.uuid4().hex})
-        return await sglang_reading.read(prompt.ids, start, ask, self.http.url)
+        return await sglang_reading.read(prompt.ids, start, ask, self.http.url, late)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
@@ -238,12 +238,15 @@ class SGLangPolicy:
             )
             self._keep(stream.pump)  # the end of the stream is read behind its last event
             cutter = Cutter(request, self.server.texts)
+            owed = Usage()
             try:
                 async for event in stream.events():
                     began()
                     self.dispatch.came(event.usage.completion)
                     self.total += event.usage
+                    owed = event.usage  # as long as it is in no chunk: cutting may fail, and the caller may leave
                     for chunk in await cutter.chunks(event):
+                        owed -= chunk.usage
                         if chunk.step_end or chunk.finish:
                             self._warm.add(request.session, (*request.ids, *cutter.ids))
                         yield chunk
@@ -253,10 +256,18 @@ class SGLangPolicy:
                 raise
             finally:
                 if not stream.done:
-                    await self._farewell(stream, request)
+                    await self._farewell(stream, request, owed)
+                else:
+                    _tell_late(request, owed)
 
-    async def _farewell(self, stream: Stream, request: StepRequest) -> None:
-        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry."""
+    async def _farewell(self, stream: Stream, request: StepRequest, owed: Usage) -> None:
+        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry.
+
+        Args:
+            stream: The stream.
+            request: What was asked.
+            owed: What was read, and is in no chunk.
+        """
         task = self._keep(asyncio.create_task(stream.abort(FAREWELL_SECONDS)))
         hurried = False
         while not task.done():
@@ -267,8 +278,8 @@ class SGLangPolicy:
         if not task.cancelled():
             late = task.result()
             self.total += late
-            if request.late is not None and late != Usage():
-                request.late(late)
+            owed += late
+        _tell_late(request, owed)
         if hurried:
             raise asyncio.CancelledError
 
@@ -282,6 +293,11 @@ class SGLangPolicy:
         self._streams.discard(task)
         if not task.cancelled():
             task.exception()  # looked at: whoever wanted to know has heard of it
+
+
+def _tell_late(request: StepRequest, usage: Usage) -> None:
+    if usage != Usage() and request.late is not None:
+        request.late(usage)
 
 
 def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, Any]:

@@ -66,7 +66,9 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
     return next(same, min(len(one), len(other)))
 
 
-async def read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
+async def read(
+    ids: Sequence[int], start: int, ask: Ask, url: str, late: Callable[[Usage], None] | None = None
+) -> Reading:
     """The mean state over the tokens of `ids` from `start` on.
 
     Args:
@@ -74,20 +76,33 @@ async def read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
         start: Of how many tokens in front no state is wanted; less than all.
         ask: Sends a request to `/generate` and returns its reply.
         url: For messages.
+        late: Told what was spent, if nothing is returned.
 
     Raises:
         BackendError: The server failed, or a reply makes no sense.
     """
+    usage, is_read = Usage(), False
+
+    async def counted(body: dict[str, Any]) -> Generated:
+        nonlocal usage
+        reply = await ask(body)
+        usage += usage_of(reply)
+        return reply
+
     try:
-        return await _read(ids, start, ask, url)
+        state = await _read(ids, start, counted, url)
+        is_read = True
     except UnexpectedReply:
         raise _senseless(url) from None
+    finally:
+        if late is not None and not is_read and usage != Usage():
+            late(usage)
+    return Reading(state, usage)
 
 
-async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
-    usage = Usage()
+async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> tuple[float, ...]:
     if start:
-        usage += usage_of(await ask(_body(ids[:start], 0)))
+        await ask(_body(ids[:start], 0))
     sums: list[float] = []
     for begin in range(start, len(ids), PIECE):
         end = min(begin + PIECE, len(ids))
@@ -96,20 +111,19 @@ async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
             try:
                 reply = await ask(_body(ids[:end], 1, begin))
             except RequestRefused:  # it was started anew, without the flag
-                return Reading((), usage)
-            usage += usage_of(reply)
+                return ()
             states = reply.meta_info.hidden_states
             rows = states[0] if states else []
             if len(rows) >= end - begin:
                 break
         else:
-            return Reading((), usage)
+            return ()
         piece = await asyncio.to_thread(_total, rows[begin - end :], url)
         if sums and len(sums) != len(piece):
             raise _senseless(url)
         sums = [left + right for left, right in zip(sums, piece, strict=True)] if sums else piece
     length = math.hypot(*sums)  # of the sum or of the mean: scaled they are the same
-    return Reading(tuple(value / length for value in sums) if length else tuple(sums), usage)
+    return tuple(value / length for value in sums) if length else tuple(sums)
 
 
 def usage_of(reply: Generated) -> Usage:

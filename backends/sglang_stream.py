@@ -11,7 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from tts_tui.backends.http import Http
-from tts_tui.backends.text import CONTEXT, Separator
+from tts_tui.backends.replies import TokenCounts
+from tts_tui.backends.text import CONTEXT, OVERSHOOT, Separator
 from tts_tui.backends.untrusted import Failure, Matched, ServerText
 from tts_tui.contracts import Chunk, Finish, StepRequest, TokenId, Usage
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, BackendUnavailable, RequestRefused
@@ -31,12 +32,9 @@ class Reason(Struct):
     message: ServerText | None = None
 
 
-class Meta(Struct):
+class Meta(TokenCounts):
     """What SGLang says of a request so far."""
 
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
     finish_reason: Reason | None = None
 
 
@@ -76,12 +74,15 @@ class Reader:
         url: The server, for messages.
         stops: The stop texts of the request: no other text ends a step.
         vocabulary: How many token ids the model has; 0 if that is not known.
+        most: How many tokens were asked for at most; 0 for no limit.
     """
 
-    def __init__(self, url: str, stops: Sequence[str] = (), vocabulary: int = 0) -> None:
+    def __init__(self, url: str, stops: Sequence[str] = (), vocabulary: int = 0, most: int = 0) -> None:
         self._url, self._stops = url, stops
+        self._most = most
         self._vocabulary = vocabulary
         self._begun = False
+        self._count = 0
         self._tokens = 0
         self._text = ""
         self._whole = False
@@ -99,6 +100,9 @@ class Reader:
         new = meta.completion_tokens - self._tokens
         if new < 0 or new > len(wire.output_ids):
             raise BackendBadResponse(f"{self._url} sent {len(wire.output_ids)} token ids where it counted {new}")
+        self._count += 1
+        if self._most and max(self._count, meta.completion_tokens) > self._most + OVERSHOOT:
+            raise endless(self._url, self._most)
         ids = wire.output_ids[len(wire.output_ids) - new :]
         check_vocabulary(ids, self._vocabulary, self._url)
         usage = Usage(
@@ -146,6 +150,11 @@ class Reader:
         return BackendBadResponse(f"{self._url} failed: {said}")
 
 
+def endless(url: str, most: int) -> BackendBadResponse:
+    """Return the error for a stream that goes on behind the `most` tokens that were asked for."""
+    return BackendBadResponse(f"{url} writes on beyond the {most} tokens that it was asked for")
+
+
 def check_vocabulary(ids: Sequence[int], size: int, url: str) -> None:
     """Check that token ids from a server are in its model's vocabulary.
 
@@ -188,7 +197,8 @@ class Stream:
         self._http = http
         self._rid: str = body["rid"]
         self._abort = abort
-        self._reader = Reader(http.url, body["sampling_params"]["stop"], vocabulary)
+        sampling = body["sampling_params"]
+        self._reader = Reader(http.url, sampling["stop"], vocabulary, sampling["max_new_tokens"])
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self.pump = asyncio.create_task(self._read(body, headers))

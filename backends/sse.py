@@ -15,10 +15,12 @@ class EventParser:
 
     Attributes:
         stray: The beginning of what is no line of an event; empty as long as everything is.
+        pending: How many bytes of an event have come that is not complete.
     """
 
     def __init__(self) -> None:
         self.stray = b""
+        self.pending = 0
         self._parts: list[bytes] = []
         self._begun = False
         self._after_cr = False
@@ -34,15 +36,16 @@ class EventParser:
             if b"\n\n" not in piece and not (piece[:1] == b"\n" and parts[-1][-1:] == b"\n"):
                 if piece:
                     parts.append(piece)
+                    self.pending += len(piece)
                 return []
             parts.append(piece)
             piece = b"".join(parts)
         # Nearly always one event comes at a time, and it is one line of data.
         if piece[:6] == b"data: " and piece[-2:] == b"\n\n" and piece.find(b"\n") == len(piece) - 2:
-            self._parts = []
+            self._parts, self.pending = [], 0
             return [piece[6:-2]]
         *blocks, rest = piece.split(b"\n\n")
-        self._parts = [rest] if rest else []
+        self._parts, self.pending = [rest] if rest else [], len(rest)
         found = []
         for block in blocks:
             if block[:6] == b"data: " and b"\n" not in block:

@@ -10,6 +10,9 @@ CONTEXT = 5
 PATIENCE = 4
 """Tokens that may go by inside one character; more than that is no character."""
 
+OVERSHOOT = 64
+"""Tokens that a server may sample beyond those that it was asked for, as one that speculates may."""
+
 UNFINISHED = "\ufffd"
 
 

@@ -14,9 +14,6 @@ from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, Solver
 from tts_tui.recording import Recorder
 
-IN_STREAMS = ("reset-in-chunk", "close-in-stream", "cut-short", "no-done", "split-anywhere", "never-finished")
-"""Faults of the streams of steps."""
-
 
 async def blow(tmp_path, cases):
     """Runs a storm; gives its outcomes, and errors that nobody looked at."""
@@ -27,8 +24,7 @@ async def blow(tmp_path, cases):
 
 
 async def test_six_searches_outlive_a_storm(tmp_path):
-    cases = deal(4, 6, IN_STREAMS)
-    outcomes, strays = await blow(tmp_path, cases)
+    outcomes, strays = await blow(tmp_path, deal(4, 6))
     assert [finding for outcome in outcomes for finding in outcome.findings] == []
     assert sum(outcome.faults.total() for outcome in outcomes) > 10
     assert sum(outcome.ends.total() for outcome in outcomes) == 6

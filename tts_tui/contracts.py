@@ -32,6 +32,9 @@ Count = Annotated[int, Meta(ge=-(2**48), le=2**48)]
 """A number of tokens or weights, or a correction of one. What is read from a file is checked: it goes into sums and
 products, as `Total` and float."""
 
+TokenCount = Annotated[int, Meta(ge=0, le=2**48)]
+"""A number of tokens as a server reports it, which is never negative."""
+
 Total = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 """A sum of counts."""
 
@@ -222,8 +225,12 @@ class Reading(Struct, frozen=True):
 class Reads(Protocol):
     """A policy that shows its hidden states: they tell more of how hard a problem is for it than the text does."""
 
-    async def read(self, prompt: Prompt) -> Reading:
+    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
         """Reads a prompt. Its tokens pass the model once: what is sampled from it afterwards finds them in the cache.
+
+        Args:
+            prompt: The prompt.
+            late: Told, at most once, what was spent on a reading that failed or was cancelled.
 
         Raises:
             BackendError: It failed.
@@ -283,7 +290,7 @@ class RewardModel(Protocol):
         """Scores the last step of each request, in order; a batch may mix problems.
 
         Raises:
-            BackendError: The whole batch failed. Never returns a made-up score.
+            BackendError: Some of the batch failed, or all of it; `scores` holds what did not. A score is never made up.
         """
         ...
 

@@ -33,8 +33,11 @@ The message of each is one sentence for the user, and says what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from tts_tui.contracts import StepScore
 
 
 class TTSError(Exception):
@@ -72,9 +75,15 @@ class UnknownName(UsageError):
 
 
 class BackendError(TTSError):
-    """Raised when a policy or reward model fails."""
+    """Raised when a policy or reward model fails.
+
+    Attributes:
+        scores: What of a batch was scored all the same, in the order of its requests, with None for those that were
+            not (`RewardModel.score`); empty if nothing was.
+    """
 
     retryable: ClassVar[bool] = True
+    scores: Sequence[StepScore | None] = ()
 
 
 class BackendUnavailable(BackendError):

@@ -109,6 +109,8 @@ class StepStarted(Event, frozen=True):
 class WrittenAhead(Event, frozen=True):
     """Tokens were written beyond the end of a step, in case that the search goes on from it.
 
+    Of the root it also tells what reading the prompt has cost for a choice that was not made.
+
     They are spent, whether it does or not; what of them is used turns up in `StepStarted.ahead`.
     """
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tts_tui import priors
 from tts_tui.calibration import Calibration, check_models, find
-from tts_tui.contracts import Policy, Prompt, Reading, Reads
+from tts_tui.contracts import Policy, Prompt, Reading, Reads, Usage
 from tts_tui.controller import Controller, Wish, price_of
 from tts_tui.difficulty import Seen
 from tts_tui.errors import BackendError
@@ -101,7 +101,14 @@ class Guides:
         self._policy, self._prompt, self._given = policy, prompt, given
         self._lock = asyncio.Lock()
         self._reading: Reading | None = None
+        # What readings have cost that failed or were cancelled.
+        self._failed = Usage()
         self._trouble = ""
+
+    @property
+    def owed(self) -> Usage:
+        """What reading has cost, as far as it is not written down."""
+        return self._failed + (self._reading.usage if self._reading is not None else Usage())
 
     async def of(self, tree: SearchTree) -> Guide:
         """Who chooses for the search as it is planned now.
@@ -115,10 +122,12 @@ class Guides:
         async with self._lock:
             if found.reader is not None and self._reading is None and isinstance(self._policy, Reads):
                 self._reading = await self._read(self._policy)
-        return Guide(found, tree, self._reading, self._trouble)
+        reading = replace(self._reading, usage=self.owed) if self._reading is not None else None
+        return Guide(found, tree, reading, self._trouble)
 
     def told(self) -> None:
         """What reading cost has been written down."""
+        self._failed = Usage()
         if self._reading is not None:
             self._reading = Reading(self._reading.state)
 
@@ -126,7 +135,7 @@ class Guides:
         """What the policy makes of the prompt; empty where it fails for good, for the text tells something, too."""
         for attempt in range(ATTEMPTS):
             try:
-                reading = await policy.read(self._prompt)
+                reading = await policy.read(self._prompt, self._spend)
             except BackendError as error:
                 self._trouble = str(error)
                 if not error.retryable:
@@ -136,6 +145,9 @@ class Guides:
                 self._trouble = ""
                 return reading
         return Reading()
+
+    def _spend(self, usage: Usage) -> None:
+        self._failed += usage
 
 
 def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibration:

@@ -125,11 +125,11 @@ class Scorer:
             nodes: The steps.
             part: They are a part of a batch that was refused. What makes no sense is then not tried again.
         """
-        requests = [request_for(self._prompt, node) for node in nodes]
         for attempt in count(1):
             try:
-                scores = await self._scores(requests)
+                scores = await self._scores([request_for(self._prompt, node) for node in nodes])
             except BackendError as error:
+                nodes = self._without_scored(nodes, error)
                 last = attempt >= self._attempts or (part and isinstance(error, BackendBadResponse))
                 if len(nodes) > 1 and _may_be_one(error, last=last):
                     return await self._halves(nodes)
@@ -151,6 +151,13 @@ class Scorer:
         middle = len(nodes) // 2
         errors = await concurrently(self._try(half, part=True) for half in (nodes[:middle], nodes[middle:]))
         return next((error for error in reversed(errors) if error is not None), None)
+
+    def _without_scored(self, nodes: Sequence[Node], error: BackendError) -> Sequence[Node]:
+        """Write the scores that came with a failure; returns the other steps, or all if no step is left."""
+        for node, score in zip(nodes, error.scores, strict=False):
+            if score is not None and 0.0 <= score.score <= 1.0:
+                self._write(node, score)
+        return [node for node in nodes if node.score is None] or nodes
 
     def _write(self, node: Node, score: StepScore) -> None:
         now = self._journal.now

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec.structs import replace
 
 from tts_tui.branches import Branches, Run
-from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
+from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy, Usage
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
 from tts_tui.events import (
     HAND,
@@ -27,6 +27,7 @@ from tts_tui.events import (
     SearchContinued,
     SearchPaused,
     SearchStepped,
+    WrittenAhead,
 )
 from tts_tui.hand import Hand
 from tts_tui.journal import Journal
@@ -203,11 +204,17 @@ class Search:
             return known[turn]
         if self._guides is None:
             raise StrategyError("this search has nobody who chooses: begin it with a Solver")
-        choice = (await self._guides().of(self.tree)).choose(samples, searched, done)
-        choice = replace(choice, t=self._journal.now, root=self.root.id)
-        if not self._is_over():
-            self._journal.write(choice)
-            self._guides().told()
+        guides = self._guides()
+        try:
+            choice = (await guides.of(self.tree)).choose(samples, searched, done)
+            choice = replace(choice, t=self._journal.now, root=self.root.id)
+            if not self._is_over():
+                self._journal.write(choice)
+                guides.told()
+        finally:
+            if guides.owed != Usage():  # the prompt was read, and no choice was written that tells of it
+                self._journal.write(WrittenAhead(t=self._journal.now, node=self.root.id, usage=guides.owed))
+                guides.told()
         return choice
 
     def keep(self, nodes: Sequence[Node], why: str) -> None:

@@ -159,7 +159,7 @@ async def _in_process(
             await asyncio.gather(*(_search(solver, *pair, watch) for pair in zip(case.searches, seen, strict=True)))
             for left in await _settled(servers, watch):
                 note(left)
-            outcome.findings += _totals(writer, policy, prm, seen)
+            outcome.findings += _totals(case, writer, policy, prm, seen)
     except TTSError as error:
         outcome.ends[type(error).__name__] += len(seen)
         outcome.findings += [*checks.sentences([str(error)]), *checks.leaks(KEY, "an error at the start", str(error))]
@@ -214,7 +214,7 @@ async def _settled(servers: Sequence[Server], watch: Watch) -> list[Finding]:
 
 
 def _totals(
-    writer: SGLangPolicy | OpenAIPolicy, policy: Server, prm: Server | None, seen: Sequence[Seen]
+    case: Case, writer: SGLangPolicy | OpenAIPolicy, policy: Server, prm: Server | None, seen: Sequence[Seen]
 ) -> list[Finding]:
     """Check that clients, searches and servers agree on the tokens."""
     findings: list[Finding] = []
@@ -231,7 +231,8 @@ def _totals(
     if prm is not None:
         computed = sum(tree.counts.prm_computed for tree in trees)
         low, high = told(prm.stand_in.rows)
-        whole = all(each.result and each.result.reason in ("solved", "unsolved") for each in seen)
+        # In a rough case it starts within a search, and the step that it scores then is in no search.
+        whole = not case.rough and all(each.result and each.result.reason in ("solved", "unsolved") for each in seen)
         if not (low if whole else 0) <= computed <= high:
             said = f"the PRM's server computed {low} to {high} tokens, and {computed} are counted"
             findings.append(Finding(LOST, said))

@@ -124,7 +124,8 @@ class Listener:
 
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
-        self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,7 +134,7 @@ class Listener:
         self.open = 0
 
     async def __aenter__(self) -> Listener:
-        await self._listen()
+        self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -146,26 +147,36 @@ class Listener:
 
     def down(self) -> None:
         """Refuse new connections, and reset all open ones."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._socket is not None and self._accepting is not None:
+            self._accepting.cancel()
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
         for writer in tuple(self._writers):
             reset(writer)
 
     def restart(self, seconds: float) -> None:
         """Go down, and come back after a while on the same port."""
-        if self._server is not None:
+        if self._socket is not None:
             self.down()
             self._back = asyncio.create_task(self._come_back(seconds))
 
     async def _come_back(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._listen()
+        self._listen()
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self._port, limit=2**24)
-        self._port = self._server.sockets[0].getsockname()[1]
+    def _listen(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", self._port))
+        self._socket.setblocking(False)
+        self._port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
+        self._accepting = asyncio.create_task(self._accept(self._socket))
+
+    async def _accept(self, listening: socket.socket) -> None:
+        # Not asyncio.start_server: Python 3.11 loses a connection whose server closes while it is accepted.
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+            self._accepted(*await asyncio.open_connection(sock=connection, limit=2**24))
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

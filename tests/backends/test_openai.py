@@ -6,6 +6,7 @@ import asyncio
 import re
 from array import array
 from contextlib import aclosing
+from itertools import cycle
 from time import monotonic
 
 import msgspec
@@ -556,6 +557,34 @@ async def test_a_stream_that_breaks(fault, kind, sentence):
         assert not any(chunk.finish or chunk.step_end for chunk in got)
         assert total(got) + sum(late, Usage()) == policy.total
         assert policy.dispatch.running == 0
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "hosted"])
+async def test_a_server_that_writes_on_beyond_what_was_asked_for_is_given_up(kind, counted):
+    class Endless(FakeOpenAI):
+        def events(self, body):
+            for place, event in enumerate(cycle(list(super().events(body))[:1])):
+                usage = {"usage": self.counts(body["prompt"], place + 1)} if counted else {}
+                yield event | usage
+                if body["prompt"] == "Hello":
+                    return
+
+    late, got = [], []
+    async with Endless(kind) as server, Started(server) as policy:
+        with pytest.raises(BackendBadResponse, match="beyond the 100 tokens"):
+            async for chunk in policy.stream(asks(await policy.prompt(PROBLEM), rollout=True, late=late.append)):
+                got.append(chunk)
+        assert total(got) + sum(late, Usage()) == policy.total
+    assert len(got) < 1000
+
+
+@pytest.mark.parametrize("counts", [{"prompt_tokens": -1}, {"completion_tokens": 2**63}, {"prompt_tokens": 10**30}])
+async def test_counts_that_cannot_be_are_damage(counts):
+    async with FakeOpenAI("vllm") as server, Started(server) as policy:
+        server.faults = [{"choices": [], "usage": counts}]
+        with pytest.raises(BackendBadResponse, match="damaged"):
+            await chunks_of(policy, asks(await policy.prompt(PROBLEM)))
 
 
 async def test_a_search_survives_broken_streams():

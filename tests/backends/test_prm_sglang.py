@@ -390,12 +390,51 @@ async def test_what_could_be_scored_is_kept_when_something_could_not(prm, server
     for where in SCORES:
         server.answers[where] = answer
     steps = [request([step]) for step in ("1", "2", "999", "3")]
-    with pytest.raises(BackendError, match="status 500"):
+    with pytest.raises(BackendError, match="status 500") as caught:
         await prm.score(steps)
+    kept = caught.value.scores
+    assert [score is None for score in kept] == [False, False, True, False]
     server.answers.clear()
     count = len(server.asked_ids())
-    await prm.score(steps)
+    scores = await prm.score(steps)
     assert len(server.asked_ids()) == count + 1
+    # What was told with the failure costs nothing a second time.
+    assert [score.computed == 0 for score in scores] == [True, True, False, True]
+    assert all(one.computed > 0 and one.score == other.score for one, other in zip(kept, scores, strict=True) if one)
+
+
+async def test_whoever_asks_first_is_told_what_a_score_has_cost(prm, server):
+    server.hold = asyncio.Event()
+    callers = [asyncio.create_task(prm.score([request(["7"])])) for _ in range(3)]
+    await until(lambda: server.running)
+    callers[0].cancel()
+    await asyncio.gather(callers[0], return_exceptions=True)
+    server.hold.set()
+    told = [(await caller)[0] for caller in callers[1:]] + await prm.score([request(["7"])])
+    assert len(server.asked_ids()) == 1
+    assert [score.computed > 0 for score in told] == [True, False, False]
+    assert len({score.computed + score.cached for score in told}) == 1
+
+
+async def test_what_a_score_has_cost_is_told_to_the_next_caller_when_the_first_has_left(prm, server):
+    left = asyncio.Event()
+    steps = [request(["7"]), request(["8"])]
+
+    async def answer(incoming):
+        body = await incoming.json()
+        if "8" in server.tokenizer.decode(body.get("input_ids") or body["input"])[-5:]:
+            await left.wait()
+        return None
+
+    for where in SCORES:
+        server.answers[where] = answer
+    caller = asyncio.create_task(prm.score(steps))
+    await until(lambda: prm._known)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    left.set()
+    assert (await prm.score(steps[:1]))[0].computed > 0
+    assert (await prm.score(steps[:1]))[0].computed == 0
 
 
 async def test_an_overloaded_server_is_given_time(prm, server):

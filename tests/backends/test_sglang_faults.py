@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from time import monotonic
 
 import pytest
@@ -12,7 +13,7 @@ from tests.fake_sglang import FakeSGLang
 from tests.proxy import PAGE, Fault, Proxy
 from tests.scripted import ScriptedPRM
 from tests.servers import Server, free_port
-from tts_tui import Budget, Plan, Solver, Usage, load
+from tts_tui import Budget, Plan, Sampling, Solver, StepRequest, Usage, load
 from tts_tui.backends.http import Http
 from tts_tui.backends.replies import Generated, Model
 from tts_tui.backends.sglang import SGLangPolicy
@@ -277,6 +278,75 @@ async def test_a_prompt_with_a_number_that_is_no_token_id_is_a_bad_response(numb
             with pytest.raises(BackendBadResponse):
                 await ask("What is 3 + 4?")
         await policy.close()
+
+
+# -- tokens that were read and are in no chunk -------------------------------------------------------------------------
+
+
+class Bursts(FakeSGLang):
+    """Sends all that it writes in two events, so that steps end inside of an event."""
+
+    async def _events(self, body):
+        events = [event async for event in super()._events(body)]
+        for event in (events[len(events) // 2], events[-1]):
+            yield event
+
+
+def whole(late, prompt):
+    return StepRequest(prompt.ids, Sampling(), max_tokens=200, rollout=True, late=late.append)
+
+
+async def refuse_to_detokenize(request):
+    return web.Response(status=500)
+
+
+async def test_tokens_that_cannot_be_cut_into_steps_count(monkeypatch):
+    search = Searched("best-of-n")
+    async with Bursts(incremental=False) as server:
+        server.answers["/detokenize"] = refuse_to_detokenize
+        result = await search.run(server.url)  # which compares the counts
+    assert result.reason == "failed" and len(search.failures) == 4 * 3
+    assert result.tree.counts.completion > 0
+
+
+@pytest.mark.parametrize("failing", [True, False])
+async def test_a_stream_that_is_left_between_two_chunks_of_an_event_tells_of_the_others(failing):
+    late, got = [], []
+    async with Bursts(incremental=False) as server:
+        policy = SGLangPolicy(server.url)
+        await policy.start()
+        async with aclosing(policy.stream(whole(late, await policy.prompt("What is 3 + 4?")))) as chunks:
+            async for chunk in chunks:
+                got.append(chunk.usage)
+                if not failing:
+                    break
+                server.answers["/detokenize"] = refuse_to_detokenize
+                with pytest.raises(BackendError):
+                    while True:
+                        got.append((await anext(chunks)).usage)
+        await policy.close()
+    assert len(late) == 1 and late[0].completion > 0
+    assert sum(got, Usage()) + late[0] == policy.total
+
+
+async def test_a_stream_that_is_cancelled_while_an_event_is_cut_tells_of_its_tokens():
+    late, asked = [], asyncio.Event()
+
+    async def never(request):
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with Bursts(incremental=False) as server:
+        server.answers["/detokenize"] = never
+        policy = SGLangPolicy(server.url)
+        await policy.start()
+        stream = policy.stream(whole(late, await policy.prompt("What is 3 + 4?")))
+        task = asyncio.create_task(anext(stream))
+        await asked.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await policy.close()
+    assert late == [policy.total] and policy.total.completion > 0
 
 
 # -- what is said of a failure -----------------------------------------------------------------------------------------

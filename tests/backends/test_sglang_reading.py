@@ -159,6 +159,19 @@ async def test_a_reply_of_another_kind_is_refused(reply):
             await policy.read(await policy.prompt(PROBLEM))
 
 
+@pytest.mark.parametrize("last", [Fault(500), Fault(200, '{"hello": 1}')])
+async def test_a_reading_that_fails_midway_says_what_it_has_cost(last):
+    async with FakeSGLang(server=SHOWS) as fake, Proxy(fake.url, None, None, last) as proxy:
+        policy = SGLangPolicy(proxy.url, messages=chat)
+        await policy.start()
+        late = []
+        with pytest.raises(BackendError):
+            await policy.read(await policy.prompt("0 and 1 and " * 40), late.append)
+        await policy.close()
+    assert proxy.count == 3
+    assert late == [policy.total] != [Usage()]
+
+
 async def test_a_piece_that_comes_incomplete_is_asked_for_again_and_given_up_in_the_end():
     cut = []
     async with reader() as (policy, fake):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tts_tui import Sampling, StepRequest, Usage
 from tts_tui.backends.http import Http
 from tts_tui.backends.sglang_stream import Cutter, Event, Reader, Wire
-from tts_tui.backends.text import CONTEXT, Separator
+from tts_tui.backends.text import CONTEXT, OVERSHOOT, Separator
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, RequestRefused
 
 URL = "http://server"
@@ -128,12 +128,27 @@ def wire(ids: list[int], total: int, text: str = "", **meta) -> bytes:
         ([b'{"error": {"message": "slow\\ndown", "code": 429}}'], BackendOverloaded, "overloaded: slow down"),
         ([wire([1], 3)], BackendBadResponse, "sent 1 token ids where it counted 3"),
         ([wire([1, 2], 2), wire([3], 1)], BackendBadResponse, "token ids where it counted -1"),
+        ([wire([1], 1, prompt_tokens=-5)], BackendBadResponse, "damaged"),
+        ([wire([1], 1, cached_tokens=-5)], BackendBadResponse, "damaged"),
+        ([wire([1], 1, prompt_tokens=3, cached_tokens=4)], BackendBadResponse, "damaged"),
+        ([wire([1], 1, prompt_tokens=10**40)], BackendBadResponse, "damaged"),
+        ([wire([1], -(2**63))], BackendBadResponse, "damaged"),
     ],
 )
 def test_events_that_make_no_sense_are_one_sentence(data, kind, sentence):
     with pytest.raises(BackendError, match=re.escape(sentence)) as raised:
         read(data)
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("totals", [range(1, 1000), [1] * 1000])
+def test_a_stream_that_goes_on_beyond_what_was_asked_for_is_damaged(totals):
+    reader, http, count = Reader(URL, most=8), Http(URL), 0
+    with pytest.raises(BackendBadResponse, match="beyond the 8 tokens"):
+        for total in totals:
+            reader.read(http.event(wire([7], total), http.decoder(Wire)))
+            count += 1
+    assert 8 <= count <= 8 + OVERSHOOT
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
@@ -135,12 +137,20 @@ async def test_a_calibration_of_other_models_is_refused():
 class Shows(ScriptedPolicy):
     """Shows hidden states, and counts who asks."""
 
-    asked, errors = 0, ()
+    asked, errors, lost = 0, (), Usage()
+    begun, go_on = None, None
 
-    async def read(self, prompt):
+    async def read(self, prompt, late=None):
         self.asked += 1
-        if self.errors:
-            raise self.errors.pop()
+        try:
+            if self.begun is not None:
+                self.begun.set()
+                await self.go_on.wait()
+            if self.errors:
+                raise self.errors.pop()
+        except BaseException:
+            late(self.lost)
+            raise
         return Reading((0.6, 0.8), Usage(prompt_computed=7, prompt_cached=2))
 
 
@@ -197,6 +207,34 @@ async def test_what_cannot_be_read_goes_by_its_text_and_says_so(monkeypatch):
         result = await solver.solve("q", solver.plan("auto", n=4), sinks=[events.append])
     assert result.answer is not None
     assert choices(events)[-1].basis.endswith("without the policy's reading of the prompt (it was reset)")
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_what_a_reading_that_failed_has_cost_is_counted(times, monkeypatch):
+    monkeypatch.setattr(guide, "BACKOFF", 0.0)
+    width = len(NAMES) + 1
+    outlook = Outlook((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
+    known = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),)))
+    policy, events = Shows(scattered), []
+    policy.errors, policy.lost = [BackendError("it was reset")] * times, Usage(prompt_computed=100)
+    async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
+        await solver.solve("p", solver.plan("auto", n=4), sinks=[events.append])
+    assert choices(events)[0].usage.prompt_computed == 100 * times + 7 * (times < 3)
+
+
+async def test_what_a_reading_has_cost_is_counted_in_a_search_that_is_stopped_meanwhile(tmp_path):
+    width = len(NAMES) + 1
+    outlook = Outlook((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
+    known = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),)))
+    policy, record = Shows(scattered), tmp_path / "run.jsonl"
+    policy.begun, policy.go_on, policy.lost = asyncio.Event(), asyncio.Event(), Usage(prompt_computed=100)
+    async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
+        search = asyncio.create_task(solver.solve("p", solver.plan("auto", n=4), record=record))
+        await policy.begun.wait()
+        solver.stop()
+        result = await search
+    assert result.reason == "interrupted"
+    assert result.tree.counts.prompt_computed == load(record).counts.prompt_computed == 100
 
 
 async def test_a_strategy_that_is_not_used_is_better_than_nothing():

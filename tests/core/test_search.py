@@ -787,6 +787,24 @@ async def test_what_fails_for_another_reason_while_a_bad_step_is_sought_is_tried
     assert [event.retry for event in of(ScoreFailed, events)].count(True) == 2
 
 
+async def test_scores_that_come_with_a_failure_count_and_only_the_others_are_asked_for_again():
+    class Partly(Picky):
+        async def score(self, requests):
+            try:
+                return await super().score(requests)
+            except BackendUnavailable as error:
+                error.scores = [None if r.steps[-1] in self.bad else StepScore(0.5, computed=3) for r in requests]
+                raise
+
+    policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
+    prm = Partly({"\\boxed{3}", "\\boxed{5}"}, BackendUnavailable)
+    result, events = await run(policy, prm, n=8)
+    assert {node.answer for node in result.tree.solutions if node.score is None} == {"3", "5"}
+    assert [len(batch) for batch in prm.batches] == [8, 2, 2]
+    assert result.tree.counts.prm_computed == 6 * 3
+    assert [len(event.nodes) for event in of(ScoreFailed, events)] == [2, 2, 2]
+
+
 async def test_a_step_that_is_scored_does_not_wait_until_the_bad_one_is_found(monkeypatch):
     policy = ScriptedPolicy(lambda path, draw: f"\\boxed{{{draw}}}", counted=True)
     prm, searching = Picky({"\\boxed{2}"}), asyncio.Event()
