@@ -110,7 +110,7 @@ imports: $(VENV)/.dev build/types
 # The documentation site, in build/docs. Strict: a broken link, a page that is not in the navigation, or a name that
 # the Python reference cannot find is an error.
 docs: $(VENV)/.dev build/types
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 unit: $(VENV)/.dev tokenizers
 	$(PY) -m pytest -q -n auto -m 'not slow and not embedded and not sglang' --cov --cov-report=term $(ARGS)
