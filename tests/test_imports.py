@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -105,6 +106,14 @@ def test_the_public_names_are_these():
         "solve",
     ]
     assert all(hasattr(tts_tui, name) for name in tts_tui.__all__)
+
+
+def test_every_public_name_in_the_package_is_exported():
+    present = {
+        name for name, value in vars(tts_tui).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert present == set(tts_tui.__all__) - {"__version__"}
+    assert tts_tui.__all__ == sorted(tts_tui.__all__)
 
 
 def test_the_import_rules_name_every_module_of_the_core():
