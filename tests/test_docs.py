@@ -1,4 +1,4 @@
-"""The documentation says what holds: commands, options and variables exist, programs run, and the reference is complete."""
+"""The documentation is true: commands, options and variables exist, programs run, and the reference is complete."""
 
 from __future__ import annotations
 
