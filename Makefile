@@ -24,7 +24,7 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: bench-accuracy bench-controller bench-sglang help solve tui setup dev test lint format types imports docs unit slow sglang-cpu server-tests model tokenizers \
+.PHONY: bench-accuracy bench-controller bench-faults bench-sglang help solve tui setup dev test lint format types imports docs unit slow sglang-cpu server-tests model tokenizers \
 	bench clean distclean
 .DEFAULT_GOAL := help
 
@@ -32,7 +32,7 @@ help:
 	@sed -n '3,4p' Makefile | cut -c2-
 	@echo '   make tui                                         the terminal UI'
 	@echo '   make lint types imports docs unit slow server-tests   the parts of make test'
-	@echo '   make format bench bench-accuracy bench-controller bench-sglang clean distclean'
+	@echo '   make format bench bench-accuracy bench-controller bench-faults bench-sglang clean distclean'
 
 solve: $(VENV)/.run
 	@$(TTS) solve $(ARGS) -- "$$PROBLEM"
@@ -137,6 +137,11 @@ bench: $(VENV)/.dev model
 # The same for searches on real SGLang servers; half an hour on two cores.
 bench-sglang: $(VENV)/.dev model sglang-cpu
 	$(PY) -m benchmarks.sglang --python $(abspath $(SGLANG_VENV))/bin/python $(ARGS)
+
+# 200 searches under a storm of server faults, then some that are killed: each bar is to be 0.
+bench-faults: $(VENV)/.dev
+	$(PY) -m benchmarks.faults $(ARGS)
+	$(PY) -m benchmarks.faults --kills 12
 
 # Search under the embedded PRM on problems that it never saw; some three hours on two cores, resumable.
 bench-accuracy: $(VENV)/.dev model

@@ -11,16 +11,15 @@ what the paper's figures were made with.
 children           M of each survivor                                 N in all, dealt out in turn
 survivors          the N / M best, less one per finished beam         the N / M best of the unfinished
 chosen by          score of the last step                             the plan's score
-dropped            steps cut off, empty, or equal to a sibling        nothing; a step that was cut off is an answer
+equal values       by the step before, then the oldest                the last ones sampled
+dropped            steps cut off, empty, or like a sibling            nothing; a step that was cut off is an answer
 ends               N / M finished, or depth                           no beam left, or depth (then to the end of text)
 votes              at most N / M                                      the first N that finished, never padded by copies
 =================  =================================================  ===============================================
 
-On purpose not as the official code, which grows the steps that it has chosen once more after the last beam that it
-needs has finished (nothing reads them), takes an empty `\boxed{}` for an answer, and a step of white space for a step.
-
 A path that cannot be grown any more (three rounds of unusable steps, or the depth limit) takes a finished beam's place,
-and votes only if an answer stands in it. Ties go to the higher score of the step before, then to the older step.
+and votes only if an answer stands in it. Where this differs from both implementations on purpose, `docs/explanation/differences.md`
+says how and why.
 """
 
 from __future__ import annotations
@@ -154,7 +153,7 @@ async def _search_and_learn(search: Search) -> list[Node]:
         going = [node for node in steps if not ended(node)]
         if not going:
             break
-        kept = set(sal_best(search, going, plan.n // plan.m))
+        kept = set(_sal_best(search, going, plan.n // plan.m))
         front = [node for node in going if node in kept]
         select(search, front, going, f"of {len(going)} by {plan.score}")
     return [node for node in done if not search.tree.is_cut(node)][: plan.n]
@@ -163,17 +162,27 @@ async def _search_and_learn(search: Search) -> list[Node]:
 async def sal_steps(
     search: Search, nodes: Sequence[Node], share: Sequence[int], *, last: bool, group: int = 0
 ) -> list[Node]:
-    """Next steps in search-and-learn's order: the first copy of every beam, then the second. The last depth runs on."""
-    if last:
-        rounds = [search.rollout(node, count, group=group) for node, count in zip(nodes, share, strict=True)]
-        return [node for ready in [await each for each in rounds] for node in ready]
-    steps = await search.expand(nodes, share, group=group, merge=False)
-    return sorted(steps, key=lambda node: node.slot)  # stable: beams keep their order within a copy
+    """Next steps in search-and-learn's order: the first copy of every beam, then the second. The last depth runs on.
+
+    All `nodes` have the same depth.
+    """
+    if not last:
+        steps = await search.expand(nodes, share, group=group, merge=False)
+        return sorted(steps, key=lambda node: node.slot)  # stable: beams keep their order within a copy
+    depth = nodes[0].depth
+    rounds = [search.rollout(node, count, group=group) for node, count in zip(nodes, share, strict=True)]
+    ends = [node for ready in [await each for each in rounds] for node in ready]
+    return sorted(ends, key=lambda node: node.path[depth].slot)
 
 
-def sal_best(search: Search, nodes: Sequence[Node], k: int) -> list[Node]:
-    """The `k` best by the plan's score over the whole path; of equals the older."""
-    return sorted(nodes, key=lambda node: -(path_score(node.scores, search.plan.score) or 0.0))[:k]
+def sal_value(search: Search, node: Node) -> float:
+    """The plan's score over the whole path; 0 where scores are missing."""
+    return path_score(node.scores, search.plan.score) or 0.0
+
+
+def _sal_best(search: Search, nodes: Sequence[Node], k: int) -> list[Node]:
+    """The `k` nodes of the highest value; of equal ones those that a recording went on with, else the last ones."""
+    return sorted(nodes, key=lambda node: (sal_value(search, node), node.kept))[-k:]
 
 
 strategy = BeamSearch()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tts_tui.concurrency import concurrently
-from tts_tui.strategies.beam import ended, official, sal_best, sal_steps, select
+from tts_tui.strategies.beam import ended, official, sal_steps, sal_value, select
 
 if TYPE_CHECKING:
     from tts_tui.search import Search
@@ -49,7 +49,7 @@ async def _search_and_learn(search: Search, group: int) -> list[Node]:
         if not grown:
             break
         steps = grown
-        (node,) = sal_best(search, steps, 1)
+        node = max(steps, key=lambda step: sal_value(search, step))  # of equal ones the first
         select(search, [node], steps, f"of {len(steps)} by {plan.score}")
         if ended(node) or "boxed{" in node.text:
             break

@@ -115,3 +115,4 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TTS_TUI_") and name not in ("TTS_TUI_HOME", "TTS_TUI_TESTS"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TTS_TUI_CONFIG", os.devnull)

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Plan, Solver, __version__, cli, commands, registry
+from tts_tui import Plan, Solver, __version__, cli, commands, config, recording, registry
 from tts_tui.backends import pull
 from tts_tui.budget import Budget
 from tts_tui.events import SearchStarted
@@ -110,12 +110,77 @@ def test_every_option_says_what_it_is_and_its_default():
                 assert "[default: " in (parameter.help or "") or parameter.show_default, (name, parameter.name)
 
 
-def test_every_option_has_an_environment_variable(monkeypatch, capsys):
-    for command in ("solve", "replay", "resume"):
-        for parameter in cli.cli.commands[command].params:
-            if isinstance(parameter, click.Option):
-                assert parameter.envvar == "TTS_TUI_" + (parameter.name or "").upper()
-    monkeypatch.setenv("TTS_TUI_STRATEGY", "bean")
+def test_every_option_has_an_environment_variable_of_its_own():
+    variables = []
+    for names, command in config.commands(cli.cli):
+        for name, option in config.options(command).items():
+            assert "--" + name.replace("_", "-") in option.opts, (names, name)
+            if option.envvar is None:
+                variables.append(config.variable(names, option))
+    assert {"TTS_TUI_SOLVE_N", "TTS_TUI_TRAIN_PRM_RATE", "TTS_TUI_SERVE_PRM_PORT"} <= set(variables)
+    assert len(set(variables)) == len(variables)
+
+
+def params_of(monkeypatch, *arguments, environment=None):
+    """The options that reach a command."""
+    reached = {}
+
+    def keep(**given):
+        reached.update(given)
+        return 0
+
+    command = cli.cli.commands[arguments[0]]
+    monkeypatch.setattr(command, "callback", keep)
+    for name, value in (environment or {}).items():
+        monkeypatch.setenv(name, value)
+    assert cli.run(list(arguments)) == 0
+    return reached
+
+
+def test_a_variable_sets_its_command_and_no_other(monkeypatch, capsys):
+    environment = {"TTS_TUI_SOLVE_RATE": "10", "TTS_TUI_EVAL_OUT": "runs", "TTS_TUI_EVAL_CONCURRENCY": "3"}
+    assert params_of(monkeypatch, "solve", "x", environment=environment)["rate"] == 10
+    trained = params_of(monkeypatch, "train-prm")
+    assert trained["rate"] is None and str(trained["out"]) == "prm.safetensors"
+    evaluated = params_of(monkeypatch, "eval", "families")
+    assert (str(evaluated["out"]), evaluated["concurrency"], evaluated["requests"]) == ("runs", 3, None)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_typed_comes_before_the_environment_the_settings_and_the_default(monkeypatch, tmp_path):
+    file = tmp_path / "config.toml"
+    monkeypatch.setenv("TTS_TUI_CONFIG", str(file))
+    found = [params_of(monkeypatch, "train-prm")["rank"]]
+    file.write_text("[train-prm]\nrank = 4\n")
+    found.append(params_of(monkeypatch, "train-prm")["rank"])
+    found.append(params_of(monkeypatch, "train-prm", environment={"TTS_TUI_TRAIN_PRM_RANK": "5"})["rank"])
+    found.append(params_of(monkeypatch, "train-prm", "--rank", "6")["rank"])
+    assert found == [16, 4, 5, 6]
+
+
+def test_the_key_for_servers_is_one_variable_for_all_commands(monkeypatch):
+    for command in (("solve", "x"), ("eval", "families"), ("doctor",)):
+        assert params_of(monkeypatch, *command, environment={"TTS_TUI_API_KEY": "k"})["api_key"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("TTS_TUI_RATE", "TTS_TUI_SOLVE_RATE"),
+        ("TTS_TUI_SOLVE_STEP_TOKEN", "TTS_TUI_SOLVE_STEP_TOKENS"),
+        ("TTS_TUI_CONFG", "TTS_TUI_CONFIG"),
+        ("TTS_TUI_ROLLOUTS", "TTS_TUI_TRAIN_PRM_ROLLOUTS"),
+    ],
+)
+def test_for_a_variable_that_sets_nothing_the_nearest_one_is_named(variable, near, monkeypatch, capsys):
+    monkeypatch.setenv(variable, "1")
+    params_of(monkeypatch, "solve", "x")
+    err = capsys.readouterr().err
+    assert variable in err and f"{near}?" in err and err.count("\n") == 1
+
+
+def test_a_wrong_value_in_the_environment_is_a_mistake_of_the_call(monkeypatch, capsys):
+    monkeypatch.setenv("TTS_TUI_SOLVE_STRATEGY", "bean")
     assert "did you mean 'beam'" in call(capsys, "solve", "x")[2]
 
 
@@ -198,8 +263,10 @@ def test_two_wishes_are_refused_before_a_model_is_loaded(capsys):
 
 
 def test_wishes_of_the_environment_are_for_auto_alone(monkeypatch):
-    monkeypatch.setenv("TTS_TUI_MEAN_TOKENS", "500")
-    with cli.cli.commands["solve"].make_context("solve", ["x", "--strategy", "majority"]) as context:
+    monkeypatch.setenv("TTS_TUI_SOLVE_MEAN_TOKENS", "500")
+    parent = click.Context(cli.cli, auto_envvar_prefix=config.PREFIX)
+    arguments = ["x", "--strategy", "majority"]
+    with cli.cli.commands["solve"].make_context("solve", arguments, parent=parent) as context:
         given = {name: value for name, value in context.params.items() if name not in ("prompt", "file")}
         assert given["mean_tokens"] == 500
         solver = Solver(ScriptedPolicy(lambda path, draw: "x"), None)
@@ -262,6 +329,15 @@ def test_a_recording_is_replayed(kind, record, capsys):
     code, out, err = call(capsys, "replay", str(path), "--display", kind)
     assert (code, err) == (0, "")
     assert out == path.read_text() if kind == "json" else out.strip()
+
+
+@pytest.mark.parametrize("command", ["replay", "resume"])
+def test_a_recording_is_read_once(command, record, capsys, monkeypatch):
+    path, read, times = asyncio.run(record()), recording.read, []
+    monkeypatch.setattr(recording, "read", lambda path: times.append(path) or read(path))
+    more = [] if command == "replay" else ["--policy", "openai:http://127.0.0.1:9#none"]
+    code, out, _ = call(capsys, command, str(path), "--display", "json", *more)
+    assert (code, len(times)) == (0, 1) and "search_finished" in out
 
 
 @pytest.mark.parametrize(

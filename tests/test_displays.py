@@ -9,6 +9,7 @@ import json
 import os
 import unicodedata
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Budget, Plan, SearchTree, Solver, Usage, load
+from tts_tui import Budget, Plan, SearchTree, Solver, Usage, load, read
 from tts_tui.contracts import ModelInfo
 from tts_tui.errors import BackendError, SinkError, UsageError
 from tts_tui.events import (
@@ -49,6 +50,9 @@ from tts_tui.voting import tally
 
 SEP = "\n\n"
 EVIL = "a\x1b[31mred\x1b]0;title\x07 [bold]mark[/bold] \x9b5m\u202eright\u200b to\u2066 left\r\x00 :smile: \ud800"
+
+
+HIDING = "a\x1b[31m\x9b\u202e\u200b\u2028\ufe0f\U000e0041b"
 
 
 def beam_script(path, draw):
@@ -314,7 +318,8 @@ async def test_none_says_why_a_search_failed_on_standard_error(faults, capsys):
 
 
 def harmless(said):
-    return all(char == "\n" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl") for char in said)
+    hiding = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    return all(char == "\n" or (unicodedata.category(char) not in hiding and char != "\ufe0f") for char in said)
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=200))
@@ -589,11 +594,22 @@ async def test_a_replay_is_the_same_and_ends_as_the_search_did(tmp_path):
     path = tmp_path / "run.jsonl"
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events))
     out = io.StringIO()
-    assert await session.replay(JsonDisplay(out), path, 0) == 0
+    assert await session.replay(JsonDisplay(out), read(path), 0) == 0
     assert out.getvalue().encode() == path.read_bytes()
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events[:-1]))
-    assert await session.replay(PlainDisplay(io.StringIO()), path, 0) == 1
+    assert await session.replay(PlainDisplay(io.StringIO()), read(path), 0) == 1
     assert result.answer is not None
+
+
+async def test_a_replay_as_json_escapes_what_an_older_recording_holds_raw(tmp_path):
+    events = [start(problem=HIDING), *finished_step(1, 0, HIDING, 0.5), ending(HIDING)]
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+    assert "\u202e".encode() in path.read_bytes()
+    out = io.StringIO()
+    assert await session.replay(JsonDisplay(out), path, 0) == 0
+    assert harmless(out.getvalue())
+    assert [decode(line) for line in out.getvalue().splitlines()] == events
 
 
 async def test_a_replay_keeps_the_time_between_events(tmp_path, monkeypatch):
@@ -607,7 +623,7 @@ async def test_a_replay_keeps_the_time_between_events(tmp_path, monkeypatch):
     events.append(Notice(t=100.0, message="d"))
     path = tmp_path / "run.jsonl"
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events))
-    await session.replay(PlainDisplay(io.StringIO()), path, 4.0)
+    await session.replay(PlainDisplay(io.StringIO()), read(path), 4.0)
     assert waits == [0.25, 0.5, session.SILENCE]
 
 

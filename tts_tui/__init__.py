@@ -4,28 +4,31 @@
 """
 
 from tts_tui._version import __version__
-from tts_tui.blocking import solve
-from tts_tui.budget import Budget
-from tts_tui.contracts import (
-    Chunk,
-    ModelInfo,
-    Policy,
-    Prompt,
-    RewardModel,
-    Sampling,
-    ScoreRequest,
-    StepRequest,
-    StepScore,
-    Strategy,
-    Usage,
-)
-from tts_tui.errors import TTSError
-from tts_tui.plan import Plan, default_plan
-from tts_tui.recording import load, read
-from tts_tui.result import Result
-from tts_tui.search import Search
-from tts_tui.solver import Solver
-from tts_tui.tree import Node, SearchTree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tts_tui.blocking import solve
+    from tts_tui.budget import Budget
+    from tts_tui.contracts import (
+        Chunk,
+        ModelInfo,
+        Policy,
+        Prompt,
+        RewardModel,
+        Sampling,
+        ScoreRequest,
+        StepRequest,
+        StepScore,
+        Strategy,
+        Usage,
+    )
+    from tts_tui.errors import TTSError
+    from tts_tui.plan import Plan, default_plan
+    from tts_tui.recording import load, read
+    from tts_tui.result import Result
+    from tts_tui.search import Search
+    from tts_tui.solver import Solver
+    from tts_tui.tree import Node, SearchTree
 
 __all__ = [
     "Budget",
@@ -53,3 +56,33 @@ __all__ = [
     "read",
     "solve",
 ]
+
+_NAMES = {
+    "blocking": ("solve",),
+    "budget": ("Budget",),
+    "contracts": ("Chunk", "ModelInfo", "Policy", "Prompt", "RewardModel", "Sampling", "ScoreRequest", "StepRequest",
+                  "StepScore", "Strategy", "Usage"),
+    "errors": ("TTSError",),
+    "plan": ("Plan", "default_plan"),
+    "recording": ("load", "read"),
+    "result": ("Result",),
+    "search": ("Search",),
+    "solver": ("Solver",),
+    "tree": ("Node", "SearchTree"),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first asked for, so that the command line can start with `import tts_tui`."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"tts_tui.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

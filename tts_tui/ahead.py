@@ -180,7 +180,7 @@ class Ahead:
         if node.merged_into is None and node.finish != "length" and not node.blank and node not in rivals:
             rivals.append(node)
             rivals.sort(key=lambda rival: -rival.value)
-        rivals[:] = [rival for rival in rivals if not rival.cut]
+        rivals[:] = [rival for rival in rivals if not rival.cut and rival.merged_into is None]
         self.drop(rivals[survivors:])
         if node not in rivals[:survivors]:
             self.drop([node])

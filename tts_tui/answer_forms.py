@@ -67,6 +67,7 @@ _FUNCTIONS = frozenset(
         "max", "min", "mod", "sec", "sin", "sinh", "tan", "tanh",
     ]
 )  # fmt: skip
+_NUMBERS = re.compile(r"-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)*|[(\[]-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)+[)\]]")
 _MOST = 200
 """Parts of a list, at most."""
 
@@ -205,6 +206,11 @@ def is_words(text: str) -> bool:
     if re.fullmatch(r"[A-Za-z][A-Za-z \-'.]*", text):
         return any(len(word) > 2 or (len(word) > 1 and word != word.lower()) for word in bare)
     return any(len(word) > 3 for word in bare)
+
+
+def is_simple(form: str) -> bool:
+    """Whether a canonical form is the only one of all that mean the same and are simple, too."""
+    return bool(_NUMBERS.fullmatch(form)) or (len(form) == 1 and form.isalpha()) or is_words(form)
 
 
 def agree(left: str, right: str, algebra: Algebra, *, names: bool = False) -> bool:

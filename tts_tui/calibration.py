@@ -255,7 +255,7 @@ def load(path: Path) -> Calibration:
     except OSError as error:
         raise CalibrationError(
             f"cannot read the calibration {path}: {error.strerror or error}; name a file that tts-tui calibrate wrote "
-            "(--calibration, TTS_TUI_CALIBRATION), or leave it out"
+            "with --calibration, or leave it out"
         ) from error
     except UsageError as error:
         raise CalibrationError(f"cannot read the calibration: {error}") from None

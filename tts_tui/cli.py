@@ -4,45 +4,54 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import traceback
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from tts_tui import cli_eval
+from tts_tui import cli_eval, cli_serve, config, signals
 from tts_tui import options as with_
 from tts_tui import options_eval as with_eval
 from tts_tui._version import __version__
-from tts_tui.errors import TTSError, UsageError
+from tts_tui.errors import PluginWarning, TTSError, UsageError
 
 _ABOUT = """\
 Test-time scaling of language models: search for an answer, and watch it (TTS is not text to speech here).
 
-Every option can be set by the environment: --step-tokens is TTS_TUI_STEP_TOKENS. TTS_TUI_DEBUG=1 shows the traceback of
-an error.
+An option that is not typed is taken from the environment (--step-tokens of solve from TTS_TUI_SOLVE_STEP_TOKENS), then
+from config.toml; `tts-tui config` says where that is and what it may hold. TTS_TUI_DEBUG=1 shows the traceback of an
+error.
 
-Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted.
+Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted
+(128 + the number of the signal: 129 the terminal closed, 143 terminated).
 """
 
 MOST_BYTES = 4_000_000
 """Longest problem that is read at all; no model has a context for more."""
-_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": config.PREFIX}
+_UNCONFIGURED = ("config", "doctor", "keys")
+"""Commands that run whatever the settings hold."""
 
 
 @click.group(context_settings=_HELP, help=_ABOUT, invoke_without_command=True)
-@click.version_option(__version__, "-V", "--version", message="tts-tui %(version)s")
+@click.version_option(__version__, "-V", "--version", message="tts-tui %(version)s", allow_from_autoenv=False)
 @click.pass_context
 def cli(context: click.Context) -> int | None:
     """The group of all commands; alone it opens the terminal UI."""
+    for sentence in config.unknown_variables(cli, os.environ, context.invoked_subcommand):
+        _say(sentence)
+    if context.invoked_subcommand not in _UNCONFIGURED:
+        context.default_map = config.defaults(cli)
     if context.invoked_subcommand is not None:
         return None
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
         click.echo(context.get_help(), err=True)
         return 2
-    with tui.make_context("tui", [], parent=context) as alone:  # so that the environment counts here, too
+    with tui.make_context("tui", [], parent=context) as alone:  # so that environment and settings count
         return int(tui.invoke(alone))
 
 
@@ -59,11 +68,11 @@ def tui(**given: Any) -> int:
 
 @cli.command()
 @click.argument("prompt", nargs=-1)
-@with_.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="Read the problem from a file.")
+@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="Read the problem from a file.")
 @with_.plan
 @with_.limits
 @with_.models
-@with_.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search in a new file.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search in a new file.")
 @with_.display
 def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
     """Solve one problem. PROMPT is its text, or - for standard input; -- comes before one that begins with a dash."""
@@ -75,7 +84,7 @@ def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @with_.display
-@with_.option(
+@click.option(
     "--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 where it is drawn, else 0]"
 )
 def replay(file: Path, display: str | None, speed: float | None) -> int:
@@ -125,9 +134,17 @@ def keys() -> int:
     return list_keys()
 
 
+@cli.command("config")
+def show_config() -> int:
+    """Say where the settings are, what they may hold, and what is set now, there and in the environment."""
+    for line in config.described(cli, os.environ):
+        click.echo(line)
+    return 0
+
+
 @cli.command("serve-ui")
-@with_.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@with_.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS OF tts-tui tui]")
 def serve_ui(host: str, port: int, arguments: tuple[str, ...]) -> int:
     """Serve the terminal UI to browsers, until Ctrl-C; every visitor gets a session of its own.
@@ -161,7 +178,7 @@ def profiles(context: click.Context) -> None:
 
 @profiles.command("show")
 @click.argument("name")
-@with_.option("--layout", metavar="NAME", help="The layout to draw.  [default: official]")
+@click.option("--layout", metavar="NAME", help="The layout to draw.  [default: official]")
 def show_profile(name: str, layout: str | None) -> int:
     """Print all that is known of the model NAME, with sources, and how its input is laid out."""
     from tts_tui.profile_view import shown
@@ -191,14 +208,15 @@ def evaluate(dataset: str, **given: Any) -> int:
     """Run plans on the problems of DATASET, many at once, and report. Interrupted, the same command goes on.
 
     DATASET is math500, aime24 or amc23 (files in the data folder), a file with a JSON object a line that has a problem
-    and an answer, families or families:NAME,NAME (see `tts-tui families`).
+    and an answer, families or families:NAME,NAME (see `tts-tui families`). A solution is never taken for an answer:
+    where the columns of a file leave open which one holds the answers, --answer-column says it.
     """
     from tts_tui.evaluation.eval_command import evaluate
 
     return evaluate(dataset, given)
 
 
-for _command in cli_eval.commands:
+for _command in (*cli_eval.commands, cli_serve.serve):
     cli.add_command(_command)
 
 
@@ -245,42 +263,9 @@ def remove_model(name: str) -> int:
     return remove_model(name)
 
 
-@cli.group()
-def serve() -> None:
-    """Serve a model with SGLang, on a GPU or a CPU, until Ctrl-C.
-
-    SGLang may be in another environment than tts-tui: --python names its Python.
-    """
-
-
-@serve.command("policy")
-@with_.served
-@with_.states
-def serve_policy(model: str, **given: Any) -> int:
-    """Serve MODEL (embedded, a folder or a hub id) for --policy. What follows -- goes to SGLang as it is."""
-    from tts_tui.serve import serve
-
-    return serve("policy", model, given)
-
-
-@serve.command("prm")
-@with_.served
-@with_.option("--allow-pickle", is_flag=True, help="Serve pickled weights, too, which can run code.  [default: no]")
-def serve_prm(model: str, **given: Any) -> int:
-    """Serve the process reward model MODEL (a folder or a hub id).
-
-    The class that its config.json names decides how: ...ForCausalLM as a language model, whose score is the probability
-    of a token; others as models that embed, those that SGLang lacks (Qwen2ForProcessRewardModel, Qwen2ForPrmModel,
-    ...ForTokenClassification) by classes that tts-tui has SGLang load. What follows -- goes to SGLang as it is.
-    """
-    from tts_tui.serve import serve
-
-    return serve("prm", model, given)
-
-
 @cli.command()
 @click.argument("url", required=False)
-@with_.option("--api-key", metavar="KEY", help="Key for the server; better kept in TTS_TUI_API_KEY.  [default: none]")
+@with_.api_key("Key for the server; better kept in TTS_TUI_API_KEY.  [default: none]")
 def doctor(url: str | None, api_key: str | None) -> int:
     """Say what this machine has, or what the SGLang server at URL can do. Exit code 3 if something is missing."""
     if url is not None:
@@ -290,6 +275,9 @@ def doctor(url: str | None, api_key: str | None) -> int:
     from tts_tui.doctor import report
 
     return report()
+
+
+config.explain(cli)
 
 
 def read_problem(prompt: tuple[str, ...], file: Path | None) -> str:
@@ -324,6 +312,21 @@ def read_problem(prompt: tuple[str, ...], file: Path | None) -> str:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and turns every error into one sentence and an exit code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, PluginWarning):
+            _say(str(message))
+        else:
+            usual(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PluginWarning)
+        warnings.showwarning = show
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = cli.main(args=arguments, prog_name="tts-tui", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -335,13 +338,9 @@ def run(arguments: list[str]) -> int:
     except TTSError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", signals.exit_code())
     except BrokenPipeError:
         return 0
-    except OSError as error:  # such as a name that is too long for any file
-        if error.filename is None:
-            return _unexpected(error)
-        return _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror or error}", 2)
     except MemoryError:
         return _fail("the memory is full: use a smaller -n or a smaller model", 3)
     except Exception as error:
@@ -349,6 +348,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _unexpected(error: Exception) -> int:
+    if signals.received():  # the terminal may have gone, so that whatever is written to it fails
+        return signals.exit_code()
+    if isinstance(error, OSError) and error.filename is not None:  # such as a name that is too long for any file
+        return _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror or error}", 2)
     return _fail(f"unexpected {type(error).__name__}: {error} (TTS_TUI_DEBUG=1 shows more)", 3)
 
 
@@ -365,13 +368,15 @@ def _sentence(error: click.ClickException) -> str:
 def _fail(sentence: str, code: int) -> int:
     if os.environ.get("TTS_TUI_DEBUG"):
         traceback.print_exc()
+    _say(sentence)
+    return code
+
+
+def _say(sentence: str) -> None:
     from tts_tui.ui.text import one_line
 
-    try:
+    with suppress(OSError):
         print(f"tts-tui: {one_line(sentence, 2000)}", file=sys.stderr, flush=True)
-    except OSError:
-        return code
-    return code
 
 
 def _prepare() -> None:
@@ -380,14 +385,14 @@ def _prepare() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.raise_on_signals()
 
 
 def main() -> NoReturn:
-    """The entry point of `tts-tui`."""
+    """Runs the command line to the end of the process."""
     _prepare()
     code = run(sys.argv[1:])
+    signals.leave_quietly_on_interrupt(code)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -20,7 +20,7 @@ from tts_tui.budget import Budget
 from tts_tui.contracts import Meetable
 from tts_tui.errors import TTSError, UnknownName, UsageError
 from tts_tui.plan import Plan
-from tts_tui.recording import load, read
+from tts_tui.recording import Recording, load
 from tts_tui.solver import Solver, check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import session
@@ -45,7 +45,8 @@ _WISHES = ("mean_tokens", "goal_accuracy")
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     """`tts-tui solve`: everything that can be checked without a model is checked before one is loaded."""
     problem = check_problem(problem)
-    _check_for_auto(given, "calibration")
+    if given["display"] != "tui":  # there, other plans can follow
+        given = {**given, "calibration": for_auto(given, "calibration", given["strategy"] == _AUTO)}
     solver = make_solver(*specs(given), given)
     plan = make_plan(solver, given)
     solver.check(plan)
@@ -66,33 +67,35 @@ def replay_file(path: Path, name: str | None, speed: float | None) -> int:
     """`tts-tui replay`."""
     if speed is not None and not 0 <= speed < float("inf"):
         raise UsageError(f"the speed must be 0 or more, not {speed:g}")
-    load(path)  # a recording that cannot be used is refused before anything is drawn
+    recording = Recording.load(path)
+    recording.tree()  # one that cannot be used is refused before anything is drawn
     if name == "tui" or (name is None and is_terminal(sys.stdout) and _can_open()):
-        return _show(path, 1.0 if speed is None else speed)
+        return _show(recording, 1.0 if speed is None else speed)
     live = name == "live" or (name is None and is_terminal(sys.stdout))
     pace = speed if speed is not None else 1.0 if live else 0.0
     display = make(name, title=f"replay ×{pace:g}" if pace else "replay")
-    return session.complete(session.replay(display, path, pace))
+    return session.complete(session.replay(display, recording.events, pace))
 
 
 def resume_file(path: Path, given: Mapping[str, Any]) -> int:
     """`tts-tui resume`."""
-    tree = load(path)
+    recording = Recording.load(path)
+    tree = recording.tree()
     policy, prm = recorded_models(tree, given)
     budget = limits(given, tree.plan.budget)
     if given["display"] == "tui":
         from tts_tui.ui import launch
 
         models = Models(make_solver(policy, prm, given), policy, prm)
-        return launch.launch(models, tree.plan, settings(), launch.resumption(path, budget))
+        return launch.launch(models, tree.plan, settings(), launch.resumption(recording, budget))
     display = make(given["display"])
     if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
-        display.past(read(path))
+        display.past(recording.events)
         display.conclude(tree.finished)
         return session.exit_code(tree.finished)
     solver = make_solver(policy, prm, given)
     load_models(policy, prm if solver.needs_prm(tree.plan) else "none", talks=display.talks)
-    return session.complete(session.resume(solver, display, path, budget))
+    return session.complete(session.resume(solver, display, recording, budget))
 
 
 # -- the terminal UI ---------------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def open_ui(given: Mapping[str, Any]) -> int:
     from tts_tui.ui import launch
 
     chosen = settings()
-    policy, prm = specs({"policy": given["policy"] or chosen.policy, "prm": given["prm"] or chosen.prm})
+    policy, prm = specs(given)
     solver = make_solver(policy, prm, given)
     plan = make_plan(solver, given)
     solver.check(plan)
@@ -116,7 +119,7 @@ def _can_open() -> bool:
     return launch.can_open()
 
 
-def _show(path: Path, speed: float) -> int:
+def _show(recording: Recording, speed: float) -> int:
     """A replay in the terminal UI; runs can be begun from it, on the embedded models or those of the settings."""
     from tts_tui.ui import launch
 
@@ -124,16 +127,15 @@ def _show(path: Path, speed: float) -> int:
     policy, prm = specs({"policy": chosen.policy, "prm": chosen.prm})
     solver = Solver(policy, prm)
     models = Models(solver, policy, prm)
-    return launch.launch(models, solver.plan(), chosen, launch.recording(path, speed))
+    return launch.launch(models, solver.plan(), chosen, launch.recording(recording, speed))
 
 
 def compare_files(first: Path, second: Path) -> int:
     """`tts-tui compare`."""
     from tts_tui.ui import launch
 
-    for path in (first, second):
-        load(path)
-    return launch.launch(None, None, settings(), launch.comparison(first, second))
+    left, right = Recording.load(first), Recording.load(second)
+    return launch.launch(None, None, settings(), launch.comparison(left, right))
 
 
 def export_file(path: Path, out: Path) -> int:
@@ -197,10 +199,8 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     Raises:
         UsageError: They contradict each other.
     """
-    _check_for_auto(given, *_WISHES)
-    changes = {name: given[name] for name in _PLAN if given[name] is not None}
-    if given["strategy"] != _AUTO:
-        changes = {name: value for name, value in changes.items() if name not in _WISHES}  # of the environment
+    wishes = {name: for_auto(given, name, given["strategy"] == _AUTO) for name in _WISHES}
+    changes = {name: value for name, value in {**given, **wishes}.items() if name in _PLAN and value is not None}
     budget = limits(given)
     if budget is not None:
         changes["budget"] = budget
@@ -213,10 +213,22 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
     return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
 
 
-def _check_for_auto(given: Mapping[str, Any], *names: str) -> None:
-    typed = next((name for name in names if given[name] is not None and was_typed(name)), None)
-    if typed is not None and given["strategy"] != _AUTO:
-        raise UsageError(f"--{typed.replace('_', '-')} is for --strategy auto: add that, or leave it out")
+def for_auto(given: Mapping[str, Any], name: str, auto: bool, needs: str = "--strategy auto") -> Any:
+    """An option that only `auto` can keep to; None for other strategies, unless it was typed.
+
+    Args:
+        given: The options.
+        name: Which of them.
+        auto: Whether the strategy is `auto`.
+        needs: What the user has to add if it is not.
+
+    Raises:
+        UsageError: It was typed, and the strategy is another one.
+    """
+    value = suitable(given, name, auto)
+    if value is not None and not auto:
+        raise UsageError(f"--{name.replace('_', '-')} is for {needs}: add that, or leave it out")
+    return value
 
 
 def meet(solver: Solver) -> None:
@@ -238,21 +250,15 @@ def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
     Raises:
         UsageError: They name what there is not, or do not go together.
     """
-    kind, of_prm = policy.partition(":")[0], prm.partition(":")[0]
-    remote = kind in ("sglang", "openai")
-
-    def chosen(name: str, fits: bool) -> Any:
-        """What an option says; nothing if it stands in the environment for other models than these."""
-        return given[name] if fits or was_typed(name) else None
-
+    remote, of_prm = is_server(policy), prm.partition(":")[0]
     server = {
-        "api_key": chosen("api_key", remote) if remote or of_prm != "sglang" else None,
-        "concurrency": chosen("concurrency", remote),
-        "rate": chosen("rate", remote),
+        "api_key": suitable(given, "api_key", remote) if remote or of_prm != "sglang" else None,
+        "concurrency": suitable(given, "requests" if "requests" in given else "concurrency", remote),
+        "rate": suitable(given, "rate", remote),
     }
     rewards = {
-        "tokenizer": chosen("prm_tokenizer", of_prm == "sglang"),
-        "allow_pickle": chosen("allow_pickle", of_prm == "hf") or None,
+        "tokenizer": suitable(given, "prm_tokenizer", of_prm == "sglang"),
+        "allow_pickle": suitable(given, "allow_pickle", of_prm == "hf") or None,
         "api_key": given["api_key"] if of_prm == "sglang" else None,
     }
     made = registry.policy(policy, **_given(server))
@@ -271,10 +277,15 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def was_typed(name: str) -> bool:
-    """Whether an option stands on the command line, and not in the environment."""
+def suitable(given: Mapping[str, Any], name: str, fits: bool) -> Any:
+    """The value of an option; None if it does not fit this call and nobody typed it.
+
+    What is set in the environment or in the settings is meant for the calls that it fits. What is typed is meant for
+    this one, and is refused where it does not fit.
+    """
     context = click.get_current_context(silent=True)
-    return context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    typed = context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return given[name] if fits or typed else None
 
 
 def check_recordable(path: Path) -> None:
@@ -304,23 +315,20 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
     Raises:
         UsageError: A recorded model is not the embedded one, so that nobody knows where it is.
     """
-    policy, prm = given["policy"], given["prm"]
-    if policy is None:
-        name = tree.start.policy.name
-        if name not in (pull.EMBEDDED.title, pull.EMBEDDED.name):
-            raise UsageError(f"the recording was made with the policy {one_line(name)}: say where it is with --policy")
-        policy = pull.EMBEDDED.name
-    if prm is None:
-        from tts_tui.backends.adapter_prm import TITLE
+    from tts_tui.backends.adapter_prm import TITLE
 
-        prm = "none"
-        if (recorded := tree.start.prm) is not None:
-            prm = pull.EMBEDDED.name
-            if recorded.name != TITLE:
-                raise UsageError(
-                    f"the recording was made with the reward model {one_line(recorded.name)}: say where it is with "
-                    "--prm"
-                )
+    name, recorded = tree.start.policy.name, tree.start.prm
+    embedded = name in (pull.EMBEDDED.title, pull.EMBEDDED.name)
+    policy = suitable(given, "policy", not embedded) or (pull.EMBEDDED.name if embedded else None)
+    if policy is None:
+        raise UsageError(f"the recording was made with the policy {one_line(name)}: say where it is with --policy")
+    known = "none" if recorded is None else pull.EMBEDDED.name if recorded.name == TITLE else None
+    prm = suitable(given, "prm", known is None) or known
+    if prm is None:
+        assert recorded is not None
+        raise UsageError(
+            f"the recording was made with the reward model {one_line(recorded.name)}: say where it is with --prm"
+        )
     return policy, prm
 
 

@@ -20,8 +20,7 @@ from functools import cached_property
 import numpy as np
 from msgspec import Struct
 
-EASY, HARD = 0.5, 0.1
-"""Difficulty by absolute pass@1 (arXiv 2502.06703, section 3.2): easy from 50 % on, hard below 10 %."""
+from tts_tui.levels import EASY, HARD
 
 POINTS = 48
 _ANGLES = (np.arange(POINTS) + 0.5) / POINTS * (math.pi / 2)

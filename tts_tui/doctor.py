@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from tts_tui import registry
 from tts_tui._version import __version__
 from tts_tui.backends import pull
 
@@ -42,6 +43,7 @@ def examine() -> Iterator[Finding]:
         _pip,
         _cache,
         _prm,
+        _plugins,
         _screen,
     ]
     for check in checks:
@@ -147,6 +149,11 @@ def _prm() -> Iterator[Finding]:
         yield OK, f"weights of the embedded PRM: {', '.join(sorted(weights))}"
     else:
         yield BAD, "the weights of the embedded PRM are missing from the package: install it again"
+
+
+def _plugins() -> Iterator[Finding]:
+    for plugin in registry.plugins():
+        yield (OK, f"plugin: {plugin.said}") if plugin.error is None else (ADVICE, f"plugin: {plugin.error}")
 
 
 def _screen() -> Iterator[Finding]:

@@ -17,8 +17,10 @@
     │   ├── BackendBadResponse  it answered something that makes no sense
     │   ├── RequestRefused      it understood the request and does not do that (exit code 2)
     │   └── ContextExceeded     the path no longer fits the model's context
+    ├── PluginError             an installed plugin cannot be loaded (exit code 3)
     ├── StrategyError           a strategy broke its contract (exit code 3)
     ├── SinkError               something that listened to a search failed (exit code 3)
+    ├── SolverClosed            the solver was closed before or during the search (exit code 3)
     ├── BudgetExhausted         tokens, FLOPs or seconds are spent
     └── RecordError             a recording cannot be used (exit code 2)
         ├── RecordCorrupt       it is not a recording, or its middle is damaged
@@ -125,12 +127,24 @@ class ContextExceeded(BackendError):
     retryable = False
 
 
+class PluginError(TTSError):
+    """Raised when a strategy, policy or reward model of another package is asked for and cannot be loaded."""
+
+
+class PluginWarning(UserWarning):
+    """Issued when a strategy of another package cannot be loaded and is left out."""
+
+
 class StrategyError(TTSError):
     """Raised when a strategy breaks its contract."""
 
 
 class SinkError(TTSError):
     """Raised when a sink, which was given to hear the events of a search, raised; `__cause__` is its exception."""
+
+
+class SolverClosed(TTSError):
+    """Raised in whoever waits for a search when its solver is closed, or was closed before."""
 
 
 class BudgetExhausted(TTSError):

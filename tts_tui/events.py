@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tts_tui.contracts import Count, Finish, ModelInfo, Usage
 from tts_tui.errors import RecordCorrupt
+from tts_tui.hidden import escape_json
 from tts_tui.plan import Plan
 from tts_tui.totals import Flops, PlanSummary, Tally, Tokens
 
@@ -156,7 +157,7 @@ class StepFailed(Event, frozen=True):
 
 
 class StepMerged(Event, frozen=True):
-    """A step has the same text as an older sibling and is not grown on; its tokens still count."""
+    """A step says the same as a sibling, which alone is grown on; its tokens still count."""
 
     node: int
     into: int
@@ -311,6 +312,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
         detail: The same in a sentence, where there is more to say.
         votes: Every answer, best first.
         nodes: Steps in the tree.
+        undecided: Pairs of answers that voted apart because nobody could tell whether they mean the same.
     """
 
     answer: str | None
@@ -323,6 +325,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
     seconds: float
     votes: tuple[Tally, ...]
     nodes: Count
+    undecided: Count = 0
 
 
 AnyEvent = (
@@ -355,8 +358,8 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def encode(event: Event) -> bytes:
-    """One line of JSON, without the line feed."""
-    return _encoder.encode(event)
+    """One line of JSON, without the line feed; a terminal can show it as it is."""
+    return escape_json(_encoder.encode(event))
 
 
 def decode(line: bytes | str) -> AnyEvent:

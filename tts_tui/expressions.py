@@ -28,8 +28,19 @@ _VARIABLES = 8
 
 @lru_cache(maxsize=1000)
 def read(text: str) -> Any:
-    """The expression; None if it cannot be read."""
-    found = math_verify.parse(f"${text}$", _CONFIG, "no_fallback", "first_match", parsing_timeout=None)
+    """The expression; None if it cannot be read.
+
+    Raises:
+        MemoryError: There was no room to read it, which is not remembered.
+    """
+    try:
+        found = math_verify.parse(
+            f"${text}$", _CONFIG, "no_fallback", "first_match", parsing_timeout=None, raise_on_error=True
+        )
+    except MemoryError:
+        raise
+    except Exception:
+        return None
     if not found or isinstance(found[0], str):
         return None
     return found[0]
@@ -61,9 +72,16 @@ class Sympy:
 
 def _verified(one: Any, two: Any) -> bool:
     """Math-Verify's word. It takes a right and a given answer; here neither is the right one."""
-    return any(
-        math_verify.verify(gold, given, strict=True, timeout_seconds=None) for gold, given in ((one, two), (two, one))
-    )
+    return _verified_in_order(one, two) or _verified_in_order(two, one)
+
+
+def _verified_in_order(gold: Any, given: Any) -> bool:
+    try:
+        return bool(math_verify.verify(gold, given, strict=True, timeout_seconds=None, raise_on_error=True))
+    except MemoryError:
+        raise
+    except Exception:
+        return False
 
 
 def _exact(expression: Any) -> Any:

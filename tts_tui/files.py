@@ -17,7 +17,8 @@ SMALL_FILE = 16 << 20
 def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> BinaryIO:
     """Open a regular file for reading.
 
-    A device such as `/dev/zero` never ends, and opening a FIFO waits for a writer: both are refused.
+    A device such as `/dev/zero` never ends, and opening a FIFO waits for a writer: both are refused. The null device
+    reads as an empty file.
 
     Args:
         path: The file.
@@ -35,7 +36,7 @@ def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> B
         raise IsADirectoryError(21, "it is a folder", os.fspath(path))
     status = os.fstat(handle)
     problem = ""
-    if not stat.S_ISREG(status.st_mode):
+    if not (stat.S_ISREG(status.st_mode) or os.path.samestat(status, os.stat(os.devnull))):
         problem = f"{path} is not a regular file: copy its content to a file first"
     elif limit is not None and status.st_size > limit:
         problem = f"{path} is too large: it has {status.st_size:,} bytes, and at most {limit:,} are read"

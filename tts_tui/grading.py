@@ -2,36 +2,48 @@
 
 Computer algebra on what a model wrote may take any time, so it runs in processes of their own
 (`tts_tui.grading_worker`), which are killed when a pair takes too long, and replaced.
+
+There are three verdicts: the same, different, and none (`None`). A pair has none if comparing it took too much time or
+memory, or if no process could be had. That says nothing about the answers, so it is never remembered as a verdict: the
+pair is tried again, as often as `TRIES` allows, and a process that could not be started is started again later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-import re
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
-from tts_tui.answer_forms import is_words
+from tts_tui.answer_forms import is_simple
 from tts_tui.answers import canonical
-from tts_tui.concurrency import concurrently
+from tts_tui.grouping import Found, Groups
 
-__all__ = ["Grader", "certain", "is_simple"]
+__all__ = ["TRIES", "Grader", "certain", "is_simple"]
 
-_NUMBERS = re.compile(r"-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)*|[(\[]-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)+[)\]]")
+TRIES = 3
+"""How often a pair is compared before it stays without a verdict."""
 _LONGEST = 2000
 """Characters; what is longer is no answer but a runaway."""
 _START = 60.0
 """Seconds that a worker may take to load, on a busy machine."""
+_PATIENCE = 6
+"""How many times its processor time a pair may take by the clock, on a busy machine."""
+_PAUSES = (1.0, 60.0)
+"""Seconds before a worker that could not be started is tried again: at first, and at most."""
 _CACHE = 20_000
 """Pairs that are remembered."""
+
+T = TypeVar("T")
+_Pair = tuple[str, str]
 
 
 def certain(left: str, right: str) -> bool | None:
@@ -46,21 +58,20 @@ def certain(left: str, right: str) -> bool | None:
     return None
 
 
-def is_simple(form: str) -> bool:
-    """Whether a canonical form is the only one of all that mean the same and are simple, too."""
-    return bool(_NUMBERS.fullmatch(form)) or (len(form) == 1 and form.isalpha()) or is_words(form)
-
-
 class _Lost(Exception):
-    """A worker died or was killed over a pair."""
+    """A worker gave no verdict on a pair; `again` if that may have been the machine's fault."""
+
+    def __init__(self, message: str, *, again: bool = True) -> None:
+        super().__init__(message)
+        self.again = again
 
 
 class _Unavailable(Exception):
-    """No worker can be had at all."""
+    """No worker can be had at present."""
 
 
 class _Reply(msgspec.Struct):
-    same: bool = False
+    same: bool | None = None
     ready: bool = False
     error: str = ""
 
@@ -73,13 +84,15 @@ class _Worker:
 
     @classmethod
     async def start(cls, limit: float) -> Self:
-        """Starts one, and waits until it is ready.
+        """Start one, and wait until it is ready.
+
+        Args:
+            limit: Processor time that it may take for a pair, in seconds.
 
         Raises:
             _Unavailable: It cannot be started.
         """
-        seconds = str(math.ceil(limit) + 5)  # by then it has been killed from here, unless nobody is left here
-        command = [sys.executable, "-P", "-m", "tts_tui.grading_worker", seconds]
+        command = [sys.executable, "-P", "-m", "tts_tui.grading_worker", f"{limit:g}"]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
@@ -100,11 +113,20 @@ class _Worker:
             raise _Unavailable(reply.error)
         return worker
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is not known to have died."""
+        return self._process.returncode is None
+
     async def ask(self, left: str, right: str, limit: float) -> bool:
-        """Its verdict.
+        """Return its verdict.
+
+        Args:
+            left, right: The answers.
+            limit: Seconds to wait for it.
 
         Raises:
-            _Lost: There is none in that time, or it died.
+            _Lost: There is none.
         """
         assert self._process.stdin is not None
         try:
@@ -112,13 +134,18 @@ class _Worker:
             await self._process.stdin.drain()
         except OSError as error:
             raise _Lost("it died") from error
-        return (await self._reply(limit)).same
+        same = (await self._reply(limit)).same
+        if same is None:
+            raise _Lost("its memory was full")
+        return same
 
     async def _reply(self, limit: float) -> _Reply:
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(limit):
                 line = await self._process.stdout.readline()
+                if not line and await self._process.wait() == _OUT_OF_TIME:
+                    raise _Lost("it took too much time", again=False)
             return msgspec.json.decode(line, type=_Reply)
         except TimeoutError as error:
             raise _Lost(f"it took more than {limit:g} s") from error
@@ -126,40 +153,47 @@ class _Worker:
             raise _Lost("it died") from error
 
     async def kill(self) -> None:
-        """Ends it, and waits until it is gone. Never raises, and leaves nothing behind even if it is cancelled."""
-        try:
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
-        except (ProcessLookupError, PermissionError):
-            pass  # it has ended by itself
+        """End it, and wait until it is gone. Never raises, and leaves nothing behind even if it is cancelled."""
+        if self.is_alive:
+            with suppress(ProcessLookupError, PermissionError):  # it may have ended by itself
+                if hasattr(os, "killpg"):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                else:
+                    self._process.kill()
         await self._process.communicate()
+
+
+_OUT_OF_TIME = -int(getattr(signal, "SIGPROF", 0)) or None
+"""Exit code of a worker that used up its processor time."""
 
 
 class Grader:
     """Decides whether answers mean the same. Use it as an async context manager; leaving it ends its processes.
 
-    The first pair that is not plain starts a process. Where none can be had, canonical forms decide alone.
+    The first pair that is not plain starts a process. Where none can be had, such pairs have no verdict.
 
     Args:
         workers: Processes at once, at most.
-        timeout: Seconds for a pair; one that takes longer counts as not the same.
+        timeout: Processor time for a pair, in seconds, so that it does not matter how busy the machine is.
+        clock: Tells seconds.
 
     Attributes:
-        unsettled: Pairs without a verdict, because they took too long or ended their process.
-        broken: Why Math-Verify cannot be used; empty as long as nothing is known against it.
+        broken: Why Math-Verify cannot be used at present, a sentence; empty as long as nothing is known against it.
     """
 
-    def __init__(self, *, workers: int = 2, timeout: float = 5.0) -> None:
-        self.unsettled: list[tuple[str, str]] = []
+    def __init__(self, *, workers: int = 2, timeout: float = 5.0, clock: Callable[[], float] = monotonic) -> None:
         self.broken = ""
         self._timeout = timeout
         self._workers = workers
+        self._clock = clock
         self._places = asyncio.Semaphore(workers)
         self._idle: list[_Worker] = []
         self._closings = 0
-        self._known: dict[tuple[str, str], bool] = {}
+        self._pause = 0.0
+        self._start_again = -float("inf")
+        self._known: dict[_Pair, bool] = {}
+        # By canonical forms: the answers as written, and how often they were compared in vain.
+        self._unsettled: dict[_Pair, tuple[_Pair, int]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,79 +204,76 @@ class Grader:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the processes; one that is at work, when it is done. What is asked afterwards starts new ones."""
+        """End the processes; one that is at work, when it is done. What is asked afterwards starts new ones."""
         self._closings += 1
         idle, self._idle = self._idle, []
         await asyncio.gather(*(worker.kill() for worker in idle), return_exceptions=True)
 
-    async def same(self, left: str, right: str) -> bool:
-        """Whether two answers mean the same; the order does not matter. An empty answer is like no other."""
+    @property
+    def unsettled(self) -> list[tuple[str, str]]:
+        """Pairs that were asked about and have no verdict so far, as written."""
+        return [pair for pair, _ in self._unsettled.values()]
+
+    def known(self, left: str, right: str) -> bool | None:
+        """Whether two canonical forms mean the same, as far as that is known without asking a process."""
+        plain = certain(left, right)
+        return self._known.get((min(left, right), max(left, right))) if plain is None else plain
+
+    async def same(self, left: str, right: str) -> bool | None:
+        """Whether two answers mean the same; the order does not matter. An empty answer is like no other.
+
+        Returns:
+            None if there is no verdict. Asking again tries again, until the pair was compared `TRIES` times.
+        """
         one, two = canonical(left), canonical(right)
-        plain = certain(one, two)
-        if plain is not None:
-            return plain
+        verdict = self.known(one, two)
+        if verdict is not None:
+            return verdict
         if one > two:
             one, two, left, right = two, one, right, left
-        known = self._known.get((one, two))
-        if known is None:
-            known = await self._ask(left, right)
-            if len(self._known) >= _CACHE:
-                self._known.pop(next(iter(self._known)))
-            self._known[one, two] = known
-        return known
+        return await self._compare((one, two), left, right)
 
-    async def group(self, answers: Sequence[str | None], found: Callable[[str, str], None] | None = None) -> list[int]:
+    async def group(self, answers: Sequence[str | None], found: Found | None = None) -> list[int]:
         """A number for each answer: the same for those that mean the same, counted from 0 in the order seen.
+
+        A pair without a verdict counts as different, unless other answers show that both are the same.
 
         Args:
             answers: As written. None and what says nothing have -1.
             found: Told each pair that means the same although its canonical forms differ, when that is known.
         """
-        numbers: dict[str, int] = {}
-        first: list[tuple[str, bool]] = []
-        groups = []
-        for answer in answers:
-            form = canonical(answer) if answer is not None else ""
-            if answer is not None and form and form not in numbers:
-                simple = is_simple(form)
-                others = [(number, other) for number, (other, plain) in enumerate(first) if not (plain and simple)]
-                number = await self._first_same(answer, others)
-                if number is None:
-                    numbers[form] = len(first)
-                    first.append((answer, simple))
-                else:
-                    numbers[form] = number
-                    if found is not None:
-                        found(first[number][0], answer)
-            groups.append(numbers.get(form, -1))
-        return groups
+        groups = Groups(answers)
+        await groups.compare(self.same, self._workers, found)
+        return groups.numbers
 
-    async def _first_same(self, answer: str, others: Sequence[tuple[int, str]]) -> int | None:
-        """The number of the first of `others` that means the same."""
-        for start in range(0, len(others), self._workers):
-            some = others[start : start + self._workers]
-            verdicts = await concurrently(self.same(other, answer) for _, other in some)
-            for (number, _), verdict in zip(some, verdicts, strict=True):
-                if verdict:
-                    return number
+    async def _compare(self, key: _Pair, left: str, right: str) -> bool | None:
+        """Ask a process, and once more if it may have been the machine's fault that there was no verdict."""
+        for _ in range(2):
+            tries = self._unsettled[key][1] if key in self._unsettled else 0
+            if tries >= TRIES:
+                return None
+            again = False
+            try:
+                verdict = await self._ask(left, right)
+            except _Unavailable:
+                pass  # no fault of the pair
+            except _Lost as error:
+                tries, again = tries + 1, error.again
+            else:
+                self._unsettled.pop(key, None)
+                _remember(self._known, key, verdict)
+                return verdict
+            _remember(self._unsettled, key, ((left, right), tries))
+            if not again:
+                break
         return None
 
     async def _ask(self, left: str, right: str) -> bool:
         async with self._places:
-            if self.broken:
-                return False
             closings = self._closings
+            worker = await self._worker()
             try:
-                worker = self._idle.pop() if self._idle else await _Worker.start(self._timeout)
-            except _Unavailable as error:
-                self.broken = f"answers are compared without Math-Verify, which cannot be used here: {error}"
-                return False
-            try:
-                verdict = await worker.ask(left, right, self._timeout)
-            except _Lost:
-                await worker.kill()
-                self.unsettled.append((left, right))
-                return False
+                verdict = await worker.ask(left, right, _PATIENCE * self._timeout)
             except BaseException:
                 await worker.kill()
                 raise
@@ -251,3 +282,34 @@ class Grader:
             else:
                 await worker.kill()
             return verdict
+
+    async def _worker(self) -> _Worker:
+        """A process that waits for work, or a new one.
+
+        Raises:
+            _Unavailable: It cannot be started, or could not a moment ago.
+        """
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_alive:
+                return worker
+            await worker.kill()
+        if self._clock() < self._start_again:
+            raise _Unavailable(self.broken)
+        try:
+            worker = await _Worker.start(self._timeout)
+        except _Unavailable as error:
+            shortest, longest = _PAUSES
+            self._pause = min(max(shortest, 2 * self._pause), longest)
+            self._start_again = self._clock() + self._pause
+            self.broken = f"Math-Verify cannot be used at present: {error}"
+            raise
+        self.broken, self._pause = "", 0.0
+        return worker
+
+
+def _remember(cache: dict[_Pair, T], key: _Pair, value: T) -> None:
+    """Add to a cache that forgets what was added first."""
+    if len(cache) >= _CACHE and key not in cache:
+        cache.pop(next(iter(cache)))
+    cache[key] = value

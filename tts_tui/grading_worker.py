@@ -19,30 +19,33 @@ _MEMORY = 2 << 30
 """Bytes that it may take."""
 
 
-def serve(lines: Iterable[str], say: Callable[[dict[str, Any]], None], algebra: Algebra, seconds: int = 0) -> None:
-    """Answers every pair in `lines`.
+def serve(lines: Iterable[str], say: Callable[[dict[str, Any]], None], algebra: Algebra, seconds: float = 0) -> None:
+    """Answer every pair in `lines`: whether both are the same, or null if the memory was too small to tell.
 
     Args:
         lines: One pair each: `{"left": ..., "right": ...}`.
         say: Sends a reply.
         algebra: Compares expressions.
-        seconds: Time for a pair, after which the system ends this process; 0 for any time.
+        seconds: Processor time for a pair, after which the system ends this process; 0 for any time.
     """
     for line in lines:
         pair = json.loads(line)
         if seconds:
-            signal.alarm(seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+        verdict: bool | None
         try:
             verdict = agree(pair["left"], pair["right"], algebra)
+        except MemoryError:  # another process, or this one at another time, may have room for it
+            verdict = None
         except Exception:  # whatever was written, and whatever the algebra makes of it: then it is not the same
             verdict = False
         if seconds:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         say({"same": verdict})
 
 
-def main(seconds: int) -> None:
-    """Serves standard input."""
+def main(seconds: float) -> None:
+    """Serve standard input."""
     out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # a library that prints must not be heard
 
@@ -62,8 +65,8 @@ def main(seconds: int) -> None:
     except (ImportError, OSError, ValueError):
         pass  # not on every system: there, only time is limited
     say({"ready": True})
-    serve(sys.stdin, say, Sympy(), seconds if hasattr(signal, "alarm") else 0)
+    serve(sys.stdin, say, Sympy(), seconds if hasattr(signal, "setitimer") else 0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(float(sys.argv[1]))

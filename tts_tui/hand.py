@@ -165,7 +165,7 @@ class Hand:
         for node in tree.nodes[1:]:
             if node in given:
                 if node.score is None:
-                    self._spawn(self._writer.settle(node, merge=False))
+                    self._spawn(self._writer.settle(node))
             elif node.by_hand and not tree.is_cut(node):
                 self._take_up(node)
         for id in sorted(tree.restored):
@@ -248,7 +248,7 @@ class Hand:
 
     async def _finish(self, node: Node) -> None:
         """Has a whole step of a person scored; from one that a person wrote the search goes on."""
-        await self._writer.settle(node, merge=False)
+        await self._writer.settle(node)
         goes_on = node.group == WRITTEN and not node.ended and not self._tree.is_cut(node)
         if goes_on and node not in self._tree.branches:
             self._branches.begin(node)

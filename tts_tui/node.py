@@ -27,7 +27,7 @@ class Node:
         finish: How the step ended, once done.
         score: The PRM's score in [0, 1], or None.
         usage: Policy tokens it cost.
-        merged_into: The older sibling with the same text, if any.
+        merged_into: The sibling that stands for this step because it says the same, if any.
         pruned: It was given up, by the strategy or by a person.
         cut: A person gave it up.
         kept: The strategy has gone on with it.

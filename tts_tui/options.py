@@ -1,4 +1,4 @@
-"""Options of the command line that several commands share. Each can be set by the environment, too."""
+"""Options of the command line that several commands share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click import option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DISPLAYS = ("tui", "live", "plain", "json", "none")
-
-
-def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option that an environment variable can set too: `--step-tokens` is TTS_TUI_STEP_TOKENS."""
-    long = next(name for name in names if len(name) > 3 and name.startswith("--"))
-    return click.option(*names, envvar="TTS_TUI_" + long[2:].upper().replace("-", "_"), **settings)
 
 
 def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -28,6 +23,11 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return command
 
     return apply
+
+
+def api_key(help: str) -> Callable[[F], F]:
+    """The option --api-key. A secret is kept in one variable for all commands, which tools for secrets can set."""
+    return option("--api-key", metavar="KEY", envvar="TTS_TUI_API_KEY", allow_from_autoenv=False, help=help)
 
 
 model_specs = options(
@@ -53,11 +53,7 @@ model_specs = options(
         is_flag=True,
         help="Load a reward model's pickled weights, too, which can run code.  [default: safetensors only]",
     ),
-    option(
-        "--api-key",
-        metavar="KEY",
-        help="Key for the models' servers; better kept in TTS_TUI_API_KEY.  [default: none]",
-    ),
+    api_key("Key for the models' servers; better kept in TTS_TUI_API_KEY.  [default: none]"),
 )
 rate = option(
     "--rate",
@@ -89,16 +85,29 @@ display = option(
     help="tui opens the terminal UI, live draws the tree, plain tells it in lines, json prints one event a line, none "
     "prints the answer alone.  [default: live on a terminal, plain off it]",
 )
+problem_column = option(
+    "--problem-column",
+    metavar="NAME",
+    help="Column of a data file that holds the problems.  [default: problem, question or prompt, whichever is there]",
+)
+columns = options(
+    problem_column,
+    option(
+        "--answer-column",
+        metavar="NAME",
+        help="Column of a data file that holds the answers.  [default: answer, final_answer, expected_answer and the "
+        "like, whichever is there]",
+    ),
+)
 plan = options(
     option("--strategy", metavar="NAME", default="best-of-n", show_default=True, help="See `tts-tui strategies`."),
-    click.option(
+    option(
         "--n",
         "-n",
         type=int,
-        envvar="TTS_TUI_N",
         help="Budget of candidates; for auto the most.  [default: 16; 1 for cot, 64 for auto]",
     ),
-    click.option("--m", "-m", type=int, envvar="TTS_TUI_M", help="Beam width; must divide N.  [default: 4]"),
+    option("--m", "-m", type=int, help="Beam width; must divide N.  [default: 4]"),
     option(
         "--score",
         metavar="NAME",
@@ -154,6 +163,7 @@ training = options(
         metavar="FILE",
         help='Problems of your own instead: one JSON object a line, with "problem" and "answer".  [default: families]',
     ),
+    columns,
     option(
         "--out",
         type=click.Path(path_type=Path),
@@ -200,10 +210,11 @@ served = options(
     option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all."),
     option("--port", type=click.IntRange(1, 65535), default=30000, show_default=True, help="Port to listen on."),
     option("--context-length", type=click.IntRange(min=1), help="Longest sequence.  [default: what the model says]"),
-    option("--api-key", metavar="KEY", help="What clients must send; better kept in TTS_TUI_API_KEY."),
-    click.option(
+    api_key("What clients must send; better kept in TTS_TUI_API_KEY.  [default: none]"),
+    option(
         "--python",
         envvar="TTS_TUI_SGLANG_PYTHON",
+        allow_from_autoenv=False,
         metavar="PATH",
         help="A Python that has SGLang; the environment has it as TTS_TUI_SGLANG_PYTHON.  [default: this one]",
     ),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click import option
 
-from tts_tui.options import calibration, model_specs, option, options, rate
+from tts_tui.options import calibration, columns, model_specs, options, problem_column, rate
 
 _data = options(
     option(
@@ -15,23 +16,19 @@ _data = options(
         metavar="DIR",
         help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
     ),
+    columns,
 )
 _models = options(
     model_specs,
-    click.option(
+    option(
         "--concurrency",
-        "at_once",
         type=click.IntRange(min=1),
-        envvar="TTS_TUI_EVAL_CONCURRENCY",
-        help="Problems at once; the environment has it as TTS_TUI_EVAL_CONCURRENCY.  [default: 4; 16 on a server]",
+        help="Problems at once.  [default: 4; 16 on a server]",
     ),
-    click.option(
+    option(
         "--requests",
-        "concurrency",
         type=click.IntRange(min=1),
-        envvar="TTS_TUI_CONCURRENCY",
-        help="Most requests that the policy's server has at once; the environment has it as TTS_TUI_CONCURRENCY.  "
-        "[default: as many as it gains from]",
+        help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
     ),
     rate,
 )
@@ -105,6 +102,7 @@ profiling = options(
         type=click.IntRange(min=1),
         help="Only the first solutions of a file.  [default: all]",
     ),
+    problem_column,
 )
 calibrating = options(
     option(

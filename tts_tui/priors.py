@@ -16,6 +16,7 @@ from typing import Any
 from tts_tui.calibration import Calibration, Curve, names_of
 from tts_tui.contracts import ModelInfo
 from tts_tui.difficulty import Evidence, Outlook
+from tts_tui.levels import LEVELS
 from tts_tui.plan import Score, Vote
 
 _NEAR = 0.35
@@ -86,4 +87,4 @@ def _pass1(parameters: int) -> float:
 def _suits(parameters: int, strategy: str) -> float:
     """On which share of the three difficulties a strategy is the best one."""
     row = next(row for row in stored()["suits"] if parameters < row["below"])
-    return fmean(row[level] == strategy for level in ("easy", "medium", "hard"))
+    return fmean(row[level] == strategy for level in LEVELS)

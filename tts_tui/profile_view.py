@@ -9,6 +9,7 @@ from typing import Any
 from tts_tui import profiles
 from tts_tui.errors import ConfigError, UnknownName, UsageError
 from tts_tui.profiles import own
+from tts_tui.ui.text import clean
 
 _QUESTION = "What is 2+3*4?"
 _STEPS = ("3*4 = 12.", r"2+12 = 14. The answer is \boxed{14}.")
@@ -52,7 +53,7 @@ def listing(width: int) -> str:
     head = ("name", "title", "adapter", "context", "score", "vote", "ProcessBench")
     here = {name: found for name in own.names() if (found := _own(name)) is not None}
     shipped = [name for name in profiles.names() if "defaults" in profiles.profile(name)]
-    rows = [head, *(_row(name, here.get(name, {})) for name in sorted({*shipped, *here}))]
+    rows = [head, *(tuple(map(clean, _row(name, here.get(name, {})))) for name in sorted({*shipped, *here}))]
     columns = list(range(len(head)))
     sizes = [max(len(row[column]) for row in rows) for column in columns]
     for extra in (1, 3, 2, 6, 5, 4):
@@ -291,16 +292,16 @@ def _fact(key: str, text: str, width: int, indent: int) -> list[str]:
     if width >= 3 * _KEY and len(key) < _KEY:
         head = f"{key:<{_KEY}}" if key else ""
         return _wrapped(text, width, start + head, start + " " * len(head))
-    above = [start + key] if key else []
+    above = [start + clean(key)] if key else []
     inner = start + "  " if key else start
     return above + _wrapped(text, width, inner, inner)
 
 
 def _wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     lines = textwrap.wrap(
-        text.replace(" %", f"{_KEPT}%"),
+        clean(text).replace(" %", f"{_KEPT}%"),
         max(width, _LEAST),
-        initial_indent=first,
+        initial_indent=clean(first),
         subsequent_indent=rest,
         break_on_hyphens=False,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -35,13 +36,16 @@ class Recorder:
     Args:
         path: The file; it must not exist unless `resume`.
         resume: Continue an existing recording; a last line that was cut off is removed.
+        unchanged: The `Recording.stamp` that an existing recording must still have.
 
     Raises:
         UsageError: The file exists already, or cannot be written.
-        RecordError: Someone else is writing it.
+        RecordError: Someone else is writing it, or has written it since it was read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, resume: bool = False, unchanged: tuple[int, int] | None = None
+    ) -> None:
         self.path = Path(path)
         try:
             self._file: BinaryIO = open(self.path, "r+b" if resume else "xb")  # noqa: SIM115
@@ -54,6 +58,8 @@ class Recorder:
         self._torn = resume
         try:
             self._lock()
+            if unchanged is not None and _stamp(os.fstat(self._file.fileno())) != unchanged:
+                raise RecordError(f"{self.path} was written by another process just now: open it again")
         except RecordError:
             self._file.close()
             raise
@@ -143,7 +149,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
                 except RecordCorrupt as error:
                     raise RecordCorrupt(f"{path} is damaged in line {number}: {error}") from error
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
 
 
 class _Header(msgspec.Struct):
@@ -176,8 +182,48 @@ def load(path: str | os.PathLike[str], into: SearchTree | None = None) -> Search
     Raises:
         UsageError, RecordError: As `read`; also if the file is empty.
     """
+    return _fold(path, read(path), into)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording that was read as a whole, once for everyone who needs it.
+
+    Attributes:
+        path: The file.
+        events: Its events, in order.
+        stamp: What changes when the file is written.
+    """
+
+    path: Path
+    events: tuple[AnyEvent, ...]
+    stamp: tuple[int, int]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recording:
+        """Reads and parses the file.
+
+        Raises:
+            UsageError, RecordError: As `read`.
+        """
+        try:
+            stamp = _stamp(os.stat(path))  # before it is read: what is written meanwhile changes it
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return cls(Path(path), tuple(read(path)), stamp)
+
+    def tree(self, into: SearchTree | None = None) -> SearchTree:
+        """The fold of the events, into an empty tree or a new one.
+
+        Raises:
+            RecordError: They add up to no search.
+        """
+        return _fold(self.path, self.events, into)
+
+
+def _fold(path: str | os.PathLike[str], events: Iterable[AnyEvent], into: SearchTree | None) -> SearchTree:
     tree = SearchTree() if into is None else into
-    for event in read(path):
+    for event in events:
         try:
             tree.apply(event)
         except RecordCorrupt as error:
@@ -185,3 +231,11 @@ def load(path: str | os.PathLike[str], into: SearchTree | None = None) -> Search
     if tree.started is None:
         raise RecordCorrupt(f"{path} is empty: not a recording")
     return tree
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> UsageError:
+    return UsageError(f"cannot read {path}: {error.strerror or error}")

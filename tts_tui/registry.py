@@ -1,25 +1,34 @@
 """Finds strategies, policies and reward models by what users type, built in or installed by others.
 
 A package adds its own through the entry point groups `tts_tui.strategies` (an object that is a `Strategy`),
-`tts_tui.policies` and `tts_tui.reward_models` (callables that take what stands after `NAME:` in the spec).
+`tts_tui.policies` and `tts_tui.reward_models` (callables that take what stands after `NAME:` in the spec). A plugin
+that cannot be loaded stops nothing else: strategies are left out with a `PluginWarning`, and all of them are refused
+with a `PluginError` when they are asked for by name.
 """
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
 
+from msgspec import Struct
+
 from tts_tui.contracts import Policy, RewardModel, Strategy
-from tts_tui.errors import UnknownName, UsageError
+from tts_tui.errors import PluginError, PluginWarning, TTSError, UnknownName, UsageError
 from tts_tui.specs import parse_prm
 
 
 @cache
 def strategies() -> dict[str, Strategy]:
-    """All strategies by name: every module of `tts_tui.strategies` that has a `strategy`, and entry points."""
+    """All strategies by name: every module of `tts_tui.strategies` that has a `strategy`, and entry points.
+
+    Warns:
+        PluginWarning: A strategy of another package cannot be loaded, or has the name of another one; it is left out.
+    """
     package = import_module("tts_tui.strategies")
     found: dict[str, Strategy] = {}
     for module in pkgutil.iter_modules(package.__path__, "tts_tui.strategies."):
@@ -27,7 +36,13 @@ def strategies() -> dict[str, Strategy]:
         if built_in is not None:
             found[built_in.name] = built_in
     for name, entry in _entry_points("strategies").items():
-        found.setdefault(name, entry.load())
+        if name in found:
+            warnings.warn(f"{_said('strategies', entry, name)} has a name that is taken: left out", PluginWarning, 2)
+            continue
+        try:
+            found[name] = _loaded("strategies", entry, name)
+        except PluginError as error:
+            warnings.warn(f"{error}; it is left out", PluginWarning, stacklevel=2)
     return found
 
 
@@ -46,11 +61,15 @@ def strategy(name: str) -> Strategy:
 
     Raises:
         UnknownName: There is none; the message offers the nearest.
+        PluginError: It is one of another package, and cannot be loaded.
     """
-    try:
-        return strategies()[name]
-    except KeyError:
-        raise UnknownName("strategy", name, strategies()) from None
+    found = strategies().get(name)
+    if found is not None:
+        return found
+    if (entry := _entry_points("strategies").get(name)) is not None:
+        made: Strategy = _loaded("strategies", entry, name)
+        return made
+    raise UnknownName("strategy", name, strategies())
 
 
 POLICIES = ("embedded", "hf:PATH", "hf:ORG/NAME", "sglang:URL", "openai:URL#MODEL")
@@ -67,6 +86,7 @@ def policy(spec: str, **server: Any) -> Policy:
 
     Raises:
         UnknownName: No such kind of policy.
+        PluginError: It is one of another package, and cannot be loaded.
         UsageError: The address is none, or `server` is given for a policy that is on none.
     """
     kind, _, rest = spec.partition(":")
@@ -89,7 +109,7 @@ def policy(spec: str, **server: Any) -> Policy:
         from tts_tui.backends.local import LocalPolicy
 
         return LocalPolicy(_needs_rest(spec, rest))
-    made: Policy = _plugin("policies", "policy", spec, list(POLICIES))
+    made: Policy = _plugin("policies", spec, list(POLICIES))
     return made
 
 
@@ -107,6 +127,7 @@ def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> Rew
 
     Raises:
         UnknownName: No such kind of reward model, or no such profile.
+        PluginError: It is one of another package, and cannot be loaded.
         UsageError: The spec cannot be read, or an option is given for a reward model that does not take it.
     """
     kind, _, rest = spec.partition(":")
@@ -131,7 +152,7 @@ def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> Rew
         from tts_tui.backends.prm_sglang import SGLangPRM
 
         return SGLangPRM(parsed.source, name=parsed.name, layout=parsed.layout, **options)
-    made: RewardModel = _plugin("reward_models", "reward model", spec, list(REWARD_MODELS))
+    made: RewardModel = _plugin("reward_models", spec, list(REWARD_MODELS))
     return made
 
 
@@ -155,12 +176,72 @@ def _needs_rest(spec: str, rest: str, example: str = "hf:PATH or hf:ORG/NAME") -
     return rest
 
 
-def _plugin(group: str, what: str, spec: str, built_in: list[str]) -> Any:
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+_GROUPS = {"strategies": "strategy", "policies": "policy", "reward_models": "reward model"}
+"""Entry point groups, without the `tts_tui.` before them, and what they hold."""
+_STRATEGY = ("name", "summary", "needs_scores", "uses_width", "run")
+
+
+class Plugin(Struct, frozen=True):
+    """A strategy, policy or reward model of another package.
+
+    Attributes:
+        said: What it is, for people: "the strategy mine of the package ours".
+        error: Why it cannot be loaded; None if it can.
+    """
+
+    said: str
+    error: PluginError | None = None
+
+
+def plugins() -> Iterator[Plugin]:
+    """Load every installed plugin to see whether it can be used."""
+    for group in _GROUPS:
+        for name, entry in _entry_points(group).items():
+            said = _said(group, entry, name)
+            try:
+                _loaded(group, entry, name)
+            except PluginError as error:
+                yield Plugin(said, error)
+            else:
+                yield Plugin(said)
+
+
+def _said(group: str, entry: Any, name: str) -> str:
+    package = getattr(entry, "dist", None)
+    return f"the {_GROUPS[group]} {name}" + (f" of the package {package.name}" if package is not None else "")
+
+
+def _loaded(group: str, entry: Any, name: str) -> Any:
+    said = _said(group, entry, name)
+    try:
+        found = entry.load()
+    except (Exception, SystemExit) as error:  # it is the code of others: any fault of it is one that it may have
+        raise PluginError(f"{said} cannot be loaded ({_cause(error)}): repair or uninstall it") from error
+    if group != "strategies" and not callable(found):
+        raise PluginError(f"{said} cannot be used, for it cannot be called: repair or uninstall it")
+    if group == "strategies" and (lacking := [part for part in _STRATEGY if not hasattr(found, part)]):
+        raise PluginError(f"{said} cannot be used, for it has no {' and no '.join(lacking)}: repair or uninstall it")
+    return found
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _plugin(group: str, spec: str, built_in: list[str]) -> Any:
     kind, _, rest = spec.partition(":")
-    plugins = _entry_points(group)
-    if kind not in plugins:
-        raise UnknownName(what, spec, [*built_in, *plugins])
-    return plugins[kind].load()(rest)
+    known = _entry_points(group)
+    if kind not in known:
+        raise UnknownName(_GROUPS[group], spec, [*built_in, *known])
+    make = _loaded(group, known[kind], kind)
+    try:
+        return make(rest)
+    except TTSError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{_said(group, known[kind], kind)} cannot be made ({_cause(error)})") from error
 
 
 def _entry_points(group: str) -> dict[str, Any]:

@@ -47,6 +47,11 @@ class Result(Struct, frozen=True):
         return self.finished.votes
 
     @property
+    def undecided(self) -> int:
+        """Pairs of answers that voted apart because nobody could tell whether they mean the same."""
+        return self.finished.undecided
+
+    @property
     def solution(self) -> str:
         """Text of the solution that stands for the answer; empty if there is none."""
         node = self.finished.node
@@ -57,8 +62,18 @@ def _summary(plan: Plan) -> PlanSummary:
     return PlanSummary(plan.strategy, plan.n, plan.m, plan.score, plan.vote)
 
 
-def finish(journal: Journal, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "") -> SearchFinished:
-    """Votes by the present plan, and writes the last event; `problem` is why steps were given up."""
+def finish(
+    journal: Journal, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "", undecided: int = 0
+) -> SearchFinished:
+    """Vote by the present plan, and write the last event.
+
+    Args:
+        journal: The search's.
+        solutions: Those that vote.
+        stopped: What ended the search early, if anything did.
+        problem: Why steps were given up.
+        undecided: Pairs of their answers that nobody could compare.
+    """
     tree, counts, plan = journal.tree, journal.tree.counts, journal.tree.plan
     candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
     votes = tally(candidates, plan.score, plan.vote, tree.matching.key)
@@ -88,6 +103,7 @@ def finish(journal: Journal, solutions: Sequence[Node], stopped: Stopped | None,
         seconds=journal.now,
         votes=votes,
         nodes=len(tree),
+        undecided=undecided,
     )
     journal.write(finished)
     return finished

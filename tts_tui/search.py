@@ -50,7 +50,7 @@ BACKOFF = 0.2
 class Expansion:
     """Steps on their way. Await it for all of them by slot, or iterate over it for each as soon as it is ready.
 
-    Steps that failed, that only repeat an older sibling, or that a person has cut before the strategy went on with them
+    Steps that failed, that only repeat a sibling, or that a person has cut before the strategy went on with them
     are left out. Ending the wait does not end the steps.
     """
 
@@ -164,25 +164,24 @@ class Search:
             n: Steps per node, one number for all or one for each.
             start: First slot; a second round of attempts starts where the first one ended.
             group: Independent part of the search; duplicates are looked for inside it only.
-            merge: Give up a step that says the same as an older sibling.
+            merge: Give up a step that says the same as a sibling (`tts_tui.merging`).
             survivors: How many steps of this depth and group the search will go on with, those of the highest value.
                 That lets them be written on before it says so (`tts_tui.ahead`); 0 if that cannot be told.
         """
         counts = [n] * len(nodes) if isinstance(n, int) else n
-        return self._expansion(
-            [
-                self._place("step", node, slot, group, merge, survivors)
-                for node, count in zip(nodes, counts, strict=True)
-                for slot in range(start, start + count)
-            ]
-        )
+        tasks = [
+            self._place("step", node, slot, group, merge, survivors)
+            for node, count in zip(nodes, counts, strict=True)
+            for slot in range(start, start + count)
+        ]
+        return Expansion(tasks, lambda node: node.merged_into is None and self._hand_out(node))
 
     def rollout(self, node: Node, n: int, *, group: int = 0) -> Expansion:
         """Samples `n` continuations of `node` to the end of the answer; gives the last step of each.
 
         Every step on the way is a node. Continuations are independent samples, so equal ones are kept.
         """
-        return self._expansion([self._place("roll", node, slot, group) for slot in range(n)])
+        return Expansion([self._place("roll", node, slot, group) for slot in range(n)], self._hand_out)
 
     async def choose(
         self, turn: int, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]
@@ -343,8 +342,12 @@ class Search:
     def _is_over(self) -> bool:
         return self._run is not None and self._run.over
 
-    def _expansion(self, tasks: Sequence[asyncio.Task[Node | None]]) -> Expansion:
-        return Expansion(tasks, lambda node: not self.tree.left_out(node, self.root))
+    def _hand_out(self, node: Node) -> bool:
+        """Whether a strategy gets `node`; from then on it is not merged into a sibling any more."""
+        if self.tree.left_out(node, self.root):
+            return False
+        self._writer.merger.claim(node)
+        return True
 
     def _place(
         self,

@@ -8,7 +8,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from tts_tui import profiles
+from tts_tui import profiles, signals
 from tts_tui.backends import pull, serving
 from tts_tui.backends.server_process import ServerProcess, check_port
 from tts_tui.errors import UsageError
@@ -61,7 +61,7 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
         session.note("stopping the server; once more to end it by force")
         server.stop()
         session.note("the server is stopped")
-        return 130
+        return signals.exit_code()
     finally:
         server.stop()
     return 0

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from tts_tui import registry
 from tts_tui._version import __version__
 from tts_tui.budget import Budget
 from tts_tui.checks import check_left, check_path, check_policy, check_prm, check_problem, is_complete, same_prm
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
-from tts_tui.errors import PlanError, TTSError, UsageError
+from tts_tui.errors import PlanError, SolverClosed, TTSError, UsageError
 from tts_tui.events import (
     AnyEvent,
     Notice,
     Origin,
     PlanChanged,
+    SearchFinished,
     SearchResumed,
     SearchStarted,
 )
@@ -30,11 +31,11 @@ from tts_tui.grading import Grader
 from tts_tui.journal import Journal, Sink
 from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, profile_of, votes_for
-from tts_tui.recording import Recorder, load
+from tts_tui.recording import Recorder, Recording
 from tts_tui.result import Result, failure, finish
 from tts_tui.search import Search
-from tts_tui.settling import settle
-from tts_tui.tasks import Stopped
+from tts_tui.settling import settle, undecided
+from tts_tui.tasks import OwnedTasks, Stopped
 from tts_tui.tree import Node, SearchTree
 
 if TYPE_CHECKING:
@@ -47,11 +48,26 @@ PathType = str | os.PathLike[str]
 Steer = Callable[[Search], None]
 """Called with a search when it is about to begin; what it keeps of it, a person can use."""
 
+P = ParamSpec("P")
+
+
+def _owned(
+    method: Callable[Concatenate[Solver, P], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[Solver, P], Coroutine[Any, Any, Result]]:
+    """Run a method in a task of the solver's own, which the solver can end without touching the caller's."""
+
+    @wraps(method)
+    async def owned(self: Solver, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        return await self._tasks.run(method(self, *args, **kwargs))
+
+    return owned
+
 
 class Solver:
     """Solves problems with a policy and a reward model, which it loads once.
 
-    Use it as an async context manager. Leaving it cancels what still runs and frees the models.
+    Use it as an async context manager. Leaving it ends the searches that still run and frees the models; whoever waits
+    for such a search gets `SolverClosed`. Cancelling a caller of `solve` cancels its search.
 
     Args:
         policy: A spec such as "embedded" or "hf:PATH", or an object that is a `Policy`.
@@ -75,9 +91,11 @@ class Solver:
         self._prm_lock = asyncio.Lock()
         self._prm_started = False
         self._grader = Grader()
-        self._searches: dict[Search, asyncio.Task[Any] | None] = {}
+        self._searches: set[Search] = set()
+        self._tasks = OwnedTasks()
 
     async def __aenter__(self) -> Self:
+        self._tasks.open()
         try:
             await self.policy.start()
         except BaseException:
@@ -88,19 +106,11 @@ class Solver:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        running = {task for task in self._searches.values() if task and task is not asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        try:
-            if self.prm is not None and self._prm_started:
-                self._prm_started = False
-                await self.prm.close()
-        finally:
-            try:
-                await self._grader.close()
-            finally:
-                await self.policy.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.policy.close)
+            stack.push_async_callback(self._grader.close)
+            stack.push_async_callback(self._close_prm)
+            await self._tasks.close()
 
     def plan(self, strategy: str = "best-of-n", **changes: Any) -> Plan:
         """The default plan for `strategy`, with what suits these models, and `changes` on top.
@@ -144,6 +154,7 @@ class Solver:
         for search in tuple(self._searches):
             search.stop("interrupted", detail)
 
+    @_owned
     async def solve(
         self,
         problem: str,
@@ -166,6 +177,7 @@ class Solver:
 
         Raises:
             UsageError: The problem, the plan or `record` cannot be used.
+            SolverClosed: The solver was closed before or during the search.
             StrategyError: The strategy failed.
             SinkError: A sink raised; `__cause__` is its exception.
             BackendError: A model could not be loaded. One that fails later ends the search with reason "failed".
@@ -180,6 +192,7 @@ class Solver:
             self._begin(journal, plan, prm, prompt)
             return await self._run(prm, prompt, journal, steer)
 
+    @_owned
     async def fork(
         self,
         tree: SearchTree,
@@ -222,9 +235,10 @@ class Solver:
             copy_path(node, journal, scores=judged)
             return await self._run(prm, prompt, journal, steer)
 
+    @_owned
     async def resume(
         self,
-        path: PathType,
+        recording: PathType | Recording,
         *,
         sinks: Iterable[Sink] = (),
         budget: Budget | None = None,
@@ -236,33 +250,32 @@ class Solver:
         What is recorded decides as it would have; a sample that was cut off goes on with new random numbers.
 
         Args:
-            path: The recording.
-            sinks: Called with every new event.
+            recording: The file, or what was read of it.
+            sinks: Called with every new event; one that raises ends the search.
             budget: Replaces the present budget.
             steer: As for `solve`.
             tree: The empty tree to fold all events into, the recorded ones first; by default a new one.
 
         Raises:
-            RecordError: The recording cannot be read.
+            RecordError: The recording cannot be read, or another process writes it.
+            SinkError, SolverClosed: As for `solve`.
             UsageError: It is another model's, or its budget is spent and `budget` gives no larger one.
         """
-        seen = load(path)
-        start = seen.start
-        if is_complete(seen):
-            seen = seen if tree is None else load(path, tree)
-            assert seen.finished is not None
-            return Result(start.problem, seen, seen.finished)
-        plan = seen.plan if budget is None else seen.plan.with_(budget=budget)
-        check_left(seen, plan)
-        check_path(seen)
+        if not isinstance(recording, Recording):
+            recording = await asyncio.to_thread(Recording.load, recording)
+        # Somebody may be looking at a tree that was given.
+        tree = await asyncio.to_thread(recording.tree) if tree is None else recording.tree(tree)
+        start = tree.start
+        if is_complete(tree):
+            assert tree.finished is not None
+            return Result(start.problem, tree, tree.finished)
+        plan = tree.plan if budget is None else tree.plan.with_(budget=budget)
+        check_left(tree, plan)
+        check_path(tree)
         prm = await self.reward_model(plan, had=start.prm is not None)
         check_policy(start, self.policy)
         check_prm(start, prm)
-        with Recorder(path, resume=True) as recorder:
-            tree = load(path, tree)  # again, now that nobody else can write it
-            if is_complete(tree):
-                assert tree.finished is not None
-                return Result(start.problem, tree, tree.finished)
+        with Recorder(recording.path, resume=True, unchanged=recording.stamp) as recorder:
             journal = Journal(tree, [recorder, *sinks])
             journal.write(SearchResumed(t=journal.now, created=_now()))
             if budget is not None and budget != tree.plan.budget:
@@ -271,7 +284,7 @@ class Solver:
 
     async def stream(
         self, problem: str, plan: Plan | None = None, *, record: PathType | None = None
-    ) -> AsyncIterator[AnyEvent]:
+    ) -> AsyncGenerator[AnyEvent, None]:
         """Solves one problem and gives every event as it happens, the last one being `SearchFinished`.
 
         Closing the iterator ends the search; use `contextlib.aclosing` if you may leave the loop early.
@@ -289,7 +302,7 @@ class Solver:
 
     async def solve_many(
         self, problems: Sequence[str], plan: Plan | None = None, *, concurrency: int = 4
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """Solves many problems, at most `concurrency` at a time, and gives each result when it is there.
 
         A problem that cannot be solved gives a result with reason "failed" and does not stop the others.
@@ -304,6 +317,8 @@ class Solver:
                 tree = SearchTree()
                 try:
                     result = await self.solve(problem, plan)
+                except SolverClosed:
+                    raise
                 except TTSError as error:
                     return Result(problem, tree, failure(plan, str(error)), index)
                 return Result(problem, result.tree, result.finished, index)
@@ -333,6 +348,11 @@ class Solver:
         return self.prm
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _close_prm(self) -> None:
+        if self.prm is not None and self._prm_started:
+            self._prm_started = False
+            await self.prm.close()
 
     def _check_prompt(self, tokens: int, plan: Plan) -> None:
         context = self.policy.info.context
@@ -390,22 +410,26 @@ class Solver:
         tree = journal.tree
         guides = cache(lambda: self._guides(prompt))
         search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), guides)
-        self._searches[search] = asyncio.current_task()
+        self._searches.add(search)
+
+        def end(nodes: Sequence[Node], why: Stopped | None, problem: str = "") -> SearchFinished:
+            return finish(journal, nodes, why, problem, undecided(self._grader, tree, nodes))
+
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)
             await settle(self._grader, journal, solutions, stopped)
         except asyncio.CancelledError:
-            finish(journal, tree.voters(), Stopped("interrupted", "cancelled"))
+            end(tree.voters(), Stopped("interrupted", "cancelled"))
             raise
         except TTSError as error:
-            finish(journal, tree.voters(), Stopped("failed", str(error)))
+            end(tree.voters(), Stopped("failed", str(error)))
             raise
         finally:
-            self._searches.pop(search, None)
+            self._searches.discard(search)
         unanswered = not any(node.answer is not None for node in solutions)
         if stopped is None and unanswered and search.last_error:
             stopped = Stopped("failed", search.last_error)
-        finished = finish(journal, solutions, stopped, search.last_problem)
+        finished = end(solutions, stopped, search.last_problem)
         if journal.failure is not None:
             raise journal.failure
         return Result(prompt.problem, tree, finished)

@@ -1,4 +1,4 @@
-"""All tasks of one search, and what ends it before its time."""
+"""All tasks of one search, and what ends it before its time; the tasks that a solver runs its searches in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tts_tui.errors import StrategyError
+from tts_tui.errors import SolverClosed, StrategyError
 from tts_tui.events import Reason
 from tts_tui.journal import Journal
 
@@ -107,3 +107,46 @@ class Watch:
             raise self._journal.failure
         assert self._stopped is not None
         raise self._stopped
+
+
+class OwnedTasks:
+    """The tasks that a solver runs its searches in, so that it can end them without cancelling whoever waits."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def open(self) -> None:
+        """Accept work again after `close`."""
+        self._closed = False
+
+    async def close(self) -> None:
+        """Cancel everything that runs, wait until it has ended, and refuse new work."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in a task of its own and return its result.
+
+        Cancelling the caller cancels the work, and the caller goes on when the work has ended.
+
+        Raises:
+            SolverClosed: `close` was called before, or while the work ran.
+        """
+        if self._closed:
+            work.close()
+            raise SolverClosed("the solver is closed: searches run only inside its `async with` block")
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        caller = asyncio.current_task()
+        assert caller is not None
+        cancellations = caller.cancelling()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._closed and caller.cancelling() == cancellations:
+                raise SolverClosed("the solver was closed before the search had ended") from None
+            raise

@@ -304,8 +304,16 @@ class SearchTree:
         self._settle(node, event.usage)
 
     def _step_merged(self, event: StepMerged) -> None:
+        self.revision += 1
         self._node(event.into)
-        self._step(event.node, "merged").merged_into = event.into
+        node = self._step(event.node, "merged")
+        assert node.parent is not None
+        for sibling in node.parent.children:  # what was merged into it before goes with it
+            if sibling is node or sibling.merged_into == node.id:
+                sibling.merged_into = event.into
+        if node.solved:
+            self.solutions.remove(node)
+            node.solved, node.answer = False, None
 
     def _step_scored(self, event: StepScored) -> None:
         self.revision += 1

@@ -18,12 +18,12 @@ from tts_tui.events import (
     SolutionFound,
     StepFailed,
     StepFinished,
-    StepMerged,
     StepStarted,
     StepStreamed,
 )
 from tts_tui.gate import Gate
 from tts_tui.journal import Journal
+from tts_tui.merging import Merger
 from tts_tui.plan import Plan
 from tts_tui.scoring import Scorer
 from tts_tui.tree import Node
@@ -47,6 +47,7 @@ class Writer:
     Attributes:
         ahead: What is written before it is asked for.
         gate: What steps of a strategy pass before they start.
+        merger: Merges siblings that say the same.
         last_error: Why a step was given up last, if a model was the reason.
         last_problem: Why a step was given up last, also if it was a full context.
     """
@@ -73,6 +74,7 @@ class Writer:
         self._works: set[Work] = set()
         self.ahead = Ahead(policy, journal, spawn, self._request, self._check_budget)
         self.gate = Gate()
+        self.merger = Merger(journal)
         self.last_error = self.last_problem = ""
 
     @property
@@ -109,10 +111,13 @@ class Writer:
         self._works.discard(work)
         if node is None:
             return None
-        if self.gate.is_open:
-            self.ahead.whole(node, survivors)
-        await self.settle(node, merge)
-        self.ahead.settled(node, survivors if self.gate.is_open else 0)
+        if merge and node.merged_into is None and (gone := self.merger.merge(node)) is not None:
+            self.ahead.drop([gone])
+        if node.merged_into is None:
+            if self.gate.is_open:
+                self.ahead.whole(node, survivors)
+            await self.settle(node)
+            self.ahead.settled(node, survivors if self.gate.is_open else 0)
         return node if node.merged_into is None else None
 
     async def roll(self, work: Work, slot: int, group: int) -> Node | None:
@@ -126,7 +131,7 @@ class Writer:
         if last is None:
             return None
         for node in last.path[parent.depth :]:  # one after the other: their scores are asked for already
-            await self.settle(node, merge=False)
+            await self.settle(node)
         return last
 
     def given(self, parent: Node, slot: int, text: str, ids: tuple[int, ...], finish: Finish) -> Node:
@@ -136,10 +141,8 @@ class Writer:
         self._journal.write(event)
         return node
 
-    async def settle(self, node: Node, merge: bool) -> None:
-        """Does what is still to do for a whole step: merge it, read its answer, score it. Safe to call again."""
-        if merge and node.merged_into is None and (twin := self._twin(node)):
-            self._journal.write(StepMerged(t=self._journal.now, node=node.id, into=twin.id))
+    async def settle(self, node: Node) -> None:
+        """Does what is still to do for a whole step: read its answer, score it. Safe to call again."""
         if node.merged_into is not None:
             return
         if node.terminal and not node.solved:
@@ -154,14 +157,6 @@ class Writer:
         self._journal.write(SolutionFound(t=self._journal.now, node=node.id, answer=answer))
 
     # -- where a continuation stands ---------------------------------------------------------------------------------
-
-    def _twin(self, node: Node) -> Node | None:
-        assert node.parent is not None
-        for other in self._journal.tree.attempts(node.parent, node.group):
-            alike = other.state == "done" and other.text == node.text and other.finish == node.finish
-            if alike and other is not node and other.merged_into is None:
-                return other
-        return None
 
     def _last(self, parent: Node, slot: int, group: int) -> Node | None:
         """The last whole step of a continuation, None if it has none."""

@@ -21,6 +21,7 @@ import tts_tui
 from benchmarks.accuracy.card import markdown, profile_text, table
 from benchmarks.accuracy.cost import measure
 from benchmarks.accuracy.figures import everything, families
+from benchmarks.accuracy.levels import keep
 from benchmarks.accuracy.runs import SEARCHES, Outcome, Store, run, test_problems
 from tts_tui import Solver
 from tts_tui.backends import pull
@@ -71,6 +72,7 @@ def main() -> None:
         package = Path(tts_tui.__file__).parent
         known = msgspec.json.format(msgspec.json.encode(families(found["best-of-n"])), indent=1)
         (package / "data" / "families.json").write_bytes(known + b"\n")
+        keep(found, figures["rows"], figures["score"], figures["vote"])
         trained = json.loads(shipped().with_suffix(".json").read_text("utf-8"))
         (package / "profiles" / "embedded.toml").write_text(profile_text(figures, trained), encoding="utf-8")
 

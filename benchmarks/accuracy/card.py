@@ -78,13 +78,14 @@ def profile_text(figures: dict[str, Any], trained: dict[str, Any]) -> str:
     rows = dict(figures["rows"])
     families = {name: rows.pop(name) for name in FAMILIES if name in rows}
     for name, row in rows.items():
-        lines += _table(name, row)
-    lines += _table("AUC within problems", {name: row["auc_within"] for name, row in families.items()})
-    lines += _table("best-of-n less majority", {name: _lead(row) for name, row in families.items()})
+        lines += profile_table(name, row)
+    lines += profile_table("AUC within problems", {name: row["auc_within"] for name, row in families.items()})
+    lines += profile_table("best-of-n less majority", {name: _lead(row) for name, row in families.items()})
     return "\n".join(lines) + "\n"
 
 
-def _table(name: str, values: Mapping[str, Any]) -> list[str]:
+def profile_table(name: str, values: Mapping[str, Any]) -> list[str]:
+    """The lines of a table of the profile, after an empty one."""
     known = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values.items() if value is not None]
     return ["", f"[test.{json.dumps(name)}]", *known]
 

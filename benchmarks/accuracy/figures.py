@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmarks.accuracy.runs import SEARCHES, N, Outcome
 from tts_tui.evaluation.families import FAMILIES
-from tts_tui.evaluation.measured import EASY, HARD, Measured
+from tts_tui.evaluation.measured import Measured
 from tts_tui.evaluation.prm_report import auc, wilson
+from tts_tui.levels import LEVELS, bounds
 from tts_tui.plan import SCORES, Score, Vote
 from tts_tui.voting import path_score
 
@@ -41,7 +42,7 @@ def groups(samples: Sequence[Outcome]) -> dict[str, list[int]]:
     """Numbers of the problems of every group: all, levels, trained and unseen families, each family."""
     known = families(samples)
     found: dict[str, list[int]] = {"all": list(range(len(samples)))}
-    for level in ("easy", "medium", "hard"):
+    for level in LEVELS:
         found[level] = [n for n, one in enumerate(samples) if known[one.problem.family].level == level]
     found["trained families"] = [n for n, one in enumerate(samples) if FAMILIES[one.problem.family].trained]
     found["unseen families"] = [n for n, one in enumerate(samples) if not FAMILIES[one.problem.family].trained]
@@ -163,12 +164,12 @@ def everything(outcomes: Outcomes, score: Score, vote: Vote) -> dict[str, Any]:
     """All figures."""
     samples = outcomes["best-of-n"]
     rows = {name: accuracies(outcomes, numbers, score, vote) for name, numbers in groups(samples).items()}
-    levels = {name: numbers for name, numbers in groups(samples).items() if name in ("all", "easy", "medium", "hard")}
+    levels = {name: numbers for name, numbers in groups(samples).items() if name in ("all", *LEVELS)}
     return {
         "n": N,
         "score": score,
         "vote": vote,
-        "levels": f"easy from a pass@1 of {EASY} on, hard below {HARD}",
+        "levels": f"families by pass@1: {bounds()}",
         "rows": rows,
         "targets": targets(rows["all"]),
         "paired": {name: paired(outcomes, numbers, score, vote) for name, numbers in levels.items()},

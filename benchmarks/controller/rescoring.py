@@ -117,7 +117,7 @@ async def graded(found: Recorded, grader: Grader) -> tuple[list[Case], list[Case
         written = [extract(one.text, finished=one.tokens < found.meta.max_tokens) for one in record.traces]
         groups = await grader.group(written)
         first = {group: str(text) for text, group in reversed(list(zip(written, groups, strict=True)))}
-        same = {group: group >= 0 and await grader.same(text, record.gold) for group, text in first.items()}
+        same = {group: group >= 0 and await grader.same(text, record.gold) is True for group, text in first.items()}
         flags: dict[int, list[bool]] = {}
         for one, group in zip(record.traces, groups, strict=True):
             flags.setdefault(group, []).append(one.correct)
@@ -320,6 +320,8 @@ async def measure(path: Path, orders: int, draws: int) -> None:
     found = read(path)
     async with Grader() as grader:
         flagged, anew = await graded(found, grader)
+        if grader.unsettled:
+            print(f"{len(grader.unsettled)} pairs of answers could not be compared and count as different")
     print(f"{len(anew)} problems, {sum(len(case.pool) for case in anew)} samples")
     print(f"{sum(one.answer is None for case in anew for one in case.pool)} samples have no answer")
     pairs = [(a, b) for case, own in zip(flagged, anew, strict=True) for a, b in zip(case.pool, own.pool, strict=True)]

@@ -95,7 +95,7 @@ def test_interrupted_or_killed_while_it_starts(number, serve, tiny_model):
     pid = child(process.pid)
     process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGTERM else -number)
+    assert process.returncode == (143 if number == signal.SIGTERM else -number)
     for _ in range(100):  # a server whose parent was killed notices that itself
         if not alive(pid):
             break

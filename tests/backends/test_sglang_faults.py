@@ -14,7 +14,7 @@ from tests.servers import Server, free_port
 from tts_tui import Budget, Plan, Solver, Usage, load
 from tts_tui.backends.http import Http
 from tts_tui.backends.sglang import SGLangPolicy
-from tts_tui.errors import BackendError, WrongServer
+from tts_tui.errors import BackendError, SolverClosed, WrongServer
 from tts_tui.events import StepFailed
 
 BAD_JSON = Fault(200, '{"hello": 1}')
@@ -184,6 +184,19 @@ async def test_a_search_that_is_cancelled_leaves_nothing_running():
         await until(lambda: server.running == 4)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        assert left_over() == []
+        await until(lambda: server.running == 0)
+        assert len(server.aborted) == 4
+
+
+async def test_a_solver_that_is_closed_leaves_nothing_running_on_the_server():
+    async with FakeSGLang() as server:
+        server.pace = 0.02
+        async with Solver(SGLangPolicy(server.url), None) as solver:
+            search = asyncio.create_task(solver.solve("What is 3 + 4?", solver.plan("majority", n=4)))
+            await until(lambda: server.running == 4)
+        with pytest.raises(SolverClosed):
+            await search
         assert left_over() == []
         await until(lambda: server.running == 0)
         assert len(server.aborted) == 4

@@ -1,10 +1,14 @@
 """Votes, beam search and DVTS written plainly from the description of the public implementations.
 
 Sequential, on lists and tuples, sharing no code with the package but the seed of a step. A node is a `Path`.
+
+Where the package differs from an implementation on purpose (docs/explanation/differences.md), the reference does as the
+implementation does; `ours=True` asks for the documented difference in the order of equal values.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,13 +17,17 @@ from tts_tui.writing import step_seed
 SEPARATOR = "\n\n"
 
 
-@dataclass
+@dataclass(eq=False)
 class Path:
     address: tuple[tuple[int, int], ...] = ()
     texts: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     cut: bool = False
     children: list[Path] = field(default_factory=list)
+    terminated: bool = False
+
+    def __lt__(self, other: Path) -> bool:
+        return self.last < other.last
 
     @property
     def last(self) -> float:
@@ -32,6 +40,11 @@ class Path:
     @property
     def eos(self) -> bool:
         return bool(self.texts) and not self.cut and not self.texts[-1].endswith(SEPARATOR)
+
+    @property
+    def over(self) -> bool:
+        """Whether the official code takes the path for finished."""
+        return "\\boxed" in self.texts[-1] or not self.texts[-1].endswith(SEPARATOR)
 
 
 class World:
@@ -55,54 +68,57 @@ class World:
         return Path(address, (*path.texts, text), scores, cut)
 
 
-def official(world: World, first: int, beams: int, group: int = 0) -> list[Path]:
+def official(world: World, first: int, beams: int, group: int = 0, *, ours: bool = False) -> list[Path]:
     def legal(path: Path, n: int, start: int, force: bool = False) -> list[Path]:
-        kept: list[Path] = []
+        """New steps. The official code takes one of those whose text is the same when stripped."""
+        kept: dict[tuple[str, bool], Path] = {}
+        forced: list[Path] = []
         for slot in range(start, start + n):
             new = world.sample(path, slot, group)
-            usable = new.texts[-1].strip() and not new.cut and new.texts[-1] not in [k.texts[-1] for k in kept]
-            if usable or force:
-                kept.append(new)
-        return kept
+            forced.append(new)
+            said = new.texts[-1].strip()
+            if said and not new.cut:
+                kept.setdefault((said, new.over), new)  # whether the answer ended is what the package adds
+        return forced if force else list(kept.values())
 
-    def step(path: Path) -> bool:
-        """Whether the path is terminated; expands it otherwise."""
-        text = path.texts[-1]
-        if "\\boxed{" in text or not text.endswith(SEPARATOR) or len(path.texts) == world.depth:
-            return True
+    def step(path: Path) -> None:
+        """Terminates the path, or expands it."""
+        if path.over or len(path.texts) == world.depth:
+            path.terminated = True
+            return
         for attempt in range(3):
             path.children = legal(path, world.m, attempt * world.m)
             if path.children:
-                return False
-        return True
+                return
+        path.terminated = True
 
     root = Path()
     root.children = legal(root, first, 0) or legal(root, first, first, force=True)
-    top, done, k = [root], [], beams
-    terminated: set[int] = set()
+    top, done, k, pushed = [root], [], beams, 0
     for _ in range(world.depth + 1):
-        new: list[Path] = []
+        heap: list[tuple[float, float, int, Path]] = []
         for node in top:
-            if id(node) in terminated:
+            if node.terminated:
                 done.append(node)
                 if len(done) == beams:
                     break
             elif len(done) < beams:
                 k = beams - len(done)
-                new += sorted(node.children, key=lambda c: -c.last)[:k]
-        top = sorted(new, key=lambda c: (-c.last, -c.before))[:k] if len(done) < beams else []
+                for child in sorted(node.children, key=lambda c: c.last, reverse=True)[:k]:
+                    pushed += 1
+                    heapq.heappush(heap, (-child.last, -child.before, pushed if ours else 0, child))
+        if len(done) == beams:
+            break  # the official code grows the rest of its beams once more, and reads nothing of it
+        top = [entry[-1] for entry in heapq.nsmallest(k, heap)]
         if top:
             world.fronts.append([node.address for node in top])
         for node in top:
-            if step(node):
-                terminated.add(id(node))
-        if len(done) == beams:
-            break
+            step(node)
     return done
 
 
-def official_dvts(world: World) -> list[Path]:
-    return [path for group in range(world.n // world.m) for path in official(world, world.m, 1, group)]
+def official_dvts(world: World, *, ours: bool = False) -> list[Path]:
+    return [path for group in range(world.n // world.m) for path in official(world, world.m, 1, group, ours=ours)]
 
 
 def roll(world: World, path: Path, slot: int, group: int) -> Path:
@@ -132,14 +148,13 @@ def sal_beam(world: World, aggregate: Callable) -> list[Path]:
             slot = counts.get(id(beam), 0)
             counts[id(beam)] = slot + 1
             new.append(world.sample(beam, slot, 0) if it < world.depth - 1 else roll(world, beam, slot, 0))
-        if it == world.depth - 1:
-            new.sort(key=lambda p: [b.address for b in active].index(p.address[: len(active[0].address)]))
         done += [path for path in new if path.eos or path.cut]
         going = [path for path in new if not (path.eos or path.cut)]
         if not going:
             break
-        best = sorted(going, key=lambda p: -aggregate(p.scores))[: world.n // world.m]
-        active = [path for path in going if path in best]
+        values = [aggregate(path.scores) for path in going]
+        top = sorted(range(len(going)), key=values.__getitem__)[-(world.n // world.m) :]  # as NumPy's argsort
+        active = [path for place, path in enumerate(going) if place in top]
         world.fronts.append([path.address for path in active])
     return done[: world.n]
 
@@ -152,7 +167,8 @@ def sal_dvts(world: World, aggregate: Callable) -> list[Path]:
             last = it == world.depth - 1
             make = roll if last else (lambda w, p, s, g: w.sample(p, s, g))
             siblings = [make(world, beam, slot, group) for slot in range(world.m)]
-            beam = max(siblings, key=lambda p: aggregate(p.scores))
+            values = [aggregate(path.scores) for path in siblings]
+            beam = siblings[values.index(max(values))]  # as NumPy's argmax
             world.fronts.append([beam.address])
             if beam.eos or beam.cut or "boxed{" in beam.texts[-1]:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import os
 import signal
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts_tui import grading
+from tts_tui import expressions, grading
 from tts_tui.answer_forms import agree
 from tts_tui.answers import canonical, extract
 from tts_tui.expressions import Sympy
 from tts_tui.grading import Grader, certain
 from tts_tui.grading_worker import serve
+from tts_tui.grouping import Groups
 from tts_tui.matching import Matching
 
 SAME = [
@@ -301,7 +303,7 @@ async def test_answers_are_grouped_by_worker_processes_and_pairs_are_asked_once(
         assert await grader.group(answers, lambda *pair: found.append(pair)) == [0, 1, -1, 1, 0, 2, 1, 1]
         assert found == [("\\sqrt8", "2\\sqrt2"), ("\\sqrt8", "\\sqrt{4}\\sqrt{2}")]
         await grader.close()
-        grader.broken = "nobody may be asked now"
+        grader._start_again = float("inf")  # nobody may be asked now
         assert await grader.same("2\\sqrt2", "\\sqrt8")
         assert grader.unsettled == []
 
@@ -310,8 +312,7 @@ async def test_answers_are_grouped_by_worker_processes_and_pairs_are_asked_once(
 @pytest.mark.parametrize("hostile", ["\\binom{10^9}{10^8}", "9^{9^{9^{9}}}", "(" * 900 + "x" + ")" * 900])
 async def test_a_pair_that_takes_too_long_costs_its_process_and_nothing_else(hostile):
     async with Grader(workers=1, timeout=1.0) as grader:
-        assert not await grader.same(hostile, "\\pi")
-        assert len(grader.unsettled) == 1
+        assert await grader.same(hostile, "\\pi") is not True
         grader._timeout = 60.0
         assert await grader.same("\\sqrt8", "2\\sqrt2")
 
@@ -368,15 +369,24 @@ async def test_a_grader_that_is_closed_over_a_question_still_ends_its_process(mo
 
 
 @pytest.mark.slow
+async def test_processor_time_that_is_used_up_is_no_verdict(monkeypatch):
+    spy = Spy(monkeypatch)
+    async with Grader(workers=1, timeout=0.5) as grader:
+        assert await grader.same("\\binom{10^9}{10^8}", "\\pi") is None
+        assert grader.unsettled == [("\\binom{10^9}{10^8}", "\\pi")]
+        assert [process.returncode for process in spy.processes] == [-signal.SIGPROF]
+
+
+@pytest.mark.slow
 async def test_a_worker_that_has_died_is_replaced(monkeypatch):
     spy = Spy(monkeypatch)
     async with Grader() as grader:
         assert await grader.same("\\sqrt8", "2\\sqrt2")
         os.kill(spy.processes[0].pid, signal.SIGKILL)
+        assert await grader.same("\\sqrt{18}", "3\\sqrt2")
         await spy.processes[0].wait()
-        assert not await grader.same("\\sqrt{18}", "3\\sqrt2")
-        assert len(grader.unsettled) == 1
         assert await grader.same("\\sqrt{32}", "4\\sqrt2")
+        assert grader.unsettled == []
 
 
 @pytest.mark.slow
@@ -386,7 +396,7 @@ def test_a_worker_ends_with_whoever_started_it():
         assert json.loads(process.stdout.readline()) == {"ready": True}
         process.stdin.write(b'{"left": "\\\\binom{10^9}{10^8}", "right": "\\\\pi"}\n')
         process.stdin.close()  # as when its parent is killed while it computes
-        assert process.wait(60) == -signal.SIGALRM
+        assert process.wait(60) == -signal.SIGPROF
 
 
 @pytest.mark.parametrize(
@@ -396,7 +406,7 @@ def test_a_worker_ends_with_whoever_started_it():
         ("raise SystemExit(1)", "it died"),
     ],
 )
-async def test_without_math_verify_canonical_forms_decide_and_the_grader_says_so(monkeypatch, script, why):
+async def test_without_math_verify_only_canonical_forms_decide_and_the_grader_says_so(monkeypatch, script, why):
     start = asyncio.create_subprocess_exec
 
     async def broken(*args, **settings):
@@ -404,10 +414,115 @@ async def test_without_math_verify_canonical_forms_decide_and_the_grader_says_so
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", broken)
     async with Grader() as grader:
-        assert not await grader.same("\\sqrt8", "2\\sqrt2")
+        assert await grader.same("\\sqrt8", "2\\sqrt2") is None
         assert why in grader.broken
         assert await grader.same("\\sqrt8", "\\sqrt{8}")
+        assert grader.unsettled == [("2\\sqrt2", "\\sqrt8")]
+
+
+# -- without a verdict -------------------------------------------------------------------------------------------------
+
+
+class Workers:
+    """Stands in for worker processes.
+
+    Attributes:
+        replies: What the next questions come to: a verdict, or an error to raise. Then everything is the same.
+        refusals: How many starts fail before one succeeds.
+        starts: Attempts to start one.
+        asked: Pairs that reached one.
+        now: The grader's clock.
+    """
+
+    def __init__(self, monkeypatch):
+        self.replies, self.refusals, self.starts, self.asked, self.now = [], 0, 0, [], 0.0
+        self.is_alive = True
+        monkeypatch.setattr(grading._Worker, "start", self.start)
+
+    async def start(self, limit):
+        self.starts += 1
+        if self.refusals:
+            self.refusals -= 1
+            raise grading._Unavailable("Cannot allocate memory")
+        return self
+
+    async def ask(self, left, right, limit):
+        self.asked.append((left, right))
+        reply = self.replies.pop(0) if self.replies else True
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def kill(self):
+        pass
+
+    def grader(self):
+        return Grader(workers=1, clock=lambda: self.now)
+
+
+PAIR = ("\\sqrt8", "2\\sqrt2")
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    return Workers(monkeypatch)
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_a_pair_without_a_verdict_is_not_remembered_as_different(workers, again):
+    workers.replies = [grading._Lost("", again=again)] * (2 if again else 1)
+    async with workers.grader() as grader:
+        assert await grader.same(*PAIR) is None
+        assert len(grader.unsettled) == 1
+        assert await grader.same(*reversed(PAIR)) is True
         assert grader.unsettled == []
+        asked = len(workers.asked)
+        assert await grader.same(*PAIR) is True
+        assert len(workers.asked) == asked
+
+
+async def test_a_worker_that_dies_over_a_pair_costs_no_verdict_if_the_next_one_does_not(workers):
+    workers.replies = [grading._Lost("it died"), False]
+    async with workers.grader() as grader:
+        assert await grader.same(*PAIR) is False
+        assert (workers.starts, len(workers.asked), grader.unsettled) == (2, 2, [])
+
+
+async def test_a_pair_is_compared_in_vain_so_often_and_no_oftener(workers):
+    workers.replies = [grading._Lost("", again=False)] * 100
+    async with workers.grader() as grader:
+        for _ in range(10):
+            assert await grader.same(*PAIR) is None
+        assert len(workers.asked) == grading.TRIES
+        assert await grader.group([*PAIR, "\\sqrt8"]) == [0, 1, 0]
+        workers.replies = []
+        assert await grader.same("x+1", "1+x")  # another pair has tries of its own
+
+
+async def test_a_worker_that_could_not_be_started_is_started_later(workers):
+    workers.refusals = 2
+    async with workers.grader() as grader:
+        assert await grader.same(*PAIR) is None
+        assert "Cannot allocate memory" in grader.broken
+        assert await grader.same(*PAIR) is None
+        assert workers.starts == 1  # not for every pair
+        workers.now = 1.0
+        assert await grader.same(*PAIR) is None
+        workers.now = 2.0
+        assert await grader.same(*PAIR) is None
+        assert workers.starts == 2
+        workers.now = 3.0
+        assert await grader.same(*PAIR) is True
+        assert (workers.starts, grader.broken, grader.unsettled) == (3, "", [])
+
+
+async def test_a_machine_on_which_no_worker_starts_is_asked_once_a_minute_at_most(workers):
+    workers.refusals = 10**6
+    async with workers.grader() as grader:
+        for second in range(3600):
+            workers.now = float(second)
+            assert await grader.same(*PAIR) is None
+    assert workers.starts < 70
 
 
 async def test_a_machine_that_starts_no_process_is_told_of(monkeypatch):
@@ -416,10 +531,63 @@ async def test_a_machine_that_starts_no_process_is_told_of(monkeypatch):
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
     async with Grader() as grader:
-        assert not await grader.same("\\sqrt8", "2\\sqrt2")
-        assert grader.broken == (
-            "answers are compared without Math-Verify, which cannot be used here: Cannot allocate memory"
-        )
+        assert await grader.same(*PAIR) is None
+        assert "Cannot allocate memory" in grader.broken
+
+
+def test_a_memory_that_is_full_is_no_verdict():
+    class Full:
+        def equal(self, left, right):
+            raise MemoryError
+
+        proportional = equal
+
+    replies = []
+    serve(io.StringIO(json.dumps({"left": "x+1", "right": "1+x"}) + "\n"), replies.append, Full())
+    assert replies == [{"same": None}]
+
+
+@pytest.mark.slow
+def test_an_expression_that_there_was_no_room_to_read_is_read_later(monkeypatch):
+    def full(*args, **settings):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expressions.math_verify, "parse", full)
+        with pytest.raises(MemoryError):
+            expressions.read("\\sqrt{77}")
+    assert expressions.read("\\sqrt{77}") is not None
+
+
+LETTERS = [f"x+{number}" for number in range(8)]
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=2, max_size=8),
+    unknown=st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20),
+    order=st.permutations(range(8)),
+    at_once=st.integers(1, 3),
+)
+async def test_groups_are_the_chains_of_known_pairs_in_any_order(labels, unknown, order, at_once):
+    def verdict(one, other):
+        return None if {(one, other), (other, one)} & unknown else labels[one] == labels[other]
+
+    async def same(left, right):
+        return verdict(LETTERS.index(left), LETTERS.index(right))
+
+    places = [place for place in order if place < len(labels)]
+    groups, matching = Groups([LETTERS[place] for place in places]), Matching()
+    await groups.compare(same, at_once, matching.join)
+    expected = {place: place for place in places}
+    for _ in places:  # the plain way: spread the smallest name over all known pairs
+        for left in places:
+            for right in places:
+                if verdict(left, right):
+                    name = min(expected[left], expected[right])
+                    expected[left] = expected[right] = name
+    for (one, left), (other, right) in itertools.combinations(zip(places, groups.numbers, strict=True), 2):
+        assert (left == right) == (expected[one] == expected[other])
+        assert (left == right) == (matching.key(LETTERS[one]) == matching.key(LETTERS[other]))
 
 
 # -- on real data ------------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_both_are_shown(home, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name = ", "is no TOML"),
+        ("name = ", "is not TOML"),
         ('name = "other"', "the name in it is 'other'"),
         ('defaults = 1\nname = "qwen-7b"', "must be tables"),
         ('title = 1\nname = "qwen-7b"', "must be texts"),
@@ -115,7 +115,7 @@ def test_a_profile_that_is_no_text_or_no_file_is_a_sentence(home):
     (home / "a.toml").write_bytes(b"\xff\xfe")
     (home / "b.toml").mkdir()
     assert own.names() == ("a", "b")
-    assert ["is no TOML" in text or "cannot read" in text for text in own.trouble()] == [True, True]
+    assert ["is not TOML" in text or "cannot read" in text for text in own.trouble()] == [True, True]
 
 
 def test_names_are_plain_and_lead_nowhere_else(home):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 
 import pytest
 
 from tests.core.test_strategies import random_rule, random_script
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Plan, SearchTree, Solver, load, read
+from tts_tui import Plan, SearchTree, Solver, load, read, recording
 from tts_tui.budget import Budget
 from tts_tui.errors import PlanError, RecordCorrupt, RecordError, RecordVersion, SinkError, UsageError
 from tts_tui.events import Notice, SearchFinished, SearchStarted, StepFinished, decode, encode
-from tts_tui.recording import Recorder
+from tts_tui.recording import Recorder, Recording
 
 FOREIGN = b'{"event":"step_finished","node":7,"ids":[],"text":"","finish":"eos","usage":{}}\n'
 SCRIPT, RULE = random_script(7, 6), random_rule(7, 40)
@@ -252,3 +253,51 @@ async def test_a_recording_of_other_models_is_not_resumed(tmp_path):
 def test_a_million_character_line_reads_back(tmp_path):
     tree = SearchTree.fold([decode(header()[:-1])])
     assert tree.start.problem == "p"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The threads in which a file was read."""
+    threads = []
+    read = recording.read
+
+    def watched(path):
+        threads.append(threading.current_thread())
+        return read(path)
+
+    monkeypatch.setattr(recording, "read", watched)
+    return threads
+
+
+@pytest.mark.parametrize("complete", [False, True])
+async def test_a_resumption_reads_the_file_once_and_not_on_the_event_loop(complete, tmp_path, reads):
+    path = tmp_path / "run.jsonl"
+    await record(path, PLANS[0] if complete else PLANS[0].with_(budget=Budget(tokens=60)))
+    async with Solver(ScriptedPolicy(SCRIPT), ScriptedPRM(RULE)) as solver:
+        result = await solver.resume(path, budget=Budget())
+    assert result.reason == "solved"
+    assert len(reads) == 1 and reads[0] is not threading.current_thread()
+
+
+async def test_what_was_read_already_is_not_read_again(tmp_path, reads):
+    path = tmp_path / "run.jsonl"
+    await record(path, PLANS[2].with_(budget=Budget(tokens=60)))
+    found = Recording.load(path)
+    tree, mine = found.tree(), SearchTree()
+    async with Solver(scripted(PLANS[2]), ScriptedPRM(RULE)) as solver:
+        result = await solver.resume(found, budget=Budget(), tree=mine)
+    assert result.tree is mine and len(mine) > len(tree) == len(found.tree())
+    assert len(reads) == 1
+    assert picture(load(path)) == picture(mine)
+
+
+async def test_a_recording_that_somebody_else_has_written_since_it_was_read_is_not_resumed(tmp_path):
+    path = tmp_path / "run.jsonl"
+    await record(path, PLANS[0].with_(budget=Budget(tokens=60)))
+    found = Recording.load(path)
+    async with Solver(ScriptedPolicy(SCRIPT), ScriptedPRM(RULE)) as solver:
+        await solver.resume(path, budget=Budget())
+        before = path.read_bytes()
+        with pytest.raises(RecordError, match="another process"):
+            await solver.resume(found, budget=Budget())
+    assert path.read_bytes() == before

@@ -845,15 +845,6 @@ async def test_a_pause_holds_rollouts_too(policy, prm):
     assert result.answer is not None
 
 
-async def test_leaving_a_solver_ends_what_it_still_runs(policy, prm):
-    policy.hold = asyncio.Event()
-    async with Solver(policy, prm) as solver:
-        task = asyncio.create_task(solver.solve("p", Plan(n=4)))
-        await policy.reached(4)
-    assert policy.running == 0
-    assert task.cancelled()
-
-
 async def test_a_solver_can_be_used_again(policy, prm):
     calls = []
 

@@ -126,7 +126,7 @@ def test_plug_ins_are_found_by_their_entry_points(monkeypatch):
             return self.thing
 
     class Mine:
-        name, summary, needs_scores, uses_width = "mine", "", False, False
+        name, summary, needs_scores, uses_width, run = "mine", "", False, False, None
 
     plugins = {
         "policies": {"server": Entry(lambda rest: f"policy at {rest}")},

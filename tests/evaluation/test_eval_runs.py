@@ -35,6 +35,8 @@ from tts_tui.evaluation.plan_specs import make_all
 from tts_tui.evaluation.reports import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
 from tts_tui.evaluation.runs import Evaluation, PlanStanding, Standing
+from tts_tui.evaluation.verdicts import is_right
+from tts_tui.grading import Grader
 from tts_tui.recording import read
 from tts_tui.ui import eval_progress
 from tts_tui.ui.eval_progress import EvalProgress, opening, said, time_left
@@ -456,6 +458,15 @@ async def test_a_vote_over_an_outcome_elects_whom_the_search_did(tmp_path):
         assert winner is not None and winner.answer == one.answer and winner.right == one.right
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"), [("5.13", True), ("5.14", True), ("5.12", True), ("5.15", False), ("x", False), (None, False)]
+)
+async def test_a_number_within_the_error_that_a_data_set_allows_is_right(answer, right):
+    async with Grader() as grader:
+        assert await is_right(answer, Item("a", "a", "5.13", tolerance=0.01), grader) == right
+        assert not await is_right("5.14", Item("a", "a", "5.13"), grader)
+
+
 async def test_an_answer_that_cannot_be_read_is_right_where_its_text_is(tmp_path):
     policy = Policy()
     policy.script = lambda path, draw: "it is \\boxed{\\emptyset\\cup\\{}"
@@ -652,7 +663,7 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
         (["families", "--plan", "nothing"], "unknown strategy 'nothing'"),
         (["families:add0", "--requests", "3"], "--requests can be given for a policy on a server only"),
         (["families:add0", "--limit", "0"], "invalid value for '--limit'"),
-        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto: add --plan auto"),
+        (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto (--plan auto): add that"),
         (["families:add0", "--plan", "auto", "--calibration", "no.json"], "cannot read the calibration no.json"),
     ],
 )
@@ -671,7 +682,7 @@ def test_a_calibration_in_the_environment_is_nothing_to_other_plans(monkeypatch,
         asked.append(given["calibration"])
         return Solver(Policy(), None)
 
-    monkeypatch.setenv("TTS_TUI_CALIBRATION", "no.json")
+    monkeypatch.setenv("TTS_TUI_EVAL_CALIBRATION", "no.json")
     monkeypatch.setattr(commands, "make_solver", make_solver)
     monkeypatch.setattr(commands, "load_models", lambda policy, prm, **more: None)
     for plan, told in (("cot", False), ("auto", True)):
@@ -702,7 +713,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_keeps_all_and_says_how_to_go_on(tmp_path, kind):
     out = tmp_path / "run"
     call = ["eval", "families:add0", "--limit", "6", "--plan", "cot", "--concurrency", "1", "--out", str(out)]
@@ -721,7 +732,7 @@ def test_an_interruption_keeps_all_and_says_how_to_go_on(tmp_path, kind):
         printed, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and printed == ""
+    assert process.returncode == 128 + kind and printed == ""
     assert said.splitlines()[-1] == (
         f"tts-tui: interrupted: 3 of 6 searches are done, and all is kept; the same command with --out {out} goes on"
     )
@@ -760,3 +771,51 @@ def test_a_real_run_that_is_killed_goes_on_and_runs_nothing_twice(tmp_path):
         assert tree.finished.tokens == one.tokens and tree.counts.completion == one.tokens.policy.completion
         whole = before.get(name, b"")[: before.get(name, b"").rfind(b"\n") + 1]
         assert after[name].startswith(whole)
+
+
+class Judge:
+    """Has no verdict on some answers."""
+
+    def __init__(self, *unknown: str) -> None:
+        self.unknown = unknown
+        self.asked: list[str] = []
+
+    async def same(self, left: str, right: str) -> bool | None:
+        self.asked.append(left)
+        return None if left in self.unknown else left == right
+
+    async def group(self, answers):
+        seen: dict[str, int] = {}
+        return [-1 if answer is None else seen.setdefault(answer, len(seen)) for answer in answers]
+
+
+async def test_an_answer_without_a_verdict_is_not_right_counted_and_judged_again_without_a_search(tmp_path):
+    data, policy = dataset("a", "b", answer="09"), Policy()
+    await evaluate(tmp_path, data, policy, judge=Judge("7"))
+    outcomes = read_outcomes(tmp_path)
+    assert {one.undecided for one in outcomes if any(own.answer == "7" for own in one.solutions)} == {1}
+    assert not any(own.right for one in outcomes for own in one.solutions)
+    before, asked = recordings(tmp_path), len(policy.asked)
+
+    standing, _ = await evaluate(tmp_path, data, policy, judge=Judge("8"))
+    assert (recordings(tmp_path), len(policy.asked)) == (before, asked)
+    assert standing.done == standing.total == 4
+    newest = {(one.plan, one.problem): one for one in read_outcomes(tmp_path)}
+    assert all(one.undecided == any(own.answer == "8" for own in one.solutions) for one in newest.values())
+
+    await evaluate(tmp_path, data, policy, judge=Judge())
+    final = Judge()
+    await evaluate(tmp_path, data, policy, judge=final)
+    assert final.asked == []
+    assert not any(one.undecided for one in {(one.plan, one.problem): one for one in read_outcomes(tmp_path)}.values())
+
+
+def test_outcomes_of_older_versions_have_nothing_undecided(tmp_path):
+    line = {"problem": "p", "plan": "cot", "answer": None, "right": False, "solutions": [], "reason": "unsolved"}
+    tokens = {
+        "policy": {"prompt_computed": 0, "prompt_cached": 0, "completion": 0},
+        "prm": {"computed": 0, "cached": 0},
+    }
+    more = {"detail": "", "tokens": tokens, "flops": {"policy": 0.0, "prm": 0.0}, "seconds": 1.0}
+    (tmp_path / "outcomes.jsonl").write_text(json.dumps(line | more) + "\n")
+    assert [one.undecided for one in read_outcomes(tmp_path)] == [0]

@@ -233,6 +233,16 @@ def test_a_file_of_processbench_is_read(tmp_path):
     assert (second.error, second.known, second.right) == (-1, 2, False)
 
 
+def test_columns_of_processbench_are_read_whatever_their_case(tmp_path):
+    row = {"Id": "a", "Question": LINE["problem"], "Steps": LINE["steps"], "LABEL": 0}
+    assert read(lines_of(tmp_path / "own.jsonl", row)) == read(lines_of(tmp_path / "gsm8k.jsonl", LINE))
+    twice = {**LINE, "question": "another"}
+    with pytest.raises(UsageError, match=r"line 1 has several columns .*problem and question.*--problem-column"):
+        read(lines_of(tmp_path / "own.jsonl", twice))
+    (found,) = read(lines_of(tmp_path / "own.jsonl", twice), "question")
+    assert found.problem == "another"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -396,6 +406,7 @@ def test_a_mistake_is_one_sentence(capsys, tmp_path, home):
         (str(empty),): "is empty: give one JSON object a line",
         (str(plain),): "has scores: evaluate a plan that asks a PRM",
         (str(folder), "--prm", "embedded"): "leave --prm out",
+        (str(folder), "--problem-column", "x"): "leave --problem-column out",
         (str(folder), "--name", "../up"): "is no name of a profile",
         (str(folder), "--out", str(solutions / "x")): "cannot write the profile",
         (str(solutions), "--prm", "none"): "there is no PRM to measure",

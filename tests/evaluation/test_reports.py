@@ -14,9 +14,11 @@ from tests.evaluation.made_runs import MAJORITY, SCORED, item, outcome, write
 from tts_tui import cli
 from tts_tui.evaluation.loaded import load
 from tts_tui.evaluation.plots import family, lines
+from tts_tui.evaluation.report_command import FORMATS
 from tts_tui.evaluation.reports import make, report_text
 from tts_tui.evaluation.run_folder import read_header
 from tts_tui.evaluation.tables import Table, as_markdown, drawn
+from tts_tui.hidden import is_hidden
 from tts_tui.plan import default_plan
 from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
 
@@ -196,6 +198,27 @@ def test_failed_searches_are_listed(tmp_path):
     text = report_text([folder])
     assert "cot: p1" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "csv", "json"])
+def test_names_from_a_dataset_steer_no_terminal_in_any_form(tmp_path, form):
+    name = "a\x1b[31m\x9b\u202e\u2028\U000e0041b"
+    items = [item(place, family=name) for place in range(3)]
+    folder = write(tmp_path / "run", {"best-of-n:4": SCORED}, items, outcomes(items=items), policy=name, prm=name)
+    report, _ = figures(folder)
+    shown = FORMATS[form][1](report)
+    assert not any(is_hidden(char) for char in shown if char != "\n")
+    assert "[31m" in shown
+    if form == "json":
+        assert any(name in figure["group"] for figure in json.loads(shown)["figures"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_answers_that_could_not_be_judged_are_counted(tmp_path, count):
+    done = [outcome(item, "cot", [("1", ())], undecided=count if item is ITEMS[0] else 0) for item in ITEMS[:2]]
+    report, _ = figures(write(tmp_path / "run", {"cot": default_plan("cot")}, ITEMS[:2], done))
+    found = [note for note in report.notes if "could not be compared" in note]
+    assert [note.split()[0] for note in found] == ([str(count)] if count else [])
 
 
 NOTHING = Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0))

@@ -15,6 +15,7 @@ from tts_tui.backends import adapter_file
 from tts_tui.backends.adapter_prm import AdapterPRM
 from tts_tui.backends.local import LocalPolicy
 from tts_tui.errors import BackendError, TTSError, UnknownName, UsageError
+from tts_tui.evaluation.data_files import Columns
 from tts_tui.evaluation.families import TRAINED, UNSEEN, problems, split_of
 from tts_tui.evaluation.own import read_problems
 from tts_tui.evaluation.samples import SampleCache, Settings, sample_all
@@ -93,18 +94,20 @@ def test_what_can_be_trained_is_not(tmp_path: Path) -> None:
 
 
 FILES = [
-    (b'{"problem": "1 + 1?"}', "line 1 of {} has no answer: a PRM is trained on problems with an"),
+    (b'{"problem": "1 + 1?"}', "{} has no answer column, such as answer or final_answer: it has problem; say which"),
     (b'{"problem": "1 + 1?", "answer": "  "}', "line 1 of {} has no answer"),
-    (b'{"problem": "1 + 1?", "answer": ["2"]}', "line 1 of {} has no answer"),
+    (b'{"problem": "1 + 1?", "solution": ["2"], "final_answer": []}', "line 1 of {} has no answer"),
+    (b'{"problem": "1 + 1?", "answer": "We add 1.\\nThat is 2."}', "line 1 of {} has a whole solution for an answer"),
+    (b'{"problem": "1 + 1?", "answer": "2", "Answer": "2"}', "line 1 of {} has several columns that may be meant"),
     (b'{"problem": "1 + 1?", "answer": "1 + 1 = 2 #### "}', "line 1 of {} has no answer"),
     (b'{"problem": "1 + 1?", "answer": "$."}', "line 1 of {} has an answer that says nothing: '$.'"),
-    (b'{"answer": "2"}', "line 1 of {} has no problem: its key is"),
-    (b'{"problem": " ", "answer": "2"}', "line 1 of {} has no problem"),
+    (b'{"answer": "2"}', "line 1 of {} has no problem: its columns are answer"),
+    (b'{"problem": " ", "answer": "2"}', "line 1 of {} has a problem without text"),
     (b'\n{"problem": "1?", "answer": 1}\nWhat is 2?', "line 3 of {} is no JSON: write one object a line"),
     (b'["1 + 1?", "2"]', "line 1 of {} is no object"),
     (b'{"problem": "1 + 1?", "answer": "2"}', "{} has too few problems to train and to validate on: 1; give 20"),
     (b"", "{} has too few problems to train and to validate on: 0"),
-    (b"caf\xe9", "cannot read {}: it is not in UTF-8"),
+    (b"caf\xe9", "line 1 of {} is not text: it is not in UTF-8"),
 ]
 
 
@@ -115,6 +118,20 @@ def test_a_file_that_holds_no_problems_is_refused(content: bytes, says: str, tmp
     with pytest.raises(UsageError) as caught:
         check(wish(tmp_path, own=path))
     assert str(caught.value).startswith(says.format(path))
+
+
+def test_columns_of_a_file_of_problems_are_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(f'{{"task": "{n} + 1?", "answer": "no", "sum": {n + 1}}}\n' for n in range(40)))
+    with pytest.raises(UsageError, match="--problem-column"):
+        check(wish(tmp_path, own=path))
+    columns = Columns("task", "sum")
+    check(wish(tmp_path, own=path, columns=columns))
+    assert {each.question: each.answer for each in read_problems(path, columns)}["4 + 1?"] == "5"
+    wanted = wish(tmp_path, own=path, columns=columns)
+    assert command(wanted) == "tts-tui train-prm --problems own.jsonl --problem-column task --answer-column sum"
+    with pytest.raises(UsageError, match="--problem-column is for a data file"):
+        check(wish(tmp_path, columns=columns))
 
 
 def test_problems_are_given_once(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ class Terminal:
         """Types text."""
         subprocess.run([*self._tmux, "send-keys", "-l", text], check=True)
 
+    def send(self, data: bytes) -> None:
+        """Sends bytes as they are."""
+        subprocess.run([*self._tmux, "send-keys", "-H", *(f"{byte:02x}" for byte in data)], check=True)
+
     def resize(self, width: int, height: int) -> None:
         """Gives it another size."""
         subprocess.run([*self._tmux, "resize-window", "-x", str(width), "-y", str(height)], check=True)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from textual.content import Content
+from textual.events import Paste
+from textual.widgets import Input
 
 from tests.core.test_recording import picture as fold
 from tests.scripted import SEPARATOR
@@ -15,6 +18,7 @@ from tts_tui import SearchTree, load, read
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import encode
 from tts_tui.plan import Plan
+from tts_tui.recording import Recording
 from tts_tui.ui import keys
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.screens.compare import CompareScreen
@@ -23,6 +27,7 @@ from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.home import EXAMPLES, WELCOME, HomeScreen
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
+from tts_tui.ui.text import one_line
 from tts_tui.ui.widgets.prompt import Prompt
 
 
@@ -662,7 +667,7 @@ async def test_a_replay_goes_forward_and_back(tmp_path):
     path = await recorded(tmp_path)
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         player = app.screen.player
         end = len(player)
@@ -693,7 +698,7 @@ async def test_a_click_into_the_timeline_goes_there(tmp_path):
     path = await recorded(tmp_path)
     app = make()
     async with running(app, (120, 30)) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         tick(app, 3)
         player = app.screen.player
@@ -710,7 +715,7 @@ async def test_a_replay_plays_by_itself(tmp_path):
     path.write_bytes(b"".join(encode(event) + b"\n" for event in slow))
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path, speed=1.0)
+        app.open_recording(Recording.load(path), speed=1.0)
         await pilot.pause()
         player = app.screen.player
         assert player.playing
@@ -728,7 +733,7 @@ async def test_a_run_is_begun_from_a_recording(tmp_path):
     path = await recorded(tmp_path)
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         await pilot.press("b", "ctrl+s")
         await until(lambda: app.runners and app.runners[0].done, pilot)
@@ -742,7 +747,7 @@ async def test_an_interrupted_run_is_resumed(tmp_path):
     path.write_bytes(b"".join(lines[: len(lines) // 2]))
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
+        app.open_recording(Recording.load(path))
         await pilot.pause()
         await pilot.press("r")
         (runner,) = app.runners
@@ -758,8 +763,9 @@ async def test_a_file_that_is_no_recording_is_told(tmp_path, content):
     path.write_bytes(content)
     app = make()
     async with running(app) as pilot:
-        app.open_recording(path)
-        app.resume_recording(path)
+        for then in (app.open_recording, app.resume_recording):
+            app.read(path, then)
+            await app.workers.wait_for_complete()
         await pilot.pause()
         assert isinstance(app.screen, HomeScreen)
         assert len(toasts(app)) == 2
@@ -848,6 +854,67 @@ async def test_what_a_model_writes_is_text(monkeypatch):
         assert all(character.isprintable() or character == "\n" for character in shown)
 
 
+async def test_what_is_pasted_steers_no_terminal():
+    evil = "a\x1b]0;title\x07\x9b5m\u202e\u200b b\r\nc"
+    app = make()
+    async with running(app) as pilot:
+        app.post_message(Paste(evil))
+        await pilot.pause()
+        assert app.screen.query_one("#problem", Prompt).text == "a]0;title5m b\nc"
+        shown = picture(app)
+        await solved(app, pilot)
+        await pilot.press("slash")
+        app.post_message(Paste(evil))
+        await pilot.pause()
+        assert app.screen.query_one("#find", Input).value == "a]0;title5m b"
+        shown += picture(app)
+        await pilot.press("escape", "p")
+        app.post_message(Paste(evil))
+        await pilot.pause()
+        shown += picture(app)
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+async def test_no_text_of_a_run_is_ever_read_as_markup(monkeypatch):
+    """Not on the first screen, in a run, in dialogs, toasts and frames, or beside another run."""
+    evil = "[@click=app.quit]evil[/] [link=http://example.org]evil[/link] [evil [/] \\[evil] [$evil] \\"
+    read_as_markup = []
+    plain = Content.from_markup.__func__
+
+    def spy(cls, markup, **variables):
+        if "evil" in str(markup) and not isinstance(markup, Content):
+            read_as_markup.append(markup)
+        return plain(cls, markup, **variables)
+
+    monkeypatch.setattr(Content, "from_markup", classmethod(spy))
+    script = lambda path, draw: f"{evil} {draw % 5}" + (SEPARATOR if len(path) < 2 else f" \\boxed{{{evil}}}")  # noqa: E731
+    app = make(PLAN.with_(why=evil), own=models(script))
+    shown = ""
+    async with running(app, (140, 40)) as pilot:
+        await solved(app, pilot, evil)
+        await solved(app, pilot, f"{evil} again")
+        app.screen.say(evil)
+        for key in ("down", "down", "2", "4", "5", "p", "escape", "question_mark", "escape", "c", "enter", "escape"):
+            await pilot.press(key)
+            await pilot.pause()
+            if hasattr(app.screen, "tick"):
+                tick(app)
+            shown += picture(app)
+        app.push_screen(CompareScreen(*(runner.model for runner in app.runners), names=(evil, f"{evil} 2")))
+        await pilot.pause()
+        await pilot.press("question_mark")
+        await pilot.pause()
+        await pilot.press("escape")
+        await pilot.pause()
+        shown += picture(app)
+        await pilot.press("escape", "escape", "escape")
+        app.notify(one_line(evil), markup=False)
+        await pilot.pause()
+        shown += picture(app)
+    assert read_as_markup == []
+    assert evil in shown and evil.split("] ")[-1] in shown
+
+
 async def test_a_step_of_a_hundred_thousand_characters_keeps_the_layout():
     app = make(own=models(lambda path, draw: "x" * 100_000 + SEPARATOR if not path else "\\boxed{1}", piece=50_000))
     async with running(app) as pilot:
@@ -875,3 +942,38 @@ async def test_drawing_costs_nothing_where_nothing_changes():
         view.pull = lambda count: drawn.append(pull(count))
         tick(app, 12)
         assert drawn == [0] * 12
+
+
+# -- bursts of keys ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_window_that_is_closed_twice_leaves_the_screen_below_open():
+    app = make()
+    async with running(app) as pilot:
+        await solved(app, pilot)
+        shown = app.screen
+        app.action_command_palette()
+        await pilot.pause()
+        palette = app.screen
+        palette.dismiss()
+        palette.dismiss()
+        await pilot.pause()
+        assert app.screen is shown
+        app.push_screen(Help(shown))
+        await pilot.pause()
+        window = app.screen
+        window.dismiss()
+        window.dismiss()
+        await pilot.pause()
+        assert app.screen is shown
+
+
+async def test_a_command_that_comes_after_its_screen_was_closed_does_nothing():
+    app = make()
+    async with running(app) as pilot:
+        await solved(app, pilot)
+        closed = app.screen
+        await app.pop_screen()
+        await app.run_action("panel('answers')", default_namespace=closed)
+        await pilot.pause()
+        assert app.is_running and app._exception is None

@@ -99,8 +99,10 @@ def test_a_replay_opens_in_the_ui_and_goes_back(home, tmp_path):
         terminal.wait("EXIT=0")
 
 
-@pytest.mark.parametrize("kind", ["key", "SIGINT", "SIGTERM", "SIGHUP"])
-def test_whatever_interrupts_it_the_recording_opens_and_the_terminal_is_whole(home, kind):
+@pytest.mark.parametrize(
+    ("kind", "code"), [("key", 130), ("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGQUIT", 131)]
+)
+def test_whatever_interrupts_it_the_recording_opens_and_the_terminal_is_whole(home, kind, code):
     with Terminal("solve", LONG, "--display", "tui", "-n", "16", **home) as terminal:
         terminal.wait(r"● running, \d+ writing")
         if kind == "key":
@@ -109,11 +111,12 @@ def test_whatever_interrupts_it_the_recording_opens_and_the_terminal_is_whole(ho
             terminal.press("C-c")
         else:
             os.kill(terminal.pid(), getattr(signal, kind))
-        shown = terminal.wait(r"EXIT=130", 30)
+        shown = terminal.wait(f"EXIT={code}", 30)
         assert "Traceback" not in shown
         terminal.wait("WHOLE", 5)
     (path,) = recordings(home)
-    assert load(path).finished.reason == "interrupted"
+    finished = load(path).finished
+    assert finished is None if kind == "SIGQUIT" else finished.reason == "interrupted"
 
 
 def test_ctrl_c_while_the_model_loads_leaves_at_once(home):

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tts_tui import calibration as files
-from tts_tui import commands
+from tts_tui import commands, signals
 from tts_tui.calibration import Calibration
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs, readings
@@ -77,7 +77,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 data,
                 plans[name],
                 specs=(policy, prm),
-                concurrency=given["at_once"] or at_once(policy) * (_SMALL if name == "singles" else 1),
+                concurrency=given["concurrency"] or at_once(policy) * (_SMALL if name == "singles" else 1),
                 tell=progress if name == "singles" else time.follow(place, progress),
             )
             standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
@@ -86,7 +86,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
                 session.note(
                     f"interrupted: {standing.done} of {standing.total} searches of this part are done, and kept"
                 )
-                return session.INTERRUPTED
+                return signals.exit_code()
     header = found[parts[0][0]].folder.header
     assert header is not None
     states = asyncio.run(_states(solver, dataset, work / STATES, header.policy.name))
@@ -150,12 +150,15 @@ def _check_writable(path: Path) -> None:
 
 def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
     """The problems; by default those of families, of the part that nothing is tested on."""
+    columns = datasets.Columns(given["problem_column"], given["answer_column"])
     if spec is None:
+        columns.refuse("problem families")
         items = family_items(TRAINED, "validation", given["limit"] or sum(_few(name) for name in TRAINED))
         found = Dataset("families", ",".join(TRAINED), "validation", tuple(items))
     else:
         made = spec.partition(":")[0] == "families"
-        found = datasets.load(spec, data=given["data"], split="validation", limit=given["limit"] if made else None)
+        limit = given["limit"] if made else None
+        found = datasets.load(spec, data=given["data"], split="validation", limit=limit, columns=columns)
         found = found if made else replace(found, items=_mixed(found.items)[: given["limit"]])
     for note in found.notes:
         session.note(one_line(note, 2000))

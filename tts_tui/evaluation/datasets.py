@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 from platformdirs import user_data_path
 
-from tts_tui.answers import boxed, canonical
+from tts_tui.answers import canonical
 from tts_tui.errors import UsageError
+from tts_tui.evaluation.data_files import BY_NAME, Columns, DataFile, Item, looks_like_solution
 from tts_tui.evaluation.families import FAMILIES, Problem, Split, stream
-from tts_tui.files import open_regular
+
+__all__ = [
+    "Columns",
+    "Dataset",
+    "Item",
+    "data_folder",
+    "family_items",
+    "item_of",
+    "listed",
+    "load",
+    "read_file",
+    "readable",
+]
 
 NAMED = ("math500", "aime24", "amc23")
 """Data sets that are looked for in the data folder; others there are found by their names, too."""
@@ -24,33 +34,8 @@ FEW = 20
 """Problems of each family where no limit is given."""
 MOST = 100_000
 """Most problems of a file without a limit."""
-MOST_BYTES = 4_000_000
-"""Longest line of a file; no model has a context for more."""
 _LONGEST = 2000
 """Characters of an answer; what is longer is a solution, or nothing."""
-
-_QUESTIONS = ("problem", "question", "prompt")
-_ANSWERS = ("answer", "expected_answer", "extracted_groundtruth")
-_IDS = ("unique_id", "id")
-
-
-class Item(Struct, frozen=True):
-    """One problem.
-
-    Attributes:
-        id: Its name in this data set.
-        problem: What is asked.
-        answer: The right answer, as the data set writes it.
-        level, subject: As the data set has them; else empty.
-        family: Of a problem made by program; else empty.
-    """
-
-    id: str
-    problem: str
-    answer: str
-    level: str = ""
-    subject: str = ""
-    family: str = ""
 
 
 class Dataset(Struct, frozen=True):
@@ -75,7 +60,14 @@ class Dataset(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def load(spec: str, *, data: Path | None = None, split: Split = "test", limit: int | None = None) -> Dataset:
+def load(
+    spec: str,
+    *,
+    data: Path | None = None,
+    split: Split = "test",
+    limit: int | None = None,
+    columns: Columns = BY_NAME,
+) -> Dataset:
     """The problems of a data set.
 
     Args:
@@ -84,6 +76,7 @@ def load(spec: str, *, data: Path | None = None, split: Split = "test", limit: i
         data: The data folder, where it is another than the user's.
         split: Of families. Their seeds are split and never mix.
         limit: Most problems, from the first on; of families, one of each in turn.
+        columns: Columns of a file that hold problem and answer, where their names do not tell.
 
     Raises:
         UsageError: There is no such data set, or it cannot be used; the message says what to do.
@@ -91,11 +84,12 @@ def load(spec: str, *, data: Path | None = None, split: Split = "test", limit: i
     """
     kind, colon, rest = spec.partition(":")
     if kind == "families":
+        columns.refuse("problem families")
         names = [name.strip() for name in rest.split(",") if name.strip()] or list(FAMILIES)
         if colon and not rest.strip(" ,"):
             raise UsageError(f"{spec.strip()} names no family: leave the colon out for all, or see `tts-tui families`")
         return _from_families(names, split, limit)
-    return read_file(_find(spec, data), limit)
+    return read_file(_find(spec, data), limit, columns)
 
 
 def data_folder() -> Path:
@@ -172,96 +166,33 @@ def _from_families(names: Sequence[str], split: Split, limit: int | None) -> Dat
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def read_file(path: Path, limit: int | None = None) -> Dataset:
+def read_file(path: Path, limit: int | None = None, columns: Columns = BY_NAME) -> Dataset:
     """The problems of a file with one JSON object a line, which has a problem and an answer.
 
     Reads no more lines than `limit` problems need.
 
     Raises:
-        UsageError: It cannot be read, a line is no problem, ids occur twice, or nothing has an answer.
+        UsageError: It cannot be read, a line is no problem, it is open which column holds the problem or the answer,
+            ids occur twice, or nothing has an answer.
     """
     items: list[Item] = []
     left_out: list[str] = []
-    for place, (number, stored) in enumerate(_objects(path)):
-        if limit is not None and len(items) >= limit:
-            break
+    file = DataFile(path, columns)
+    for _, item in file:
         if len(items) >= MOST:
             raise UsageError(f"{path} has more than {MOST:,} problems: split it, or take the first with --limit")
-        item = _item(stored, f"{path.stem}-{place:04d}", f"line {number} of {path}")
         if item.answer and item.problem:
             items.append(item)
         else:
             left_out.append(item.id)
+        if limit is not None and len(items) >= limit:
+            break
+    if not items and (why := file.why_no_answer()):
+        raise why
     _check(path, items, left_out)
     unreadable = [item.id for item in items if not readable(item.answer)]
     notes = _notes(items, left_out, unreadable)
     return Dataset(path.stem, path.name, "", tuple(items), tuple(left_out), tuple(unreadable), tuple(notes))
-
-
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with open_regular(path) as file:
-            number = 0
-            while line := file.readline(MOST_BYTES + 1):
-                number += 1
-                if len(line) > MOST_BYTES:
-                    raise UsageError(f"line {number} of {path} is larger than {MOST_BYTES // 1_000_000} MB: no problem")
-                if line.strip(b"\xef\xbb\xbf \t\r\n"):
-                    yield number, _object(line, f"line {number} of {path}")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        stored = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not text: it is not in UTF-8") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{where} is no JSON: write one object a line, with a problem and an answer") from None
-    if not isinstance(stored, dict):
-        raise UsageError(f"{where} is no object: write one a line, with a problem and an answer")
-    return stored
-
-
-def _item(stored: dict[str, Any], place: str, where: str) -> Item:
-    """The item of a line; its problem, or its answer, is empty where there is none."""
-    texts = [stored[key].strip() for key in _QUESTIONS if isinstance(stored.get(key), str)]
-    problem = next(filter(None, texts), "")
-    if not texts:
-        raise UsageError(f"{where} has no problem: its key is {', '.join(_QUESTIONS[:-1])} or {_QUESTIONS[-1]}")
-    id = next((text for key in _IDS if (text := _text(stored.get(key)))), place)
-    level = _text(stored.get("level"))
-    subject = _text(stored.get("subject")) or _text(stored.get("type"))
-    return Item(id, problem, _answer(stored), level, subject)
-
-
-def _answer(stored: dict[str, Any]) -> str:
-    for key in _ANSWERS:
-        if found := _stated(_text(stored.get(key))):
-            return found
-    solution = stored.get("solution")
-    if isinstance(solution, str):
-        return _stated(solution) if "####" in solution or boxed(solution) else ""
-    return _text(solution)
-
-
-def _stated(text: str) -> str:
-    """The answer in an answer: behind GSM8K's ####, in a box where that ends a solution, else all of it."""
-    if "####" in text:
-        return text.rpartition("####")[2].strip()
-    return boxed(text) or text
-
-
-def _text(value: Any) -> str:
-    """A value as text, numbers as people write them: 27.0 is 27. Empty for what is neither."""
-    if isinstance(value, list) and len(value) == 1:
-        (value,) = value
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return ""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
 def readable(answer: str) -> bool:
@@ -280,8 +211,8 @@ def _check(path: Path, items: Sequence[Item], left_out: Sequence[str]) -> None:
         raise UsageError(f"{path} has no problems: write one JSON object a line, with a problem and an answer")
     if not items:
         raise UsageError(
-            f"{path} has no problem with a text and an answer ({len(left_out)} without): an answer's key is "
-            "answer, or solution with a \\boxed{} or #### in it"
+            f"{path} has no problem with a text and an answer ({len(left_out)} without): say which columns hold them "
+            "with --problem-column and --answer-column"
         )
     twice = [id for id, count in Counter([*(item.id for item in items), *left_out]).items() if count > 1]
     if twice:
@@ -294,6 +225,11 @@ def _notes(items: Sequence[Item], left_out: Sequence[str], unreadable: Sequence[
         yield f"{len(left_out)} of {total} problems have no text or no answer and are left out: {listed(left_out)}"
     if unreadable:
         yield f"{len(unreadable)} answers cannot be read and are compared as text alone: {listed(unreadable)}"
+    if long := [item.id for item in items if looks_like_solution(item.answer)]:
+        yield (
+            f"{len(long)} answers are so long that they may be solutions, and count as answers: {listed(long)}; "
+            "--answer-column chooses another column"
+        )
     first: dict[str, str] = {}
     twice = [
         f"{item.id} is {first[item.problem]}" for item in items if first.setdefault(item.problem, item.id) != item.id

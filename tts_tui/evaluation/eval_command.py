@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tts_tui import commands
+from tts_tui import commands, signals
 from tts_tui.errors import UsageError
 from tts_tui.evaluation import datasets, plan_specs
 from tts_tui.evaluation.run_folder import RunFolder, file_name
@@ -26,11 +26,12 @@ _AT_ONCE, _AT_ONCE_SERVED = 4, 16
 def evaluate(spec: str, given: Mapping[str, Any]) -> int:
     """Runs plans on problems, says how far it is on standard error, and prints the report."""
     policy, prm = commands.specs(given)
-    served = commands.is_server(policy)
-    if given["concurrency"] and not served and commands.was_typed("concurrency"):
+    if not commands.is_server(policy) and commands.suitable(given, "requests", False):
         raise UsageError("--requests can be given for a policy on a server only, such as --policy sglang:URL")
-    given = _for_auto(given)
-    dataset = datasets.load(spec, data=given["data"], split=given["split"], limit=given["limit"])
+    auto = any(plan_specs.parse(text).strategy == "auto" for text in given["plan"])
+    given = {**given, "calibration": commands.for_auto(given, "calibration", auto, "plans of auto (--plan auto)")}
+    columns = datasets.Columns(given["problem_column"], given["answer_column"])
+    dataset = datasets.load(spec, data=given["data"], split=given["split"], limit=given["limit"], columns=columns)
     for note in dataset.notes:
         session.note(one_line(note, 2000))
     solver = commands.make_solver(policy, prm, given)
@@ -48,7 +49,7 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
             dataset,
             plans,
             specs=(policy, prm),
-            concurrency=given["at_once"] or at_once(policy),
+            concurrency=given["concurrency"] or at_once(policy),
             tell=progress,
         )
         pending = evaluation.pending()
@@ -65,19 +66,6 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
             for note in evaluation.notes:
                 session.note(one_line(note, 1000))
     return _conclude(standing, folder, evaluation)
-
-
-def _for_auto(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options; a calibration only where a plan chooses by it: one that stands in the environment is for others.
-
-    Raises:
-        UsageError: It was typed, and no plan does.
-    """
-    if given["calibration"] is None or any(plan_specs.parse(text).strategy == "auto" for text in given["plan"]):
-        return given
-    if commands.was_typed("calibration"):
-        raise UsageError("--calibration is for plans of auto: add --plan auto, or leave it out")
-    return {**given, "calibration": None}
 
 
 def at_once(policy: str) -> int:
@@ -100,7 +88,7 @@ async def run_all(evaluation: Evaluation, solver: Solver) -> Standing:
         nonlocal stopping
         if stopping or not began:
             session.note("interrupted")
-            os._exit(session.INTERRUPTED)
+            os._exit(signals.exit_code())
         stopping = True
         task.cancel()
 
@@ -122,7 +110,7 @@ def _conclude(standing: Standing, folder: RunFolder, evaluation: Evaluation) -> 
             f"interrupted: {standing.done} of {standing.total} searches are done, and all is kept; the same command "
             f"with --out {folder.path} goes on"
         )
-        return session.INTERRUPTED
+        return signals.exit_code()
     print(report(folder.path, standing))
     if standing.failed:
         session.note(_failures(evaluation))

@@ -17,13 +17,11 @@ from tts_tui.evaluation.loaded import Run
 from tts_tui.evaluation.measures import pass_at_k
 from tts_tui.evaluation.outcomes import Outcome, elected
 from tts_tui.evaluation.prm_report import wilson
+from tts_tui.levels import LEVELS, level_of
 from tts_tui.plan import Score, Vote
 
 DRAWS = 16
 """Random subsets of a problem's samples for each smaller budget."""
-EASY, HARD = 0.5, 0.1
-"""A problem is easy from this pass@1 on and hard below that one, as in arXiv 2502.06703."""
-LEVELS = ("easy", "medium", "hard")
 
 PAIRS: dict[str, tuple[Score, Vote]] = {
     "majority": ("last", "majority"),
@@ -84,11 +82,6 @@ class Entry(Struct, frozen=True):
     def mean(self, group: str, measure: str, values: Sequence[float]) -> Figure:
         """A mean over problems."""
         return Figure(self.run.name, self.plan, group, measure, fmean(values), None, None, len(values))
-
-
-def level_of(pass1: float) -> str:
-    """How hard a problem is for the policy."""
-    return "easy" if pass1 >= EASY else "medium" if pass1 >= HARD else "hard"
 
 
 def difficulty(run: Run) -> dict[str, str]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
 from tts_tui.calibration import Calibration
-from tts_tui.difficulty import EASY, HARD, Belief, after
+from tts_tui.difficulty import Belief, after
 from tts_tui.evaluation.cases import Case
 from tts_tui.evaluation.fitting import beginnings, predictive
 from tts_tui.evaluation.measures import area
 from tts_tui.evaluation.measures import calibration as reliability
+from tts_tui.levels import Level, level_of
 
-LEVELS: tuple[tuple[str, Callable[[float], bool]], ...] = (
-    ("hard", lambda share: share < HARD - 1e-9),
-    ("easy", lambda share: share >= EASY - 1e-9),
-)
+ENDS: tuple[Level, ...] = ("hard", "easy")
+"""The levels that are forecast; medium is the rest."""
 
 
 class Forecast(Struct, frozen=True):
@@ -57,7 +56,7 @@ def forecasts(
     ]
     for begun in beginnings(cases, usual.score, usual.vote, (size,), redraws, seed=11, searches=False):
         prior, how = priors[begun.at], calibrations[begun.at].evidence
-        came = tuple(holds(begun.right / begun.rest) for _, holds in LEVELS)
+        came = tuple(level_of(begun.right / begun.rest) == level for level in ENDS)
         belief = after(prior, begun.hand.seen, how)
         elected = begun.hand.elected
         sure = belief.right[elected] if elected >= 0 else 0.0
@@ -70,13 +69,13 @@ def _chances(belief: Belief, rest: int) -> tuple[float, float]:
     """Probabilities that `rest` further samples show a hard, and an easy problem."""
     spread = predictive(belief, rest)
     shares = np.arange(rest + 1) / rest
-    return tuple(float(spread[[holds(share) for share in shares]].sum()) for _, holds in LEVELS)  # type: ignore[return-value]
+    return tuple(float(spread[[level_of(share) == level for share in shares]].sum()) for level in ENDS)  # type: ignore[return-value]
 
 
 def judged(found: Sequence[Forecast]) -> dict[str, Any]:
     """Areas and calibration errors of forecasts."""
     figures: dict[str, Any] = {"forecasts": len(found), "problems": len({one.at for one in found})}
-    for place, (name, _) in enumerate(LEVELS):
+    for place, name in enumerate(ENDS):
         chances = [one.chances[place] for one in found]
         came = [one.came[place] for one in found]
         yes = [chance for chance, flag in zip(chances, came, strict=True) if flag]

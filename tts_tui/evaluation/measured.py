@@ -9,9 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from tts_tui.evaluation.families import FAMILIES
-
-EASY, HARD = 0.33, 0.1
-"""A family is easy from this pass@1 on, and hard below that one."""
+from tts_tui.levels import Level, bounds, level_of
 
 
 class Measured(Struct, frozen=True):
@@ -32,9 +30,9 @@ class Measured(Struct, frozen=True):
     passk: float
 
     @property
-    def level(self) -> str:
-        """Easy, medium or hard for this policy."""
-        return "easy" if self.pass1 >= EASY else "medium" if self.pass1 >= HARD else "hard"
+    def level(self) -> Level:
+        """How hard the family is for this policy, by the mean over its problems."""
+        return level_of(self.pass1)
 
 
 @cache
@@ -44,7 +42,7 @@ def measured() -> dict[str, Measured]:
     return msgspec.json.decode(stored, type=dict[str, Measured])
 
 
-def of_level(level: str) -> tuple[str, ...]:
+def of_level(level: Level) -> tuple[str, ...]:
     """Names of the families that are easy, medium or hard."""
     return tuple(name for name, figures in measured().items() if figures.level == level)
 
@@ -64,7 +62,7 @@ def listing() -> str:
     samples = max(own.samples for own in known.values())
     about = (
         f"Measured on the embedded model with {samples} samples of each test problem "
-        f"({sum(own.problems for own in known.values())} problems). Which split a problem is in follows from its "
-        "numbers; a family without the split train is never trained on."
+        f"({sum(own.problems for own in known.values())} problems). Levels are those of the mean pass@1: {bounds()}. "
+        "Which split a problem is in follows from its numbers; a family without the split train is never trained on."
     )
     return "\n".join([*lines, "", about])

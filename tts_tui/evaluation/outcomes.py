@@ -45,6 +45,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         tokens: Of policy and PRM.
         flops: Of policy and PRM.
         seconds: Wall time of the search.
+        undecided: Its answers on which there is no verdict whether they are right; they count as wrong.
     """
 
     problem: str
@@ -57,6 +58,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     tokens: Tokens
     flops: Flops
     seconds: float
+    undecided: int = 0
 
     @property
     def pass1(self) -> float | None:

@@ -9,9 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from tts_tui.errors import UsageError
-from tts_tui.evaluation.figures import LEVELS, Figure
+from tts_tui.evaluation.figures import Figure
 from tts_tui.evaluation.loaded import Run
 from tts_tui.evaluation.reports import Report
+from tts_tui.levels import LEVELS
 
 _AXES = {"tokens": "computed tokens a problem, policy and PRM", "flops": "FLOPs a problem, policy and PRM"}
 _SHARED = "what plans of one run share is counted for the one that came first"

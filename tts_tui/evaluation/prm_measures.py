@@ -10,7 +10,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from tts_tui.evaluation.figures import LEVELS, PAIRS, level_of, voted
+from tts_tui.evaluation.figures import PAIRS, voted
 from tts_tui.evaluation.judged import Judged
 from tts_tui.evaluation.measures import (
     area,
@@ -25,6 +25,7 @@ from tts_tui.evaluation.measures import (
 )
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.prm_report import wilson
+from tts_tui.levels import LEVELS, bounds, level_of
 from tts_tui.plan import Score, Vote
 from tts_tui.voting import path_score
 
@@ -360,7 +361,7 @@ class _Votes:
             for vote in ("majority", *(f"{self.best[0]} {vote}" for vote in ("prm-max", "prm-vote"))):
                 right = [self.full[vote][place] for place in places]
                 values.append(Value(f"{level}, {vote}", fmean(right), *wilson(sum(right), len(right))))
-        note = "Accuracy by the share of solutions that are right: easy from 50 % on, hard below 10 %."
+        note = f"Accuracy by the share of solutions that are right: {bounds()}."
         return Section("votes by difficulty", tuple(values), note)
 
     def said(self) -> str:

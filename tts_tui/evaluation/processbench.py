@@ -15,6 +15,7 @@ from typing import Any
 from tts_tui.concurrency import concurrently
 from tts_tui.contracts import SEPARATOR, Policy, Prompt, RewardModel, ScoreRequest
 from tts_tui.errors import ContextExceeded, UsageError
+from tts_tui.evaluation.data_files import fields_of, problem_of
 from tts_tui.evaluation.judged import Judged
 from tts_tui.files import open_regular
 
@@ -24,15 +25,19 @@ _BATCH = 16
 """Solutions scored at a time."""
 
 
-def read(path: Path) -> list[Judged]:
+def read(path: Path, column: str | None = None) -> list[Judged]:
     """The solutions of a file, not scored yet.
+
+    Args:
+        path: The file. Its columns are found without regard to case.
+        column: The column of the problem, where its name does not tell.
 
     Raises:
         UsageError: It cannot be read, or a line is not of the format; the message names it.
     """
     try:
         with open_regular(path) as file:
-            found = list(_solutions(file, path))
+            found = list(_solutions(file, path, column))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     if not found:
@@ -40,7 +45,7 @@ def read(path: Path) -> list[Judged]:
     return found
 
 
-def _solutions(file: Any, path: Path) -> Iterator[Judged]:
+def _solutions(file: Any, path: Path, column: str | None) -> Iterator[Judged]:
     number, seen = 0, set()
     while line := file.readline(MOST_BYTES + 1):
         number += 1
@@ -49,7 +54,9 @@ def _solutions(file: Any, path: Path) -> Iterator[Judged]:
         if not line.strip():
             continue
         try:
-            made = _solution(json.loads(line.decode("utf-8-sig")), number)
+            made = _solution(json.loads(line.decode("utf-8-sig")), number, column)
+        except UsageError as error:
+            raise UsageError(f"{path}, {error}") from None
         except (ValueError, RecursionError) as error:
             why = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError) else error
             raise UsageError(f"{path}, line {number}: {why}") from None
@@ -59,22 +66,23 @@ def _solutions(file: Any, path: Path) -> Iterator[Judged]:
         yield made
 
 
-def _solution(data: Any, number: int) -> Judged:
+def _solution(data: Any, number: int, column: str | None) -> Judged:
     """One line as a solution; a ValueError says what is wrong with it."""
     if not isinstance(data, dict):
         raise ValueError("not an object with problem, steps and label")
-    problem, steps, label = (data.get(key) for key in ("problem", "steps", "label"))
-    if not isinstance(problem, str) or not problem.strip():
+    fields = fields_of(data)
+    problem, steps, label = problem_of(data, column, f"line {number}"), fields.get("steps"), fields.get("label")
+    if not problem:
         raise ValueError("no problem in it")
     if not isinstance(steps, list) or not steps or not all(isinstance(step, str) and step.strip() for step in steps):
         raise ValueError("its steps must be texts, at least one, and none of them blank")
     if not isinstance(label, int) or isinstance(label, bool) or not -1 <= label < len(steps):
         raise ValueError(f"its label must be -1 or the number of a step from 0 to {len(steps) - 1}")
-    right = data.get("final_answer_correct")
+    right = fields.get("finalanswercorrect")
     if not isinstance(right, bool | None):
         raise ValueError("its final_answer_correct must be true or false")
     return Judged(
-        id=str(data.get("id", number)),
+        id=str(fields.get("id", number)),
         problem=problem,
         steps=tuple(steps),
         right=label == -1 if right is None else right,

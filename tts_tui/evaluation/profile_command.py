@@ -71,9 +71,10 @@ def name_of(info: ModelInfo) -> str:
 
 def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
     """Measures on the scores that a run has; no model is loaded."""
-    for option in ("prm", "policy", "limit"):
-        if given[option] is not None and commands.was_typed(option):
-            raise UsageError(f"{folder} is a run, whose scores are used as they are: leave --{option} out")
+    for option in ("prm", "policy", "limit", "problem_column"):
+        if commands.suitable(given, option, False) is not None:
+            flag = "--" + option.replace("_", "-")
+            raise UsageError(f"{folder} is a run, whose scores are used as they are: leave {flag} out")
     (run,) = load([folder])
     plan = judged.scored_plan(run)
     info = run.header.prm
@@ -102,7 +103,7 @@ def _unknown(run: Run, plan: str) -> str:
 
 def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:
     """Measures on solutions whose first errors are known, which the PRM scores now."""
-    solutions = processbench.read(path)
+    solutions = processbench.read(path, given["problem_column"])
     solutions = solutions[: given["limit"]]
     _, spec = commands.specs(given)
     policy = _policy(given)
@@ -120,20 +121,19 @@ def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:
 def _policy(given: Mapping[str, Any]) -> Policy | None:
     """The policy that a PRM may want to look at: only one that is asked for, since most read text alone."""
     spec = given["policy"]
-    if spec is None or not commands.was_typed("policy"):
+    if spec is None:
         return None
     key = given["api_key"] if commands.is_server(spec) else None
     return registry.policy(spec, **({"api_key": key} if key else {}))
 
 
 def _prm(spec: str, policy: Policy | None, given: Mapping[str, Any]) -> RewardModel:
-    """The PRM of the options; those that stand in the environment for other kinds of PRMs do not count."""
+    """The PRM of the options; those that were set beforehand for other kinds of PRMs do not count."""
     kind = spec.partition(":")[0]
     known = {"tokenizer": ("prm_tokenizer", "sglang"), "api_key": ("api_key", "sglang"), "allow_pickle": ("", "hf")}
     chosen = {}
     for name, (option, of) in known.items():
-        value = given[option or name]
-        if value and (kind == of or commands.was_typed(option or name)):
+        if value := commands.suitable(given, option or name, kind == of):
             chosen[name] = value
     made = registry.reward_model(spec, policy, **chosen)
     if made is None:

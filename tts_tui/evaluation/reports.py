@@ -11,10 +11,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tts_tui.evaluation.figures import EASY, HARD, Entry, Figure, difficulty, of_entry
+from tts_tui.evaluation.figures import Entry, Figure, difficulty, of_entry
 from tts_tui.evaluation.loaded import Run, load
 from tts_tui.evaluation.measures import Paired, holm, paired
 from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.levels import bounds
 
 _NAMED = 5
 """Most problems that a note names."""
@@ -111,6 +112,11 @@ def make(runs: Sequence[Run]) -> Report:
         notes.append(
             "Searches that failed count as they ended, mostly as without an answer; the same `tts-tui eval` tries "
             "them again."
+        )
+    if unknown := sum(one.undecided for entry in entries for one in entry.outcomes):
+        notes.append(
+            f"{'1 answer' if unknown == 1 else f'{unknown:,} answers'} could not be compared with the right one and "
+            "count as wrong; the same `tts-tui eval` judges them again."
         )
     names = tuple(run.name for run in sharing)
     return Report(tuple(map(_about, runs)), figures, _tests(runs, entries), failures, tuple(notes), names)
@@ -255,8 +261,8 @@ def _levels(runs: Sequence[Run]) -> tuple[dict[str, Mapping[str, str]], list[str
         whose = "" if source is run else f" of {source.name}"
         notes.append(
             f"Difficulty in {run.name} is the policy's own pass@1, from {source.samples(source.reference)} samples a "
-            f"problem by {source.reference}{whose}: easy from {EASY:.0%} on, hard below {HARD:.0%}. These samples also "
-            f"count in the accuracy of that plan."
+            f"problem by {source.reference}{whose}: {bounds()}. These samples also count in "
+            f"the accuracy of that plan."
         )
     return found, notes
 

@@ -15,7 +15,7 @@ from tts_tui._version import __version__
 from tts_tui.checks import check_problem
 from tts_tui.concurrency import concurrently
 from tts_tui.contracts import ModelInfo, RewardModel
-from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, TTSError, UsageError
+from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, SolverClosed, TTSError, UsageError
 from tts_tui.evaluation.datasets import Dataset, Item, listed
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.pace import Pace
@@ -122,12 +122,16 @@ class Evaluation:
             self._add_up(outcome, 1)
 
     def pending(self) -> list[tuple[Item, str]]:
-        """Searches that are not done, or failed, problem by problem, so that a report means something early."""
+        """What is left to do, problem by problem, so that a report means something early.
+
+        These are searches that are not done, that failed, or whose answers could not all be judged. The latter are
+        judged again, and not searched again.
+        """
         return [(item, name) for item in self.dataset.items for name in self.plans if not self._is_done(item, name)]
 
     def _is_done(self, item: Item, name: str) -> bool:
         found = self.folder.outcomes.get((name, item.id))
-        return found is not None and found.reason != "failed"
+        return found is not None and found.reason != "failed" and not found.undecided
 
     def standing(self, newest: Outcome | None = None) -> Standing:
         """How it stands."""
@@ -252,7 +256,7 @@ class Evaluation:
                 return
             outcome = await outcome_of(item, name, tree, judge)
             error: Exception = BackendError(outcome.detail)
-        except RecordVersion:
+        except (RecordVersion, SolverClosed):
             raise
         except Exception as caught:
             error = caught
@@ -336,8 +340,10 @@ def samples(plans: Mapping[str, Plan], pending: Sequence[tuple[Item, str]]) -> i
 
 
 def _troubles(grader: Grader) -> Iterator[str]:
-    if grader.broken:
-        yield grader.broken
     if grader.unsettled:
         pairs = listed([f"{left[:40]} and {right[:40]}" for left, right in grader.unsettled], 5)
-        yield f"{len(grader.unsettled)} pairs of answers took too long to compare and count as different: {pairs}"
+        count, why = len(grader.unsettled), grader.broken or "comparing them took too much time or memory"
+        yield (
+            f"{'1 pair' if count == 1 else f'{count:,} pairs'} of answers could not be compared and count as different "
+            f"or wrong, until the same command judges them again: {pairs}; {why}"
+        )

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec import Struct
 
-from tts_tui.evaluation.figures import LEVELS, Figure
+from tts_tui.evaluation.figures import Figure
 from tts_tui.evaluation.reports import About, Report
-from tts_tui.ui.text import one_line
+from tts_tui.hidden import escape_json
+from tts_tui.levels import LEVELS
+from tts_tui.ui.text import clean, one_line
 
 WIDTH = 100
 """Widest line of plain text; what is wider goes on below."""
@@ -281,7 +283,7 @@ def as_markdown(report: Report) -> str:
 
 
 def _safe(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(clean(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def as_csv(report: Report) -> str:
@@ -291,15 +293,19 @@ def as_csv(report: Report) -> str:
     fields = ("run", "plan", "group", "measure", "value", "low", "high", "n")
     writer.writerow(fields)
     for figure in report.figures:
-        writer.writerow([getattr(figure, field) for field in fields])
+        writer.writerow(_cell(getattr(figure, field)) for field in fields)
     for test in report.tests:
-        own, names = test.paired, ("", f"{test.first} less {test.second}", "all")
+        own, names = test.paired, ("", clean(f"{test.first} less {test.second}"), "all")
         writer.writerow([*names, "difference", own.difference, own.low, own.high, own.problems])
         for measure, value in (("p", own.p), ("p holm", test.holm)):
             writer.writerow([*names, measure, value, None, None, own.problems])
     return out.getvalue()
 
 
+def _cell(value: object) -> object:
+    return clean(value) if isinstance(value, str) else value
+
+
 def as_json(report: Report) -> str:
     """All of a report as JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return escape_json(msgspec.json.format(msgspec.json.encode(report), indent=2)).decode() + "\n"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from tts_tui.answers import canonical
 from tts_tui.budget import flops
 from tts_tui.evaluation.datasets import Item
 from tts_tui.evaluation.outcomes import Answered, Outcome, elected
@@ -18,8 +20,8 @@ from tts_tui.tree import Node, SearchTree
 class Judge(Protocol):
     """Decides which answers mean the same: `tts_tui.grading.Grader`."""
 
-    async def same(self, left: str, right: str) -> bool:
-        """Whether two answers mean the same."""
+    async def same(self, left: str, right: str) -> bool | None:
+        """Whether two answers mean the same; None if there is no verdict."""
         ...
 
     async def group(self, answers: Sequence[str | None]) -> list[int]:
@@ -36,6 +38,8 @@ def voters(tree: SearchTree) -> list[Node]:
 async def outcome_of(item: Item, plan: str, tree: SearchTree, judge: Judge) -> Outcome:
     """What a search that has ended came to.
 
+    An answer on which there is no verdict is not right, and is counted as undecided.
+
     Args:
         item: The problem.
         plan: Name of the plan.
@@ -45,22 +49,33 @@ async def outcome_of(item: Item, plan: str, tree: SearchTree, judge: Judge) -> O
     assert tree.finished is not None
     nodes = voters(tree)
     groups = await judge.group([node.answer for node in nodes])
-    verdicts: dict[int, bool] = {}
+    verdicts: dict[int, bool | None] = {}
     for node, group in zip(nodes, groups, strict=True):
-        if group >= 0 and group not in verdicts:
+        if group >= 0 and verdicts.get(group) is None:  # one way to write an answer may be easier to judge than another
             verdicts[group] = await is_right(node.answer, item, judge)
     solutions = [
-        Answered(node.answer, group, verdicts.get(group, False), tuple(node.scores), len(node.path_ids))
+        Answered(node.answer, group, verdicts.get(group) is True, tuple(node.scores), len(node.path_ids))
         for node, group in zip(nodes, groups, strict=True)
     ]
-    return _outcome(item, plan, tree, tree.finished, _in_order(tree, nodes, solutions))
+    unknown = sum(verdict is None for verdict in verdicts.values())
+    return _outcome(item, plan, tree, tree.finished, _in_order(tree, nodes, solutions), unknown)
 
 
-async def is_right(answer: str | None, item: Item, judge: Judge) -> bool:
-    """Whether an answer is the right one; what cannot be read is compared as text."""
+async def is_right(answer: str | None, item: Item, judge: Judge) -> bool | None:
+    """Whether an answer is the right one, None if there is no verdict; what cannot be read is compared as text."""
     if answer is None:
         return False
-    return answer.strip() == item.answer.strip() or await judge.same(answer, item.answer)
+    if answer.strip() == item.answer.strip() or await judge.same(answer, item.answer):
+        return True
+    return item.tolerance > 0 and _close(answer, item.answer, item.tolerance)
+
+
+def _close(left: str, right: str, tolerance: float) -> bool:
+    """Whether two answers are numbers that differ by no more than `tolerance`."""
+    try:
+        return abs(Fraction(canonical(left)) - Fraction(canonical(right))) <= Fraction(str(tolerance))
+    except ValueError:
+        return False
 
 
 def _in_order(tree: SearchTree, nodes: Sequence[Node], solutions: list[Answered]) -> list[Answered]:
@@ -76,7 +91,7 @@ def _in_order(tree: SearchTree, nodes: Sequence[Node], solutions: list[Answered]
 
 
 def _outcome(
-    item: Item, plan: str, tree: SearchTree, finished: SearchFinished, solutions: Sequence[Answered]
+    item: Item, plan: str, tree: SearchTree, finished: SearchFinished, solutions: Sequence[Answered], undecided: int
 ) -> Outcome:
     winner = next((one for one in solutions if one.answer == finished.answer), None)
     return Outcome(
@@ -90,6 +105,7 @@ def _outcome(
         tokens=finished.tokens,
         flops=finished.flops,
         seconds=finished.seconds,
+        undecided=undecided,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_tui.errors import BackendUnavailable, TTSError
+from tts_tui.evaluation.data_files import Columns
 from tts_tui.ui.models import quieten
 
 
@@ -30,6 +31,7 @@ def train_prm(given: Mapping[str, Any]) -> int:
         given["policy"],
         names,
         given["problems"],
+        Columns(given["problem_column"], given["answer_column"]),
         samples=given["samples"],
         rollouts=given["rollouts"],
         longest=given["longest"],

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -30,6 +31,7 @@ from tts_tui.backends.embedded import EmbeddedPolicy
 from tts_tui.backends.local import LocalPolicy
 from tts_tui.concurrency import concurrently
 from tts_tui.errors import UnknownName, UsageError
+from tts_tui.evaluation.data_files import BY_NAME, Columns
 from tts_tui.evaluation.families import FAMILIES, TRAINED, Problem, problems
 from tts_tui.evaluation.own import read_problems
 from tts_tui.evaluation.prm_report import choose, report
@@ -58,6 +60,7 @@ class Wish(Struct, frozen=True):
         policy: Spec of the policy: embedded, hf:PATH or hf:ORG/NAME.
         families: Names of problem families; all that may be trained on where none are given.
         own: A file of problems instead.
+        columns: Its columns, where their names do not tell which hold problem and answer.
         problems: Problems of each family that are sampled to learn what ratios mean; half as many validate.
         samples: Solutions of each of them; twice as many of those that validate.
         rollouts: Continuations of each beginning about which the program cannot tell.
@@ -73,6 +76,7 @@ class Wish(Struct, frozen=True):
     policy: str = "embedded"
     families: tuple[str, ...] = ()
     own: Path | None = None
+    columns: Columns = BY_NAME
     problems: int = 24
     samples: int = 8
     rollouts: int = 2
@@ -104,7 +108,9 @@ def check(wish: Wish) -> None:
     if wish.own is not None:
         if wish.families:
             raise UsageError("problems are given twice: with --families and with --problems; give one of them")
-        read_problems(wish.own)
+        read_problems(wish.own, wish.columns)
+    else:
+        wish.columns.refuse("problem families")
     if wish.out.is_dir() or wish.out.suffix != ".safetensors":
         raise UsageError(f"the PRM is written to a file that ends with .safetensors, not to {wish.out}")
     _check_folder("--out", wish.out.parent)
@@ -190,7 +196,7 @@ def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
 def chosen(wish: Wish) -> dict[str, list[tuple[Problem, int]]]:
     """Which problems are sampled, by their split, and how often."""
     if wish.own is not None:
-        found = read_problems(wish.own)
+        found = read_problems(wish.own, wish.columns)
         return {
             "train": [(one, wish.samples) for one in found if one.split == "train"],
             "validation": [(one, 2 * wish.samples) for one in found if one.split == "validation"],
@@ -331,6 +337,9 @@ def command(wish: Wish) -> str:
         words.append(f"--families {','.join(wish.families)}")
     if wish.own:
         words.append(f"--problems {wish.own.name}")
+    for option, column in (("problem", wish.columns.problem), ("answer", wish.columns.answer)):
+        if column is not None:
+            words.append(f"--{option}-column {shlex.quote(column)}")
     pairs: list[tuple[Any, Any, str]] = [
         (wish, plain, name) for name in ("samples", "rollouts", "longest", "first", "rank")
     ]

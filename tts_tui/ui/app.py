@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from textual.screen import Screen
 from tts_tui.budget import Budget
 from tts_tui.errors import TTSError
 from tts_tui.plan import Plan
-from tts_tui.recording import read
+from tts_tui.recording import Recording
 from tts_tui.solver import check_problem
 from tts_tui.tree import SearchTree
 from tts_tui.ui import runs, words
@@ -23,7 +24,7 @@ from tts_tui.ui.models import Models
 from tts_tui.ui.overview import short_plan
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.screens.dialogs import Choice
+from tts_tui.ui.screens.dialogs import Choice, Palette
 from tts_tui.ui.screens.home import HomeScreen, describe
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
@@ -125,16 +126,28 @@ class TTSApp(LeavingApp):
     def _refuse(self, why: str) -> None:
         self.notify(one_line(why, 500), severity="error", markup=False)
 
-    def resume_recording(self, path: Path, budget: Budget | None = None) -> Runner | None:
+    def read(self, path: Path, then: Callable[[Recording], object]) -> None:
+        """Reads a recording while the screens go on, then calls `then` with it; says why if it cannot be read."""
+        self.run_worker(self._read(path, then), group="reading", exclusive=True)
+
+    async def _read(self, path: Path, then: Callable[[Recording], object]) -> None:
+        try:
+            recording = await asyncio.to_thread(Recording.load, path)
+        except TTSError as error:
+            self._refuse(str(error))
+        else:
+            then(recording)
+
+    def resume_recording(self, recording: Recording, budget: Budget | None = None) -> Runner | None:
         """Goes on with an interrupted recording; None if that cannot be begun."""
         if self.models is None:
             self._refuse(ONLY_SHOWS)
             return None
-        if any(runner.path == path and not runner.done for runner in self.runners):
+        if any(runner.path == recording.path and not runner.done for runner in self.runners):
             self._refuse("this search runs already: it stands at the top of the list of runs")
             return None
         try:
-            return self._go(Runner.resume(self.models, path, budget))
+            return self._go(Runner.resume(self.models, recording, budget))
         except TTSError as error:
             self._refuse(str(error))
             return None
@@ -172,20 +185,21 @@ class TTSApp(LeavingApp):
         """Opens the screen of a run."""
         self.push_screen(RunScreen(runner=runner))
 
-    def open_recording(self, path: Path, speed: float = 0.0) -> None:
+    def open_recording(self, recording: Recording, speed: float = 0.0) -> None:
         """Shows a recording: at its end, or from its beginning at `speed`."""
-        player = self._player(path)
+        player = self._player(recording)
         if player is None:
             return
         player.speed = speed or 1.0
         player.playing = bool(speed)
         if speed:
             player.seek(0)
+        path = recording.path
         self.push_screen(RunScreen(player=player, path=path, title=f"replay {one_line(path.name, 60)}"))
 
-    def _player(self, path: Path) -> Player | None:
+    def _player(self, recording: Recording) -> Player | None:
         try:
-            player = Player(list(read(path)))
+            player = Player(recording.events)
             player.seek(len(player))
             player.model.tree.start  # noqa: B018 - raises if there is none
         except TTSError as error:
@@ -195,13 +209,13 @@ class TTSApp(LeavingApp):
 
     # -- compare -----------------------------------------------------------------------------------------------------
 
-    def compare_recording(self, path: Path) -> None:
+    def compare_recording(self, recording: Recording) -> None:
         """Asks which run to put beside a recording."""
-        player = self._player(path)
+        player = self._player(recording)
         if player is not None:
-            self.choose_other(player.model, path)
+            self.choose_other(player.model, recording.path)
 
-    def compare_files(self, first: Path, second: Path) -> None:
+    def compare_recordings(self, first: Recording, second: Recording) -> None:
         """Opens two recordings side by side."""
         left, right = self._player(first), self._player(second)
         if left is not None and right is not None:
@@ -220,13 +234,17 @@ class TTSApp(LeavingApp):
         lines = [Text(f"this session: {one_line(r.plan.strategy, 30)} · {one_line(r.problem, 60)}") for r in live]
         lines += [describe(run) for run in stored]
 
+        def beside(recording: Recording) -> None:
+            if (player := self._player(recording)) is not None:
+                self.compare(first, player.model)
+
         def show(place: int | None) -> None:
             if place is None:
                 return
             if place < len(live):
                 self.compare(first, live[place].model)
-            elif (player := self._player(stored[place - len(live)].path)) is not None:
-                self.compare(first, player.model)
+            else:
+                self.read(stored[place - len(live)].path, beside)
 
         self.push_screen(Choice("Compare with which run?", lines), show)
 
@@ -238,6 +256,11 @@ class TTSApp(LeavingApp):
         self.push_screen(CompareScreen(first, second, names))
 
     # -- commands ----------------------------------------------------------------------------------------------------
+
+    def action_command_palette(self) -> None:
+        """Opens the command palette."""
+        if self.use_command_palette and not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette offers: every key that works here, by its description, then Textual's own."""

@@ -105,7 +105,8 @@ class Counted:
             flags = (flags | OPEN) & ~_PRUNED
         if node.merged_into is not None:
             if not before & _MERGED:
-                self._twins[node.merged_into] = self._twins.get(node.merged_into, 0) + 1
+                brought = 1 + self._twins.pop(node.id, 0)
+                self._twins[node.merged_into] = self._twins.get(node.merged_into, 0) + brought
             return flags | _MERGED
         return flags if self._tried_again(node) else flags | SHOWN
 

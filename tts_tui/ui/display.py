@@ -11,13 +11,13 @@ from typing import Self, TextIO
 from tts_tui.errors import UsageError
 from tts_tui.events import AnyEvent, Notice, SearchFinished, SearchResumed, StepFailed, StepFinished, StepStarted
 from tts_tui.tree import SearchTree
-from tts_tui.ui.text import one_line
+from tts_tui.ui.text import clean, one_line
 
 
 def note(message: str) -> None:
     """Says something on standard error."""
     try:
-        print(f"tts-tui: {message}", file=sys.stderr, flush=True)
+        print(f"tts-tui: {clean(message)}", file=sys.stderr, flush=True)
     except OSError:
         return
 

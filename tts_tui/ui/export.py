@@ -17,8 +17,8 @@ from tts_tui.tree import Node, SearchTree
 from tts_tui.ui import overview, words
 from tts_tui.ui.frame import Moment, frame
 from tts_tui.ui.heat import HEAT, degree
-from tts_tui.ui.latex import readable
 from tts_tui.ui.page import PAGE
+from tts_tui.ui.prose import as_html
 from tts_tui.ui.standing import Votes
 from tts_tui.ui.text import bar, clean, digits, one_line, plural
 from tts_tui.work import ENDED
@@ -123,11 +123,11 @@ class _Texts:
 
     def __call__(self, text: str) -> str:
         """`text`, kept apart from the direction of the text around it."""
-        text = clean(text).strip()
-        if self.left > 0 and ("\\" in text or "$" in text):
+        if self.left <= 0:
+            return f"<bdi>{_said(text).strip()}</bdi>"
+        if "\\" in text or "$" in text:
             self.left -= len(text)
-            text = readable(text, markdown=False)
-        return f"<bdi>{_said(text)}</bdi>"
+        return f"<bdi>{as_html(text)}</bdi>"
 
 
 def _facts(tree: SearchTree) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
+from tts_tui.ui.faithful import says_all
+
 LONGEST = 4000
 """Characters of a formula; a longer one stays as it was written."""
 DEEPEST = 40
@@ -57,6 +59,7 @@ LINES = ("align", "alignat", "aligned", "eqnarray", "equation", "gather", "gathe
 ENVIRONMENTS = frozenset({*_BRACKETS, *LINES, *(f"{name}*" for name in LINES)})
 """Environments that are read also where no dollar stands around them."""
 
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{([^{}]*)\}")
 _WORDS = (
     "arccos", "arcsin", "arctan", "arg", "cos", "cosh", "cot", "coth", "csc", "deg", "det", "dim", "exp", "gcd",
     "hom", "inf", "ker", "lcm", "lg", "lim", "liminf", "limsup", "ln", "log", "max", "min", "mod", "Pr", "sec",
@@ -94,9 +97,11 @@ def convert(source: str) -> str | None:
     """A formula without its dollars as text; rows of aligned formulas are separated by `ROW`.
 
     Returns:
-        The text, or None if the formula cannot be read.
+        The text, or None if the formula cannot be read, or if what is drawn would leave a part of it out.
     """
     if len(source) > LONGEST or _depth(source) > DEEPEST or _OWN.search(source):
+        return None
+    if not ENVIRONMENTS.issuperset(_ENVIRONMENT.findall(source)):
         return None
     walker, writer = _tools()
     try:
@@ -106,7 +111,7 @@ def convert(source: str) -> str | None:
         return None
     rows = (_even(row) for row in text.split(ROW))
     shown = ROW.join(row for row in rows if row)
-    return shown or None
+    return shown if shown and says_all(source, shown) else None
 
 
 def _even(row: str) -> str:
@@ -284,7 +289,7 @@ def _macros() -> dict[str, Writing | str]:
         **{word: f"{_WORD}{word}{_WORD}" for word in _WORDS},
         **fractions,
         **dict.fromkeys(("binom", "dbinom", "tbinom"), binomials),
-        **dict.fromkeys(("label", "color", "cline", "vspace"), ""),
+        **dict.fromkeys(("color", "cline", "vspace"), ""),
         **dict.fromkeys(("textcolor", "multicolumn"), last),
         **dict.fromkeys(
             ("overset", "stackrel"),
@@ -298,6 +303,7 @@ def _macros() -> dict[str, Writing | str]:
         "boxed": lambda node, writer: f"⟦{_argument(node, writer)}⟧",
         "pmod": lambda node, writer: f" (mod {_argument(node, writer)})",
         "tag": lambda node, writer: f"\u2003({_argument(node, writer)})",
+        "label": lambda node, writer: f"\u2003[{_argument(node, writer)}]",
         "operatorname": lambda node, writer: f"{_WORD}{_argument(node, writer)}{_WORD}",
         "hspace": " ",
         "\\": ROW,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from tts_tui.events import AnyEvent, SearchFinished, encode
 from tts_tui.ui.display import Display
-
-_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 class JsonDisplay(Display):
@@ -15,8 +11,7 @@ class JsonDisplay(Display):
 
     def show(self, event: AnyEvent) -> None:
         """Prints the event, in UTF-8 whatever the terminal's encoding."""
-        # JSON leaves these as they are, and some terminals obey them.
-        line = _CONTROLS.sub(lambda found: b"\\u00%02x" % found[0][-1], encode(event)) + b"\n"
+        line = encode(event) + b"\n"
         raw = getattr(self.out, "buffer", None)
         if raw is not None:
             raw.write(line)

@@ -1,4 +1,4 @@
-"""What models write, as people read it: formulas in LaTeX become text, and the Markdown around them stays."""
+"""Formulas in LaTeX as people read them; code and all other text stays as it was written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from tts_tui.ui import formula
 
@@ -14,7 +15,7 @@ MOST = 50_000
 
 _FAMILIAR = "boxed|fbox|frac|dfrac|tfrac|sqrt|binom|text|textbf|textit|textrm|emph|mathrm|mathbf|overline|underline"
 _BEGINNING = re.compile(
-    r"(?P<fence>^[ \t]*(?:`{3,}|~{3,}))"
+    r"(?P<fence>^[ \t]*(?:`{3,}(?=[^`\n]*$)|~{3,}))"
     r"|(?P<code>`+)"
     rf"|\\(?P<macro>{_FAMILIAR})(?P<group>\s?\{{)"
     r"|\\begin\{(?P<environment>[a-zA-Z]+\*?)\}"
@@ -31,22 +32,28 @@ _PROSE = re.compile(r"\s[^\W\d_]{2,}|[^\W\d_]{2,}\s")
 _SIGNAL = re.compile(r"[\\^_=<>+{}]|^\s*[^\W\d_]\s*$")
 _PUNCTUATION = re.compile(r"[ \t]*([.,;:!?]*)[ \t]*(\n?)")
 _PARAGRAPH_ENDS = re.compile(r"[ \t]*(?:\n|\Z)")
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>~|&#]")
-_LIST = re.compile(r"(?:[+-](?=\s|$)|[=-](?=[=-]*\s*$))")
-_NUMBERED = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """A part of the text from `start` to `end` that is a formula, with its delimiters."""
+class Piece:
+    """A part of a text as it is shown: `code` as it was written, a `formula` drawn, or plain `text`."""
+
+    text: str
+    kind: Literal["text", "code", "formula"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A part of the text from `start` to `end` that is a formula, with its delimiters, or code."""
 
     start: int
     end: int
     source: str
     display: bool = False
+    code: bool = False
 
 
-def readable(text: str, *, markdown: bool = True) -> str:
+def readable(text: str) -> str:
     r"""`text` with its formulas as people read them: `$x^2$` becomes `x²`, `\boxed{7}` becomes `⟦7⟧`.
 
     Formulas are what stands in `$…$`, `$$…$$`, `\(…\)` or `\[…\]`, environments such as `align*`, and `\boxed{…}`
@@ -54,69 +61,57 @@ def readable(text: str, *, markdown: bool = True) -> str:
 
     Args:
         text: Whatever was written; it may end anywhere.
-        markdown: Whether the result is shown as Markdown: then what comes out of formulas is escaped, and their lines
-            stay apart.
     """
-    if "\\" not in text and "$" not in text:
-        return text
-    shown: list[str] = []
+    return "".join(piece.text for piece in pieces(text))
+
+
+def pieces(text: str) -> list[Piece]:
+    """The parts of `readable(text)`, in order."""
+    shown: list[Piece] = []
     place = spent = 0
-    for piece in _Finder(text).pieces():
-        if piece.start < place:
+    for found in _Finder(text).all():
+        if found.start < place:
             continue
-        if piece.source in "$%&#":
-            converted: str | None = None if markdown else piece.source
-        elif spent + len(piece.source) > MOST:
+        if found.code:
+            shown += Piece(text[place : found.start]), Piece(text[found.start : found.end], "code")
+            place = found.end
+            continue
+        if found.source in "$%&#":
+            shown += Piece(text[place : found.start]), Piece(found.source)
+            place = found.end
+            continue
+        if spent + len(found.source) > MOST:
             break
-        else:
-            spent += len(piece.source)
-            converted = formula.convert(piece.source)
-        if converted is None:
+        spent += len(found.source)
+        drawn = formula.convert(found.source)
+        if drawn is None:
             continue
-        before = text[place : piece.start]
-        place = piece.end
-        shown.append(before)
-        if piece.display:
-            place = _put_display(shown, converted, text, place, markdown)
+        shown.append(Piece(text[place : found.start]))
+        place = found.end
+        if found.display:
+            place = _put_display(shown, drawn, text, place)
         else:
-            line = converted.replace(formula.ROW, "; ")
-            shown.append(_escaped(line, _at_line_start(shown)) if markdown else line)
-    shown.append(text[place:])
-    return "".join(shown)
+            shown.append(Piece(drawn.replace(formula.ROW, "; "), "formula"))
+    shown.append(Piece(text[place:]))
+    return [piece for piece in shown if piece.text]
 
 
-def _put_display(shown: list[str], converted: str, text: str, place: int, markdown: bool) -> int:
+def _put_display(shown: list[Piece], drawn: str, text: str, place: int) -> int:
     """Adds a formula on lines of its own; returns where the text goes on."""
-    rows = converted.split(formula.ROW)
-    lines = [_escaped(row, True) for row in rows] if markdown else rows
     stop = _PUNCTUATION.match(text, place)
     assert stop is not None
-    lines[-1] += stop[1]
-    end = "  \n" if markdown else "\n"
-    before = "".join(shown[-2:])
+    before = "".join(piece.text for piece in shown[-2:])
     if before.strip(" \t") and not _ends_paragraph(before):
-        shown[-1] = shown[-1].rstrip(" \t\n") + end
+        shown[-1] = Piece(shown[-1].text.rstrip(" \t\n") + "\n")
     last = _PARAGRAPH_ENDS.match(text, stop.end()) is not None
-    shown.append(end.join(lines) + (stop[2] if last else end))
+    shown.append(Piece(drawn.replace(formula.ROW, "\n"), "formula"))
+    shown.append(Piece(stop[1] + (stop[2] if last else "\n")))
     return stop.end()
 
 
 def _ends_paragraph(before: str) -> bool:
     bare = before.rstrip(" \t")
     return not bare or bare.endswith("\n\n")
-
-
-def _at_line_start(shown: list[str]) -> bool:
-    before = next((piece for piece in reversed(shown) if piece), "")
-    return not before or not before[before.rfind("\n") + 1 :].strip(" \t>")
-
-
-def _escaped(line: str, first: bool) -> str:
-    """A line that Markdown takes for text; `first` if it begins one there."""
-    line = _MARKDOWN.sub(lambda found: f"\\{found[0]}", line)
-    if first and _LIST.match(line):
-        return f"\\{line}"
-    return _NUMBERED.sub(r"\1\\\2", line, count=1) if first and _NUMBERED.match(line) else line
 
 
 class _Finder:
@@ -129,15 +124,14 @@ class _Finder:
         for run in re.finditer("`+", text):
             self.runs.setdefault(len(run[0]), []).append(run.start())
 
-    def pieces(self) -> Iterator[_Piece]:
-        """All of them, in order."""
+    def all(self) -> Iterator[_Found]:
+        """All formulas and all code, in order."""
         place = 0
         while (found := _BEGINNING.search(self.text, place)) is not None:
             piece = None
             if found["fence"] or found["code"]:
-                place = self._after_code(found)
-                continue
-            if found["macro"]:
+                piece = self._code(found)
+            elif found["macro"]:
                 piece = self._macro(found)
             elif found["environment"]:
                 piece = self._environment(found)
@@ -146,7 +140,7 @@ class _Finder:
             elif found["dollars"]:
                 piece = self._dollars(found)
             elif found["escaped"]:
-                piece = _Piece(found.start(), found.end(), found["escaped"])
+                piece = _Found(found.start(), found.end(), found["escaped"])
             if piece is not None:
                 yield piece
             place = found.end() if piece is None else piece.end
@@ -155,21 +149,27 @@ class _Finder:
         """Where `what` stands next, or -1; no further off than a formula may be long."""
         return self.text.find(what, start, start + formula.LONGEST + len(what))
 
-    def _after_code(self, found: re.Match[str]) -> int:
+    def _code(self, found: re.Match[str]) -> _Found | None:
         if found["fence"]:
             mark = found["fence"].lstrip()
-            end = re.compile(f"^[ \\t]*{mark}", re.MULTILINE).search(self.text, found.end())
-            return len(self.text) if end is None else end.end()
+            last = re.compile(rf"^[ \t]*{mark}{mark[0]}*[ \t]*$", re.MULTILINE).search(self.text, found.end())
+            end = len(self.text) if last is None else last.end()
+            return _Found(found.start(), end, "", code=True)
         same = self.runs[len(found["code"])]
         later = bisect_left(same, found.end())
-        if later == len(same) or self._blank_line(found.end(), same[later]):
-            return found.end()
-        return same[later] + len(found["code"])
+        if later == len(same):
+            return None
+        end = same[later] + len(found["code"])
+        before, after = self.text[found.start() - 1 : found.start()], self.text[end : end + 1]
+        # A quotation such as `this' is no code, nor is what stands between two of them.
+        if before.isalnum() or after.isalnum() or after in ("$", "\\") or self._blank_line(found.end(), same[later]):
+            return None
+        return _Found(found.start(), end, "", code=True)
 
     def _blank_line(self, start: int, end: int) -> bool:
         return end - start > formula.LONGEST or _BLANK_LINE.search(self.text, start, end) is not None
 
-    def _macro(self, found: re.Match[str]) -> _Piece | None:
+    def _macro(self, found: re.Match[str]) -> _Found | None:
         end = self.closing.get(found.end() - 1)
         if end is None:
             return None
@@ -179,7 +179,7 @@ class _Finder:
                 return None
         return self._piece(found.start(), end + 1, found.start(), end + 1)
 
-    def _environment(self, found: re.Match[str]) -> _Piece | None:
+    def _environment(self, found: re.Match[str]) -> _Found | None:
         name = found["environment"]
         if name not in formula.ENVIRONMENTS:
             return None
@@ -190,14 +190,14 @@ class _Finder:
         end += len(mark)
         return self._piece(found.start(), end, found.start(), end, display=True)
 
-    def _bracket(self, found: re.Match[str]) -> _Piece | None:
+    def _bracket(self, found: re.Match[str]) -> _Found | None:
         display = found[0] == "\\["
         end = self._find("\\]" if display else "\\)", found.end())
         if end < 0:
             return None
         return self._piece(found.start(), end + 2, found.end(), end, display=display)
 
-    def _dollars(self, found: re.Match[str]) -> _Piece | None:
+    def _dollars(self, found: re.Match[str]) -> _Found | None:
         mark = found["dollars"]
         end = self._closing(mark, found.end())
         if end < 0:
@@ -220,13 +220,13 @@ class _Finder:
                 place = self.closing.get(found.start(), found.start()) + 1
         return -1
 
-    def _piece(self, start: int, end: int, inner: int, last: int, *, display: bool = False) -> _Piece | None:
+    def _piece(self, start: int, end: int, inner: int, last: int, *, display: bool = False) -> _Found | None:
         if last - inner > formula.LONGEST:
             return None
         source = self.text[inner:last]
         if not source.strip() or (not display and _BLANK_LINE.search(source)):
             return None
-        return _Piece(start, end, source, display)
+        return _Found(start, end, source, display)
 
 
 def _closing_braces(text: str) -> dict[int, int]:

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tts_tui import signals
 from tts_tui.budget import Budget
 from tts_tui.errors import UsageError
 from tts_tui.plan import Plan
+from tts_tui.recording import Recording
 from tts_tui.ui import words
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.display import is_terminal
@@ -35,30 +37,43 @@ def launch(models: Models | None, plan: Plan | None, settings: Settings, opening
             "the terminal UI needs a terminal: use `tts-tui solve` with --display plain or json, or `tts-tui --help`"
         )
     app = TTSApp(models, plan, settings, opening)
-    code = _run(app) or 0
-    if app.asked is not None:
+    code, loading = _run(app)
+    if app.asked is not None and not app.hung_up:
         code = _report(app.asked)
+    if signals.received():
+        code = signals.exit_code()
     if (fault := app._exception) is not None:
         what = one_line(f"{type(fault).__name__}: {fault}", 400)
         note(f"the terminal UI failed ({what}); what was recorded is kept, TTS_TUI_DEBUG=1 says more")
         code = 3
-    if models is not None and models.loading:  # a thread that still loads would hold up the end for seconds
+    if loading:  # a thread that still loads would hold up the end for seconds
         sys.stdout.flush()
         os._exit(code)
     return code
 
 
-def _run(app: TTSApp) -> int | None:
-    """As `App.run`, but for threads that still load a model: nobody waits for them."""
+def _run(app: TTSApp) -> tuple[int, bool]:
+    """As `App.run`, but for threads that still load a model: nobody waits for them.
+
+    Returns:
+        The exit code, and whether there is such a thread.
+    """
     loop = asyncio.new_event_loop()
     try:
-        code = loop.run_until_complete(app.run_async())
+        code = loop.run_until_complete(_attentive(app)) or 0
+        loading = app.models is not None and app.models.loading  # no more, once its task is cancelled
         loop.run_until_complete(_end_all())
-        if app.models is None or not app.models.loading:
+        if not loading:
             loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
-    return code
+    return code, loading
+
+
+async def _attentive(app: TTSApp) -> int | None:
+    """The app, which hears signals before it draws anything."""
+    app.listen()
+    return await app.run_async()
 
 
 async def _end_all() -> None:
@@ -99,24 +114,24 @@ def problem(text: str, path: Path | None) -> Opening:
     return lambda app: app.begin(text, path)
 
 
-def recording(path: Path, speed: float) -> Opening:
+def recording(read: Recording, speed: float) -> Opening:
     """Opens with a replay."""
 
     def play(app: TTSApp) -> None:
-        app.open_recording(path, speed)
+        app.open_recording(read, speed)
 
     return play
 
 
-def resumption(path: Path, budget: Budget | None) -> Opening:
+def resumption(read: Recording, budget: Budget | None) -> Opening:
     """Opens with a run that goes on."""
-    return lambda app: app.resume_recording(path, budget)
+    return lambda app: app.resume_recording(read, budget)
 
 
-def comparison(first: Path, second: Path) -> Opening:
+def comparison(first: Recording, second: Recording) -> Opening:
     """Opens with two recordings side by side."""
 
     def show(app: TTSApp) -> None:
-        app.compare_files(first, second)
+        app.compare_recordings(first, second)
 
     return show

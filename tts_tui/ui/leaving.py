@@ -8,11 +8,15 @@ import os
 import signal
 import threading
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.css.query import NoMatches
+from textual.driver import Driver
+from textual.worker import WorkerFailed
 
+from tts_tui import signals
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.models import Models
 from tts_tui.ui.runner import Runner
@@ -29,6 +33,7 @@ class LeavingApp(App[int]):
     Attributes:
         models: Whom searches ask; None for a session that only shows recordings.
         runners: Runs of this session, oldest first.
+        hung_up: Whether the terminal has gone.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,7 +47,8 @@ class LeavingApp(App[int]):
 
     models: Models | None
     runners: list[Runner]
-    _signals = 0
+    hung_up = False
+    _leaving = False
 
     @property
     def busy(self) -> bool:
@@ -52,19 +58,42 @@ class LeavingApp(App[int]):
     def listen(self) -> None:
         """Hears signals from now on."""
         hear(self._signalled)
+        if signals.QUIT in signals.heeded():
+            signal.signal(signals.QUIT, self._quit)
+
+    def on_input_ended(self) -> None:
+        """The terminal has gone, or the server of a browser session has: nobody sees the app any more."""
+        if not self._leaving and signals.HANG_UP is not None:
+            signals.note(signals.HANG_UP)
+            self._signalled(signals.HANG_UP)
 
     def _signalled(self, kind: int) -> None:
         """A signal from outside: stops what runs and leaves; the second one does not wait."""
-        self._signals += 1
-        gone = kind == getattr(signal, "SIGHUP", None)  # the terminal has: writing to it may block for good
-        if self._signals > 1:
-            if self._driver is not None and not gone:
-                self._driver.stop_application_mode()
-            os._exit(INTERRUPTED)
-        last = threading.Timer(PATIENCE + 2, os._exit, [INTERRUPTED])
+        if self._leaving or not self.is_running:
+            self._leave_at_once()
+        self._leaving = True
+        self.hung_up = kind == signals.HANG_UP
+        self._leave_at_last()
+        self.leave_soon(signals.exit_code())
+
+    def _quit(self, kind: int, _: object) -> None:
+        signals.note(kind)
+        self._leave_at_once()
+
+    def _leave_at_last(self) -> None:
+        """Ends the process after a while, whatever still runs."""
+        last = threading.Timer(PATIENCE + 2, lambda: os._exit(signals.exit_code()))
         last.daemon = True
         last.start()
-        self.leave_soon(INTERRUPTED)
+
+    def _leave_at_once(self) -> NoReturn:
+        """Gives the terminal back, if there still is one, and ends the process."""
+        if self._driver is not None and not self.hung_up:
+            self._leave_at_last()  # the terminal may take nothing more
+            with contextlib.suppress(Exception):
+                self._driver.stop_application_mode()
+                self._driver.close()
+        os._exit(signals.exit_code())
 
     def leave_soon(self, code: int) -> None:
         """Leaves as soon as all searches have ended."""
@@ -81,6 +110,15 @@ class LeavingApp(App[int]):
         if self.models is not None and not self.models.loading:
             await self.models.close()
         self.exit(code)
+
+    def get_driver_class(self) -> type[Driver]:
+        """A driver that outlives any input."""
+        chosen = super().get_driver_class()
+        if os.name != "posix":
+            return chosen
+        from tts_tui.ui.drivers import hardened  # needs termios
+
+        return hardened(chosen)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -113,6 +151,11 @@ class LeavingApp(App[int]):
                 self.leave_soon(INTERRUPTED if self.busy else 0)
 
         self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """As Textual does, but for workers whose screen was closed meanwhile, such as the palette's."""
+        if not (isinstance(error, WorkerFailed) and isinstance(error.error, NoMatches)):
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """A fault of the UI itself: no traceback, and the terminal as it was; `TTS_TUI_DEBUG` shows where it was."""

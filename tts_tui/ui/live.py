@@ -79,7 +79,7 @@ class LiveDisplay(Display):
                     await self._painter
         finally:
             if self._live is not None:
-                self._live.stop()
+                self.guard(self._live.stop)
                 self._live = None
             for message in self._warnings:
                 note(message)

@@ -30,6 +30,7 @@ main {{ overflow-wrap: anywhere; }}
 main > div, main > details, .in > div, .in > details {{ margin: .3rem 0; }}
 main details, main > div {{ content-visibility: auto; contain-intrinsic-size: auto 1.6rem; }}
 main bdi {{ white-space: pre-wrap; }}
+code {{ font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .9em; }}
 summary {{ cursor: pointer; }}
 summary:focus-visible {{ outline: 2px solid; }}
 .in {{ border-left: 1px solid var(--line); margin-left: .4rem; padding-left: 1rem; }}

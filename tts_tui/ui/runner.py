@@ -9,7 +9,7 @@ from pathlib import Path
 from tts_tui.budget import Budget
 from tts_tui.errors import TTSError
 from tts_tui.plan import Plan
-from tts_tui.recording import read
+from tts_tui.recording import Recording
 from tts_tui.result import Result
 from tts_tui.search import Search
 from tts_tui.solver import Solver
@@ -48,7 +48,7 @@ class Runner:
         self.stopping = self.held = False
         self._origin: tuple[SearchTree, int] | None = None
         self._task: asyncio.Task[object] | None = None
-        self._resumes = False
+        self._recording: Recording | None = None
         self._budget: Budget | None = None
 
     @classmethod
@@ -59,18 +59,18 @@ class Runner:
         return runner
 
     @classmethod
-    def resume(cls, models: Models, path: Path, budget: Budget | None = None) -> Runner:
+    def resume(cls, models: Models, recording: Recording, budget: Budget | None = None) -> Runner:
         """The run of a recording, which goes on in the same file.
 
         Raises:
             TTSError: The recording cannot be used.
         """
         model = RunModel()
-        for event in read(path):
+        for event in recording.events:
             model.apply(event)
-        runner = cls(models, model.tree.start.problem, model.tree.plan, path)
+        runner = cls(models, model.tree.start.problem, model.tree.plan, recording.path)
         runner.model = model
-        runner._resumes = True
+        runner._recording = recording
         runner._budget = budget
         return runner
 
@@ -102,9 +102,8 @@ class Runner:
             self.ended.set()
 
     def _run(self, solver: Solver) -> Awaitable[Result]:
-        if self._resumes:
-            assert self.path is not None
-            return solver.resume(self.path, sinks=[self.model.apply], budget=self._budget, steer=self._begun)
+        if self._recording is not None:
+            return solver.resume(self._recording, sinks=[self.model.apply], budget=self._budget, steer=self._begun)
         common = {"record": self.path, "sinks": [self.model.hear], "steer": self._begun}
         if self._origin is not None:
             tree, node = self._origin

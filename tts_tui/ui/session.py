@@ -6,15 +6,16 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tts_tui import signals
 from tts_tui.budget import Budget
 from tts_tui.events import AnyEvent, SearchFinished
 from tts_tui.plan import Plan
-from tts_tui.recording import read
+from tts_tui.recording import Recording
 from tts_tui.result import Result
 from tts_tui.solver import Solver
 from tts_tui.ui.display import Display
@@ -27,11 +28,13 @@ SILENCE = 2.0
 
 
 def exit_code(finished: SearchFinished | None) -> int:
-    """0 an answer, 1 none, 3 a model failed, 130 interrupted."""
+    """0 an answer, 1 none, 3 a model failed, 130 interrupted; 128 + the number of the signal if it was another one."""
     if finished is None:
         return 1
-    if finished.reason in ("interrupted", "failed"):
-        return {"interrupted": INTERRUPTED, "failed": FAILED}[finished.reason]
+    if finished.reason == "interrupted":
+        return signals.exit_code()
+    if finished.reason == "failed":
+        return FAILED
     return 0 if finished.answer is not None else 1
 
 
@@ -39,29 +42,33 @@ def leave(display: Display, message: str) -> NoReturn:
     """Ends the process now, without waiting for threads that compute. What was recorded is in the file already."""
     display.restore()
     note(message)
-    os._exit(INTERRUPTED)
+    os._exit(signals.exit_code())
 
 
 @contextmanager
 def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once stops what runs by `stop`; twice, or before anything runs, leaves at once.
+    """Ctrl-C, SIGTERM or SIGHUP once stops what runs by `stop`; twice, or before anything runs, leaves at once.
 
-    Plain signal handlers, not the event loop's: they also work while the loop is busy.
+    A terminal that closes may send SIGHUP several times, which counts once. SIGQUIT always leaves at once. These are
+    plain signal handlers, not the event loop's: they also work while the loop is busy.
     """
-    count = 0
+    stopping = False
 
     def handle(number: int, _: object) -> None:
-        nonlocal count
-        count += 1
+        nonlocal stopping
+        signals.note(number)
         if not display.began:
             leave(display, "interrupted before the search began")
-        if count > 1:
+        if number == signals.QUIT:
+            leave(display, "left at once")
+        if stopping and number != signals.HANG_UP:
             leave(display, "left at once, on the second interruption")
-        display.stopping()
-        stop()
+        if not stopping:
+            stopping = True
+            display.stopping()
+            stop()
 
-    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) is not signal.SIG_IGN]
-    before = {kind: signal.signal(kind, handle) for kind in kinds}
+    before = {kind: signal.signal(kind, handle) for kind in signals.heeded()}
     try:
         yield
     finally:
@@ -70,13 +77,22 @@ def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
 
 
 def hear(handler: Callable[[int], object]) -> None:
-    """Has the running loop call `handler` with every signal that asks to end, but those that are ignored already."""
+    """Has the running loop call `handler` with every signal that asks to end, but SIGQUIT, and SIGHUP only once."""
     loop = asyncio.get_running_loop()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        kind = getattr(signal, name, None)  # not every system has all of them, nor loops that hear them
-        if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:
-            with suppress(NotImplementedError):
-                loop.add_signal_handler(kind, handler, kind)
+    hung_up = False
+
+    def heard(kind: int) -> None:
+        nonlocal hung_up
+        signals.note(kind)
+        if kind == signals.HANG_UP and hung_up:
+            return
+        hung_up = hung_up or kind == signals.HANG_UP
+        handler(kind)
+
+    for kind in signals.heeded():
+        if kind != signals.QUIT:
+            with suppress(NotImplementedError):  # not every system has loops that hear them
+                loop.add_signal_handler(kind, heard, kind)
 
 
 async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Result]]) -> int:
@@ -102,17 +118,17 @@ async def search(solver: Solver, display: Display, problem: str, plan: Plan, rec
     return await _run(solver, display, lambda: solver.solve(problem, plan, record=record, sinks=[display]))
 
 
-async def resume(solver: Solver, display: Display, path: Path, budget: Budget | None) -> int:
-    """Continues the recording `path` under `display`; returns the exit code."""
-    display.past(read(path))
-    return await _run(solver, display, lambda: solver.resume(path, sinks=[display], budget=budget))
+async def resume(solver: Solver, display: Display, recording: Recording, budget: Budget | None) -> int:
+    """Continues a recording under `display`; returns the exit code."""
+    display.past(recording.events)
+    return await _run(solver, display, lambda: solver.resume(recording, sinks=[display], budget=budget))
 
 
-async def replay(display: Display, path: Path, speed: float) -> int:
-    """Shows the recording `path` under `display`, `speed` times as fast as it was; 0 shows it at once.
+async def replay(display: Display, events: Iterable[AnyEvent], speed: float) -> int:
+    """Shows recorded events under `display`, `speed` times as fast as they were; 0 shows them at once.
 
     Returns:
-        0 if it holds an answer, 1 if not, 130 if interrupted.
+        0 if it holds an answer, 1 if not, 128 + the number of the signal if interrupted.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -123,15 +139,15 @@ async def replay(display: Display, path: Path, speed: float) -> int:
 
     with interrupts(display, stop):
         async with display:
-            await _play(display, read(path), speed, stopped)
+            await _play(display, events, speed, stopped)
         finished = display.tree.finished
         display.conclude(finished)
     if stopped.is_set():
-        return INTERRUPTED
+        return signals.exit_code()
     return 0 if finished is not None and finished.answer is not None else 1
 
 
-async def _play(display: Display, events: Iterator[AnyEvent], speed: float, stopped: asyncio.Event) -> None:
+async def _play(display: Display, events: Iterable[AnyEvent], speed: float, stopped: asyncio.Event) -> None:
     shown_until = 0.0
     for number, event in enumerate(events):
         if speed and event.t > shown_until:

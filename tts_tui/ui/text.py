@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from typing import Any
 
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that are no visible text: controls (escape among them), bidirectional and zero-width marks,
-surrogates, private and unassigned characters, and the two odd line separators."""
+from tts_tui.hidden import is_hidden
 
 
 class _Table(dict[int, str]):
@@ -17,9 +14,9 @@ class _Table(dict[int, str]):
     def __missing__(self, code: int) -> str:
         char = chr(code)
         shown = char
-        if char == "\t" or unicodedata.category(char) in ("Zl", "Zp"):
+        if char in "\t\u2028\u2029":
             shown = " "
-        elif char != "\n" and unicodedata.category(char) in _HIDDEN:
+        elif char != "\n" and is_hidden(char):
             shown = ""
         self[code] = shown
         return shown

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tts_tui import registry
 from tts_tui.contracts import ModelInfo
 from tts_tui.events import Considered, Origin, PlanChosen, SearchFinished, SearchStarted
+from tts_tui.levels import LEVELS
 from tts_tui.plan import Plan
 from tts_tui.tree import Node
 from tts_tui.ui.text import clean, one_line, percent, plural, short
@@ -30,7 +31,6 @@ AUTO = "auto"
 """The strategy that chooses plans."""
 STOP = "stop"
 """The plan that ends a search."""
-LEVELS = ("easy", "medium", "hard")
 
 
 class Mark(NamedTuple):

@@ -8,9 +8,9 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.events import DescendantFocus
-from textual.markup import escape
-from textual.widgets import Footer, Input
+from textual.widgets import Footer
 
 from tts_tui.budget import flops
 from tts_tui.tree import SearchTree
@@ -18,6 +18,7 @@ from tts_tui.ui import choices, panels, words
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.screens.viewing import LAST, Viewing
 from tts_tui.ui.text import one_line, percent, short
+from tts_tui.ui.widgets.field import Field
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.tree_view import TreeView
 
@@ -73,7 +74,7 @@ class CompareScreen(Viewing):
                     yield TreeView(id=f"{side}-tree")
                     yield Quiet(id=f"{side}-answers")
                     yield Quiet(id=f"{side}-choices", classes="choices")
-        yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
+        yield Field(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
         yield Quiet(id="table")
         yield Footer(compact=True)
 
@@ -81,12 +82,12 @@ class CompareScreen(Viewing):
         """Shows both."""
         for side, model, name in zip(("left", "right"), self.models, self._names, strict=True):
             view = self.query_one(f"#{side}-tree", TreeView)
-            view.border_title = escape(one_line(name, 60))
+            view.border_title = Content(one_line(name, 60))  # a text alone would be markup
             model.pull()
             view.show(model)
         self.query_one("#find").display = False
         self.query_one("#left-tree").focus()
-        self.stands = True
+        self.complete = True
         self.set_interval(1 / FRAMES, self.tick)
         self.tick()
 

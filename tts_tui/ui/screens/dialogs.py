@@ -7,16 +7,34 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.containers import Vertical
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tts_tui.ui.widgets.prompt import Prompt
 
 
-class Question(ModalScreen[bool]):
+class Dialog(ModalScreen[ScreenResultType]):
+    """A window that closes once: the second Enter of a burst must not close the screen below it."""
+
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        """Closes it, if it is still open."""
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+
+class Palette(CommandPalette):
+    """Textual's command palette, which closes once as well."""
+
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        """Closes it, if it is still open."""
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+
+class Question(Dialog[bool]):
     """Asks for a yes.
 
     Args:
@@ -44,7 +62,7 @@ class Question(ModalScreen[bool]):
         self.dismiss(yes)
 
 
-class Write(ModalScreen["str | None"]):
+class Write(Dialog["str | None"]):
     """Takes a step that a person writes.
 
     Args:
@@ -77,7 +95,7 @@ class Write(ModalScreen["str | None"]):
         self.dismiss(None)
 
 
-class Choice(ModalScreen["int | None"]):
+class Choice(Dialog["int | None"]):
     """Lets people choose one of some lines.
 
     Args:

@@ -9,8 +9,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Static
+
+from tts_tui.ui.screens.dialogs import Dialog
 
 GLYPHS = (
     ("⠋ writing", "the policy writes this step"),
@@ -29,7 +31,7 @@ BAR = " │ "
 """Between a panel's title and the names of other panels in its frame."""
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """Lists the keys of a screen and of what has its focus.
 
     Args:

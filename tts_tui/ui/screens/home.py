@@ -174,7 +174,7 @@ class HomeScreen(Screen[None]):
         if isinstance(row, Runner):
             self.app.show_runner(row)
         else:
-            self.app.open_recording(row.path)
+            self.app.read(row.path, self.app.open_recording)
 
     def on_key(self, event: object) -> None:
         """Digits choose an example, unless they are typed into the field."""
@@ -251,12 +251,12 @@ class HomeScreen(Screen[None]):
     def action_compare(self) -> None:
         """Another run beside the marked one."""
         if (run := self._marked_recording()) is not None:
-            self.app.compare_recording(run.path)
+            self.app.read(run.path, self.app.compare_recording)
 
     def action_resume(self) -> None:
         """Goes on with an interrupted run."""
         if (run := self._marked_recording()) is not None:
-            self.app.resume_recording(run.path)
+            self.app.read(run.path, self.app.resume_recording)
 
     def action_help(self) -> None:
         """Shows the keys."""

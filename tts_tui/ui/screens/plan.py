@@ -10,14 +10,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
 from tts_tui import registry
 from tts_tui.budget import Budget
 from tts_tui.errors import TTSError
 from tts_tui.plan import SCORES, VOTES, Plan
+from tts_tui.ui.screens.dialogs import Dialog
 from tts_tui.ui.text import one_line
+from tts_tui.ui.widgets.field import Field
 from tts_tui.ui.words import AUTO
 
 
@@ -51,7 +52,7 @@ MOST = "N, most candidates"
 """Label of N where it bounds what `auto` chooses."""
 
 
-class PlanForm(ModalScreen["Plan | None"]):
+class PlanForm(Dialog["Plan | None"]):
     """Changes a plan; nothing is taken over that could not run.
 
     Args:
@@ -91,7 +92,7 @@ class PlanForm(ModalScreen["Plan | None"]):
                 row.display = name not in WISHES or self._plan.strategy == AUTO
                 with row:
                     yield Label(self._label(name, label), id=f"label-{name}")
-                    yield Input(self._text(name), id=name, compact=True, placeholder=HINTS.get(name, ""))
+                    yield Field(self._text(name), id=name, compact=True, placeholder=HINTS.get(name, ""))
             for name, label, choices in (("score", "score of a path", SCORES), ("vote", "vote", VOTES)):
                 with Horizontal(classes="row"):
                     yield Label(label)

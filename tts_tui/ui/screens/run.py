@@ -9,8 +9,8 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.markup import escape
-from textual.widgets import Footer, Input
+from textual.content import Content
+from textual.widgets import Footer
 
 from tts_tui.ui import choices, panels, words
 from tts_tui.ui.bindings import keys
@@ -23,6 +23,7 @@ from tts_tui.ui.screens.help import BAR
 from tts_tui.ui.screens.taking_part import TakingPart
 from tts_tui.ui.screens.viewing import LAST
 from tts_tui.ui.text import one_line
+from tts_tui.ui.widgets.field import Field
 from tts_tui.ui.widgets.quiet import Quiet
 from tts_tui.ui.widgets.step_view import StepView
 from tts_tui.ui.widgets.story_view import StoryView
@@ -109,7 +110,7 @@ class RunScreen(TakingPart):
         with Horizontal(id="middle"):
             with Vertical(id="left"):
                 yield TreeView(id="tree")
-                yield Input(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
+                yield Field(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
                 yield Quiet(id="answers")
                 yield Quiet(id="latest")
             with Vertical(id="side"):
@@ -124,7 +125,7 @@ class RunScreen(TakingPart):
             self.query_one(f"#{name}").border_title = title
         self.query_one("#find").display = False
         self.tree_view.focus()
-        self.stands = True
+        self.complete = True
         self.set_interval(1 / FRAMES, self._look)
         self.tick()
 
@@ -283,7 +284,8 @@ class RunScreen(TakingPart):
                 titles[front] += f"{BAR}{key}{PANELS[name]}"
         for name in TURNS:
             panel = self.query_one(f"#{name}")
-            if panel.border_title != (title := escape(titles[name])):
+            title = Content(titles[name])  # a text alone would be markup
+            if panel.border_title != title.markup:
                 panel.border_title = title
 
     def _tree_title(self) -> str:

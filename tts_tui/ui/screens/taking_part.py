@@ -220,7 +220,7 @@ class TakingPart(Viewing):
     def action_again(self) -> None:
         """Begins a new run of the same problem; a recording of a search that stopped early goes on."""
         if self.path is not None and self._resumable:
-            self.app.resume_recording(self.path)
+            self.app.read(self.path, self.app.resume_recording)
             return
         runner = self.runner
         if runner is not None and runner.done:

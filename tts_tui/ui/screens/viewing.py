@@ -34,8 +34,8 @@ class Viewing(Screen[None]):
     """The keys of looking."""
 
     app: TTSApp
-    stands = False
-    """Whether everything on it is there, so that keys find what they are for."""
+    complete = False
+    """Whether everything on it has been mounted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys(
@@ -53,6 +53,11 @@ class Viewing(Screen[None]):
             show=False,
         ),
     ]
+
+    @property
+    def stands(self) -> bool:
+        """Whether everything on it is there, so that keys find what they are for; no more once it is being removed."""
+        return self.complete and self.is_attached
 
     @property
     @abstractmethod

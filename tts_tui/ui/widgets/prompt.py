@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from textual.binding import BindingType
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.message import Message
 from textual.widgets import TextArea
+
+from tts_tui.ui.terminal_input import PASTE_LIMIT
+from tts_tui.ui.widgets.field import CleanPaste
 
 NEW_LINE = frozenset({"alt+enter", "shift+enter", "ctrl+j", "ctrl+enter"})
 """Keys for a new line; terminals differ in which of them arrive."""
 
 
-class Prompt(TextArea):
+class Prompt(CleanPaste, TextArea):
     """Enter hands the text over; a new line is another key, and pasted text keeps its lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
@@ -31,6 +34,10 @@ class Prompt(TextArea):
 
     def __init__(self, text: str = "", **settings: Any) -> None:
         super().__init__(text, show_line_numbers=False, highlight_cursor_line=False, **settings)
+
+    def _on_paste(self, event: Paste) -> None:  # type: ignore[override]  # Textual calls that of TextArea, too
+        if len(event.text) >= PASTE_LIMIT:
+            self.notify(f"Only the first {PASTE_LIMIT:,} characters were pasted.", severity="warning", markup=False)
 
     async def _on_key(self, event: Key) -> None:
         if event.key == "enter":

@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from tts_tui.tree import Node, SearchTree
-from tts_tui.ui import panels
-from tts_tui.ui.latex import readable
+from tts_tui.ui import formula, panels
+from tts_tui.ui.prose import as_rich
 from tts_tui.ui.text import clean
 from tts_tui.ui.widgets.quiet import Quiet
 
@@ -41,7 +41,7 @@ class StepView(VerticalScroll, can_focus=True):
 
     def on_mount(self) -> None:
         """Gets ready while nothing is searched yet: what is imported during a search holds it up."""
-        self.call_after_refresh(_markdown, "")
+        self.call_after_refresh(formula.convert, "x")
 
     def put(self, tree: SearchTree, id: int | None) -> bool:
         """Shows step `id`; whether anything was drawn."""
@@ -82,22 +82,15 @@ builtin_id = id
 def whole(tree: SearchTree, node: Node) -> RenderableType:
     """A finished step as people read it, below the steps before it."""
     if node.parent is None:
-        return _markdown(tree.start.problem)
-    before = clean("".join(step.text for step in node.path[:-1]))
-    cut = len(before) > BEFORE
-    parts: list[RenderableType] = []
-    if before.strip():
-        parts.append(
-            Text(("…" if cut else "") + readable(before[-BEFORE:], markdown=False).rstrip() + "\n", style="dim")
-        )
-    parts.append(_markdown(node.text))
-    return Group(*parts)
+        return _drawn(tree.start.problem)
+    before = "".join(step.text for step in node.path[:-1])
+    if not before.strip():
+        return _drawn(node.text)
+    cut = Text("…" if len(before) > BEFORE else "", style="dim")
+    return Group(cut + as_rich(before[-BEFORE:], "dim") + "\n", _drawn(node.text))
 
 
-def _markdown(text: str) -> RenderableType:
-    shown = clean(text[:WHOLE])
+def _drawn(text: str) -> Text:
     if len(text) > WHOLE:
-        return Text(f"{shown}…\n({len(text) - WHOLE:,} more characters)")
-    from rich.markdown import Markdown  # not needed before there is a step
-
-    return Markdown(readable(shown).strip(), hyperlinks=False)
+        return Text(f"{clean(text[:WHOLE])}…\n({len(text) - WHOLE:,} more characters)")
+    return as_rich(text)

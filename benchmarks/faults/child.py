@@ -1,0 +1,38 @@
+"""The command line with brief waits, in a process of its own: `python -m benchmarks.faults.child ARGUMENTS`."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+from benchmarks.faults.watching import brief_waits
+from tts_tui import cli, registry
+from tts_tui.contracts import Policy, RewardModel
+
+BRIEF: dict[str, Any] = {"stall": 1.0, "patience": 1.0}
+"""Client settings without an option on the command line."""
+_policy, _reward_model = registry.policy, registry.reward_model
+
+
+def policy(spec: str, **options: Any) -> Policy:
+    """See `registry.policy`."""
+    return _policy(spec, **BRIEF, **options)
+
+
+def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> RewardModel | None:
+    """See `registry.reward_model`."""
+    return _reward_model(spec, policy, **options, **(BRIEF if spec.startswith("sglang:") else {}))
+
+
+def main() -> None:
+    """Run the command line."""
+    with (
+        brief_waits(),
+        mock.patch.object(registry, "policy", policy),
+        mock.patch.object(registry, "reward_model", reward_model),
+    ):
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()
