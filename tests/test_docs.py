@@ -31,7 +31,8 @@ MARKS = ("needs a GPU", "needs a server", "needs a model", "opens the terminal U
 """What the comment on a line begins with if no test runs its command."""
 OTHER_PROGRAMS = {"pip", "jq", ".venv/bin/python", ".venv/bin/pre-commit"}
 OTHER_OPTIONS = {
-    "--bars", "--its-hub",  # benchmarks
+    "--bars", "--its-hub", "--kills", "--real",  # benchmarks
+    
     "--chunked-prefill-size", "--enable-deterministic-inference", "--enable-return-hidden-states",  # SGLang
     "--preferred-sampling-params", "--worker-urls",
 }  # fmt: skip
