@@ -32,7 +32,6 @@ MARKS = ("needs a GPU", "needs a server", "needs a model", "opens the terminal U
 OTHER_PROGRAMS = {"pip", "jq", ".venv/bin/python", ".venv/bin/pre-commit"}
 OTHER_OPTIONS = {
     "--bars", "--its-hub", "--kills", "--real",  # benchmarks
-    
     "--chunked-prefill-size", "--enable-deterministic-inference", "--enable-return-hidden-states",  # SGLang
     "--preferred-sampling-params", "--worker-urls",
 }  # fmt: skip
