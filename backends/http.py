@@ -1,7 +1,8 @@
-"""One server over HTTP: JSON in, JSON or a stream of events out, and every failure as one sentence.
+"""One server over HTTP: JSON in, typed values or a stream of them out, and every failure as one sentence.
 
 What goes wrong between two machines is told apart here once, so that no backend needs to know the HTTP client's errors.
-The API key is sent, and stands in no message, log or recording.
+The API key is sent, and stands in no message, log or recording: replies are decoded into the types of
+`tts_tui.backends.replies`, whose strings are `ServerText`, and no error has a cause that may quote what a server sent.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
+from tts_tui.backends.sse import EventParser
+from tts_tui.backends.untrusted import Code, Failure, Matched, Redactor, ServerText, verbatim
 from tts_tui.errors import (
     BackendBadResponse,
     BackendError,
@@ -32,7 +35,15 @@ API_KEY = "TTS_TUI_API_KEY"
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 120.0
 """Most seconds between two pieces of an answer."""
-MOST_SHOWN = 300
+_DONE = b"[DONE]"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Raised by a decoder: RecursionError where values stand in one another thousands deep."""
+
+T = TypeVar("T")
+
+
+class UnexpectedReply(BackendBadResponse):
+    """Raised when a reply is JSON, and not what was asked for."""
 
 
 def check_url(url: str) -> str:
@@ -42,17 +53,17 @@ def check_url(url: str) -> str:
         UsageError: It is no address of a server.
     """
     example = "write it as http://HOST:PORT"
+    if "@" in url:  # also where it makes the address one that cannot be parsed, and would be quoted for that
+        raise UsageError(f"the address of the server holds a user or a password: put the key into {API_KEY} instead")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise UsageError(f"the address of the server has no usable port: {example}") from None
-    if parts.username or parts.password:
-        raise UsageError(f"the address of the server holds a user or a password: put the key into {API_KEY} instead")
+    if parts.query or parts.fragment:
+        raise UsageError(f"the address of the server ends with a query or a fragment, which it must not: {example}")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise UsageError(f"{url!r} is no address of a server: {example}")
-    if parts.query or parts.fragment:
-        raise UsageError(f"{url!r} is more than the address of a server: {example}")
     return url.rstrip("/")
 
 
@@ -74,6 +85,8 @@ class Http:
         self._key = api_key or os.environ.get(API_KEY) or ""
         self._stall = stall
         self._session: aiohttp.ClientSession | None = None
+        self._redactor = Redactor(self._key)
+        self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
     def other(self, url: str) -> Http:
         """The same for another server, with the same key."""
@@ -98,79 +111,114 @@ class Http:
         if session is not None:
             await session.close()
 
-    async def get(self, path: str) -> Any:
-        """The JSON at `path`.
+    async def get(self, path: str, kind: type[T]) -> T:
+        """Return the JSON at `path`.
+
+        Args:
+            path: Where it is.
+            kind: What it should be; its strings are `ServerText`, save what a model wrote.
+
+        Raises:
+            BackendError: Of the kind that fits, with a sentence; `UnexpectedReply` if it is of another kind.
+        """
+        return self.decode(await self.read("GET", path), kind)
+
+    async def post(self, path: str, body: Any, kind: type[T], headers: Mapping[str, str] | None = None) -> T:
+        """Return the JSON that answers `body`, as `get` does."""
+        return self.decode(await self.read("POST", path, body, headers), kind)
+
+    async def read(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
+        """Return an answer as it is.
 
         Raises:
             BackendError: Of the kind that fits, with a sentence.
         """
-        return await self._json("GET", path, None, {})
+        try:
+            async with self._request(method, path, body, headers or {}) as reply:
+                await self._check(reply)
+                data: bytes = await reply.read()
+                return data
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self.explain(error) from _cause(error)
 
-    async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
-        """The JSON that answers `body`; None where the answer is empty."""
-        return await self._json("POST", path, body, headers or {})
-
-    async def text(self, path: str) -> str:
-        """What is at `path`, as it is."""
-        return (await self._read("GET", path, None, {})).decode(errors="replace")
-
-    async def events(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> AsyncGenerator[bytes]:
-        """The data of each server-sent event, up to and without `[DONE]`.
+    async def events(
+        self, path: str, body: Any, kind: type[T], headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[T]:
+        """Yield each server-sent event, up to and without `[DONE]`.
 
         Raises:
-            BackendError: Of the kind that fits; also if the stream ends before `[DONE]`.
+            BackendError: Of the kind that fits; also if an event is of another kind than `kind`, or the stream ends
+                before `[DONE]`.
         """
+        parser, decoder = EventParser(), self.decoder(kind)
         try:
             async with self._request("POST", path, body, headers or {}) as reply:
                 await self._check(reply)
-                rest = b""
                 async for piece in reply.content.iter_any():
-                    rest += piece
-                    if b"\r" in rest:  # JSON holds none, so these end lines
-                        rest = rest.replace(b"\r\n", b"\n")
-                    *whole, rest = rest.split(b"\n\n")
-                    for event in whole:
-                        if not event.startswith(b"data:"):
-                            continue  # a comment that keeps the connection open
-                        data = event[5:].strip()
-                        if data == b"[DONE]":
+                    for data in parser.feed(piece):
+                        data = data.strip()
+                        if data == _DONE:
                             return
-                        yield data
-                if rest and not rest.startswith((b"data:", b":", b"event:")):
-                    raise self._no_json(rest)
+                        if data:  # some proxies keep a connection open with events that are empty
+                            yield self.event(data, decoder)
+                if (parser.close() or b"").strip() == _DONE:
+                    return
+                if parser.stray:
+                    raise self._no_json(parser.stray)
                 raise BackendUnavailable(f"{self.url} ended its answer in the middle")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self.explain(error) from error
+            raise self.explain(error) from _cause(error)
+
+    def decode(self, data: bytes, kind: type[T]) -> T:
+        """Return the JSON that `data` is, as `get` does; nothing counts as null."""
+        try:
+            return self.decoder(kind).decode(data if data.strip() else b"null")
+        except msgspec.ValidationError:  # what it says may quote the server
+            raise UnexpectedReply(f"{self.url} sent an answer that makes no sense") from None
+        except _UNREADABLE:
+            raise self._no_json(data) from None
+
+    def decoder(self, kind: type[T]) -> msgspec.json.Decoder[T]:
+        """Return what decodes replies of one kind, with texts that know the key."""
+        decoder = self._decoders.get(kind)
+        if decoder is None:
+            decoder = self._decoders[kind] = msgspec.json.Decoder(kind, dec_hook=self._custom)
+        return decoder
+
+    def event(self, data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+        """Return the event that `data` is.
+
+        Raises:
+            BackendBadResponse: It is none that `decoder` knows.
+        """
+        try:
+            return decoder.decode(data)
+        except _UNREADABLE:
+            raise BackendBadResponse(f"{self.url} sent an event that is damaged") from None
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _request(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Any:
         if self._session is None:
             raise BackendError("the connection to the server is closed")
-        data = None if body is None else msgspec.json.encode(body)
+        data = None if body is None else msgspec.json.encode(body, enc_hook=verbatim)
         kind = {} if body is None else {"Content-Type": "application/json"}
         # Redirections are told, not followed: problem and key go where the user said, and nowhere else.
         return self._session.request(
             method, self.url + path, data=data, headers={**kind, **headers}, allow_redirects=False
         )
 
-    async def _read(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> bytes:
-        try:
-            async with self._request(method, path, body, headers) as reply:
-                await self._check(reply)
-                data: bytes = await reply.read()
-                return data
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self.explain(error) from error
-
-    async def _json(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> Any:
-        data = await self._read(method, path, body, headers)
-        if not data.strip():
-            return None
-        try:
-            return msgspec.json.decode(data)
-        except msgspec.DecodeError:
-            raise self._no_json(data) from None
+    def _custom(self, kind: type, value: Any) -> Any:
+        """Make what is no plain JSON of `value`; the decoder calls this."""
+        if kind is ServerText:
+            return ServerText(value, self._redactor)
+        if kind is Failure:
+            return Failure(value, self._redactor)
+        if kind is Matched:
+            return Matched(value, self._redactor)
+        if kind is Code:
+            return Code(value if isinstance(value, int) else 0)
+        raise NotImplementedError(kind)
 
     def _no_json(self, data: bytes) -> BackendError:
         if data.lstrip()[:1] == b"<":
@@ -184,9 +232,8 @@ class Http:
         if reply.status < 300:
             return
         data = await reply.read()
-        said = message_of(data)
+        said = self._said(data)
         told = f": {said}" if said else ""
-        told = self.without_key(told)
         if reply.status < 400:
             raise self._redirected(reply)
         if reply.status in (401, 403):
@@ -204,17 +251,24 @@ class Http:
             raise RequestRefused(f"{self.url} refused the request{told}", reply.status)
         raise BackendBadResponse(f"{self.url} failed with status {reply.status}{told}")
 
-    def without_key(self, text: str) -> str:
-        """`text` without the API key: a server may repeat what it was sent."""
-        return text.replace(self._key, "***") if self._key else text
+    def _said(self, data: bytes) -> ServerText:
+        """Return what an answer says of a failure; empty if it says nothing readable."""
+        try:
+            return self.decoder(Failure).decode(data).text
+        except _UNREADABLE:
+            return ServerText("", self._redactor)
 
     def _redirected(self, reply: aiohttp.ClientResponse) -> BackendError:
-        target = urlsplit(reply.headers.get("Location", ""))
-        if not target.hostname:
+        try:
+            target = urlsplit(reply.headers.get("Location", ""))
+            host = target.hostname and f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
+        except ValueError:
+            host = None
+        if not host:
             return WrongServer(f"{self.url} sends its callers elsewhere: check the address")
         return WrongServer(
-            f"{self.url} sends its callers to {target.scheme}://{target.netloc.rpartition('@')[2]}: name the server "
-            "itself, or log in to the network if that is a log-in page"
+            f"{self.url} sends its callers to {ServerText(host, self._redactor)}: name the server itself, or log in to "
+            "the network if that is a log-in page"
         )
 
     def explain(self, error: BaseException) -> BackendError:
@@ -242,18 +296,9 @@ class Http:
         return BackendUnavailable(f"{self.url} broke the connection off")
 
 
-def message_of(data: bytes) -> str:
-    """What a server says of a failure, wherever in its JSON it says it; empty if it says nothing readable."""
-    try:
-        said = msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return ""
-    for key in ("error", "message", "detail", "msg"):
-        while isinstance(said, dict) and key in said:
-            said = said[key]
-        if isinstance(said, list) and said:
-            said = said[0]
-    return " ".join(str(said).split())[:MOST_SHOWN] if isinstance(said, str) else ""
+def _cause(error: BaseException) -> BaseException | None:
+    """Return `error` as a cause, unless it may quote what a server sent: a traceback shows causes."""
+    return error if isinstance(error, OSError) else None
 
 
 def _retry_after(reply: aiohttp.ClientResponse) -> float | None:

@@ -6,8 +6,17 @@ be answered as a new question.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from tts_tui.backends.http import Http
+from tts_tui.backends.untrusted import ServerText
 from tts_tui.errors import BackendError, WrongServer
+
+
+class Version(Struct):
+    """The version of a server: `/api/version`."""
+
+    version: ServerText
 
 
 async def refuse_ollama(http: Http) -> None:
@@ -28,9 +37,7 @@ async def refuse_ollama(http: Http) -> None:
 async def _is_ollama(http: Http) -> bool:
     """Whether both its version and its greeting are Ollama's: LocalAI, for one, answers `/api/version`, too."""
     try:
-        said = await http.get("/api/version")
-        if not isinstance(said, dict) or not isinstance(said.get("version"), str):
-            return False
-        return (await http.text("/")).strip() == "Ollama is running"
+        await http.get("/api/version", Version)
+        return (await http.read("GET", "/")).strip() == b"Ollama is running"
     except BackendError:
         return False

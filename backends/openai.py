@@ -24,19 +24,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
 from tts_tui.backends.dispatch import Dispatch
-from tts_tui.backends.http import Http, check_url
+from tts_tui.backends.http import Http, UnexpectedReply, check_url
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.ollama import refuse_ollama
 from tts_tui.backends.openai_chat import NO_TEMPLATE, Template, find_template, plain
 from tts_tui.backends.openai_sampling import Fields, Parameters
-from tts_tui.backends.openai_stream import Cutter, Event, context_exceeded, context_refused, pack, read, unpack
+from tts_tui.backends.openai_stream import Cutter, Event, check, context_exceeded, context_refused, pack, unpack
 from tts_tui.backends.patience import Patience
+from tts_tui.backends.replies import Listed, Named, Served, ServedMeta
 from tts_tui.backends.sglang import default_messages
+from tts_tui.backends.untrusted import ServerText
 from tts_tui.backends.warm import Warm
 from tts_tui.backends.weights import count_parameters
 from tts_tui.contracts import Chunk, ModelInfo, Prompt, Sampling, StepRequest, Usage
@@ -100,7 +102,8 @@ class OpenAIPolicy:
         stall: float = 120.0,
         patience: float = 60.0,
     ) -> None:
-        url, _, self._model = spec.partition("#")
+        url, _, self._named = spec.partition("#")
+        self._model: ServerText | str = self._named
         url = check_url(url)
         # Names of servers' own, such as /tokenize, stand beside /v1 and not below it.
         self._prefixes = ("/v1",) if url.endswith("/v1") else ("/v1", "")
@@ -110,7 +113,7 @@ class OpenAIPolicy:
         self.dispatch = Dispatch(knee, rate=rate)
         self.total = Usage()
         self.notes: tuple[str, ...] = ()
-        self._patience = Patience(self.dispatch, lambda: self.http.get(self._prefix + "/models"), patience)
+        self._patience = Patience(self.dispatch, lambda: self.http.read("GET", self._prefix + "/models"), patience)
         self._warm = Warm()
         self._info: ModelInfo | None = None
         self._context: int | None = None
@@ -135,11 +138,11 @@ class OpenAIPolicy:
         await self.http.open()
         served = self._choose(await self._models())
         await refuse_ollama(self.http)
-        self._model = str(served["id"])
-        root = str(served.get("root") or "")
-        counts = [await asyncio.to_thread(count_parameters, name) for name in (self._model, root)]
+        self._model = self._named if served is None else served.id
+        model, root = str(self._model), str((served and served.root) or "")
+        counts = [await asyncio.to_thread(count_parameters, name) for name in (model, root)]
         self._context = _context_of(served)
-        name = self._model.rstrip("/").rpartition("/")[2]
+        name = model.rstrip("/").rpartition("/")[2]
         family = family_of(f"{name} {root}")
         self._info = ModelInfo(name, counts[0] or counts[1], self._context or CONTEXT, family)
         self._template = await find_template(self.http, self._model)
@@ -216,9 +219,9 @@ class OpenAIPolicy:
     async def _events(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
         url = self.http.url
         try:
-            async with aclosing(self.http.events(self._prefix + "/completions", body)) as lines:
-                async for data in lines:
-                    yield read(url, data)
+            async with aclosing(self.http.events(self._prefix + "/completions", body, Event)) as events:
+                async for event in events:
+                    yield check(url, event)
         except RequestRefused as error:
             if context_refused(error):
                 raise context_exceeded(error) from error
@@ -241,34 +244,44 @@ class OpenAIPolicy:
 
     # -- the server --------------------------------------------------------------------------------------------------
 
-    async def _models(self) -> list[dict[str, Any]]:
+    async def _models(self) -> list[Served]:
         """What the server lists; finds out where."""
         for prefix in self._prefixes:
             try:
-                reply = await self.http.get(prefix + "/models")
-            except RequestRefused:
+                listed = await self.http.get(prefix + "/models", Listed)
+            except (RequestRefused, UnexpectedReply):
                 continue
-            listed = reply.get("data") if isinstance(reply, dict) else None
-            if isinstance(listed, list):
-                self._prefix = prefix
-                return [model for model in listed if isinstance(model, dict) and "id" in model]
-        if self._model:
+            self._prefix = prefix
+            models = []
+            for entry in listed.data:
+                with suppress(UnexpectedReply):
+                    models.append(self._served(bytes(entry)))
+            return models
+        if self._named:
             return []  # some gateways list nothing
         raise WrongServer(
             f"{self.http.url} answers, but speaks no OpenAI protocol: check the address, or use --policy sglang:URL"
         )
 
-    def _choose(self, models: list[dict[str, Any]]) -> dict[str, Any]:
-        names = sorted(str(model["id"]) for model in models)
-        if not models and self._model:
-            return {"id": self._model}
-        if len(models) == 1 and not self._model:
+    def _served(self, entry: bytes) -> Served:
+        """What is understood of a model in a list; gateways have fields of their own."""
+        try:
+            return self.http.decode(entry, Served)
+        except UnexpectedReply:
+            return Served(self.http.decode(entry, Named).id)
+
+    def _choose(self, models: list[Served]) -> Served | None:
+        """The model that is meant; None if it was named, and the server lists none at all."""
+        names = sorted(str(model.id) for model in models)
+        if not models and self._named:
+            return None
+        if len(models) == 1 and not self._named:
             return models[0]
         for model in models:
-            if self._model == model["id"]:
+            if model.id == self._named:
                 return model
         listed = ", ".join(names[:MOST_LISTED]) + (f" and {len(names) - MOST_LISTED} more" * (len(names) > MOST_LISTED))
-        what = f"serves no {self._model}" if self._model else "wants to know which model"
+        what = f"serves no {self._named}" if self._named else "wants to know which model"
         raise UsageError(f"{self.http.url} {what}: write openai:URL#MODEL with one of {listed or 'its models'}")
 
     def _notes(self) -> list[str]:
@@ -339,9 +352,10 @@ class OpenAIPolicy:
         return notes
 
 
-def _context_of(served: dict[str, Any]) -> int | None:
+def _context_of(served: Served | None) -> int | None:
     """The longest sequence, as vLLM and SGLang, llama.cpp and gateways say it; None if none says."""
-    meta = served.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
-    found = (served.get("max_model_len"), meta.get("n_ctx"), meta.get("n_ctx_train"), served.get("context_length"))
-    return next((length for length in found if isinstance(length, int) and length > 0), None)
+    if served is None:
+        return None
+    meta = served.meta or ServedMeta()
+    found = (served.max_model_len, meta.n_ctx, meta.n_ctx_train, served.context_length)
+    return next((length for length in found if length is not None and length > 0), None)

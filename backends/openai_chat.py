@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tts_tui.backends.http import Http
+from tts_tui.backends.replies import ChatText, Tokens
+from tts_tui.backends.untrusted import ServerText
 from tts_tui.errors import BackendBadResponse, RequestRefused, WrongServer
 from tts_tui.prompts import FAMILIES
 
+T = TypeVar("T")
 Messages = Sequence[dict[str, str]]
-Template = Callable[[Http, str, Messages], Awaitable[str | None]]
+Name = ServerText | str
+Template = Callable[[Http, Name, Messages], Awaitable[str | None]]
 """From server, model and chat to the text that the model is to go on with; None if the server cannot."""
 
 NO_TEMPLATE = (
@@ -19,7 +23,7 @@ NO_TEMPLATE = (
 )
 
 
-async def find_template(http: Http, model: str) -> Template | None:
+async def find_template(http: Http, model: Name) -> Template | None:
     """The way in which the server applies its chat template; None if there is none."""
     for template in (_by_tokens, _by_text):
         if await template(http, model, [{"role": "user", "content": "Hello"}]):
@@ -32,40 +36,39 @@ def plain(problem: str, family: str) -> str:
     return f"Problem: {problem}\n\n{FAMILIES[family]}\n\nSolution:"
 
 
-async def _by_tokens(http: Http, model: str, chat: Messages) -> str | None:
+async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
     """SGLang and vLLM: the chat as token ids, and these as text."""
     body = {"model": model, "messages": list(chat), "add_generation_prompt": True}
-    ids = await _field(http, "/tokenize", body, "tokens")
-    if not isinstance(ids, list) or not ids:
+    reply = await _ask(http, "/tokenize", body, Tokens)
+    if reply is None or not reply.tokens:
         return None
+    ids = reply.tokens
     text = await _text_of(http, model, ids)
     if text is None:
         return None
     # A server that begins every text with its own mark would find it twice behind that of the template.
-    again = await _field(http, "/tokenize", {"model": model, "prompt": text}, "tokens")
-    if isinstance(again, list) and again[1:] == ids and (mark := await _text_of(http, model, ids[:1])):
+    again = await _ask(http, "/tokenize", {"model": model, "prompt": text}, Tokens)
+    if again is not None and again.tokens[1:] == ids and (mark := await _text_of(http, model, ids[:1])):
         return text.removeprefix(mark)
     return text
 
 
-async def _by_text(http: Http, model: str, chat: Messages) -> str | None:
+async def _by_text(http: Http, model: Name, chat: Messages) -> str | None:
     """llama.cpp."""
-    text = await _field(http, "/apply-template", {"messages": list(chat)}, "prompt")
-    return text if isinstance(text, str) else None
+    reply = await _ask(http, "/apply-template", {"messages": list(chat)}, ChatText)
+    return reply.prompt if reply else None
 
 
-async def _text_of(http: Http, model: str, ids: list[Any]) -> str | None:
-    body = {"model": model, "tokens": ids, "skip_special_tokens": False}
-    text = await _field(http, "/detokenize", body, "text", "prompt")
-    return text if isinstance(text, str) else None
+async def _text_of(http: Http, model: Name, ids: list[int]) -> str | None:
+    reply = await _ask(http, "/detokenize", {"model": model, "tokens": ids, "skip_special_tokens": False}, ChatText)
+    if reply is None:
+        return None
+    return reply.prompt if reply.text is None else reply.text
 
 
-async def _field(http: Http, path: str, body: dict[str, Any], *names: str) -> Any:
-    """The first of these fields in the answer; None if the server has no such thing, in whatever way it says so."""
+async def _ask(http: Http, path: str, body: dict[str, Any], kind: type[T]) -> T | None:
+    """The answer; None if the server has no such thing, in whatever way it says so."""
     try:
-        reply = await http.post(path, body)
+        return await http.post(path, body, kind)
     except (RequestRefused, WrongServer, BackendBadResponse):
         return None
-    if not isinstance(reply, dict):
-        return None
-    return next((reply[name] for name in names if name in reply), None)

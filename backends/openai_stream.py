@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from tts_tui.backends.http import MOST_SHOWN, message_of
 from tts_tui.backends.text import Separator
+from tts_tui.backends.untrusted import Code, Failure, Matched, ServerText
 from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
 from tts_tui.errors import (
     BackendBadResponse,
@@ -88,9 +86,9 @@ class Choice(Struct):
     """New text, and how it ended; SGLang and vLLM also say at which stop text, or at which token."""
 
     text: str | None = None
-    finish_reason: str | None = None
-    matched_stop: Any = None
-    stop_reason: Any = None
+    finish_reason: ServerText | None = None
+    matched_stop: Matched | None = None
+    stop_reason: Matched | None = None
 
 
 class Event(Struct):
@@ -99,9 +97,9 @@ class Event(Struct):
     choices: list[Choice] = []
     usage: Counts | None = None
     object: str = ""
-    error: Any = None
-    message: Any = None
-    code: Any = None
+    error: Failure | None = None
+    message: ServerText | None = None
+    code: Code | None = None
 
     @property
     def text(self) -> str:
@@ -109,54 +107,47 @@ class Event(Struct):
         return (self.choices[0].text or "") if self.choices else ""
 
     @property
-    def reason(self) -> str | None:
-        """How the request ended, in the server's words; some say nothing by an empty word."""
+    def reason(self) -> ServerText | None:
+        """How the request ended, in the server's words; some servers send an empty string until then."""
         return (self.choices[0].finish_reason or None) if self.choices else None
 
     @property
-    def stop_text(self) -> str | None:
+    def stop_text(self) -> ServerText | None:
         """The stop text at which the request ended, if the server names one."""
         named = (self.choices[0].matched_stop, self.choices[0].stop_reason) if self.choices else ()
-        return next((text for text in named if isinstance(text, str) and text), None)
+        return next((stop.text for stop in named if stop is not None and not stop.is_token and stop.text), None)
 
 
-_decoder = msgspec.json.Decoder(Event)
-
-
-def read(url: str, data: bytes) -> Event:
-    """The event of `data`.
+def check(url: str, event: Event) -> Event:
+    """Return `event`, unless it says that the request failed.
 
     Raises:
-        BackendError: The server says that the request failed, or the data makes no sense.
+        BackendError: It does.
     """
-    try:
-        event = _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise BackendBadResponse(f"{url} sent an event that is damaged") from error
     if event.error is not None or event.object == "error":
-        code = event.error.get("code") if isinstance(event.error, dict) else event.code
-        raise _failed(url, code, message_of(data) or "without a reason")
+        said = (event.error.text if event.error else None) or event.message or "without a reason"
+        raise _failed(url, (event.error.code if event.error else 0) or event.code or 0, said)
     return event
 
 
 def _cut_off(url: str, event: Event) -> BackendError:
-    """What a last event means that says no reason for which a text ends, but that of an abort, a filter or a failure.
+    """Return the error for a last event whose reason is not the end of the text, such as an abort or a content filter.
 
-    SGLang reports logits that are no numbers as a stop text.
+    SGLang reports invalid logits as a stop text.
     """
     if event.reason == "abort":
         return BackendUnavailable(f"{url} gave the request up: {event.reason}")
-    told = " ".join((event.stop_text or event.reason or "").split())[:MOST_SHOWN]
     return BackendBadResponse(
-        f"{url} ended a text for a reason that was not asked for ({told!r}): see the server's log"
+        f"{url} ended a text for a reason that was not asked for ({event.stop_text or event.reason}): see the "
+        "server's log"
     )
 
 
-def _failed(url: str, code: Any, said: str) -> BackendError:
+def _failed(url: str, code: int, said: ServerText | str) -> BackendError:
     if code in (429, 503):
         return BackendOverloaded(f"{url} is overloaded: {said}")
-    refused = RequestRefused(f"{url} refused the request: {said}", code if isinstance(code, int) else 400)
-    if isinstance(code, int) and 400 <= code < 500:
+    refused = RequestRefused(f"{url} refused the request: {said}", code or 400)
+    if 400 <= code < 500:
         return refused
     return refused if context_refused(refused) else BackendBadResponse(f"{url} failed: {said}")
 
@@ -256,7 +247,7 @@ class Cutter:
         elif event.reason is not None and (event.reason not in FINISH or event.stop_text is not None):
             self.done, self._cut_off = True, event
         elif event.reason is not None:
-            self._finish = FINISH[event.reason]
+            self._finish = FINISH[str(event.reason)]
             self._last = pieces.pop() if pieces else ("", False)
         return [self._chunk(text, end) for text, end in pieces]
 

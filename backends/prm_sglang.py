@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from tts_tui import profiles, specs
 from tts_tui.backends.dispatch import Dispatch
-from tts_tui.backends.http import Http
+from tts_tui.backends.http import Http, UnexpectedReply
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.loading import name_of
 from tts_tui.backends.patience import Patience
@@ -32,6 +32,7 @@ from tts_tui.backends.prm_layouts import Ids, Layout, check_tokens, make_layout
 from tts_tui.backends.prm_replies import Answer, answer_of
 from tts_tui.backends.prm_tokenizer import PRMTokenizer
 from tts_tui.backends.prm_window import fitting
+from tts_tui.backends.replies import Embeddings, Generated, Settings
 from tts_tui.backends.sglang_server import NEUTRAL, RESERVED, ROUTING, SGLangServer
 from tts_tui.backends.warm import Warm
 from tts_tui.contracts import ModelInfo, ScoreRequest, StepScore
@@ -149,7 +150,7 @@ class SGLangPRM:
         server = SGLangServer(self.server.http.other(self.server.http.url))
         try:
             await server.start()
-            self._profile = profiles.choose(self._name, server.model, server.architecture) or ""
+            self._profile = profiles.choose(self._name, server.path, server.architecture) or ""
         finally:
             await server.close()
 
@@ -162,18 +163,18 @@ class SGLangPRM:
         """
         server = self.server
         await server.start()
-        chosen = profiles.choose(self._name, server.model, server.architecture)
+        chosen = profiles.choose(self._name, server.path, server.architecture)
         if chosen is None:
-            raise specs.unknown_checkpoint(server.model, server.architecture)
+            raise specs.unknown_checkpoint(str(server.model), server.architecture)
         self._profile, known = chosen, profiles.profile(chosen)
         self._check_kind(known)
         settings = await server.settings()
-        if not self._fixed and isinstance(most := settings.get("max_running_requests"), int) and most > 0:
+        if not self._fixed and (most := settings.max_running_requests) and most > 0:
             self.dispatch.knee = Knee(most=most * len(server.workers))
         self._layout = await asyncio.to_thread(self._load, known)
         self._tokens = list(known.get("head", {}).get("tokens", ()))
         self._readout = "tokens" if self._tokens else _READOUTS[known["adapter"]]
-        name, family = name_of(server.model), profiles.full_name(chosen, self._layout_name)
+        name, family = name_of(server.path), profiles.full_name(chosen, self._layout_name)
         self._info = ModelInfo(name, await server.parameters(settings, scores=True), _context(settings, known), family)
         await self._try(known["title"])
 
@@ -273,7 +274,7 @@ class SGLangPRM:
         key = hashlib.blake2b(f"{tried} {one.question}".encode(errors="replace"), digest_size=16)
         async with self.dispatch.slot(one.question):
             try:
-                reply = await self.server.http.post(*self._body(one.ids), {ROUTING: key.hexdigest()})
+                answer = await self._answer(one.ids, {ROUTING: key.hexdigest()})
             except BackendOverloaded:
                 raise
             except (BackendUnavailable, BackendTimeout):
@@ -281,28 +282,33 @@ class SGLangPRM:
                 if self.server.is_router and self._routes.get(one.question, 0) == tried:
                     self._routes[one.question] = tried + 1  # another worker may do better
                 raise
-            answer = self._read(one.ids, reply)
             self.dispatch.came(len(one.ids) - answer.cached)
         return answer
 
-    def _body(self, ids: Ids) -> tuple[str, dict[str, Any]]:
-        if not self._tokens:  # not /classify, which a router does not pass on
-            return "/v1/embeddings", {"model": self.server.model, "input": ids}
-        drawing = {**NEUTRAL, "max_new_tokens": 0, "temperature": 1.0}  # penalties would change what is scored
-        asked = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": self._tokens}
-        return "/generate", {"input_ids": ids, "sampling_params": drawing, **asked}
-
-    def _read(self, ids: Ids, reply: Any) -> Answer:
-        """The score in a reply.
+    async def _answer(self, ids: Ids, headers: dict[str, str]) -> Answer:
+        """Asks for a score.
 
         Raises:
-            BackendBadResponse: There is none: it is never made up.
+            BackendBadResponse: The reply holds none: it is never made up.
         """
+        http = self.server.http
+        reply: Generated | Embeddings
+        body: dict[str, Any]
         try:
+            if self._tokens:
+                # Penalties, which a server may prefer, would change the scores.
+                drawing = {**NEUTRAL, "max_new_tokens": 0, "temperature": 1.0}
+                asked = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": self._tokens}
+                body = {"input_ids": ids, "sampling_params": drawing, **asked}
+                reply = await http.post("/generate", body, Generated, headers)
+            else:  # not /classify, which a router does not pass on
+                body = {"model": self.server.model, "input": ids}
+                reply = await http.post("/v1/embeddings", body, Embeddings, headers)
             return answer_of(reply, len(ids), self._readout, self._tokens)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            why = f": {error}" if isinstance(error, ValueError) else ""
-            raise BackendBadResponse(f"{self.server.http.url} gave no score for a step{why}") from error
+        except UnexpectedReply:
+            raise BackendBadResponse(f"{http.url} gave no score for a step") from None
+        except ValueError as error:  # numbers are all that it quotes
+            raise BackendBadResponse(f"{http.url} gave no score for a step: {error}") from error
 
     # -- the start ---------------------------------------------------------------------------------------------------
 
@@ -361,7 +367,7 @@ class SGLangPRM:
             ) from error
 
 
-def _context(settings: dict[str, Any], known: dict[str, Any]) -> int:
+def _context(settings: Settings, known: dict[str, Any]) -> int:
     """Most tokens of an input: one less than what the server takes, for a prompt of all of it is refused."""
-    most: int = (settings.get("max_req_input_len") or (settings.get("context_length") or 4096) - RESERVED) - 1
+    most = (settings.max_req_input_len or (settings.context_length or 4096) - RESERVED) - 1
     return min(most, known.get("context", most))

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from tts_tui.backends.serving import Launch
+from tts_tui.backends.untrusted import Redactor, ServerText
 from tts_tui.errors import BackendTimeout, BackendUnavailable, UsageError
 
 Progress = Callable[[str], None]
@@ -80,6 +81,7 @@ class ServerProcess:
         self._reader: threading.Thread | None = None
         self._stage = _FIRST
         self._lines: deque[str] = deque(maxlen=_KEPT)
+        self._redactor = Redactor(launch.api_key or "")
 
     def __enter__(self) -> Self:
         self.start()
@@ -198,9 +200,7 @@ class ServerProcess:
         assert process.stdout is not None
         with process.stdout as output, os.fdopen(log, "w", encoding="utf-8") as file:
             for raw in output:
-                line = raw.decode("utf-8", "replace")
-                if self.launch.api_key:
-                    line = line.replace(self.launch.api_key, "***")
+                line = self._redactor.redact(raw.decode("utf-8", "replace"))
                 # Progress bars draw over themselves: what they drew last is what counts.
                 self._lines.append(line.rstrip().rpartition("\r")[2])
                 for sign, stage in _STAGES.items():
@@ -214,7 +214,7 @@ class ServerProcess:
         """Why it ended, and where the log is."""
         if self._reader is not None:
             self._reader.join(2)
-        return f"{reason(list(self._lines))}; its log is {self.launch.log}"
+        return f"{ServerText(reason(list(self._lines)), self._redactor)}; its log is {self.launch.log}"
 
     def _healthy(self) -> bool:
         """Whether it answers. Asked without the user's proxies: it runs on this machine."""

@@ -31,6 +31,7 @@ from tts_tui.backends.dispatch import Dispatch
 from tts_tui.backends.http import Http
 from tts_tui.backends.knee import Knee
 from tts_tui.backends.patience import Patience
+from tts_tui.backends.replies import Generated
 from tts_tui.backends.sglang_server import NEUTRAL, RESERVED, ROUTING, SGLangServer, version_of
 from tts_tui.backends.sglang_stream import Cutter, Stream
 from tts_tui.backends.warm import Warm
@@ -135,25 +136,25 @@ class SGLangPolicy:
                 "policy, or start it without --is-embedding"
             )
         settings = await self.server.settings()
-        self.version = str(settings.get("version", ""))
+        self.version = str(settings.version or "")
         self._shows = sglang_reading.shows_states(settings)
         # A version of zeros is a build that does not know its own.
         self._seeded = not (0, 0, 0) < version_of(settings) < FIRST_SEEDED
-        if settings.get("disable_radix_cache"):
+        if settings.disable_radix_cache:
             self.notes = (
                 f"{self.http.url} runs without its radix cache, so every step computes its whole path again: start it "
                 "without --disable-radix-cache",
             )
-        if not self._fixed and isinstance(most := settings.get("max_running_requests"), int) and most > 0:
+        if not self._fixed and (most := settings.max_running_requests) and most > 0:
             self.dispatch.knee = Knee(most=most * len(self.server.workers))
         _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
-        name = model.rstrip("/").rpartition("/")[2]
+        name = str(model).rstrip("/").rpartition("/")[2]
         if name == pull.EMBEDDED.folder:  # the same model as in this process: what is known of it holds here, too
             name = pull.EMBEDDED.title
         self._info = ModelInfo(
             name=name,
             parameters=self._parameters or await self.server.parameters(settings),
-            context=(settings.get("context_length") or longest or 4096) - RESERVED,
+            context=(settings.context_length or longest or 4096) - RESERVED,
             family=family_of(f"{name} {self.server.kind}"),
         )
 
@@ -202,15 +203,15 @@ class SGLangPolicy:
     def _chat(self, problem: str) -> Sequence[dict[str, str]]:
         return self._messages(problem) if self._messages else default_messages(problem, self.info)
 
-    async def _ask(self, headers: dict[str, str], body: dict[str, Any]) -> Any:
+    async def _ask(self, headers: dict[str, str], body: dict[str, Any]) -> Generated:
         """The reply to a request that is no stream."""
 
-        async def send() -> Any:
+        async def send() -> Generated:
             async with self.dispatch.slot():
-                return await self.http.post("/generate", body, headers)
+                return await self.http.post("/generate", body, Generated, headers)
 
         reply = await self._patience.ask(send)
-        self.total += sglang_reading.usage_of(reply, self.http.url)
+        self.total += sglang_reading.usage_of(reply)
         return reply
 
     def _room(self, ids: Sequence[int], most: int) -> int:
@@ -232,7 +233,9 @@ class SGLangPolicy:
         ):
             key = self._routes.get(request.session, request.session)
             headers = {ROUTING: key} if key else {}
-            stream = Stream(self.http, body(request, room, seeded=self._seeded), headers, self.server.abort)
+            stream = Stream(
+                self.http, body(request, room, seeded=self._seeded), headers, self.server.abort, self.server.vocabulary
+            )
             self._keep(stream.pump)  # the end of the stream is read behind its last event
             cutter = Cutter(request, self.server.texts)
             try:

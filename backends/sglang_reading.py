@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from tts_tui.backends.http import UnexpectedReply
+from tts_tui.backends.replies import Generated, Settings
 from tts_tui.backends.sglang_server import version_of
-from tts_tui.backends.sglang_stream import Meta
 from tts_tui.contracts import Reading, Usage
 from tts_tui.errors import BackendBadResponse, RequestRefused
 
@@ -34,13 +35,13 @@ TRIES = 5
 LEAST = (0, 5, 23)
 """The oldest version that is asked."""
 
-Ask = Callable[[dict[str, Any]], Awaitable[Any]]
+Ask = Callable[[dict[str, Any]], Awaitable[Generated]]
 
 
-def shows_states(settings: Mapping[str, Any]) -> bool:
+def shows_states(settings: Settings) -> bool:
     """Whether a server that was started with `settings` returns the last hidden states, each of the right request."""
-    other = settings.get("speculative_algorithm") or settings.get("enable_return_aux_hidden_states")
-    return bool(settings.get("enable_return_hidden_states")) and version_of(settings) >= LEAST and not other
+    other = settings.speculative_algorithm or settings.enable_return_aux_hidden_states
+    return bool(settings.enable_return_hidden_states) and version_of(settings) >= LEAST and not other
 
 
 def another(chat: Sequence[dict[str, str]], problem: str) -> list[dict[str, str]] | None:
@@ -77,10 +78,16 @@ async def read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
     Raises:
         BackendError: The server failed, or a reply makes no sense.
     """
+    try:
+        return await _read(ids, start, ask, url)
+    except UnexpectedReply:
+        raise _senseless(url) from None
+
+
+async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
     usage = Usage()
     if start:
-        reply = await ask(_body(ids[:start], 0))
-        usage += usage_of(reply, url)
+        usage += usage_of(await ask(_body(ids[:start], 0)))
     sums: list[float] = []
     for begin in range(start, len(ids), PIECE):
         end = min(begin + PIECE, len(ids))
@@ -90,8 +97,9 @@ async def read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
                 reply = await ask(_body(ids[:end], 1, begin))
             except RequestRefused:  # it was started anew, without the flag
                 return Reading((), usage)
-            usage += usage_of(reply, url)
-            rows = _rows(reply, url)
+            usage += usage_of(reply)
+            states = reply.meta_info.hidden_states
+            rows = states[0] if states else []
             if len(rows) >= end - begin:
                 break
         else:
@@ -104,44 +112,16 @@ async def read(ids: Sequence[int], start: int, ask: Ask, url: str) -> Reading:
     return Reading(tuple(value / length for value in sums) if length else tuple(sums), usage)
 
 
-def usage_of(reply: Any, url: str) -> Usage:
-    """What a request has cost, by its reply.
-
-    Raises:
-        BackendBadResponse: It does not say.
-    """
-    try:
-        counts = [_meta(reply).get(name, 0) for name in Meta.__struct_fields__[:3]]
-        prompt, cached, completion = map(int, counts)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _senseless(url) from error
-    return Usage(prompt - cached, cached, completion)
+def usage_of(reply: Generated) -> Usage:
+    """What a request has cost, by its reply."""
+    counts = reply.meta_info
+    return Usage(counts.prompt_tokens - counts.cached_tokens, counts.cached_tokens, counts.completion_tokens)
 
 
 def _body(ids: Sequence[int], tokens: int, start: int | None = None) -> dict[str, Any]:
     drawing = {"max_new_tokens": tokens, "temperature": 0}
     states = {"return_hidden_states": True, "return_logprob": True, "logprob_start_len": start}
     return {"input_ids": ids, "sampling_params": drawing, **({} if start is None else states)}
-
-
-def _meta(reply: Any) -> Any:
-    return (reply[0] if isinstance(reply, list) else reply)["meta_info"]
-
-
-def _rows(reply: Any, url: str) -> Sequence[Any]:
-    """The states of a prompt's tokens: the first entry; each sampled token has one more.
-
-    Raises:
-        BackendBadResponse: There are none.
-    """
-    try:
-        states = _meta(reply)["hidden_states"]
-        rows = states[0] if states else []
-    except (LookupError, TypeError) as error:
-        raise _senseless(url) from error
-    if not isinstance(rows, list):
-        raise _senseless(url)
-    return rows
 
 
 def _total(rows: Sequence[Any], url: str) -> list[float]:
@@ -152,8 +132,8 @@ def _total(rows: Sequence[Any], url: str) -> list[float]:
     """
     try:
         total = [math.fsum(column) for column in zip(*rows, strict=True)]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _senseless(url) from error
+    except (TypeError, ValueError, OverflowError):
+        raise _senseless(url) from None
     if not total or not all(map(math.isfinite, total)):
         raise _senseless(url)
     return total

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from tts_tui.backends.http import Http
 from tts_tui.backends.text import CONTEXT, Separator
-from tts_tui.contracts import Chunk, Finish, StepRequest, Usage
+from tts_tui.backends.untrusted import Failure, Matched, ServerText
+from tts_tui.contracts import Chunk, Finish, StepRequest, TokenId, Usage
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, BackendUnavailable, RequestRefused
 
 AGAIN_SECONDS = 0.2
@@ -23,22 +23,30 @@ Texts = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
 """From token ids to text, many at once."""
 
 
+class Reason(Struct):
+    """How a request ended."""
+
+    type: ServerText | None = None
+    matched: Matched | None = None
+    message: ServerText | None = None
+
+
 class Meta(Struct):
     """What SGLang says of a request so far."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    finish_reason: dict[str, Any] | None = None
+    finish_reason: Reason | None = None
 
 
 class Wire(Struct):
     """One event as it is sent. Text and ids are new ones or all so far, as the server was started."""
 
     text: str = ""
-    output_ids: list[int] = []
+    output_ids: list[TokenId] = []
     meta_info: Meta | None = None
-    error: Any = None
+    error: Failure | None = None
 
 
 class Event(Struct):
@@ -57,39 +65,33 @@ class Event(Struct):
     text: str
     usage: Usage
     finish: Finish | None = None
-    aborted: str | None = None
-    unasked: str | None = None
-
-
-_decoder = msgspec.json.Decoder(Wire)
+    aborted: ServerText | str | None = None
+    unasked: ServerText | None = None
 
 
 class Reader:
-    """Makes one request's events of its data.
+    """Makes events of what one request brings.
 
     Args:
-        url: For messages.
-        clean: Takes out of what the server says what nobody may see.
+        url: The server, for messages.
         stops: The stop texts of the request: no other text ends a step.
+        vocabulary: How many token ids the model has; 0 if that is not known.
     """
 
-    def __init__(self, url: str, clean: Callable[[str], str] = str, stops: Sequence[str] = ()) -> None:
-        self._url, self._clean, self._stops = url, clean, stops
+    def __init__(self, url: str, stops: Sequence[str] = (), vocabulary: int = 0) -> None:
+        self._url, self._stops = url, stops
+        self._vocabulary = vocabulary
         self._begun = False
         self._tokens = 0
         self._text = ""
         self._whole = False
 
-    def read(self, data: bytes) -> Event:
-        """The event of `data`.
+    def read(self, wire: Wire) -> Event:
+        """The event of `wire`.
 
         Raises:
             BackendError: The server says that the request failed, or the data makes no sense.
         """
-        try:
-            wire = _decoder.decode(data)
-        except msgspec.DecodeError as error:
-            raise BackendBadResponse(f"{self._url} sent an event that is damaged") from error
         if wire.error is not None or wire.meta_info is None:
             raise self._failed(wire.error)
         meta, first = wire.meta_info, not self._begun
@@ -97,6 +99,8 @@ class Reader:
         new = meta.completion_tokens - self._tokens
         if new < 0 or new > len(wire.output_ids):
             raise BackendBadResponse(f"{self._url} sent {len(wire.output_ids)} token ids where it counted {new}")
+        ids = wire.output_ids[len(wire.output_ids) - new :]
+        check_vocabulary(ids, self._vocabulary, self._url)
         usage = Usage(
             prompt_computed=meta.prompt_tokens - meta.cached_tokens if first else 0,
             prompt_cached=meta.cached_tokens if first else 0,
@@ -110,37 +114,51 @@ class Reader:
         elif len(wire.output_ids) == meta.completion_tokens:  # nothing came before: it may be either
             self._text = wire.text
         self._tokens = meta.completion_tokens
-        event = Event(wire.output_ids[len(wire.output_ids) - new :], text, usage)
+        event = Event(ids, text, usage)
         if meta.finish_reason is not None:
             self._end(event, meta.finish_reason)
         return event
 
-    def _end(self, event: Event, reason: Mapping[str, Any]) -> None:
-        """Sets how the request ended.
+    def _end(self, event: Event, reason: Reason) -> None:
+        """Set how the request ended.
 
-        SGLang says "stop" with a text of its own where a request failed, as for logits that are no numbers.
+        SGLang says "stop" with a text of its own where a request failed, as for invalid logits.
         """
-        kind, matched = reason.get("type"), reason.get("matched")
+        kind, matched = reason.type, reason.matched
         if kind == "length":
             event.finish = "length"
         elif kind != "stop":
-            event.aborted = str(reason.get("message") or kind)
-        elif isinstance(matched, int | list):  # the id of an end of text, or its ids
+            event.aborted = reason.message or kind or "without a reason"
+        elif matched is not None and matched.is_token:  # the id of an end of text, or its ids
             event.finish = "eos"
-        elif matched in self._stops:
+        elif matched is not None and matched.text in self._stops:
             event.finish = "step"
         else:
-            event.unasked = self._clean(" ".join(str(matched).split()))[:300]
+            event.unasked = matched.text if matched is not None else kind
 
-    def _failed(self, error: Any) -> BackendError:
-        details = error if isinstance(error, dict) else {"message": error}
-        said = self._clean(" ".join(str(details.get("message") or "without a reason").split()))[:300]
-        code = details.get("code")
+    def _failed(self, failure: Failure | None) -> BackendError:
+        said = (failure and failure.text) or "without a reason"
+        code = failure.code if failure else 0
         if code in (429, 503):
             return BackendOverloaded(f"{self._url} is overloaded: {said}")
-        if isinstance(code, int) and 400 <= code < 500:
+        if 400 <= code < 500:
             return RequestRefused(f"{self._url} refused the request: {said}", code)
         return BackendBadResponse(f"{self._url} failed: {said}")
+
+
+def check_vocabulary(ids: Sequence[int], size: int, url: str) -> None:
+    """Check that token ids from a server are in its model's vocabulary.
+
+    Args:
+        ids: The ids, known not to be negative.
+        size: How many there are; 0 if that is not known.
+        url: The server, for messages.
+
+    Raises:
+        BackendBadResponse: One of them is not.
+    """
+    if size and ids and max(ids) >= size:
+        raise BackendBadResponse(f"{url} sent the token id {max(ids)}, and its model has {size}")
 
 
 class Stream:
@@ -151,6 +169,7 @@ class Stream:
         body: The request; its `rid` is what it is aborted by.
         headers: Sent with it.
         abort: Ends a request on the server, by its `rid`.
+        vocabulary: How many token ids the model has; 0 if that is not known.
 
     Attributes:
         done: It has ended by itself.
@@ -163,11 +182,13 @@ class Stream:
         body: dict[str, Any],
         headers: Mapping[str, str],
         abort: Callable[[str], Awaitable[None]],
+        vocabulary: int = 0,
     ) -> None:
         self.done = False
         self._http = http
         self._rid: str = body["rid"]
         self._abort = abort
+        self._reader = Reader(http.url, body["sampling_params"]["stop"], vocabulary)
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self.pump = asyncio.create_task(self._read(body, headers))
@@ -218,11 +239,10 @@ class Stream:
         return sum((event.usage for event in self._events), Usage())
 
     async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        reader = Reader(self._http.url, self._http.without_key, body["sampling_params"]["stop"])
         try:
-            async with aclosing(self._http.events("/generate", body, headers)) as lines:
-                async for data in lines:
-                    self._events.append(reader.read(data))
+            async with aclosing(self._http.events("/generate", body, Wire, headers)) as wires:
+                async for wire in wires:
+                    self._events.append(self._reader.read(wire))
                     self._arrived.set()
         finally:
             self._arrived.set()

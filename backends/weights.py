@@ -1,4 +1,4 @@
-"""How many weights a served model has, for FLOPs: from its files if they are on this machine, else from its name."""
+"""How many weights a served model has, for FLOPs, and token ids: from its files on this machine, else from its name."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def count_parameters(model: str, *, scores: bool = False) -> int:
         scores: Whether it is a reward model, of whose head for tokens no more than two rows count.
     """
     return _in_files(Path(model), scores) or _in_name(model)
+
+
+def vocabulary_of(model: str) -> int:
+    """Return how many token ids a model has, by the files of its folder; 0 if it is not on this machine."""
+    try:
+        config = msgspec.json.decode((Path(model) / "config.json").read_bytes())
+        size = config.get("text_config", config)["vocab_size"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 0
+    return size if isinstance(size, int) and size > 0 else 0
 
 
 def _in_files(folder: Path, scores: bool) -> int:

@@ -20,7 +20,7 @@ import aiohttp
 
 from benchmarks.sglang.lag import lag
 from tts_tui.backends.http import Http
-from tts_tui.backends.sglang_stream import Reader
+from tts_tui.backends.sglang_stream import Reader, Wire
 
 META = (
     b'"meta_info":{"id":"3f0c2c5f5f8d4a1a8a6d0c9f7b1e2d3c","finish_reason":null,"prompt_tokens":57,'
@@ -75,13 +75,14 @@ def _chunk(data: bytes) -> bytes:
 
 async def read(pieces: AsyncIterator[bytes]) -> int:
     """Splits and decodes; returns the number of events."""
-    reader, rest, count = Reader(""), b"", 0
+    http, reader, rest, count = Http("http://server"), Reader(""), b"", 0
+    decoder = http.decoder(Wire)
     async for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n\n")
         for event in whole:
             data = event[5:].strip()
             if data != b"[DONE]":
-                reader.read(data)
+                reader.read(http.event(data, decoder))
                 count += 1
     return count
 
@@ -115,7 +116,7 @@ async def by_backend(url: str, streams: int) -> int:
 
     async def one() -> int:
         reader = Reader(url)
-        return sum([len(reader.read(data).ids) async for data in http.events("/generate", {})])
+        return sum([len(reader.read(wire).ids) async for wire in http.events("/generate", {}, Wire)])
 
     try:
         return sum(await asyncio.gather(*(one() for _ in range(streams))))

@@ -149,7 +149,12 @@ async def test_a_reward_model_that_only_the_server_info_betrays():
 
 @pytest.mark.parametrize(
     ("embedding", "sentence"),
-    [([0.1] * 64, "gives 64 numbers"), ([float("nan")], "is damaged"), ([], "gives 0 numbers"), (["x"], "no number")],
+    [
+        ([0.1] * 64, "gives 64 numbers"),
+        ([float("nan")], "is damaged"),
+        ([], "gives 0 numbers"),
+        (["x"], "makes no sense"),
+    ],
 )
 async def test_a_score_that_is_none(embedding, sentence):
     async def answer(request):
@@ -249,6 +254,29 @@ async def test_the_key_is_sent_and_not_shown(capsys, monkeypatch):
         monkeypatch.setenv("TTS_TUI_API_KEY", "a-key-to-find")
         code, out, err = await command(capsys, server.url)
     assert code == 0 and "a-key-to-find" not in out + err
+
+
+@pytest.mark.parametrize("rewards", [True, False])
+async def test_a_server_that_says_the_key_wherever_it_can_is_told_of_without_it(rewards, capsys):
+    key = "sk-0123456789abcdefghij"
+    model = {"model_path": f"a/{key}", "architectures": [key], "model_type": key}
+    async with FakeSGLang(
+        rewards=rewards, key=key, model=model, server={"version": f"0.5.{key}", "dtype": key}
+    ) as server:
+        replies = (
+            (key, 200),
+            ({"tokens": [key], "meta_info": key, "workers": [{"url": key}]}, 200),
+            ({"error": key}, 500),
+        )
+        for reply, status in replies:
+
+            async def answer(request, reply=reply, status=status):
+                return web.json_response(reply, status=status)
+
+            for paths in (["/workers"], ["/tokenize"], ["/generate", "/v1/embeddings"]):
+                server.answers = dict.fromkeys(paths, answer)
+                code, out, err = await command(capsys, server.url, "--api-key", key)
+                assert key not in out + err and "Traceback" not in err and code in (0, 3)
 
 
 def test_mistakes_are_one_sentence(capsys):

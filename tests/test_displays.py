@@ -607,7 +607,7 @@ async def test_a_replay_as_json_escapes_what_an_older_recording_holds_raw(tmp_pa
     path.write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in events))
     assert "\u202e".encode() in path.read_bytes()
     out = io.StringIO()
-    assert await session.replay(JsonDisplay(out), path, 0) == 0
+    assert await session.replay(JsonDisplay(out), read(path), 0) == 0
     assert harmless(out.getvalue())
     assert [decode(line) for line in out.getvalue().splitlines()] == events
 

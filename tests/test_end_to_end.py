@@ -143,14 +143,16 @@ def test_a_budget_that_is_too_small_for_one_step_is_refused():
     assert "is too small for one step" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_search(tmp_path):
-    link = tmp_path / "run.jsonl"
-    done = call("solve", PROBLEM, "--strategy", "cot", "--record", str(link), "--display", "json", preexec_fn=_small)
+@pytest.mark.parametrize("display", ["json", "plain", "none"])
+def test_a_full_disk_ends_the_recording_and_not_the_search(display, tmp_path):
+    path = tmp_path / "run.jsonl"
+    done = call("solve", PROBLEM, "--strategy", "cot", "--record", str(path), "--display", display, preexec_fn=_small)
     assert done.returncode in (0, 1), done.stderr
-    notices = [line for line in done.stdout.splitlines() if '"event":"notice"' in line]
-    assert any("recording stopped" in line for line in notices)
-    assert json.loads(done.stdout.splitlines()[-1])["event"] == "search_finished"
-    assert len(load(link)) >= 0
+    assert done.stderr.count("recording stopped") == 1 and path.name in done.stderr
+    if display == "json":
+        assert [line for line in done.stdout.splitlines() if '"event":"notice"' in line and '"warning":true' in line]
+        assert json.loads(done.stdout.splitlines()[-1])["event"] == "search_finished"
+    assert len(load(path)) >= 0
 
 
 def _small():

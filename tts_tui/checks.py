@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tts_tui.contracts import ModelInfo, Policy, RewardModel
-from tts_tui.errors import PlanError, UsageError
+from collections.abc import Sequence
+
+from tts_tui.contracts import MOST_TOKEN_IDS, ModelInfo, Policy, RewardModel
+from tts_tui.errors import BackendBadResponse, PlanError, UsageError
 from tts_tui.events import SearchStarted
 from tts_tui.plan import Plan
 from tts_tui.tree import SearchTree
@@ -24,6 +26,17 @@ def check_problem(problem: str) -> str:
     if not problem.strip():
         raise UsageError("the problem is empty: give it as an argument, with --file, or on standard input as -")
     return problem.strip()
+
+
+def check_ids(ids: Sequence[int]) -> None:
+    """Check that what a policy gave as token ids can be kept, whoever wrote that policy.
+
+    Raises:
+        BackendBadResponse: One of them is negative, or too large.
+    """
+    if ids and (min(ids) < 0 or max(ids) >= MOST_TOKEN_IDS):
+        bad = next(number for number in ids if not 0 <= number < MOST_TOKEN_IDS)
+        raise BackendBadResponse(f"the policy gave {bad} as a token id, which none can be")
 
 
 def check_path(tree: SearchTree) -> None:

@@ -12,14 +12,18 @@ import random
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import monotonic
 from typing import Any
 
-import msgspec
+from msgspec import Struct
 
-from tts_tui.backends.http import Http
+from tts_tui.backends.http import Http, UnexpectedReply
+from tts_tui.backends.replies import Embeddings, Generated, Loads, Model, Settings, Tokens, WorkerList, Workers
 from tts_tui.backends.sglang_server import RESERVED, ROUTING, SGLangServer, look
+from tts_tui.backends.sglang_stream import Meta
+from tts_tui.backends.untrusted import ServerText
+from tts_tui.contracts import TokenId
 from tts_tui.doctor import ADVICE, BAD, OK, Finding
 from tts_tui.errors import BackendError, RequestRefused, WrongServer
 from tts_tui.ui.text import one_line, plural
@@ -35,6 +39,13 @@ MOST_NUMBERS = 3
 """Two logits, and how many tokens were computed for them."""
 
 Check = Callable[[], AsyncIterator[Finding]]
+
+
+class Streamed(Struct):
+    """An event of a stream, of which it is looked at what it holds."""
+
+    meta_info: Meta
+    output_ids: list[TokenId] | None = None
 
 
 def report(url: str, api_key: str | None = None) -> int:
@@ -81,8 +92,8 @@ class Checkup:
     def __init__(self, http: Http) -> None:
         self.rewards = False
         self._http = http
-        self._model: dict[str, Any] = {}
-        self._server: dict[str, Any] = {}
+        self._model: ServerText | None = None
+        self._server = Settings()
         self._routed = False
         self._longest = 0
         # A router sends what carries the same key to the same server.
@@ -101,13 +112,13 @@ class Checkup:
             try:
                 async for finding in check():
                     yield finding
+            except UnexpectedReply as error:
+                yield BAD, f"the check of {name} failed: {error}"
             except BackendError as error:
                 yield BAD, f"the check of {name} failed: {error}"
                 if not await self._lives():
                     yield BAD, "the server answers no more, so that the rest was not checked: see its log"
                     return
-            except (LookupError, TypeError, ValueError, AttributeError):
-                yield BAD, f"the check of {name} failed: {self._http.url} sent an answer that makes no sense"
 
     def _checks(self) -> Iterator[Check]:
         yield from (self._router, self._version, self._metrics)
@@ -120,7 +131,7 @@ class Checkup:
 
     async def _lives(self) -> bool:
         try:
-            await self._http.text("/health")
+            await self._http.read("GET", "/health")
         except BackendError:
             return False
         return True
@@ -128,39 +139,38 @@ class Checkup:
     # -- what it is --------------------------------------------------------------------------------------------------
 
     async def _reach(self) -> AsyncIterator[Finding]:
-        model = await look(self._http, "/model_info", "/get_model_info")
-        if not isinstance(model, dict) or "model_path" not in model:
-            raise WrongServer(f"{self._http.url} answers, but is no SGLang server: check the address")
-        self._model = model
+        model = await look(self._http, Model, "/model_info", "/get_model_info")
+        self._model = model.model_path
         yield OK, f"{self._http.url} answers"
-        self.rewards = model.get("is_generation") is False
+        self.rewards = model.is_generation is False
         kind = "reward or embedding model" if self.rewards else "language model"
-        yield OK, f"{kind} {model['model_path']}"
+        yield OK, f"{kind} {self._model}"
 
     async def _router(self) -> AsyncIterator[Finding]:
-        for path in ("/workers", "/list_workers"):
-            try:
-                said = await self._http.get(path)
-            except BackendError:
-                continue  # a server has none
-            workers = said.get("workers", said.get("urls")) if isinstance(said, dict) else said
-            if isinstance(workers, list):
-                self._routed = True
-                healthy = sum(
-                    not isinstance(worker, dict) or worker.get("is_healthy") is not False for worker in workers
-                )
-                state = OK if healthy else BAD
-                yield state, f"a router with {plural(len(workers), 'worker')}, {healthy} of them healthy"
-                return
+        found = await self._worker_states()
+        if found is not None:
+            self._routed = True
+            healthy = sum(state is not False for state in found)
+            yield (
+                OK if healthy else BAD,
+                f"a router with {plural(len(found), 'worker')}, {healthy} of them healthy",
+            )
+
+    async def _worker_states(self) -> list[bool | None] | None:
+        """Whether each worker of a router is healthy, as far as it says; None for a server, which has no workers."""
+        with suppress(BackendError):
+            return [worker.is_healthy for worker in (await self._http.get("/workers", Workers)).workers]
+        with suppress(BackendError):  # older ones
+            return [None for _ in (await self._http.get("/list_workers", WorkerList)).urls]
+        return None
 
     async def _version(self) -> AsyncIterator[Finding]:
         try:
-            server = await look(self._http, "/server_info", "/get_server_info")
-        except (RequestRefused, WrongServer):
-            server = None
-        self._server = server if isinstance(server, dict) else {}
-        self.rewards = self.rewards or self._server.get("is_embedding") is True
-        version = str(self._server.get("version") or "")
+            self._server = await look(self._http, Settings, "/server_info", "/get_server_info")
+        except WrongServer:
+            self._server = Settings()
+        self.rewards = self.rewards or self._server.is_embedding is True
+        version = str(self._server.version or "")
         if not version:
             yield ADVICE, "which SGLang it is cannot be told" + (" through the router" if self._routed else "")
         elif (numbers := tuple(map(int, re.findall(r"\d+", version)[:2]))) < OLDEST:
@@ -171,15 +181,15 @@ class Checkup:
 
     async def _metrics(self) -> AsyncIterator[Finding]:
         try:
-            await self._http.text("/metrics")
+            await self._http.read("GET", "/metrics")
         except RequestRefused:
             yield ADVICE, "it tells no metrics: start it with --enable-metrics to see what it does"
         else:
             yield OK, "metrics are on"
 
     async def _requests_at_once(self) -> AsyncIterator[Finding]:
-        most = self._server.get("max_running_requests")
-        if isinstance(most, int) and most > 0:
+        most = self._server.max_running_requests or 0
+        if most > 0:
             yield OK, f"it runs up to {plural(most, 'request')} at once"
         else:
             yield ADVICE, "how many requests it runs at once cannot be told: tts-tui finds out what it gains from"
@@ -200,24 +210,25 @@ class Checkup:
         yield OK, said + (", by the tokenizer on this machine, for the server applies none" if server.is_old else "")
 
     async def _context(self) -> AsyncIterator[Finding]:
-        longest = self._server.get("context_length") or self._longest
+        longest = self._server.context_length or self._longest
         if not longest:
             yield ADVICE, "the longest sequence cannot be told: tts-tui takes it for 4096 tokens"
             return
-        self._longest = int(longest)
+        self._longest = longest
         yield OK, f"a context of {self._longest:,} tokens, of which a search may use {self._longest - RESERVED:,}"
-        room = self._server.get("max_total_num_tokens")
-        if isinstance(room, int) and room < self._longest:
+        room = self._server.max_total_num_tokens
+        if room is not None and room < self._longest:
             yield ADVICE, f"its cache has room for {room:,} tokens only: a longer path will fail"
 
     async def _radix_cache(self) -> AsyncIterator[Finding]:
-        page = self._server.get("page_size")
-        page = page if isinstance(page, int) and page > 1 else 1
+        page = max(self._server.page_size or 1, 1)
         ids = await self._random_ids(max(64, 2 * page + 1))
         body = {"input_ids": ids, "sampling_params": {"max_new_tokens": 1}}
         await self._generate(body)
-        meta = (await self._generate(body))["meta_info"]
-        cached, tokens = int(meta["cached_tokens"]), int(meta["prompt_tokens"])
+        meta = (await self._generate(body)).meta_info
+        cached, tokens = meta.cached_tokens, meta.prompt_tokens
+        if not tokens:
+            raise UnexpectedReply(f"{self._http.url} does not count tokens, so that its answer makes no sense")
         said = f"of two equal prompts the second one reuses {cached} of {tokens} tokens"
         if 2 * cached < tokens:
             yield BAD, f"{said}: start it without --disable-radix-cache, for every step would compute its whole path"
@@ -228,10 +239,12 @@ class Checkup:
 
     async def _streaming(self) -> AsyncIterator[Finding]:
         seen = [wire async for wire in self._stream(await self._body(max_new_tokens=8, ignore_eos=True))]
+        if not seen:
+            raise UnexpectedReply(f"{self._http.url} sent an empty stream, which makes no sense")
         last = seen[-1]
         if len(seen) == 1:
             yield ADVICE, "it streams everything in one event: nothing is seen of a step before it is whole"
-        elif len(last["output_ids"]) == last["meta_info"]["completion_tokens"]:
+        elif len(last.output_ids or ()) == last.meta_info.completion_tokens:
             yield (
                 ADVICE,
                 "it streams all text so far with every token: --incremental-streaming-output spares most of it",
@@ -249,7 +262,7 @@ class Checkup:
         try:
             await asyncio.wait([task, starting], return_when=asyncio.FIRST_COMPLETED)
             try:
-                await self._http.post("/abort_request", {"rid": body["rid"]})
+                await self._http.read("POST", "/abort_request", {"rid": body["rid"]})
             except RequestRefused:
                 yield ADVICE, "it takes no aborts: tokens that are sampled after a step is given up are not counted"
                 return
@@ -287,10 +300,11 @@ class Checkup:
         asked = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": ids[:2]}
         try:
             reply = await self._generate({"input_ids": ids, "sampling_params": {"max_new_tokens": 1}, **asked})
-            numbers = [row[0] for row in reply["meta_info"]["output_token_ids_logprobs"][0]]
-        except (RequestRefused, LookupError, TypeError):
+            rows = reply.meta_info.output_token_ids_logprobs
+            numbers = [row[0] for row in rows[0]] if rows else []
+        except (RequestRefused, UnexpectedReply):
             numbers = []
-        if numbers and all(isinstance(one, float) and math.isfinite(one) for one in numbers):
+        if numbers and all(map(math.isfinite, numbers)):
             yield OK, "it gives log probabilities of tokens, as reward models that are language models need"
         else:
             yield ADVICE, "it gives no log probabilities of tokens: it can write, but be no reward model"
@@ -299,13 +313,11 @@ class Checkup:
 
     async def _reward(self) -> AsyncIterator[Finding]:
         ids = await self._ids("two and two are four")
-        body = {"model": str(self._model["model_path"]), "input": ids}
-        numbers = (await self._http.post("/v1/embeddings", body, self._headers))["data"][0]["embedding"]
-        bad = [number for number in numbers if not isinstance(number, int | float) or not math.isfinite(number)]
+        body = {"model": self._model, "input": ids}
+        found = (await self._http.post("/v1/embeddings", body, Embeddings, self._headers)).data
+        numbers = found[0].embedding if found else []
         if not 1 <= len(numbers) <= MOST_NUMBERS:
             yield BAD, f"it gives {len(numbers)} numbers for a text, as no reward model does: serve another model"
-        elif bad:
-            yield BAD, f"it scores a text with {bad[0]}, which is no number that can be used"
         else:
             yield OK, "a reward model server: it gives numbers for a text"
 
@@ -314,12 +326,11 @@ class Checkup:
     async def _ids(self, text: str) -> list[int]:
         """Token ids of `text`: from the server, for ids outside its vocabulary would bring it down."""
         try:
-            reply = await self._http.post("/tokenize", {"model": str(self._model["model_path"]), "prompt": text})
+            ids = (await self._http.post("/tokenize", {"model": self._model, "prompt": text}, Tokens)).tokens
         except RequestRefused:
             return [5, 6, 7, 8]  # no vocabulary is smaller
-        ids: list[int] = reply["tokens"]
         if not ids:
-            raise ValueError("no tokens")
+            raise UnexpectedReply(f"{self._http.url} makes no tokens of a text, which makes no sense")
         return ids
 
     async def _random_ids(self, count: int) -> list[int]:
@@ -331,30 +342,28 @@ class Checkup:
         ids = await self._random_ids(8)
         return {"input_ids": ids, "sampling_params": drawing, "rid": uuid.uuid4().hex, "stream": True}
 
-    async def _generate(self, body: dict[str, Any]) -> dict[str, Any]:
-        reply: dict[str, Any] = await self._http.post("/generate", body, self._headers)
-        return reply
+    async def _generate(self, body: dict[str, Any]) -> Generated:
+        return await self._http.post("/generate", body, Generated, self._headers)
 
-    async def _stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async with aclosing(self._http.events("/generate", body, self._headers)) as events:
-            async for data in events:
-                wire = msgspec.json.decode(data)
-                if "output_ids" not in wire:
+    async def _stream(self, body: dict[str, Any]) -> AsyncIterator[Streamed]:
+        async with aclosing(self._http.events("/generate", body, Streamed, self._headers)) as events:
+            async for event in events:
+                if event.output_ids is None:
                     raise RequestRefused(f"{self._http.url} streams no token ids")
-                yield wire
+                yield event
 
     async def _last_word(self, body: dict[str, Any], begun: asyncio.Event) -> str:
         """How the stream ended, as its last event says."""
         kind = ""
-        async for wire in self._stream(body):
+        async for event in self._stream(body):
             begun.set()
-            kind = (wire["meta_info"].get("finish_reason") or {}).get("type", "")
+            reason = event.meta_info.finish_reason
+            kind = str(reason.type or "") if reason else ""
         return kind
 
     async def _running(self) -> int | None:
         """Requests that run there just now, anybody's; None if it does not say."""
         try:
-            loads = (await self._http.get("/v1/loads"))["loads"]
-            return sum(int(load["num_running_reqs"]) for load in loads)
-        except (BackendError, LookupError, TypeError):
+            return sum(load.num_running_reqs for load in (await self._http.get("/v1/loads", Loads)).loads)
+        except BackendError:
             return None

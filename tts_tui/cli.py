@@ -145,15 +145,23 @@ def show_config() -> int:
 @cli.command("serve-ui")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option(
+    "--max-sessions",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Sessions at a time; one that uses the embedded model takes some 0.4 GB of memory.",
+)
+@click.option("--share-runs", is_flag=True, help="Show all visitors the recordings of this user.  [default: no]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS OF tts-tui tui]")
-def serve_ui(host: str, port: int, arguments: tuple[str, ...]) -> int:
-    """Serve the terminal UI to browsers, until Ctrl-C; every visitor gets a session of its own.
+def serve_ui(host: str, port: int, arguments: tuple[str, ...], **given: Any) -> int:
+    """Serve the terminal UI to browsers, until Ctrl-C; every visitor gets a session and recordings of their own.
 
     There is no password: whoever reaches the address can run searches here. It is this machine alone by default.
     """
     from tts_tui.commands import serve_ui
 
-    return serve_ui(host, port, arguments)
+    return serve_ui(host, port, arguments, given["max_sessions"], given["share_runs"])
 
 
 @cli.command()

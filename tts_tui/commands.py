@@ -156,11 +156,11 @@ def list_keys() -> int:
     return 0
 
 
-def serve_ui(host: str, port: int, arguments: Sequence[str]) -> int:
+def serve_ui(host: str, port: int, arguments: Sequence[str], places: int, shared: bool) -> int:
     """`tts-tui serve-ui`."""
     from tts_tui.ui import web
 
-    return web.serve(host, port, ["tui", *arguments])
+    return web.serve(host, port, ["tui", *arguments], places=places, shared=shared)
 
 
 def settings() -> Settings:

@@ -22,6 +22,11 @@ takes that as the end, or cut off at its limit."""
 
 SEPARATOR = "\n\n"
 
+MOST_TOKEN_IDS = 2**31
+"""Bound of token ids: the tree keeps them as signed 32-bit numbers."""
+TokenId = Annotated[int, Meta(ge=0, lt=MOST_TOKEN_IDS)]
+"""A token id. Whatever is decoded into it is checked."""
+
 
 Count = Annotated[int, Meta(ge=-(2**48), le=2**48)]
 """A number of tokens or weights, or a correction of one. What is read from a file is checked: it goes into sums and

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Struct
 
-from tts_tui.contracts import Count, Finish, ModelInfo, Usage
+from tts_tui.contracts import Count, Finish, ModelInfo, TokenId, Usage
 from tts_tui.errors import RecordCorrupt
 from tts_tui.hidden import escape_json
 from tts_tui.plan import Plan
@@ -72,7 +72,7 @@ class SearchStarted(Event, frozen=True):
     plan: Plan
     policy: ModelInfo
     prm: ModelInfo | None
-    prompt_ids: tuple[int, ...]
+    prompt_ids: tuple[TokenId, ...]
     version: str
     created: str
     format: int = msgspec.field(default=FORMAT)
@@ -135,7 +135,7 @@ class StepFinished(Event, frozen=True):
     """
 
     node: int
-    ids: tuple[int, ...]
+    ids: tuple[TokenId, ...]
     text: str
     finish: Finish
     usage: Usage

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from tts_tui.answer_forms import is_simple
 from tts_tui.answers import canonical
+from tts_tui.concurrency import concurrently
 
 Same = Callable[[str, str], Awaitable[bool | None]]
 """Compares two answers; None if there is no verdict."""
@@ -64,7 +64,7 @@ class Groups:
         while groups:
             some = [group for group in groups[:at_once] if not (own and self._differ(own[0], group))]
             groups = groups[at_once:]
-            verdicts = await asyncio.gather(*(self._belongs(place, group, same) for group in some))
+            verdicts = await concurrently(self._belongs(place, group, same) for group in some)
             own += [group for group, verdict in zip(some, verdicts, strict=True) if verdict]
         return own
 

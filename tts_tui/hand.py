@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from tts_tui.answers import boxed
 from tts_tui.branches import Branches
+from tts_tui.checks import check_ids
 from tts_tui.contracts import Finish, Policy, Strategy, Writes
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import HAND, WRITTEN, NodesKept, NodesPruned, Notice, PlanChanged
@@ -231,6 +232,7 @@ class Hand:
     async def _write(self, parent: Node, slot: int, text: str, finish: Finish, policy: Writes) -> None:
         try:
             ids = await policy.encode(text)
+            check_ids(ids)
         except BackendError as error:
             self._left_out(str(error))
             return

@@ -92,8 +92,8 @@ class Recorder:
                 self._file.flush()
         except OSError as error:
             raise RecordingStopped(
-                f"the recording {self.path} stops here ({error.strerror or error}): the search goes on, but what "
-                "follows is not recorded"
+                f"recording stopped ({error.strerror or error}): the search goes on, but what follows is not in "
+                f"{self.path.name}"
             ) from error
 
     def close(self) -> None:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 from tts_tui import registry
 from tts_tui._version import __version__
 from tts_tui.budget import Budget
-from tts_tui.checks import check_left, check_path, check_policy, check_prm, check_problem, is_complete, same_prm
+from tts_tui.checks import (
+    check_ids,
+    check_left,
+    check_path,
+    check_policy,
+    check_prm,
+    check_problem,
+    is_complete,
+    same_prm,
+)
 from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
 from tts_tui.errors import PlanError, SolverClosed, TTSError, UsageError
 from tts_tui.events import (
@@ -186,7 +195,7 @@ class Solver:
         problem = check_problem(problem)
         prm = await self.reward_model(plan)
         prompt = await self.policy.prompt(problem)
-        self._check_prompt(len(prompt.ids), plan)
+        self._check_prompt(prompt.ids, plan)
         with ExitStack() as stack:
             journal = self._journal(stack, record, sinks, tree)
             self._begin(journal, plan, prm, prompt)
@@ -227,7 +236,7 @@ class Solver:
             prompt, same = Prompt(start.problem, start.prompt_ids), True
         else:
             prompt, same = await self.policy.prompt(check_problem(problem)), False
-        self._check_prompt(len(prompt.ids) + len(path), plan)
+        self._check_prompt((*prompt.ids, *path), plan)
         judged = same and same_prm(start.prm, prm.info if prm else None)
         with ExitStack() as stack:
             journal = self._journal(stack, record, sinks, into)
@@ -354,7 +363,9 @@ class Solver:
             self._prm_started = False
             await self.prm.close()
 
-    def _check_prompt(self, tokens: int, plan: Plan) -> None:
+    def _check_prompt(self, ids: Sequence[int], plan: Plan) -> None:
+        check_ids(ids)
+        tokens = len(ids)
         context = self.policy.info.context
         if tokens >= context:
             raise UsageError(

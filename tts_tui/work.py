@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from tts_tui.checks import check_ids
 from tts_tui.contracts import Chunk, Usage
 from tts_tui.events import By
 from tts_tui.tree import Node
@@ -84,10 +85,15 @@ class Draft:
         self.usage = Usage()
 
     def add(self, chunk: Chunk) -> None:
-        """Appends a chunk."""
+        """Appends a chunk.
+
+        Raises:
+            BackendBadResponse: It holds what is no token id; its cost counts all the same.
+        """
+        self.usage += chunk.usage
+        check_ids(chunk.ids)
         self.ids += chunk.ids
         self.text += chunk.text
-        self.usage += chunk.usage
 
     def spend(self, usage: Usage) -> None:
         """Tokens that were sampled for it and came after its last chunk."""

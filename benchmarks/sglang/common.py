@@ -83,7 +83,7 @@ async def flush(http: Http) -> None:
     """Empties the server's cache; it refuses while it is busy."""
     for _ in range(50):
         try:
-            await http.text("/flush_cache")
+            await http.read("GET", "/flush_cache")
             return
         except Exception:
             await asyncio.sleep(0.1)
@@ -114,7 +114,7 @@ class ItsHub:
 async def its_hub(options: Options, url: str, problems: Sequence[str], like: Plan) -> AsyncGenerator[ItsHub]:
     """its_hub, loaded, for `problems` with the sizes of `like`."""
     async with solving(url) as (_, policy):
-        model = (await policy.http.get("/model_info"))["model_path"]
+        model = (await policy.http.get("/model_info", dict))["model_path"]
     (system, _) = messages("")
     order = {
         "url": url,

@@ -43,8 +43,8 @@ def never_end(policy: SGLangPolicy) -> None:
     """Has every path written to its limit."""
     plain = policy.http.events
 
-    def events(path: str, body: dict[str, Any], headers: Any = None) -> Any:
-        return plain(path, {**body, "sampling_params": {**body["sampling_params"], "ignore_eos": True}}, headers)
+    def events(path: str, body: dict[str, Any], kind: Any, headers: Any = None) -> Any:
+        return plain(path, {**body, "sampling_params": {**body["sampling_params"], "ignore_eos": True}}, kind, headers)
 
     policy.http.events = events  # type: ignore[method-assign, assignment]
 
@@ -67,7 +67,7 @@ async def _batches(
 
         async def theirs(ids: list[int] = ids) -> None:
             body = {"input_ids": [ids] * asked.n, "sampling_params": drawing}
-            replies = await policy.http.post("/generate", body)
+            replies = await policy.http.post("/generate", body, list)
             assert sum(reply["meta_info"]["completion_tokens"] for reply in replies) == asked.n * tokens
 
         seconds, cpu = {}, {}
@@ -75,7 +75,7 @@ async def _batches(
             await flush(policy.http)
             if warm:
                 first = {**drawing, "max_new_tokens": 1}
-                await policy.http.post("/generate", {"input_ids": ids, "sampling_params": first})
+                await policy.http.read("POST", "/generate", {"input_ids": ids, "sampling_params": first})
             began, spent = time.perf_counter(), _spent(policy)
             await run()
             seconds[run] = time.perf_counter() - began

@@ -65,14 +65,14 @@ class Counted(Struct, frozen=True):
 async def counted(http: Http) -> Counted:
     """The counters now."""
     sums = {"prompt": 0.0, "cached": 0.0, "generation": 0.0}
-    for name, value in _COUNTER.findall(await http.text("/metrics")):
+    for name, value in _COUNTER.findall((await http.read("GET", "/metrics")).decode()):
         sums[name] += float(value)
     return Counted(**{name: int(value) for name, value in sums.items()})
 
 
 async def busy(http: Http) -> int:
     """Requests that run or wait on the server."""
-    load = (await http.get("/v1/loads"))["loads"][0]
+    load = (await http.get("/v1/loads", dict))["loads"][0]
     return int(load["num_running_reqs"] + load["num_waiting_reqs"])
 
 

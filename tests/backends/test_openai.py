@@ -469,6 +469,15 @@ async def test_which_model_is_asked_if_it_is_not_plain():
         assert "m09 and 30 more" in str(await refused(server))
 
 
+async def test_a_list_of_models_with_entries_of_another_kind_is_read_as_far_as_it_can_be():
+    listed = [None, 7, {"object": "model"}, {"id": "odd", "max_model_len": "long", "meta": "x"}, {"id": "even"}]
+    async with FakeOpenAI() as server:
+        server.answers = {"/v1/models": lambda: web.json_response({"data": listed})}
+        assert "even, odd" in str(await refused(server))
+        async with Started(server, "{url}#odd") as policy:
+            assert policy.info.name == "odd" and await chunks_of(policy, asks(await policy.prompt(PROBLEM)))
+
+
 async def test_keys():
     async with FakeOpenAI(key="a-key") as server:
         error = await refused(server)
@@ -524,14 +533,14 @@ async def test_an_overloaded_server_is_given_the_time_that_it_wants():
         ({"error": {"message": "busy", "code": 503}}, BackendOverloaded, "is overloaded: busy"),
         ({"error": {"message": "exceeds the available context size"}}, ContextExceeded, "no longer fits"),
         ({"choices": [{"text": "", "finish_reason": "abort"}]}, BackendUnavailable, "gave the request up: abort"),
-        ({"choices": [{"text": "x", "finish_reason": "content_filter"}]}, BackendBadResponse, "'content_filter'"),
-        ({"choices": [{"text": "", "finish_reason": "error"}]}, BackendBadResponse, "'error'"),
+        ({"choices": [{"text": "x", "finish_reason": "content_filter"}]}, BackendBadResponse, r"\(content_filter\)"),
+        ({"choices": [{"text": "", "finish_reason": "error"}]}, BackendBadResponse, r"\(error\)"),
         (
             {"choices": [{"text": "", "finish_reason": "stop", "matched_stop": "NaN happened"}]},
             BackendBadResponse,
-            "'NaN happened'",
+            r"\(NaN happened\)",
         ),
-        ({"choices": [{"text": "", "finish_reason": "stop", "stop_reason": "###"}]}, BackendBadResponse, "'###'"),
+        ({"choices": [{"text": "", "finish_reason": "stop", "stop_reason": "###"}]}, BackendBadResponse, r"\(###\)"),
         ({"choices": 5}, BackendBadResponse, "an event that is damaged"),
     ],
 )
@@ -560,6 +569,46 @@ async def test_a_search_survives_broken_streams():
     assert result.answer == "7" and len(failures) == 2 and all(failure.retry for failure in failures)
     counts = result.finished.tokens.policy
     assert Usage(counts.prompt_computed, counts.prompt_cached, counts.completion) == policy.total
+
+
+KEY = "sk-0123456789abcdefghij"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {
+            "error": {
+                "message": f"Incorrect API key provided: {KEY}. You can find your key at",
+                "code": "invalid_api_key",
+            }
+        },
+        {"error": {"message": f"Bearer {KEY} is not known", "code": 401}},
+        {"object": "error", "message": f"no such key: {KEY}", "code": 500},
+        {"error": f"too busy for {KEY}", "code": 429},
+        {"error": [f"{KEY}"]},
+        {"choices": [{"text": "", "finish_reason": f"key {KEY} is over its limit"}]},
+        {"choices": [{"text": [KEY]}]},
+    ],
+)
+async def test_a_server_that_repeats_the_key_in_a_stream_gets_it_into_no_recording(fault, tmp_path, monkeypatch):
+    monkeypatch.setattr("tts_tui.backends.patience.OVERLOADS", 1)
+    record, events = tmp_path / "run.jsonl", []
+    async with FakeOpenAI(key=KEY, models=[f"a/model-{KEY}-7B"]) as server:
+        server.faults = [fault] * 50
+        policy = OpenAIPolicy(server.url, api_key=KEY, patience=0.1)
+        async with Solver(policy, ScriptedPRM(lambda steps: 1 / len(steps))) as solver:
+            result = await solver.solve(PROBLEM, Plan(strategy="beam", n=2, m=2), record=record, sinks=[events.append])
+        assert {body["model"] for body in server.asked} == {f"a/model-{KEY}-7B"}
+    assert result.reason == "failed" and [event for event in events if isinstance(event, StepFailed)]
+    assert KEY not in record.read_text() + result.finished.detail + policy.info.name + repr(events)
+    assert policy.info.parameters == 7_000_000_000
+
+
+async def test_a_server_that_lists_the_key_as_a_model_is_told_without_it():
+    async with FakeOpenAI(key=KEY, models=[f"one-{KEY}", f"two-{KEY}"]) as server:
+        error = await refused(server, api_key=KEY)
+    assert isinstance(error, UsageError) and KEY not in str(error) and "one-***" in str(error)
 
 
 async def test_silence():

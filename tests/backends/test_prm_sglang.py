@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import traceback
 from functools import cache
 
 import pytest
@@ -302,6 +303,26 @@ async def test_no_score_is_ever_made_up(model, answer):
             server.answers = dict.fromkeys(SCORES, answer)
             await prm.start()
         await prm.close()
+
+
+@pytest.mark.parametrize("model", [MATH_SHEPHERD, TRL])
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_reply_that_repeats_the_key_is_told_without_it(model, status):
+    key = "sk-0123456789abcdefghij"
+    counts = {"prompt_tokens": key, "output_token_ids_logprobs": [[[key, key, key]]]}
+    reply = {"error": {"message": f"no such key: {key}"}, "data": [{"embedding": [key]}], "meta_info": counts}
+
+    async def answer(request):
+        return web.json_response(reply, status=status)
+
+    async with FakePRM(model, key=key) as server:
+        prm = SGLangPRM(server.url, api_key=key)
+        await prm.start()
+        server.answers = dict.fromkeys(SCORES, answer)
+        with pytest.raises(BackendError) as raised:
+            await prm.score([request(["7"])])
+        await prm.close()
+    assert key not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -9,7 +10,9 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from tests.servers import alive, free_port
@@ -302,6 +305,18 @@ def test_a_server_from_its_start_to_its_end(tmp_path):
     assert stages
     assert launch.log.read_text() == "[2026] Load weight begin ***\n"
     server.stop()
+
+
+def test_neither_its_log_nor_its_last_words_hold_the_key_in_another_form(tmp_path):
+    key = "sk-0123456789/abcdefgh+ij"
+    said = [quote(key, safe=""), base64.b64encode(f"user:{key}".encode()).decode(), key[:16] + "...", f"Bearer {key}"]
+    code = f"import sys; print('\\n'.join({said!r})); sys.exit('ValueError: \\x1b[31m ' + ' '.join({said!r}))"
+    launch = msgspec.structs.replace(launch_of(code, tmp_path, free_port()), api_key=key)
+    with ServerProcess(launch) as server, pytest.raises(BackendUnavailable) as raised:
+        server.wait_ready(timeout=60)
+    for text in (launch.log.read_text(), str(raised.value)):
+        assert "***" in text and not [form for form in (key, key[:16], *said) if form in text]
+    assert str(raised.value).isprintable()
 
 
 def test_one_that_does_not_listen_to_sigterm_is_ended_by_force(tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 from time import monotonic
 
 import pytest
+from aiohttp import web
 
 from tests.fake_sglang import FakeSGLang
 from tests.proxy import PAGE, Fault, Proxy
@@ -13,8 +14,10 @@ from tests.scripted import ScriptedPRM
 from tests.servers import Server, free_port
 from tts_tui import Budget, Plan, Solver, Usage, load
 from tts_tui.backends.http import Http
+from tts_tui.backends.replies import Generated, Model
 from tts_tui.backends.sglang import SGLangPolicy
-from tts_tui.errors import BackendError, SolverClosed, WrongServer
+from tts_tui.backends.sglang_stream import Wire
+from tts_tui.errors import BackendBadResponse, BackendError, SolverClosed, WrongServer
 from tts_tui.events import StepFailed
 
 BAD_JSON = Fault(200, '{"hello": 1}')
@@ -214,6 +217,68 @@ async def test_a_path_that_fills_the_context_ends_there():
     } == {context - 6}
 
 
+# -- token ids that are none -------------------------------------------------------------------------------------------
+
+
+class Damaging(FakeSGLang):
+    """Sends a number that is no token id in place of the third token of some streams.
+
+    Args:
+        number: The number.
+        streams: How many streams are damaged, those that come first.
+    """
+
+    def __init__(self, number, streams: int, **settings) -> None:
+        super().__init__(**settings)
+        self.number, self.streams = number, streams
+
+    async def _events(self, body):
+        damaged = bool(body.get("stream")) and self.streams > 0
+        self.streams -= damaged
+        async for event in super()._events(body):
+            if damaged and event["meta_info"]["completion_tokens"] == 3:
+                event["output_ids"][-1] = self.number
+            yield event
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 2**63, 2**80])
+@pytest.mark.parametrize("incremental", [True, False])
+@pytest.mark.parametrize("strategy", ["best-of-n", "beam", "dvts", "auto"])
+async def test_an_event_with_a_number_that_is_no_token_id_is_tried_again(strategy, incremental, number, tmp_path):
+    search, record = Searched(strategy), tmp_path / "run.jsonl"
+    async with Damaging(number, 2, incremental=incremental) as server:
+        result = await search.run(server.url, record=record)
+    assert (result.reason, result.answer) == ("solved", "7")
+    assert len(search.failures) == 2 and all(failure.retry for failure in search.failures)
+    tree = load(record)
+    assert not [node for node in tree.nodes if node.state == "writing"]
+    assert all(token >= 0 for node in tree.nodes for token in node.ids or ())
+
+
+async def test_an_id_outside_the_vocabulary_is_never_sent_back(tmp_path):
+    (tmp_path / "config.json").write_text('{"vocab_size": 70000}')
+    search = Searched("beam")
+    async with Damaging(70000, 2, model={"model_path": str(tmp_path)}) as server:
+        result = await search.run(server.url)
+        assert all(max(body["input_ids"]) < 70000 for body in server.bodies("/generate"))
+    assert (result.reason, result.answer, len(search.failures)) == ("solved", "7", 2)
+
+
+@pytest.mark.parametrize("number", [-1, 2**31])
+async def test_a_prompt_with_a_number_that_is_no_token_id_is_a_bad_response(number):
+    async def answer(request):
+        return web.json_response({"tokens": [1, number], "max_model_len": 4096})
+
+    async with FakeSGLang() as server:
+        policy = SGLangPolicy(server.url)
+        await policy.start()
+        server.answers["/tokenize"] = answer
+        for ask in (policy.prompt, policy.encode):
+            with pytest.raises(BackendBadResponse):
+                await ask("What is 3 + 4?")
+        await policy.close()
+
+
 # -- what is said of a failure -----------------------------------------------------------------------------------------
 
 KEY = "a-key-to-find"
@@ -243,14 +308,58 @@ async def test_no_sentence_holds_the_key(fault, kind, sentence, way):
         try:
             with pytest.raises(kind) as raised:
                 if way == "events":
-                    async for _ in http.events("/generate", {}):
+                    async for _ in http.events("/generate", {}, Wire):
                         pass
                 else:
-                    await (http.get("/model_info") if way == "get" else http.post("/generate", {}))
+                    await (http.get("/model_info", Model) if way == "get" else http.post("/generate", {}, Generated))
         finally:
             await http.close()
     said = str(raised.value)
     assert sentence in said and KEY not in said and "\n" not in said
+
+
+def saying(value, status: int = 200):
+    async def answer(request):
+        return web.json_response(value, status=status)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        {"type": "abort", "message": f"no quota for {KEY}"},
+        {"type": KEY},
+        {"type": "abort", "message": {"key": KEY}},
+    ],
+)
+async def test_what_a_stream_says_of_its_end_holds_no_key(finish, tmp_path):
+    class Aborting(FakeSGLang):
+        async def _events(self, body):
+            async for event in super()._events(body):
+                yield {**event, "meta_info": {**event["meta_info"], "finish_reason": finish}}
+                return
+
+    record, search = tmp_path / "run.jsonl", Searched("beam")
+    async with Aborting(key=KEY, model={"model_path": f"a/{KEY}", "tokenizer_path": f"/{KEY}"}) as server:
+        result = await search.run(server.url, record=record, api_key=KEY, patience=0.1)
+    assert result.reason == "failed" and search.failures
+    assert KEY not in record.read_text() + result.finished.detail
+
+
+@pytest.mark.parametrize("reply", [{"tokens": [KEY]}, {"tokens": KEY}, {"max_model_len": KEY, "tokens": [1]}, KEY])
+@pytest.mark.parametrize("where", ["/tokenize", "/model_info", "/server_info", "/workers", "/v1/loads"])
+async def test_no_reply_at_the_start_tells_the_key(where, reply):
+    async with FakeSGLang() as server:
+        server.answers[where] = saying(reply)
+        policy = SGLangPolicy(server.url, api_key=KEY)
+        try:
+            await policy.start()
+            assert KEY not in repr((policy.info, policy.version, policy.notes))
+        except BackendError as error:
+            assert KEY not in str(error) and error.__cause__ is None
+        finally:
+            await policy.close()
 
 
 async def test_a_redirection_takes_the_key_nowhere():

@@ -15,6 +15,8 @@ from tests.proxy import Fault, Proxy
 from tests.scripted import encode
 from tts_tui import Usage
 from tts_tui.backends import sglang_reading
+from tts_tui.backends.http import Http
+from tts_tui.backends.replies import Settings
 from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.backends.sglang_reading import another, common, shows_states
 from tts_tui.contracts import Prompt, Reading, Reads
@@ -101,7 +103,7 @@ async def test_a_server_that_shows_no_last_states_is_not_asked(server):
 
 @pytest.mark.parametrize("version", ["0.5.23", "0.5.23.post1", "0.6.0rc1", "1.0"])
 def test_newer_servers_that_were_started_to_show_them_are_asked(version):
-    assert shows_states({**SHOWS, "version": version})
+    assert shows_states(Http("http://server").decode(msgspec.json.encode({**SHOWS, "version": version}), Settings))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ async def test_a_router_that_takes_a_dead_worker_for_a_healthy_one_is_not_alive(
         await server.close()
 
 
-@pytest.mark.parametrize("listed", [None, [], {}, {"workers": 3}, {"workers": ["a"]}, {"workers": [{}]}])
+@pytest.mark.parametrize(
+    "listed", [None, [], {}, {"workers": 3}, {"workers": ["a"]}, {"workers": [{}]}, {"workers": [{"url": "grpc://a"}]}]
+)
 async def test_a_server_with_another_list_of_workers_is_one_server(listed):
     async with FakeSGLang() as fake:
         fake.answers["/workers"] = says(listed)

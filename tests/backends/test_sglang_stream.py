@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tts_tui import Sampling, StepRequest, Usage
 from tts_tui.backends.http import Http
-from tts_tui.backends.sglang_stream import Cutter, Event, Reader
+from tts_tui.backends.sglang_stream import Cutter, Event, Reader, Wire
 from tts_tui.backends.text import CONTEXT, Separator
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, RequestRefused
 
@@ -47,8 +47,8 @@ def recorded(shared, name: str) -> list[list[bytes]]:
 
 
 def read(events: list[bytes]) -> list[Event]:
-    reader = Reader(URL, stops=["\n\n"])
-    return [reader.read(data) for data in events]
+    reader, http = Reader(URL, ["\n\n"]), Http(URL)
+    return [reader.read(http.event(data, http.decoder(Wire))) for data in events]
 
 
 def told(events: list[Event]) -> tuple[list[int], str, Usage]:
@@ -105,7 +105,7 @@ def test_new_tokens_only_and_all_so_far_say_the_same(shared, name):
 def test_an_error_in_a_stream_is_a_refusal(shared, name, sentence):
     ((data,),) = recorded(shared, name)
     with pytest.raises(RequestRefused, match=re.escape(f"{URL} refused the request: {sentence}")) as raised:
-        Reader(URL).read(data)
+        read([data])
     assert raised.value.status == 400 and not raised.value.retryable
 
 
@@ -151,7 +151,8 @@ def test_events_that_make_no_sense_are_one_sentence(data, kind, sentence):
 )
 def test_a_step_ends_only_at_a_stop_text_of_its_request(matched, stops, finish):
     data = wire([7], 1, "x", finish_reason={"type": "stop", "matched": matched})
-    event = Reader(URL, stops=stops).read(data)
+    http = Http(URL)
+    event = Reader(URL, stops=stops).read(http.event(data, http.decoder(Wire)))
     assert event.finish == finish and event.aborted is None
     assert (event.unasked is None) == (finish is not None)
     assert event.usage.completion == 1  # counted however it ended
@@ -247,8 +248,8 @@ async def test_the_prompt_is_counted_with_the_first_chunk():
 
 
 def test_an_error_in_a_stream_that_repeats_the_key_is_told_without_it():
-    http = Http("http://127.0.0.1:1", api_key="sesame")
-    reader = Reader(http.url, http.without_key)
+    http = Http(URL, api_key="sesame")
+    wire = http.event(b'{"error": {"message": "no entry for sesame", "code": 400}}', http.decoder(Wire))
     with pytest.raises(BackendError) as caught:
-        reader.read(b'{"error": {"message": "no entry for sesame", "code": 400}}')
+        Reader(URL).read(wire)
     assert "no entry for ***" in str(caught.value)

@@ -220,6 +220,18 @@ async def test_a_step_that_cannot_be_taken_is_left_out_with_a_notice(settings, s
     assert not [node for node in run.result.tree.nodes if node.by_hand]
 
 
+@pytest.mark.parametrize("number", [-1, 2**31])
+async def test_a_step_whose_ids_are_none_is_left_out_with_a_notice(number):
+    class Odd(Talkative):
+        async def encode(self, text):
+            return (1, number)
+
+    write = once(StepStreamed, lambda run, event: run.hand.write(run.tree.root, "twelve chars"))
+    run = await Searched(write, policy=Odd(three_steps, piece=2)).run()
+    assert [notice for notice in run.result.tree.notices if "left out" in notice and str(number) in notice]
+    assert run.result.reason == "solved" and not [node for node in run.result.tree.nodes if node.by_hand]
+
+
 # -- cutting -----------------------------------------------------------------------------------------------------------
 
 

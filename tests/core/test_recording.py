@@ -11,7 +11,7 @@ import pytest
 
 from tests.core.test_strategies import random_rule, random_script
 from tests.scripted import ScriptedPolicy, ScriptedPRM
-from tts_tui import Plan, SearchTree, Solver, load, read, recording
+from tts_tui import Plan, SearchTree, Solver, cli, load, read, recording
 from tts_tui.budget import Budget
 from tts_tui.errors import PlanError, RecordCorrupt, RecordError, RecordVersion, SinkError, UsageError
 from tts_tui.events import Notice, SearchFinished, SearchStarted, StepFinished, decode, encode
@@ -145,7 +145,7 @@ async def test_a_full_disk_stops_the_recording_and_not_the_search(tmp_path, smal
         result = await solver.solve("p", PLANS[2], record=path, sinks=[heard.append])
     assert result.answer is not None
     (notice,) = [event for event in heard if isinstance(event, Notice)]
-    assert notice.warning and str(path) in notice.message and "No space left on device" in notice.message
+    assert notice.warning and path.name in notice.message and "No space left on device" in notice.message
     assert isinstance(heard[-1], SearchFinished)
     kept = list(read(path)) if small_disk > 1000 else []
     assert kept == heard[: len(kept)] and bool(kept) == (small_disk > 1000)
@@ -187,6 +187,29 @@ def header(**changes):
         problem="p", plan=Plan(), policy=ScriptedPolicy(SCRIPT).info, prm=None, prompt_ids=(1,), version="9", created=""
     )
     return json.dumps({**json.loads(encode(event)), **changes}).encode() + b"\n"
+
+
+def step(number):
+    """A whole step, of which one id is `number`."""
+    begun = b'{"event":"step_started","node":1,"parent":0,"slot":0}\n'
+    whole = {"event": "step_finished", "node": 1, "ids": [7, number], "text": "", "finish": "eos", "usage": {}}
+    return begun + json.dumps(whole).encode() + b"\n"
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 2**63, 2**70, 1.5])
+@pytest.mark.parametrize("command", ["replay", "resume"])
+def test_a_recording_with_a_number_that_is_no_token_id_is_refused_in_a_sentence(command, number, tmp_path, capsys):
+    for name, content, line in (
+        ("prompt", header(prompt_ids=[1, number]) + step(7), "line 1"),
+        ("step", header() + step(number), "line 3"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(RecordCorrupt, match=line):
+            load(path)
+        assert cli.run([command, str(path), "--display", "none"]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("tts-tui: ") and err.count("\n") == 1 and line in err
 
 
 @pytest.mark.parametrize(

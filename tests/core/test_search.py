@@ -12,7 +12,7 @@ import tts_tui.search
 from tests.scripted import PROMPT, ScriptedPolicy, ScriptedPRM
 from tts_tui import Budget, Plan, Solver, solve
 from tts_tui.budget import flops
-from tts_tui.contracts import StepScore
+from tts_tui.contracts import Prompt, StepScore
 from tts_tui.errors import (
     BackendBadResponse,
     BackendError,
@@ -227,6 +227,43 @@ async def test_a_failed_step_is_tried_again(policy, prm):
     failed = of(StepFailed, events)
     assert [event.retry for event in failed] == [True, True]
     assert len(result.finished.votes) and sum(len(vote.solutions) for vote in result.votes) == 4
+
+
+class Damaging(ScriptedPolicy):
+    """Gives a number that is no token id in place of the last one of some streams, those that come first."""
+
+    def __init__(self, number: int, streams: int) -> None:
+        super().__init__(three_steps, piece=2)
+        self.number, self.streams = number, streams
+
+    async def stream(self, request):
+        damaged, self.streams = self.streams > 0, self.streams - 1
+        async with aclosing(super().stream(request)) as chunks:
+            async for chunk in chunks:
+                bad = (*chunk.ids[:-1], self.number) if damaged and chunk.step_end else chunk.ids
+                yield msgspec.structs.replace(chunk, ids=bad)
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 2**70])
+@pytest.mark.parametrize("speculation", ["on", "off"])
+@pytest.mark.parametrize("strategy", ["best-of-n", "beam", "dvts"])
+async def test_a_policy_that_gives_what_is_no_token_id_is_asked_again(prm, strategy, speculation, number):
+    policy = Damaging(number, 2)
+    result, events = await run(policy, prm, strategy=strategy, n=4, m=2, speculation=speculation)
+    failed = of(StepFailed, events)
+    assert result.reason == "solved" and failed and all(event.retry for event in failed)
+    assert not [node for node in result.tree.nodes if node.state == "writing"]
+    assert result.finished.tokens.policy.completion == policy.sampled
+
+
+async def test_a_prompt_that_holds_what_is_no_token_id_begins_no_search(policy, prm):
+    async def prompt(problem):
+        return Prompt(problem, (1, -5))
+
+    policy.prompt = prompt
+    with pytest.raises(BackendBadResponse):
+        await run(policy, prm)
+    assert not policy.requests
 
 
 async def test_a_step_that_keeps_failing_is_given_up_and_the_rest_goes_on(policy, prm):

@@ -171,7 +171,7 @@ def test_a_problem_is_solved_in_the_browser(server, visitor, home):
     visitor.wait(r"What is 2 \+ 2\?")
     visitor.press("Enter")
     visitor.wait(r"★|■")
-    (path,) = (home / "runs").glob("*.jsonl")
+    (path,) = (home / "runs" / "visitors").glob("*/*.jsonl")
     tree = load(path)
     assert tree.start.problem == "What is 2 + 2?" and tree.plan.n == 2
 

@@ -14,13 +14,14 @@ from textual.widgets import Input
 from tests.core.test_recording import picture as fold
 from tests.scripted import SEPARATOR
 from tests.ui.staging import PLAN, make, models, picture, policy_of, running, solved, tick, until
-from tts_tui import SearchTree, load, read
+from tts_tui import SearchTree, load, read, signals
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.events import encode
 from tts_tui.plan import Plan
 from tts_tui.recording import Recording
 from tts_tui.ui import keys
 from tts_tui.ui.app import TTSApp
+from tts_tui.ui.drivers import InputEnded
 from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.dialogs import Choice, Question, Write
 from tts_tui.ui.screens.help import Help
@@ -457,6 +458,18 @@ async def test_ctrl_c_elsewhere_asks_before_it_ends_what_runs(held):
         await pilot.press("escape", "ctrl+c", "ctrl+c")
         await until(lambda: not held.is_running, pilot)
     assert held.return_value == 130
+
+
+async def test_when_the_terminal_goes_the_search_ends_with_its_event(held, monkeypatch):
+    monkeypatch.setattr(signals, "_received", 0)  # restored afterwards
+    monkeypatch.setattr(TTSApp, "_leave_at_last", lambda self: None)  # it would end the tests
+    async with running(held) as pilot:
+        runner = await begun(held, pilot)
+        held.post_message(InputEnded())
+        held.post_message(InputEnded())
+        await until(lambda: not held.is_running, pilot)
+    assert runner.model.tree.finished.reason == "interrupted"
+    assert held.return_value == 129
 
 
 async def test_ctrl_c_copies_where_text_is_selected():

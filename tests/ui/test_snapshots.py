@@ -65,7 +65,7 @@ def auto() -> Player:
 async def still(app, pilot, player: Player) -> RunScreen:
     """Shows a film as it stands; no timer turns a spinner."""
     screen = RunScreen(player=player, title="replay")
-    screen._look = lambda: None
+    screen.look = lambda: None
     await app.push_screen(screen)
     await pilot.pause()
     tick(app, 8)

@@ -11,12 +11,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import HTTPBadRequest
 
+from tts_tui.cli import run
 from tts_tui.errors import UsageError
 from tts_tui.ui import web
 from tts_tui.ui.web import BrowserServer, is_local
@@ -30,6 +32,7 @@ from textual.widgets import Static
 class Tiny(App):
     def compose(self):
         yield Static("hello from " + " ".join(sys.argv[1:]), markup=False)
+        yield Static("runs in " + os.environ.get("TTS_TUI_RUNS", "nowhere") + " .", markup=False)
 
     def on_mount(self):
         Path(sys.argv[0] + ".pid").write_text(str(os.getpid()))
@@ -51,9 +54,9 @@ def app(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def served(command: list[str]) -> AsyncIterator[tuple[BrowserServer, str]]:
+async def served(command: list[str], **settings: Any) -> AsyncIterator[tuple[BrowserServer, str]]:
     """A server of `command` and its address."""
-    server = BrowserServer(command, "127.0.0.1", 0)
+    server = BrowserServer(command, "127.0.0.1", 0, **settings)
     address = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(server.run(address.set_result))
     try:
@@ -209,6 +212,64 @@ async def test_what_is_no_message_ends_the_session_and_not_the_server(app, messa
             assert reply.status == 200
 
 
+async def test_when_every_place_is_taken_the_next_visitor_is_told_and_gets_the_first_that_is_free(app):
+    async with served([sys.executable, str(app)], places=1) as (_, url), aiohttp.ClientSession() as client:
+        async with client.ws_connect(f"{url}/ws") as line:
+            await seen(line, "hello")
+            async with client.get(url) as reply:
+                page = await reply.text()
+            assert (reply.status, int(reply.headers["Retry-After"]) > 0) == (503, True)
+            assert "All 1 sessions" in page and 'http-equiv="refresh"' in page
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await client.ws_connect(f"{url}/ws")
+            assert refused.value.status == 503
+            await line.send_json(["stdin", "q"])
+            await ended(line)
+        status = 503
+        while status == 503:  # as the page does
+            async with client.get(url) as reply:
+                status = reply.status
+        assert status == 200
+        await seen(await client.ws_connect(f"{url}/ws"), "hello")
+
+
+async def runs_of(client: aiohttp.ClientSession, url: str) -> str:
+    """The folder of the recordings of a visitor who opens the page."""
+    async with client.get(url) as reply:
+        assert reply.status == 200
+    async with client.ws_connect(f"{url}/ws?width=200&height=10", origin=url) as line:
+        return re.search(r"runs in (\S+) \.", await seen(line, " .")).group(1)
+
+
+def visitor() -> aiohttp.ClientSession:
+    """A browser with cookies of its own."""
+    return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+
+
+async def test_every_browser_has_recordings_of_its_own_and_finds_them_again(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("TTS_TUI_HOME", str(tmp_path))
+    async with served([sys.executable, str(app)]) as (_, url), visitor() as one, visitor() as two:
+        first, again, other = await runs_of(one, url), await runs_of(one, url), await runs_of(two, url)
+    assert first == again != other
+    assert Path(first).parent == Path(other).parent == tmp_path / "runs" / "visitors"
+
+
+async def test_a_visitor_cannot_name_a_folder(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("TTS_TUI_HOME", str(tmp_path))
+    for forged in ("..", "../../etc", "x" * 32, ""):
+        async with served([sys.executable, str(app)]) as (_, url), aiohttp.ClientSession() as client:
+            headers = {"Cookie": f"tts-tui-visitor={forged}"}
+            async with client.ws_connect(f"{url}/ws?width=200&height=10", headers=headers) as line:
+                folder = Path(re.search(r"runs in (\S+) \.", await seen(line, " .")).group(1))
+        assert folder.parent == tmp_path / "runs" / "visitors" and re.fullmatch("[0-9a-f]{32}", folder.name)
+
+
+async def test_recordings_are_shared_where_that_is_wished(app, monkeypatch):
+    monkeypatch.delenv("TTS_TUI_RUNS", raising=False)
+    async with served([sys.executable, str(app)], shared=True) as (_, url), visitor() as one:
+        assert await runs_of(one, url) == "nowhere"
+
+
 # -- who may open one --------------------------------------------------------------------------------------------------
 
 
@@ -276,8 +337,8 @@ def test_without_more_it_serves_this_program(monkeypatch):
     commands = []
 
     class Seen(BrowserServer):
-        def __init__(self, command, host, port):
-            super().__init__(command, host, port)
+        def __init__(self, command, host, port, **settings):
+            super().__init__(command, host, port, **settings)
             commands.append((list(command), self.command))
 
         async def run(self, ready):
@@ -312,3 +373,40 @@ async def test_a_signal_ends_server_and_sessions_without_a_traceback(app, kind):
     out, errors = await process.communicate()
     assert (process.returncode, out, errors) == (0, b"", b"")
     assert not alive(app)
+
+
+@pytest.mark.slow
+async def test_sessions_end_with_a_server_that_is_killed(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tts_tui", "serve-ui", "--port", str(free_port())),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TTS_TUI_HOME": str(tmp_path), "TTS_TUI_CONFIG": str(tmp_path / "none.toml")},
+    )
+    url = re.search(r"http://127\.0\.0\.1:\d+", (await process.stderr.readline()).decode())[0]
+    async with aiohttp.ClientSession() as client, client.ws_connect(f"{url}/ws") as line:
+        await seen(line, "Problem")
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        watched = os.pidfd_open(int(child))
+        ends = asyncio.Event()
+        asyncio.get_running_loop().add_reader(watched, ends.set)
+        process.kill()
+        async with asyncio.timeout(30):
+            await ends.wait()
+        asyncio.get_running_loop().remove_reader(watched)
+        os.close(watched)
+    await process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def test_the_options_reach_the_server(monkeypatch):
+    calls = []
+    monkeypatch.setattr(web, "serve", lambda *given, **more: calls.append((given, more)) or 0)
+    assert run(["serve-ui", "--max-sessions", "5", "--share-runs", "--", "--prm", "none"]) == 0
+    assert run(["serve-ui"]) == 0
+    (given, more), (_, usual) = calls
+    assert given == ("127.0.0.1", 8000, ["tui", "--prm", "none"])
+    assert more == {"places": 5, "shared": True} and usual == {"places": web.PLACES, "shared": False}

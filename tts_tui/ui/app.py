@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.text import Text
 from textual.app import SystemCommand
+from textual.events import Event, InputEvent, Paste
 from textual.screen import Screen
 
 from tts_tui.budget import Budget
@@ -26,6 +27,7 @@ from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Choice, Palette
 from tts_tui.ui.screens.home import HomeScreen, describe
+from tts_tui.ui.screens.pulsing import Pulsing
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
 from tts_tui.ui.text import one_line
@@ -99,6 +101,18 @@ class TTSApp(LeavingApp):
         except TTSError:
             return  # the first screen says it
 
+    async def on_event(self, event: Event) -> None:
+        """Whatever a person does may change what is shown."""
+        await super().on_event(event)
+        if isinstance(event, InputEvent | Paste):
+            self.wake()
+
+    def wake(self) -> None:
+        """Has the screen look again at what it shows."""
+        screen = self.screen_stack[-1] if self.screen_stack else None
+        if isinstance(screen, Pulsing):
+            screen.wake()
+
     # -- runs --------------------------------------------------------------------------------------------------------
 
     def begin(self, problem: str, path: Path | None = None, plan: Plan | None = None) -> Runner | None:
@@ -163,6 +177,7 @@ class TTSApp(LeavingApp):
             return None
 
     def _go(self, runner: Runner) -> Runner:
+        runner.on_change = self.wake
         self.runners.append(runner)
         self.run_worker(self._follow(runner), exit_on_error=False, group="search")
         self.show_runner(runner)
@@ -259,7 +274,7 @@ class TTSApp(LeavingApp):
 
     def action_command_palette(self) -> None:
         """Opens the command palette."""
-        if self.use_command_palette and not Palette.is_open(self):
+        if self.use_command_palette and not Palette.is_open(self):  # type: ignore[arg-type]
             self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -276,5 +291,6 @@ class TTSApp(LeavingApp):
     def _caller(self, node: object, action: str) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
             await self.run_action(action, default_namespace=node)  # type: ignore[arg-type]
+            self.wake()
 
         return run

@@ -122,7 +122,7 @@ class TerminalDriver(LinuxDriver):
 
     def __init__(self, app: App[Any], **settings: Any) -> None:
         super().__init__(app, **settings)
-        self._file = LenientFile(self._file)  # type: ignore[assignment]
+        self._file = LenientFile(self._file)  # type: ignore[arg-type, assignment]
         self.exit_event = WakingEvent()
 
     def run_input_thread(self) -> None:

@@ -71,9 +71,9 @@ def spans(text: str) -> list[Span]:
 
 def _emphasis(text: str) -> Iterator[tuple[int, int, int]]:
     """Ranges that are bold, and those of stars that are not shown."""
-    for found in _HEADING.finditer(text):
-        end = text.find("\n", found.end())
-        yield found.end(), len(text) if end < 0 else end, _IS_BOLD
+    for heading in _HEADING.finditer(text):
+        end = text.find("\n", heading.end())
+        yield heading.end(), len(text) if end < 0 else end, _IS_BOLD
     place = 0
     while (found := _STARS.search(text, place)) is not None:
         place = found.start() + 2

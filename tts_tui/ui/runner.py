@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tts_tui.budget import Budget
 from tts_tui.errors import TTSError
+from tts_tui.events import AnyEvent
 from tts_tui.plan import Plan
 from tts_tui.recording import Recording
 from tts_tui.result import Result
@@ -34,6 +35,7 @@ class Runner:
         held: Whether it pauses as soon as it begins.
         problem: What is to be solved.
         plan: What was asked for; `model.tree.plan` is what holds now.
+        on_change: Called with every change: events, the end.
     """
 
     def __init__(self, models: Models, problem: str, plan: Plan, path: Path | None) -> None:
@@ -46,6 +48,7 @@ class Runner:
         self.trouble = ""
         self.ended = asyncio.Event()
         self.stopping = self.held = False
+        self.on_change: Callable[[], object] = lambda: None
         self._origin: tuple[SearchTree, int] | None = None
         self._task: asyncio.Task[object] | None = None
         self._recording: Recording | None = None
@@ -80,6 +83,11 @@ class Runner:
         return self.ended.is_set()
 
     @property
+    def changing(self) -> bool:
+        """Whether something goes on: not while it is paused, and the last steps have been written."""
+        return not self.done and (not self.model.tree.paused or bool(self.model.writing))
+
+    @property
     def running(self) -> bool:
         """Whether a search runs, so that a person can take part."""
         return self.search is not None
@@ -100,15 +108,24 @@ class Runner:
         finally:
             self.search = None
             self.ended.set()
+            self.on_change()
 
     def _run(self, solver: Solver) -> Awaitable[Result]:
         if self._recording is not None:
-            return solver.resume(self._recording, sinks=[self.model.apply], budget=self._budget, steer=self._begun)
-        common = {"record": self.path, "sinks": [self.model.hear], "steer": self._begun}
+            return solver.resume(self._recording, sinks=[self._apply], budget=self._budget, steer=self._begun)
+        common = {"record": self.path, "sinks": [self._hear], "steer": self._begun}
         if self._origin is not None:
             tree, node = self._origin
             return solver.fork(tree, tree.nodes[node], self.plan, into=self.model.tree, **common)  # type: ignore[arg-type]
         return solver.solve(self.problem, self.plan, tree=self.model.tree, **common)  # type: ignore[arg-type]
+
+    def _hear(self, event: AnyEvent) -> None:
+        self.model.hear(event)
+        self.on_change()
+
+    def _apply(self, event: AnyEvent) -> None:
+        self.model.apply(event)
+        self.on_change()
 
     def _begun(self, search: Search) -> None:
         self.search = search

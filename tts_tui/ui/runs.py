@@ -17,6 +17,8 @@ from tts_tui.events import SearchFinished, SearchStarted, decode
 from tts_tui.files import open_regular
 from tts_tui.tree import SearchTree
 
+RUNS = "TTS_TUI_RUNS"
+"""Names another folder for recordings, as `tts-tui serve-ui` does for each of its visitors."""
 TAIL = 262_144
 """Bytes at the end of a recording that are read for its last event."""
 HEAD = 4_000_000
@@ -55,7 +57,9 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def folder() -> Path:
-    """Where recordings are kept: below `TTS_TUI_HOME` where that is set, else in the user's data folder."""
+    """Where recordings are kept: `TTS_TUI_RUNS`, or below `TTS_TUI_HOME`, or in the user's data folder."""
+    if named := os.environ.get(RUNS):
+        return Path(os.path.expanduser(named))
     home = os.environ.get(HOME)
     return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "runs"
 

@@ -19,6 +19,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -26,8 +27,11 @@ from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
 from tts_tui.errors import UsageError
+from tts_tui.ui import runs
 from tts_tui.ui.session import hear
 
+PLACES = 16
+"""Sessions at a time by default. One takes some 35 MB of memory, and 400 MB more with the embedded model."""
 PATIENCE = 6.0
 """Seconds that a session has to stop its search and write its last events when its visitor or the server leaves."""
 
@@ -63,6 +67,20 @@ addEventListener("load", () => new MutationObserver((_, waiting) => {{
 <div id="terminal" class="textual-terminal" data-session-websocket-url="{socket}" data-font-size="{size}"></div>
 </body></html>
 """
+_FULL = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>tts-tui</title><link rel="icon" href="data:,">
+<meta http-equiv="refresh" content="{seconds}">
+<style>
+body {{ background: #121212; color: #e0e0e0; font: 16px monospace; display: flex; align-items: center;
+  justify-content: center; height: 100vh; margin: 0; text-align: center; }}
+</style></head>
+<body><p role="status">All {places} sessions of this server are taken.<br>This page tries again by itself.</p></body>
+</html>
+"""
+_RETRY = 5
+"""Seconds after which the page that says so tries again."""
+_COOKIE = "tts-tui-visitor"
+_COOKIE_AGE = 30 * 86_400
 _POLICY = (  # whatever the page's scripts try: nothing is asked of any other machine
     "default-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self' 'nonce-{nonce}'; "
     "connect-src 'self' {line}; frame-ancestors 'none'"
@@ -76,7 +94,22 @@ _log = logging.getLogger("textual-serve")
 
 
 class Session(AppService):
-    """The process behind one visitor. It ends with the visitor, and is ended if it does not."""
+    """The process behind one visitor. It ends with the visitor, and is ended if it does not.
+
+    It ends with the server, too, however that ends: its standard input does.
+
+    Args:
+        command: What starts the app.
+        environment: Added to its environment.
+        settings: As for `AppService`.
+    """
+
+    def __init__(self, command: str, environment: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(command, **settings)
+        self._environment = environment
+
+    def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
+        return {**super()._build_environment(width, height), **self._environment}
 
     async def run(self) -> None:
         """Passes on what the app draws, until it ends."""
@@ -116,12 +149,18 @@ class BrowserServer(Server):
     Args:
         command: What starts the app.
         host, port: Where to listen; port 0 takes a free one.
+        places: How many sessions there may be at a time.
+        shared: Whether all visitors have the same recordings, those of this user. Else every browser has a folder of
+            its own, which a cookie names.
     """
 
-    def __init__(self, command: Sequence[str], host: str, port: int) -> None:
+    def __init__(
+        self, command: Sequence[str], host: str, port: int, *, places: int = PLACES, shared: bool = False
+    ) -> None:
         line = shlex.join(command)
         super().__init__(f"exec {line}" if os.name == "posix" else line, host=host, port=port, title="tts-tui")
         self.local = is_local(host)
+        self.places, self.shared = places, shared
         self.ended = asyncio.Event()
         self.sessions: dict[web.WebSocketResponse, Session] = {}
 
@@ -162,29 +201,46 @@ class BrowserServer(Server):
         """The page. Its addresses are those that the visitor asked for, so that it works under every name."""
         if not re.fullmatch(r"[\w.:\[\]-]+", request.host):
             raise web.HTTPBadRequest(text="that is no name of a machine")
+        if self.full:
+            said = _FULL.format(places=self.places, seconds=_RETRY)
+            headers = {**_HEADERS, "Retry-After": str(_RETRY)}
+            return web.Response(text=said, status=503, content_type="text/html", headers=headers)
         secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
         line = f"{'wss' if secure else 'ws'}://{request.host}/ws"
         size = min(max(to_int(request.query.get("fontsize", "16"), 16), 6), 64)
         nonce = secrets.token_urlsafe(16)
         page = _PAGE.format(socket=html.escape(line), size=size, nonce=nonce)
         headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce, line=line)}
-        return web.Response(text=page, content_type="text/html", headers=headers)
+        reply = web.Response(text=page, content_type="text/html", headers=headers)
+        visitor = _visitor(request)
+        reply.set_cookie(
+            _COOKIE, visitor, max_age=_COOKIE_AGE, path="/", httponly=True, secure=secure, samesite="Strict"
+        )
+        return reply
+
+    @property
+    def full(self) -> bool:
+        """Whether every place is taken."""
+        return len(self.sessions) >= self.places
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """The line of one visitor, for as long as it is open."""
         if not _own_page(request.headers, request.host, self.local):
             raise web.HTTPForbidden(text="only the page of this server itself may open a session")
+        if self.full:
+            raise web.HTTPServiceUnavailable(text="all sessions of this server are taken")
         line = web.WebSocketResponse(heartbeat=15, timeout=2.0)
-        await line.prepare(request)
         session = Session(
             self.command,
+            {} if self.shared else {runs.RUNS: str(runs.folder() / "visitors" / _visitor(request))},
             write_bytes=line.send_bytes,
             write_str=line.send_str,
-            close=line.close,  # type: ignore[arg-type]
+            close=line.close,
             download_manager=self.download_manager,
         )
         self.sessions[line] = session
         try:
+            await line.prepare(request)
             width, height = (
                 to_int(request.query.get(name, ""), usual) for name, usual in (("width", 80), ("height", 24))
             )
@@ -199,6 +255,12 @@ class BrowserServer(Server):
             finally:
                 del self.sessions[line]
         return line
+
+
+def _visitor(request: web.Request) -> str:
+    """The name by which a browser is known; a new one if it has none."""
+    name = request.cookies.get(_COOKIE, "")
+    return name if re.fullmatch(r"[0-9a-f]{32}", name) else secrets.token_hex(16)
 
 
 def _own_page(headers: Mapping[str, str], host: str, local: bool) -> bool:
@@ -250,12 +312,22 @@ class _OneLine(logging.Formatter):
         return ""
 
 
-def serve(host: str, port: int, arguments: Sequence[str], *, command: Sequence[str] | None = None) -> int:
+def serve(
+    host: str,
+    port: int,
+    arguments: Sequence[str],
+    *,
+    places: int = PLACES,
+    shared: bool = False,
+    command: Sequence[str] | None = None,
+) -> int:
     """Serves the terminal UI to browsers until Ctrl-C; every visitor gets a process of its own.
 
     Args:
         host, port: Where to listen; port 0 takes a free one.
         arguments: Of `tts-tui`, for each session.
+        places: How many sessions there may be at a time.
+        shared: Whether all visitors have the same recordings.
         command: What they are arguments of, if not this `tts-tui`.
 
     Returns:
@@ -276,11 +348,10 @@ def serve(host: str, port: int, arguments: Sequence[str], *, command: Sequence[s
     _log.setLevel(logging.ERROR)
     words = [*(command or (sys.executable, "-m", "tts_tui")), *arguments]
     with contextlib.redirect_stdout(sys.stderr):  # where textual-serve writes what the apps said on standard error
-        asyncio.run(_until_signal(words, host, port))
+        asyncio.run(_until_signal(BrowserServer(words, host, port, places=places, shared=shared)))
     return 0
 
 
-async def _until_signal(command: Sequence[str], host: str, port: int) -> None:
-    server = BrowserServer(command, host, port)
+async def _until_signal(server: BrowserServer) -> None:
     hear(lambda _: server.end())
     await server.run(lambda url: print(f"Serving on {url} (Ctrl-C ends it)", file=sys.stderr, flush=True))

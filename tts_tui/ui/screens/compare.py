@@ -88,7 +88,16 @@ class CompareScreen(Viewing):
         self.query_one("#find").display = False
         self.query_one("#left-tree").focus()
         self.complete = True
-        self.set_interval(1 / FRAMES, self.tick)
+        self.begin_pulse(FRAMES)
+        self.tick()
+
+    @property
+    def lively(self) -> bool:
+        """Whether one of them goes on."""
+        return any(runner.changing and runner.model in self.models for runner in self.app.runners)
+
+    def look(self) -> None:
+        """The timer's."""
         self.tick()
 
     def tick(self) -> None:

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -21,6 +20,7 @@ from tts_tui.ui.runs import Run, recent, remove
 from tts_tui.ui.screens.dialogs import Question
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.plan import PlanForm
+from tts_tui.ui.screens.pulsing import Pulsing
 from tts_tui.ui.text import one_line
 from tts_tui.ui.widgets.prompt import Prompt
 from tts_tui.ui.widgets.quiet import Quiet
@@ -40,11 +40,13 @@ WELCOME = (
     "A reward model scores every step, and the best ones are grown on. You watch the tree grow, and may steer it: "
     "pause, cut a branch, write a step yourself. Everything is kept, and can be replayed."
 )
+FRAMES = 2.0
+"""Looks at models and runs a second."""
 SHOWN = 30
 """Recent runs in the list."""
 
 
-class HomeScreen(Screen[None]):
+class HomeScreen(Pulsing):
     """Where runs begin."""
 
     app: TTSApp
@@ -94,7 +96,7 @@ class HomeScreen(Screen[None]):
         field.border_subtitle = "enter solves · ctrl+j new line"
         field.focus()
         self.query_one("#runs").display = False
-        self.set_interval(0.5, self.look)
+        self.begin_pulse(FRAMES)
         self.look()
         self.call_after_refresh(self.refresh_runs)
 
@@ -103,6 +105,12 @@ class HomeScreen(Screen[None]):
         self.refresh_runs()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def lively(self) -> bool:
+        """Whether models are being loaded, or a search goes on."""
+        models = self.app.models
+        return (models is not None and models.loading) or any(runner.changing for runner in self.app.runners)
 
     def look(self) -> None:
         """Says how the models are, and what runs."""

@@ -126,7 +126,7 @@ class RunScreen(TakingPart):
         self.query_one("#find").display = False
         self.tree_view.focus()
         self.complete = True
-        self.set_interval(1 / FRAMES, self._look)
+        self.begin_pulse(FRAMES)
         self.tick()
 
     @property
@@ -210,7 +210,12 @@ class RunScreen(TakingPart):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    @property
+    def lively(self) -> bool:
+        """Whether the replay plays, or the search goes on."""
+        return self.player.playing if self.player is not None else self.runner is not None and self.runner.changing
+
+    def look(self) -> None:
         """The timer's."""
         self._looks += 1
         if self._looks % SPARING == 0 or not self._computes_here:

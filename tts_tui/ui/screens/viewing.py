@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import Input
 
 from tts_tui.errors import TTSError
@@ -17,6 +16,7 @@ from tts_tui.ui import runs
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.model import RunModel
 from tts_tui.ui.screens.help import Help
+from tts_tui.ui.screens.pulsing import Pulsing
 from tts_tui.ui.text import clean, one_line
 from tts_tui.ui.widgets.tree_view import TreeView
 
@@ -30,7 +30,7 @@ LAST = keys(
 """Keys that stand last in the footer."""
 
 
-class Viewing(Screen[None]):
+class Viewing(Pulsing):
     """The keys of looking."""
 
     app: TTSApp

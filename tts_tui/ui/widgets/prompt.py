@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from textual.binding import BindingType
 from textual.events import Key, Paste
 from textual.message import Message
+from textual.reactive import Reactive, reactive
 from textual.widgets import TextArea
 
 from tts_tui.ui.terminal_input import PASTE_LIMIT
@@ -20,6 +21,8 @@ class Prompt(CleanPaste, TextArea):
     """Enter hands the text over; a new line is another key, and pasted text keeps its lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
+
+    cursor_blink: Reactive[bool] = reactive(False, init=False)  # one that blinks has the app draw for ever
 
     class Submitted(Message):
         """Enter was pressed.
