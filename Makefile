@@ -24,14 +24,14 @@ export PROBLEM := $(value Q)
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: bench-accuracy bench-controller bench-faults bench-sglang help solve tui setup dev test lint format types imports unit slow sglang-cpu server-tests model tokenizers \
+.PHONY: bench-accuracy bench-controller bench-faults bench-sglang help solve tui setup dev test lint format types imports docs unit slow sglang-cpu server-tests model tokenizers \
 	bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '3,4p' Makefile | cut -c2-
 	@echo '   make tui                                         the terminal UI'
-	@echo '   make lint types imports unit slow server-tests   the parts of make test'
+	@echo '   make lint types imports docs unit slow server-tests   the parts of make test'
 	@echo '   make format bench bench-accuracy bench-controller bench-faults bench-sglang clean distclean'
 
 solve: $(VENV)/.run
@@ -82,6 +82,7 @@ test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory imports
+	@$(MAKE) --no-print-directory docs
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory slow
 	@$(MAKE) --no-print-directory server-tests
@@ -105,6 +106,11 @@ types: $(VENV)/.dev build/types
 
 imports: $(VENV)/.dev build/types
 	cd build/types && $(abspath $(VENV))/bin/lint-imports --config ../../pyproject.toml --cache-dir ../importlinter
+
+# The documentation site, in build/docs. Strict: a broken link, a page that is not in the navigation, or a name that
+# the Python reference cannot find is an error.
+docs: $(VENV)/.dev build/types
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 unit: $(VENV)/.dev tokenizers
 	$(PY) -m pytest -q -n auto -m 'not slow and not embedded and not sglang' --cov --cov-report=term $(ARGS)

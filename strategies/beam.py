@@ -18,8 +18,8 @@ votes              at most N / M                                      the first 
 =================  =================================================  ===============================================
 
 A path that cannot be grown any more (three rounds of unusable steps, or the depth limit) takes a finished beam's place,
-and votes only if an answer stands in it. Where this differs from both implementations on purpose, `docs/strategies.md`
-says how and why.
+and votes only if an answer stands in it. Where this differs from both implementations on purpose,
+`docs/explanation/differences.md` says how and why.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -105,6 +106,14 @@ def test_the_public_names_are_these():
         "solve",
     ]
     assert all(hasattr(tts_tui, name) for name in tts_tui.__all__)
+
+
+def test_every_public_name_in_the_package_is_exported():
+    source = ast.parse((ROOT / "tts_tui" / "__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(source) if isinstance(node, ast.ImportFrom)]
+    imported = {name.name for node in imports if (node.module or "").startswith("tts_tui") for name in node.names}
+    assert imported == set(tts_tui.__all__)
+    assert tts_tui.__all__ == sorted(tts_tui.__all__)
 
 
 def test_the_import_rules_name_every_module_of_the_core():

@@ -2,7 +2,7 @@
 
 Sequential, on lists and tuples, sharing no code with the package but the seed of a step. A node is a `Path`.
 
-Where the package differs from an implementation on purpose (docs/strategies.md), the reference does as the
+Where the package differs from an implementation on purpose (docs/explanation/differences.md), the reference does as the
 implementation does; `ours=True` asks for the documented difference in the order of equal values.
 """
 
