@@ -17,7 +17,7 @@ from time import monotonic
 from asyncio_throttle.throttler import Throttler
 
 from tts_tui.backends.knee import Knee, Pace
-from tts_tui.claim import Claim
+from tts_tui.contracts import Claim
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
-from tts_tui.claim import Claim
+from tts_tui.contracts import Claim
 
 MOST = 100_000
 """Prefixes that are remembered, by their hashes."""

@@ -21,8 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tts_tui.claim import Claim
-from tts_tui.contracts import Chunk, Policy, Spacious, StepRequest, Usage
+from tts_tui.contracts import Chunk, Claim, Policy, Spacious, StepRequest, Usage
 from tts_tui.errors import BudgetExhausted, ContextExceeded
 from tts_tui.events import WrittenAhead
 from tts_tui.journal import Journal

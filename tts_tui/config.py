@@ -9,18 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import click
-from platformdirs import user_config_path
 
 from tts_tui.errors import ConfigError
-from tts_tui.files import read_toml
+from tts_tui.files import config_path, read_config
 
 PREFIX = "TTS_TUI"
 """What all environment variables begin with; the command's and the option's names follow."""
-VARIABLE = "TTS_TUI_CONFIG"
 SHARED = ("api_key", "calibration", "data", "display", "policy", "prm", "prm_tokenizer")
 """Options that mean the same to every command that has them: the file has them before its first table."""
 INTERFACE = {"keymap": dict, "record": bool, "theme": str}
@@ -32,25 +29,6 @@ _OTHERS = ("TTS_TUI_CONFIG", "TTS_TUI_DEBUG", "TTS_TUI_HOME", "TTS_TUI_TESTS")
 
 Names = tuple[str, ...]
 """A command, with the groups that it is in: ("serve", "policy")."""
-
-
-def path() -> Path:
-    """Where the file is: `TTS_TUI_CONFIG` where that is set, else in the user's configuration folder."""
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else user_config_path("tts-tui") / "config.toml"
-
-
-def read() -> dict[str, Any]:
-    """What the file holds; nothing where there is no file.
-
-    Raises:
-        ConfigError: It cannot be read, or is not TOML.
-    """
-    file = path()
-    try:
-        return read_toml(file, "the settings")
-    except FileNotFoundError:
-        return {}
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -109,7 +87,7 @@ def defaults(group: click.Group) -> dict[str, Any]:
     Raises:
         ConfigError: The file cannot be used; the message names the key, and the nearest one that there is.
     """
-    stored = {_plain(key): value for key, value in read().items()}
+    stored = {_plain(key): value for key, value in read_config().items()}
     tables = {names[0] for names, command in commands(group) if options(command)}
     _check_names(stored, [*SHARED, *INTERFACE, *tables], group)
     for key, kind in INTERFACE.items():
@@ -198,7 +176,7 @@ def _expected(option: click.Option) -> type:
 
 
 def _unusable(why: str) -> ConfigError:
-    return ConfigError(f"the settings {path()} cannot be used: {why}")
+    return ConfigError(f"the settings {config_path()} cannot be used: {why}")
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -223,7 +201,7 @@ def described(group: click.Group, environment: Mapping[str, str]) -> Iterator[st
     Raises:
         ConfigError: The file cannot be used; the lines before say where it is.
     """
-    file = path()
+    file = config_path()
     yield f"{file}{'' if file.exists() else ' (not there)'}"
     yield "An option that is not typed is taken from the environment, then from this file, then has its default."
     yield ""
@@ -235,7 +213,7 @@ def described(group: click.Group, environment: Mapping[str, str]) -> Iterator[st
         "TTS_TUI_SGLANG_PYTHON, TTS_TUI_HOME, TTS_TUI_CONFIG, TTS_TUI_DEBUG"
     )
     defaults(group)
-    for key, value in read().items():
+    for key, value in read_config().items():
         if isinstance(value, dict):
             yield from (f"set: [{key}] {name} = {_shown(name, one)}" for name, one in value.items())
         else:

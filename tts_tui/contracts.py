@@ -5,12 +5,11 @@ Nothing here does anything. Backends and strategies depend on this module, and t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
-
-from tts_tui.claim import Claim
 
 if TYPE_CHECKING:
     from tts_tui.search import Search
@@ -96,6 +95,38 @@ class Prompt(Struct, frozen=True):
 
     problem: str
     ids: tuple[int, ...]
+
+
+class Claim:
+    """Says whether somebody needs the result of a speculative request, which may be decided while it waits or runs.
+
+    Attributes:
+        made: Somebody needs it: from now on it is a request like any other.
+        started: It is under way, and no longer waits for leave to be sent.
+    """
+
+    __slots__ = ("_listeners", "made", "started")
+
+    def __init__(self) -> None:
+        self.made = self.started = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def make(self) -> None:
+        """Tells everyone who waits with the request that it is needed now. Safe to call twice."""
+        self.made = True
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    @contextmanager
+    def told(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Has `listener` called if the claim is made inside the context."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
 
 
 class StepRequest(Struct, frozen=True):

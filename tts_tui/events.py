@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from tts_tui.contracts import Count, Finish, ModelInfo, TokenId, Usage
 from tts_tui.errors import RecordCorrupt
-from tts_tui.hidden import escape_json
 from tts_tui.plan import Plan
 from tts_tui.totals import Flops, PlanSummary, Tally, Tokens
+from tts_tui.ui.text import escape_json
 
 FORMAT = 4
 """Version of the event format; a reader refuses a newer one."""

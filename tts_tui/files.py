@@ -8,8 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from platformdirs import user_config_path
+
 from tts_tui.errors import ConfigError, UsageError
 
+CONFIG_VARIABLE = "TTS_TUI_CONFIG"
+"""Environment variable with the path of the settings file."""
 SMALL_FILE = 16 << 20
 """Size limit in bytes of settings, profiles and calibrations."""
 
@@ -84,3 +88,22 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} {path} is nested too deeply: fix or remove it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} {path} is not TOML ({error}): fix or remove it") from None
+
+
+def config_path() -> Path:
+    """Where the file is: `TTS_TUI_CONFIG` where that is set, else in the user's configuration folder."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named).expanduser() if named else user_config_path("tts-tui") / "config.toml"
+
+
+def read_config() -> dict[str, Any]:
+    """What the file holds; nothing where there is no file.
+
+    Raises:
+        ConfigError: It cannot be read, or is not TOML.
+    """
+    file = config_path()
+    try:
+        return read_toml(file, "the settings")
+    except FileNotFoundError:
+        return {}

@@ -20,7 +20,7 @@ from tts_tui.backends.knee import CALM_SECONDS, CUT, PATIENCE, Knee, Pace
 from tts_tui.backends.openai import OpenAIPolicy
 from tts_tui.backends.sglang import SGLangPolicy
 from tts_tui.backends.warm import Warm
-from tts_tui.claim import Claim
+from tts_tui.contracts import Claim
 
 
 async def settle() -> None:

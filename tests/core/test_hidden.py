@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts_tui.events import Notice, decode, encode
-from tts_tui.hidden import escape_json, is_hidden
+from tts_tui.ui.text import escape_json, is_hidden
 
 HIDING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 NAMED = "\x1b\x7f\x9b\u00ad\u200b\u200d\u2028\u2029\u202e\u2066\u2069\ufeff\ufe0f\U000e0041\U000e0100\U0010ffff"

@@ -18,9 +18,9 @@ from tts_tui.evaluation.report_command import FORMATS
 from tts_tui.evaluation.reports import make, report_text
 from tts_tui.evaluation.run_folder import read_header
 from tts_tui.evaluation.tables import Table, as_markdown, drawn
-from tts_tui.hidden import is_hidden
 from tts_tui.plan import default_plan
 from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
+from tts_tui.ui.text import is_hidden
 
 EASY = [("1", (0.9,)), ("1", (0.8,)), ("1", (0.7,)), ("9", (0.1,))]
 """Of the problem 0 + 1: three of four are right."""

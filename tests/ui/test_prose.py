@@ -16,9 +16,8 @@ from textual.app import App
 
 from tests.test_displays import EVIL, finished_step, start
 from tts_tui import SearchTree
-from tts_tui.hidden import is_hidden
 from tts_tui.ui.prose import as_html, as_rich, spans
-from tts_tui.ui.text import clean
+from tts_tui.ui.text import clean, is_hidden
 from tts_tui.ui.widgets.step_view import StepView, whole
 
 WRITTEN_AS_SHOWN = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tts_tui import config
+from tts_tui import files
 from tts_tui.errors import ConfigError, UsageError
 from tts_tui.ui import settings
 from tts_tui.ui.settings import Settings, check_keymap
@@ -31,8 +31,8 @@ def test_an_empty_file_is_the_same(file):
 def test_without_the_variable_the_file_is_the_users(monkeypatch, tmp_path):
     monkeypatch.delenv("TTS_TUI_CONFIG")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert config.path().name == "config.toml"
-    assert "tts-tui" in config.path().parts
+    assert files.config_path().name == "config.toml"
+    assert "tts-tui" in files.config_path().parts
 
 
 def test_everything_can_be_set(file):

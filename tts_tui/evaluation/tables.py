@@ -12,9 +12,8 @@ from msgspec import Struct
 
 from tts_tui.evaluation.figures import Figure
 from tts_tui.evaluation.reports import About, Report
-from tts_tui.hidden import escape_json
 from tts_tui.levels import LEVELS
-from tts_tui.ui.text import clean, one_line
+from tts_tui.ui.text import clean, escape_json, one_line
 
 WIDTH = 100
 """Widest line of plain text; what is wider goes on below."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tts_tui import config
+from tts_tui import files
 from tts_tui.errors import ConfigError
 
 
@@ -35,9 +35,9 @@ def load() -> Settings:
         ConfigError: The file cannot be read or holds what it must not.
     """
     try:
-        return msgspec.convert(config.read(), Settings)
+        return msgspec.convert(files.read_config(), Settings)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"the settings {config.path()} cannot be used: {error}") from error
+        raise ConfigError(f"the settings {files.config_path()} cannot be used: {error}") from error
 
 
 def check_keymap(keymap: Mapping[str, str], known: Mapping[str, object]) -> None:
