@@ -18,9 +18,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tts_tui import ModelInfo, Plan, Sampling, ScoreRequest, Solver, StepRequest, StepScore
-from tts_tui.backends.local import LocalPolicy
-from tts_tui.contracts import Usage
-from tts_tui.events import SearchStarted, StepFinished
+from tts_tui.backends.local.policy import LocalPolicy
+from tts_tui.protocols import Usage
+from tts_tui.tree.events import SearchStarted, StepFinished
 
 NEVER = "\x00never\x00"
 """A separator that does not occur, so that rows write until their limit."""
@@ -144,7 +144,7 @@ async def main(options: argparse.Namespace) -> None:
     if options.model:
         policy = LocalPolicy(options.model, threads=options.threads)
     else:
-        from tts_tui.backends.embedded import EmbeddedPolicy
+        from tts_tui.backends.local.embedded import EmbeddedPolicy
 
         policy = EmbeddedPolicy(threads=options.threads)
     begin = time.perf_counter()

@@ -3,7 +3,7 @@
 Many server-sent-event streams at once, from a server in another process that repeats an event as SGLang 0.5.23 sends
 it, as fast as it can or with a pause between the events of a stream, as a model makes. aiohttp, which this package
 uses, and httpx read them in turn, with the same splitting and the same decoding, so that what differs is the client.
-backends/http.py is aiohttp as the package uses it.
+backends/remote/http.py is aiohttp as the package uses it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 import aiohttp
 
 from benchmarks.sglang.lag import lag
-from tts_tui.backends.http import Http
-from tts_tui.backends.sglang_stream import Reader, Wire
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.sglang.stream import Reader, Wire
 
 META = (
     b'"meta_info":{"id":"3f0c2c5f5f8d4a1a8a6d0c9f7b1e2d3c","finish_reason":null,"prompt_tokens":57,'
@@ -144,7 +144,7 @@ async def measure(name: str, client: Client, url: str, streams: int, events: int
 
 async def compare(url: str, streams: int, events: int, turns: int) -> None:
     """All clients in turn."""
-    clients: dict[str, Client] = {"aiohttp": by_aiohttp, "httpx": by_httpx, "backends/http.py": by_backend}
+    clients: dict[str, Client] = {"aiohttp": by_aiohttp, "httpx": by_httpx, "backends/remote/http.py": by_backend}
     print(f"{'':<22} {'events':>8} {'wall s':>7} {'CPU s / 10 000':>9} {'worst lag':>9} {'of own CPU':>10}")
     for client in clients.values():
         await client(url, 8)  # what is imported and connected first
@@ -153,7 +153,7 @@ async def compare(url: str, streams: int, events: int, turns: int) -> None:
         names = list(clients) if turn % 2 else list(reversed(clients))
         for name in names:
             costs[name].append(await measure(name, clients[name], url, streams, events))
-    for name in ("httpx", "backends/http.py"):
+    for name in ("httpx", "backends/remote/http.py"):
         ratios = [mine / base for mine, base in zip(costs[name], costs["aiohttp"], strict=True)]
         print(f"CPU of {name} / aiohttp: median {statistics.median(ratios):.2f}")
 

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 
 from tts_tui import Result, Solver
-from tts_tui.evaluation.families import FAMILIES, problem
+from tts_tui.evaluation.datasets.families import FAMILIES, problem
 
 
 def unique(results: list[Result]) -> int:

@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tts_tui.backends import pull
-from tts_tui.backends.loading import quietly
-from tts_tui.backends.prm import LocalPRM
-from tts_tui.contracts import Prompt, ScoreRequest
+from tts_tui.backends.local import download
+from tts_tui.backends.local.loading import quietly
+from tts_tui.backends.prm.local import LocalPRM
+from tts_tui.protocols import Prompt, ScoreRequest
 
 DEPTHS = (4, 16, 40)
 QUESTION = "A shop sells pens at 3 coins and books at 7 coins. How many coins do 12 pens and 5 books cost?"
@@ -35,7 +35,7 @@ def checkpoint(folder: Path) -> Path:
     import torch
     import transformers
 
-    source = pull.pull()
+    source = download.pull()
     torch.manual_seed(0)
     with quietly(transformers):
         model = transformers.AutoModelForTokenClassification.from_pretrained(source, num_labels=2, dtype=torch.float32)

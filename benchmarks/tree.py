@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tts_tui import ModelInfo, Plan, SearchTree, Usage, load
-from tts_tui.events import AnyEvent, SearchStarted, StepFinished, StepScored, StepStarted
-from tts_tui.recording import Recorder
+from tts_tui.tree.events import AnyEvent, SearchStarted, StepFinished, StepScored, StepStarted
+from tts_tui.tree.recording import Recorder
 
 STEP = "Step 12: {} * 4 = 48, and so on\n\n"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from tts_tui.contracts import Prompt, ScoreRequest
 from tts_tui.errors import TTSError
+from tts_tui.protocols import Prompt, ScoreRequest
 from tts_tui.registry import reward_model
 
 QUESTION = "What is 3 * 4 + 2?"

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from tts_tui import Search, Solver
-from tts_tui.events import AnyEvent, BranchBegun, NodesKept
+from tts_tui.tree.events import AnyEvent, BranchBegun, NodesKept
 
 
 async def main(problem: str, step: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from contextlib import aclosing
 
 from tts_tui import Solver
-from tts_tui.events import NodesKept, SearchFinished, StepFinished, StepScored
+from tts_tui.tree.events import NodesKept, SearchFinished, StepFinished, StepScored
 
 
 async def main(problem: str) -> None:

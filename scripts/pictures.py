@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from tts_tui import Solver, read
+from tts_tui.displays.export import without_fonts
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.export import without_fonts
-from tts_tui.ui.models import Models
+from tts_tui.ui.model_loader import Models
 from tts_tui.ui.player import Player
 from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.run import RunScreen

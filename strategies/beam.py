@@ -27,12 +27,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tts_tui.answers.voting import path_score
 from tts_tui.concurrency import concurrently
-from tts_tui.voting import path_score
 
 if TYPE_CHECKING:
-    from tts_tui.search import Search
-    from tts_tui.tree import Node
+    from tts_tui.search.search import Search
+    from tts_tui.tree.search_tree import Node
 
 _SPARE = 1_000_000
 """Slots from here on are for second rounds where several searches share the root's."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tts_tui.search import Search
-    from tts_tui.tree import Node
+    from tts_tui.search.search import Search
+    from tts_tui.tree.search_tree import Node
 
 
 class BestOfN:

@@ -15,8 +15,8 @@ from tts_tui.concurrency import concurrently
 from tts_tui.strategies.beam import ended, official, sal_steps, sal_value, select
 
 if TYPE_CHECKING:
-    from tts_tui.search import Search
-    from tts_tui.tree import Node
+    from tts_tui.search.search import Search
+    from tts_tui.tree.search_tree import Node
 
 
 class DVTS:

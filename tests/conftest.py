@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests import real_tokenizers, servers, tiny_prms
-from tts_tui.profiles import own
+from tts_tui.profiles import user
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -111,7 +111,7 @@ def tiny_prm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Options that the user sets by environment, and profiles that were measured here, do not reach the tests."""
-    monkeypatch.setattr(own, "folder", lambda: Path(os.devnull) / "profiles")
+    monkeypatch.setattr(user, "folder", lambda: Path(os.devnull) / "profiles")
     for name in list(os.environ):
         if name.startswith("TTS_TUI_") and name not in ("TTS_TUI_HOME", "TTS_TUI_TESTS"):
             monkeypatch.delenv(name)

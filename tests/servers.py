@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tts_tui.backends import pull
-from tts_tui.backends.server_process import ServerProcess
-from tts_tui.backends.serving import PYTHON_VARIABLE, Environment, Kind, command, examine
+from tts_tui.backends.local import download
+from tts_tui.backends.sglang.launch import PYTHON_VARIABLE, Environment, Kind, command, examine
+from tts_tui.backends.sglang.process import ServerProcess
 
 PYTHON = os.environ.get(PYTHON_VARIABLE)
 """A Python that has SGLang. Read once: tests do not see the user's own environment."""
@@ -144,6 +144,6 @@ def make_tiny(folder: Path, kind: str = "LlamaForCausalLM", **changes: Any) -> P
     config = model_class.config_class(**{**settings, **changes})
     model_class(config).float().save_pretrained(folder)
     for name in _TOKENIZER:
-        if (pull.model_path() / name).exists():
-            shutil.copy(pull.model_path() / name, folder)
+        if (download.model_path() / name).exists():
+            shutil.copy(download.model_path() / name, folder)
     return folder

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tts_tui import load
-from tts_tui.events import decode
-from tts_tui.ui.words import REASONS
+from tts_tui.displays.phrases import REASONS
+from tts_tui.tree.events import decode
 
 pytestmark = pytest.mark.embedded
 

@@ -28,11 +28,11 @@ def loaded_by(code: str) -> set[str]:
     "code",
     [
         "import tts_tui",
-        "from tts_tui.cli import run; run(['--help'])",
-        "from tts_tui.cli import run; run(['solve', '--help'])",
-        "from tts_tui.cli import run; run(['eval', '--help'])",
-        "from tts_tui.cli import run; run(['strategies'])",
-        "from tts_tui.cli import run; run(['profiles']); run(['profiles', 'show', 'qwen'])",
+        "from tts_tui.cli.main import run; run(['--help'])",
+        "from tts_tui.cli.main import run; run(['solve', '--help'])",
+        "from tts_tui.cli.main import run; run(['eval', '--help'])",
+        "from tts_tui.cli.main import run; run(['strategies'])",
+        "from tts_tui.cli.main import run; run(['profiles']); run(['profiles', 'show', 'qwen'])",
         "from tts_tui import registry; registry.strategies()",
     ],
 )
@@ -41,13 +41,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code):
 
 
 def test_a_plain_replay_loads_no_model_library(tmp_path):
-    code = f"from tts_tui.cli import run; run(['replay', {str(tmp_path / 'none')!r}])"
+    code = f"from tts_tui.cli.main import run; run(['replay', {str(tmp_path / 'none')!r}])"
     assert loaded_by(code).isdisjoint({"torch", "transformers", "textual"})
 
 
 def test_the_terminal_ui_opens_without_what_it_needs_later():
     later = {"torch", "transformers", "numpy", "markdown_it", "textual_serve"}
-    code = "import tts_tui.ui.launch; from tts_tui.commands import Solver; Solver('embedded', 'embedded')"
+    code = "import tts_tui.ui.launch; from tts_tui.cli.commands import Solver; Solver('embedded', 'embedded')"
     assert loaded_by(code).isdisjoint(later)
 
 
@@ -57,7 +57,7 @@ def test_the_terminal_ui_opens_without_a_model_library(tmp_path, monkeypatch):
 import asyncio
 from tts_tui import Solver
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.models import Models
+from tts_tui.ui.model_loader import Models
 
 async def main():
     solver = Solver()

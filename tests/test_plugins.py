@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.scripted import ScriptedPolicy
-from tts_tui import cli, registry
+from tts_tui import registry
+from tts_tui.cli import main
 from tts_tui.errors import PluginError, PluginWarning, UnknownName
 
 FINE = """
@@ -103,7 +104,7 @@ def test_a_broken_policy_or_reward_model_that_is_asked_for_says_why():
 
 
 def test_commands_go_on_and_name_what_is_left_out(capsys):
-    assert cli.run(["strategies"]) == 0
+    assert main.run(["strategies"]) == 0
     out, err = capsys.readouterr()
     assert "does nothing" in out and "beam" in out
     lines = err.splitlines()
@@ -111,16 +112,16 @@ def test_commands_go_on_and_name_what_is_left_out(capsys):
 
 
 def test_a_command_that_asks_for_a_broken_plugin_fails_with_the_cause(capsys):
-    assert cli.run(["solve", "x", "--policy", "lost:x", "--prm", "none"]) == 3
+    assert main.run(["solve", "x", "--policy", "lost:x", "--prm", "none"]) == 3
     *_, last = capsys.readouterr().err.splitlines()
     assert "policy lost" in last and "ModuleNotFoundError" in last
-    assert cli.run(["solve", "x", "--strategy", "torn", "--prm", "none"]) == 3
+    assert main.run(["solve", "x", "--strategy", "torn", "--prm", "none"]) == 3
     *_, last = capsys.readouterr().err.splitlines()
     assert "strategy torn" in last and "SyntaxError" in last
 
 
 def test_the_doctor_lists_plugins(capsys):
-    cli.run(["doctor"])
+    main.run(["doctor"])
     found = [line for line in capsys.readouterr().out.splitlines() if " plugin: " in line]
     fine = [line for line in found if line.startswith("ok")]
     assert len(fine) == 3  # fine, the one that has a taken name, and the policy that only fails once it is made

@@ -25,7 +25,7 @@ PROGRAMS = {
         from contextlib import aclosing
 
         from tts_tui import Plan, Result, Solver
-        from tts_tui.events import AnyEvent, SearchFinished
+        from tts_tui.tree.events import AnyEvent, SearchFinished
 
 
         async def main() -> None:
@@ -58,8 +58,8 @@ PROGRAMS = {
 
         from tts_tui import Budget, Result, Solver, load, solve
         from tts_tui.errors import SinkError, TTSError
-        from tts_tui.events import AnyEvent, Notice
-        from tts_tui.recording import Recording
+        from tts_tui.tree.events import AnyEvent, Notice
+        from tts_tui.tree.recording import Recording
 
 
         def listen(event: AnyEvent) -> None:

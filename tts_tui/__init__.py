@@ -9,7 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tts_tui.blocking import solve
     from tts_tui.budget import Budget
-    from tts_tui.contracts import (
+    from tts_tui.errors import TTSError
+    from tts_tui.plan import Plan, default_plan
+    from tts_tui.protocols import (
         Chunk,
         ModelInfo,
         Policy,
@@ -22,13 +24,11 @@ if TYPE_CHECKING:
         Strategy,
         Usage,
     )
-    from tts_tui.errors import TTSError
-    from tts_tui.plan import Plan, default_plan
-    from tts_tui.recording import load, read
-    from tts_tui.result import Result
-    from tts_tui.search import Search
+    from tts_tui.search.result import Result
+    from tts_tui.search.search import Search
     from tts_tui.solver import Solver
-    from tts_tui.tree import Node, SearchTree
+    from tts_tui.tree.recording import load, read
+    from tts_tui.tree.search_tree import Node, SearchTree
 
 __all__ = [
     "Budget",
@@ -60,15 +60,16 @@ __all__ = [
 _NAMES = {
     "blocking": ("solve",),
     "budget": ("Budget",),
-    "contracts": ("Chunk", "ModelInfo", "Policy", "Prompt", "RewardModel", "Sampling", "ScoreRequest", "StepRequest",
-                  "StepScore", "Strategy", "Usage"),
     "errors": ("TTSError",),
     "plan": ("Plan", "default_plan"),
-    "recording": ("load", "read"),
-    "result": ("Result",),
-    "search": ("Search",),
+    "protocols": ("Chunk", "ModelInfo", "Policy", "Prompt", "RewardModel", "Sampling", "ScoreRequest", "StepRequest",
+                  "StepScore", "Usage"),
+    "search.result": ("Result",),
+    "search.search": ("Search",),
+    "search.strategy": ("SearchView", "Strategy"),
     "solver": ("Solver",),
-    "tree": ("Node", "SearchTree"),
+    "tree.recording": ("load", "read"),
+    "tree.search_tree": ("Node", "SearchTree"),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

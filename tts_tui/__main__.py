@@ -3,13 +3,13 @@
 It imports next to nothing before Ctrl-C is handled: the command line takes a quarter of a second to load.
 """
 
-from tts_tui import signals
+from tts_tui.displays import signals
 
 
 def main() -> None:
     """Loads the command line and runs it to the end of the process."""
     signals.leave_quietly_on_interrupt()
-    from tts_tui.cli import main as run
+    from tts_tui.cli.main import main as run
 
     run()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tts_tui.contracts import Policy, RewardModel
-from tts_tui.events import AnyEvent
 from tts_tui.plan import Plan
-from tts_tui.result import Result
+from tts_tui.protocols import Policy, RewardModel
+from tts_tui.search.result import Result
 from tts_tui.solver import PathType, Solver
+from tts_tui.tree.events import AnyEvent
 
 
 def solve(

@@ -9,7 +9,7 @@ from msgspec import Struct
 from tts_tui.errors import PlanError
 
 if TYPE_CHECKING:
-    from tts_tui.contracts import ModelInfo, Usage
+    from tts_tui.protocols import ModelInfo, Usage
 
 
 class Counts:

@@ -37,7 +37,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from tts_tui.contracts import StepScore
+    from tts_tui.protocols import StepScore
 
 
 class TTSError(Exception):

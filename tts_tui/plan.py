@@ -13,8 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tts_tui.budget import Budget
-from tts_tui.contracts import SEPARATOR, Sampling
 from tts_tui.errors import PlanError, UnknownName
+from tts_tui.protocols import SEPARATOR, Sampling
 
 Score = Literal["min", "last", "avg", "prod"]
 Vote = Literal["majority", "prm-max", "prm-vote"]
@@ -45,7 +45,7 @@ class Plan(Struct, frozen=True):
         max_depth: Most steps of a path that is grown step by step.
         separator: Text that ends a step.
         semantics: Which public implementation decides where the two differ.
-        speculation: Whether steps are written on while their round still waits for others (`tts_tui.ahead`): auto does
+        speculation: Whether steps are written on while their round still waits for others (`tts_tui.search.speculation`): auto does
             so where the policy has room for it, so that no step becomes much slower by it, and no token is limited.
         budget: Limits of tokens, FLOPs and seconds.
         mean_tokens: What a problem may cost on average under `auto`, in tokens of the policy (those of the PRM weigh as

@@ -17,9 +17,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from tts_tui.contracts import Policy, RewardModel, Strategy
 from tts_tui.errors import PluginError, PluginWarning, TTSError, UnknownName, UsageError
-from tts_tui.specs import parse_prm
+from tts_tui.profiles.specs import parse_prm
+from tts_tui.protocols import Policy, RewardModel, Strategy
 
 
 @cache
@@ -91,22 +91,22 @@ def policy(spec: str, **server: Any) -> Policy:
     """
     kind, _, rest = spec.partition(":")
     if kind == "sglang":
-        from tts_tui.backends.sglang import SGLangPolicy
+        from tts_tui.backends.sglang.policy import SGLangPolicy
 
         return SGLangPolicy(rest, **server)
     if kind == "openai":
-        from tts_tui.backends.openai import OpenAIPolicy
+        from tts_tui.backends.openai.policy import OpenAIPolicy
 
         return OpenAIPolicy(rest, **server)
     if server:
         names = " and ".join("--" + name.replace("_", "-") for name in server)
         raise UsageError(f"{names} can be given for a policy on a server only, such as --policy sglang:URL")
     if spec == "embedded":
-        from tts_tui.backends.embedded import EmbeddedPolicy
+        from tts_tui.backends.local.embedded import EmbeddedPolicy
 
         return EmbeddedPolicy()
     if kind == "hf":
-        from tts_tui.backends.local import LocalPolicy
+        from tts_tui.backends.local.policy import LocalPolicy
 
         return LocalPolicy(_needs_rest(spec, rest))
     made: Policy = _plugin("policies", spec, list(POLICIES))
@@ -135,21 +135,21 @@ def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> Rew
     if spec == "none":
         return None
     if spec == "embedded":
-        from tts_tui.backends.adapter_prm import AdapterPRM
+        from tts_tui.backends.adapter.reward_model import AdapterPRM
 
         return AdapterPRM(policy)
     if kind == "adapter":
-        from tts_tui.backends.adapter_prm import AdapterPRM
+        from tts_tui.backends.adapter.reward_model import AdapterPRM
 
         return AdapterPRM(policy, path=_needs_rest(spec, rest, "adapter:FILE"))
     if kind in _PRM_OPTIONS:
         parsed = parse_prm(spec)
     if kind == "hf":
-        from tts_tui.backends.prm import LocalPRM
+        from tts_tui.backends.prm.local import LocalPRM
 
         return LocalPRM(parsed.source, name=parsed.name, layout=parsed.layout, **options)
     if kind == "sglang":
-        from tts_tui.backends.prm_sglang import SGLangPRM
+        from tts_tui.backends.sglang.reward_model import SGLangPRM
 
         return SGLangPRM(parsed.source, name=parsed.name, layout=parsed.layout, **options)
     made: RewardModel = _plugin("reward_models", spec, list(REWARD_MODELS))

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from tts_tui import registry
 from tts_tui._version import __version__
+from tts_tui.answers.grading import Grader
 from tts_tui.budget import Budget
-from tts_tui.checks import (
+from tts_tui.errors import PlanError, SolverClosed, TTSError, UsageError
+from tts_tui.plan import Plan, default_plan
+from tts_tui.preflight import (
     check_ids,
     check_left,
     check_path,
@@ -24,32 +27,21 @@ from tts_tui.checks import (
     is_complete,
     same_prm,
 )
-from tts_tui.contracts import Policy, Prompt, RewardModel, Strategy
-from tts_tui.errors import PlanError, SolverClosed, TTSError, UsageError
-from tts_tui.events import (
-    AnyEvent,
-    Notice,
-    Origin,
-    PlanChanged,
-    SearchFinished,
-    SearchResumed,
-    SearchStarted,
-)
-from tts_tui.forking import copy_path, origin_of
-from tts_tui.grading import Grader
-from tts_tui.journal import Journal, Sink
-from tts_tui.plan import Plan, default_plan
 from tts_tui.profiles import plan_defaults, profile_of, votes_for
-from tts_tui.recording import Recorder, Recording
-from tts_tui.result import Result, failure, finish
-from tts_tui.search import Search
-from tts_tui.settling import settle, undecided
-from tts_tui.tasks import OwnedTasks, Stopped
-from tts_tui.tree import Node, SearchTree
+from tts_tui.protocols import Policy, Prompt, RewardModel, Strategy
+from tts_tui.search.answer_matching import settle, undecided
+from tts_tui.search.result import Result, failure, finish
+from tts_tui.search.search import Search
+from tts_tui.search.tasks import OwnedTasks, Stopped
+from tts_tui.tree.event_log import Journal, Sink
+from tts_tui.tree.events import AnyEvent, Notice, Origin, PlanChanged, SearchFinished, SearchResumed, SearchStarted
+from tts_tui.tree.forking import copy_path, origin_of
+from tts_tui.tree.recording import Recorder, Recording
+from tts_tui.tree.search_tree import Node, SearchTree
 
 if TYPE_CHECKING:
-    from tts_tui.calibration import Calibration
-    from tts_tui.guide import Guides
+    from tts_tui.controller.calibration import Calibration
+    from tts_tui.controller.search_adapter import Guides
 
 __all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
@@ -413,7 +405,7 @@ class Solver:
         return registry.strategy(plan.strategy)
 
     def _guides(self, prompt: Prompt) -> Guides:
-        from tts_tui.guide import Guides  # brings numpy, which nothing else here needs
+        from tts_tui.controller.search_adapter import Guides  # brings numpy, which nothing else here needs
 
         return Guides(self.policy, prompt, self.calibration)
 

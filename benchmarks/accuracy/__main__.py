@@ -24,10 +24,10 @@ from benchmarks.accuracy.figures import everything, families
 from benchmarks.accuracy.levels import keep
 from benchmarks.accuracy.runs import SEARCHES, Outcome, Store, run, test_problems
 from tts_tui import Solver
-from tts_tui.backends import pull
-from tts_tui.backends.adapter_prm import AdapterPRM, shipped
-from tts_tui.backends.embedded import EmbeddedPolicy
-from tts_tui.evaluation.families import FAMILIES
+from tts_tui.backends.adapter.reward_model import AdapterPRM, shipped
+from tts_tui.backends.local import download
+from tts_tui.backends.local.embedded import EmbeddedPolicy
+from tts_tui.evaluation.datasets.families import FAMILIES
 
 STRATEGIES = ("best-of-n", *SEARCHES)
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=26, help="of each family")
     parser.add_argument("--families", nargs="*", choices=tuple(FAMILIES), help="only these")
-    parser.add_argument("--folder", type=Path, default=pull.cache_root() / "accuracy", help="what is kept")
+    parser.add_argument("--folder", type=Path, default=download.cache_root() / "accuracy", help="what is kept")
     parser.add_argument("--prm", type=Path, default=None, help="another adapter than the shipped one")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--only", nargs="*", choices=STRATEGIES, help="run these, and print nothing else")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.accuracy.runs import SEARCHES, N
-from tts_tui.evaluation.families import FAMILIES
+from tts_tui.evaluation.datasets.families import FAMILIES
 
 _COLUMNS = ("pass@1", "majority", "prm-max", "best-of-n", *SEARCHES, f"pass@{N}")
 

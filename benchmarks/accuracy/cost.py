@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 from benchmarks.accuracy.runs import SKIPPED, N
-from tts_tui.backends.adapter import fingerprint
-from tts_tui.backends.adapter_prm import AdapterPRM
-from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.backends.adapter.lora import fingerprint
+from tts_tui.backends.adapter.reward_model import AdapterPRM
+from tts_tui.backends.local.embedded import EmbeddedPolicy
 from tts_tui.concurrency import concurrently
-from tts_tui.contracts import ScoreRequest
-from tts_tui.evaluation.families import FAMILIES, problem
+from tts_tui.evaluation.datasets.families import FAMILIES, problem
 from tts_tui.evaluation.samples import Settings, solution
+from tts_tui.protocols import ScoreRequest
 
 _PROBLEMS = 10
 

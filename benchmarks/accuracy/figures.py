@@ -9,12 +9,12 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.accuracy.runs import SEARCHES, N, Outcome
-from tts_tui.evaluation.families import FAMILIES
-from tts_tui.evaluation.measured import Measured
-from tts_tui.evaluation.prm_report import auc, wilson
-from tts_tui.levels import LEVELS, bounds
+from tts_tui.answers.voting import path_score
+from tts_tui.controller.levels import LEVELS, bounds
+from tts_tui.evaluation.datasets.families import FAMILIES
+from tts_tui.evaluation.datasets.family_stats import Measured
+from tts_tui.evaluation.prm.voting_report import auc, wilson
 from tts_tui.plan import SCORES, Score, Vote
-from tts_tui.voting import path_score
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 """By strategy: those of every problem, in one order."""

@@ -1,6 +1,6 @@
 """`python -m benchmarks.accuracy.levels [--write]`: the rows by level, from the counts that were kept of every family.
 
-A family's level is that of its mean pass@1 (`tts_tui.levels`). `by_family.json` holds how many problems of each family
+A family's level is that of its mean pass@1 (`tts_tui.controller.levels`). `by_family.json` holds how many problems of each family
 every way solved, so that the rows follow from it whenever the bounds change, without running three hours again.
 `--write` puts them into the profile of the shipped PRM.
 """
@@ -18,9 +18,9 @@ from msgspec import Struct
 import tts_tui
 from benchmarks.accuracy.card import markdown, profile_table
 from benchmarks.accuracy.runs import SEARCHES, N, Outcome
-from tts_tui.evaluation.families import FAMILIES
-from tts_tui.evaluation.prm_report import wilson
-from tts_tui.levels import LEVELS, bounds, level_of
+from tts_tui.controller.levels import LEVELS, bounds, level_of
+from tts_tui.evaluation.datasets.families import FAMILIES
+from tts_tui.evaluation.prm.voting_report import wilson
 from tts_tui.plan import Score, Vote
 
 KEPT = Path(__file__).with_name("by_family.json")

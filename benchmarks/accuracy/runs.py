@@ -12,16 +12,16 @@ import msgspec
 from msgspec import Struct
 
 from tts_tui import Solver
-from tts_tui.answers import same
-from tts_tui.backends.adapter import fingerprint
-from tts_tui.backends.adapter_prm import AdapterPRM
-from tts_tui.backends.embedded import EmbeddedPolicy
+from tts_tui.answers.canonical import same
+from tts_tui.answers.voting import Candidate, tally
+from tts_tui.backends.adapter.lora import fingerprint
+from tts_tui.backends.adapter.reward_model import AdapterPRM
+from tts_tui.backends.local.embedded import EmbeddedPolicy
 from tts_tui.concurrency import concurrently
-from tts_tui.contracts import ScoreRequest
-from tts_tui.evaluation.families import FAMILIES, Problem, problems
+from tts_tui.evaluation.datasets.families import FAMILIES, Problem, problems
 from tts_tui.evaluation.samples import SampleCache, Settings, sample_all
 from tts_tui.plan import Score, Vote
-from tts_tui.voting import Candidate, tally
+from tts_tui.protocols import ScoreRequest
 
 SKIPPED = 8
 """Test problems of each family, from the first on, that figures in development were looked at with: left out."""

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from benchmarks.controller.figures import everything
 from benchmarks.controller.runs import PARTS, STATES, complete, items, models, read, run, states
-from tts_tui.backends import pull
-from tts_tui.evaluation import readings
+from tts_tui.backends.local import download
+from tts_tui.training.controller import hidden_states
 
 
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=26, help="of each family")
-    parser.add_argument("--folder", type=Path, default=pull.cache_root() / "controller", help="what is kept")
+    parser.add_argument("--folder", type=Path, default=download.cache_root() / "controller", help="what is kept")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--only", choices=tuple(PARTS), help="run this part, and print nothing else")
     parser.add_argument("--report", action="store_true", help="run nothing: figures of what is done already")
@@ -45,7 +45,7 @@ def main() -> None:
     if len(done) < len(wanted):
         print(f"{len(done)} of {len(wanted)} problems are done by all plans; the figures are of these")
     figures, lines = everything(
-        done, parts, models(args.folder), readings.kept(args.folder / STATES, pull.EMBEDDED.title)
+        done, parts, models(args.folder), hidden_states.kept(args.folder / STATES, download.EMBEDDED.title)
     )
     print("\n".join(lines))
     (args.folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -9,18 +9,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tts_tui.calibration import Calibration, find
-from tts_tui.contracts import ModelInfo
-from tts_tui.evaluation.calibrating import Models, cases_of
-from tts_tui.evaluation.cases import Case, Drawn, Hand, cost, joined, pool_of, shuffled
-from tts_tui.evaluation.datasets import Item
-from tts_tui.evaluation.families import UNSEEN
-from tts_tui.evaluation.families import problem as family_problem
-from tts_tui.evaluation.forecasts import Forecast, forecasts, judged
-from tts_tui.evaluation.measures import area, bootstrap, paired
+from tts_tui.controller.calibration import Calibration, find
+from tts_tui.evaluation.datasets.families import UNSEEN
+from tts_tui.evaluation.datasets.families import problem as family_problem
+from tts_tui.evaluation.datasets.loading import Item
 from tts_tui.evaluation.outcomes import Outcome
-from tts_tui.evaluation.prm_report import wilson
+from tts_tui.evaluation.prm.voting_report import wilson
+from tts_tui.evaluation.statistics import area, bootstrap, paired
 from tts_tui.plan import Plan, Vote
+from tts_tui.protocols import ModelInfo
+from tts_tui.training.controller.calibrate import Models, cases_of
+from tts_tui.training.controller.cases import Case, Drawn, Hand, cost, joined, pool_of, shuffled
+from tts_tui.training.controller.validation import Forecast, forecasts, judged
 
 Parts = Mapping[str, tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]]
 PROBE = 4

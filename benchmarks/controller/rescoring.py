@@ -3,7 +3,7 @@
 40 problems of MATH-500 with 8 samples of Qwen2.5-1.5B-Instruct each, their tokens, and their mean scores of
 Skywork-o1-Open-PRM-1.5B. Samples are seen one after the other; what is not needed any more is saved. Nothing that
 decides when to stop was chosen by this file: the belief and its evidence are the priors of a policy and a PRM of this
-size (`tts_tui.priors`), and levels are stated tolerances.
+size (`tts_tui.controller.priors`), and levels are stated tolerances.
 
 - gain: the rest is expected to bring less than 1 % of the accuracy that the priors expect of one sample. The bar.
 - change: the probability that the rest changes the answer, right or wrong, is below 5 % or 1 %.
@@ -34,20 +34,20 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks.controller.stopping import Change, changes
-from tts_tui import priors
-from tts_tui.answers import extract
-from tts_tui.calibration import Calibration
-from tts_tui.contracts import ModelInfo
-from tts_tui.controller import SAMPLING
-from tts_tui.difficulty import after, before
+from tts_tui.answers.canonical import extract
+from tts_tui.answers.grading import Grader
+from tts_tui.controller import priors
+from tts_tui.controller.calibration import Calibration
+from tts_tui.controller.controller import SAMPLING
+from tts_tui.controller.difficulty import after, before
 from tts_tui.errors import UsageError
-from tts_tui.evaluation import fitting
-from tts_tui.evaluation.cases import Case, Drawn, Hand
-from tts_tui.evaluation.measures import bootstrap, resampled
-from tts_tui.evaluation.prm_report import wilson
-from tts_tui.evaluation.simulating import play
-from tts_tui.grading import Grader
+from tts_tui.evaluation.prm.voting_report import wilson
+from tts_tui.evaluation.statistics import bootstrap, resampled
 from tts_tui.plan import Vote
+from tts_tui.protocols import ModelInfo
+from tts_tui.training.controller import difficulty_fit
+from tts_tui.training.controller.cases import Case, Drawn, Hand
+from tts_tui.training.controller.simulation import play
 
 SAMPLES = Path("../shared/data/math500-samples.json")
 POLICY = ModelInfo("qwen2.5-1.5b-instruct", 1_540_000_000, 32768, "qwen")
@@ -201,13 +201,13 @@ def usual(vote: Vote) -> Calibration:
 
 def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
     """For each case, base rate and evidence as the other folds have them, held near the priors."""
-    given, placed, found = usual(vote), fitting.folds(cases, FOLDS), []
+    given, placed, found = usual(vote), difficulty_fit.folds(cases, FOLDS), []
     for fold in range(FOLDS):
         own = [case for case, at in zip(cases, placed, strict=True) if at != fold]
         mean = (sum(case.right for case in own) + 1) / (sum(len(case.pool) for case in own) + 2)
         beliefs = [before(mean, given.outlook.concentration)] * len(own)
         outlook = replace(given.outlook, bias=math.log(mean / (1 - mean)))
-        how = fitting.evidence(own, beliefs, given.score, vote, given.evidence)
+        how = difficulty_fit.evidence(own, beliefs, given.score, vote, given.evidence)
         found.append(replace(given, evidence=how, outlook=outlook))
     return [found[at] for at in placed]
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tts_tui.backends import pull
-from tts_tui.backends.adapter_prm import AdapterPRM
-from tts_tui.backends.embedded import EmbeddedPolicy
-from tts_tui.contracts import ModelInfo
-from tts_tui.evaluation import readings
-from tts_tui.evaluation.datasets import Dataset, Item, item_of
-from tts_tui.evaluation.families import FAMILIES, problems
+from tts_tui.backends.adapter.reward_model import AdapterPRM
+from tts_tui.backends.local import download
+from tts_tui.backends.local.embedded import EmbeddedPolicy
+from tts_tui.evaluation.datasets.families import FAMILIES, problems
+from tts_tui.evaluation.datasets.loading import Dataset, Item, item_of
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.plan_specs import make_all
 from tts_tui.evaluation.run_folder import RunFolder, read_header, read_outcomes
-from tts_tui.evaluation.runs import Evaluation, Standing
+from tts_tui.evaluation.runner import Evaluation, Standing
 from tts_tui.plan import Plan
+from tts_tui.protocols import ModelInfo
 from tts_tui.solver import Solver
+from tts_tui.training.controller import hidden_states
 
 SKIPPED = 8
 """Test problems of each family, from the first on, that figures in development were looked at with: left out."""
@@ -98,10 +98,10 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
 async def states(count: int, folder: Path, threads: int | None) -> None:
     """Has the policy read the prompts, as far as they are not read."""
     wanted, path = items(count), folder / STATES
-    kept = readings.kept(path, pull.EMBEDDED.title)
+    kept = hidden_states.kept(path, download.EMBEDDED.title)
     if any(item.id not in kept for item in wanted):
         async with Solver(EmbeddedPolicy(threads=threads), None) as solver:
-            await readings.read(solver.policy, wanted, path)
+            await hidden_states.read(solver.policy, wanted, path)
 
 
 def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from tts_tui.difficulty import GRID, POINTS, Belief, Evidence, Seen
+from tts_tui.controller.difficulty import GRID, POINTS, Belief, Evidence, Seen
 from tts_tui.plan import Vote
 
 DRAWS = 4000

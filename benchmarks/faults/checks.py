@@ -9,10 +9,10 @@ from typing import Any, get_args
 from msgspec import Struct
 
 from tts_tui import Result, SearchTree, load, read
-from tts_tui.contracts import Usage
 from tts_tui.errors import TTSError
-from tts_tui.events import AnyEvent, Notice, Reason, ScoreFailed, StepFailed, encode
-from tts_tui.node import Node
+from tts_tui.protocols import Usage
+from tts_tui.tree.events import AnyEvent, Notice, Reason, ScoreFailed, StepFailed, encode
+from tts_tui.tree.node import Node
 
 LOST, HUNG, LEFT, WRONG, LEAKED, RAW = "lost", "hung", "left", "ended wrongly", "key leaked", "unexplained"
 BARS = (LOST, HUNG, LEFT, WRONG, LEAKED, RAW)

@@ -6,8 +6,9 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.faults.watching import brief_waits
-from tts_tui import cli, registry
-from tts_tui.contracts import Policy, RewardModel
+from tts_tui import registry
+from tts_tui.cli import main as cli
+from tts_tui.protocols import Policy, RewardModel
 
 BRIEF: dict[str, Any] = {"stall": 1.0, "patience": 1.0}
 """Client settings without an option on the command line."""

@@ -15,9 +15,9 @@ from benchmarks.faults.checks import HUNG, LOST, WRONG, Finding
 from benchmarks.faults.server import Server
 from benchmarks.faults.stand_in import NAME
 from tts_tui import SearchTree, load, read
+from tts_tui.displays.session import exit_code
 from tts_tui.errors import TTSError
-from tts_tui.events import AnyEvent, decode, encode
-from tts_tui.ui.session import exit_code
+from tts_tui.tree.events import AnyEvent, decode, encode
 
 if TYPE_CHECKING:
     from benchmarks.faults.storm import Outcome

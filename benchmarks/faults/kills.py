@@ -17,7 +17,7 @@ from benchmarks.faults.stand_in import StandIn
 from benchmarks.faults.storm import KEY, specs
 from tts_tui import Plan, Result, SearchTree, Solver, load, read
 from tts_tui.errors import TTSError
-from tts_tui.events import AnyEvent, SearchFinished, StepStarted, StepStreamed, decode, encode
+from tts_tui.tree.events import AnyEvent, SearchFinished, StepStarted, StepStreamed, decode, encode
 
 PACE = 0.02
 """Seconds between two events of a stream, slow enough for a search to be killed in the middle."""

@@ -22,12 +22,12 @@ from benchmarks.faults.storm import KEY, Seen
 from benchmarks.faults.watching import CASE, Watch
 from benchmarks.sglang.servers import busy, make_tiny
 from tts_tui import Plan, Solver, Usage
-from tts_tui.backends import pull
-from tts_tui.backends.http import Http
-from tts_tui.backends.prm_sglang import SGLangPRM
-from tts_tui.backends.server_process import ServerProcess
-from tts_tui.backends.serving import Kind, command, examine
-from tts_tui.backends.sglang import SGLangPolicy
+from tts_tui.backends.local import download
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.sglang.launch import Kind, command, examine
+from tts_tui.backends.sglang.policy import SGLangPolicy
+from tts_tui.backends.sglang.process import ServerProcess
+from tts_tui.backends.sglang.reward_model import SGLangPRM
 from tts_tui.errors import TTSError
 
 READY_SECONDS = 300.0
@@ -225,6 +225,6 @@ def make_prm(folder: Path) -> Path:
     )
     Qwen2ForTokenClassification(config).float().save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if (pull.model_path() / name).exists():
-            shutil.copy(pull.model_path() / name, folder)
+        if (download.model_path() / name).exists():
+            shutil.copy(download.model_path() / name, folder)
     return folder

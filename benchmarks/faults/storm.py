@@ -22,13 +22,14 @@ from benchmarks.faults.server import Server, told
 from benchmarks.faults.stand_in import NAME, WIDTH, Flavour, StandIn
 from benchmarks.faults.watching import CASE, Watch
 from benchmarks.sglang.common import Dice
-from tts_tui import Result, SearchTree, Solver, Usage, priors
-from tts_tui.backends.openai import OpenAIPolicy
-from tts_tui.backends.prm_sglang import SGLangPRM
-from tts_tui.backends.sglang import SGLangPolicy
-from tts_tui.calibration import Reader
+from tts_tui import Result, SearchTree, Solver, Usage
+from tts_tui.backends.openai.policy import OpenAIPolicy
+from tts_tui.backends.sglang.policy import SGLangPolicy
+from tts_tui.backends.sglang.reward_model import SGLangPRM
+from tts_tui.controller import priors
+from tts_tui.controller.calibration import Reader
 from tts_tui.errors import RecordError, StrategyError, TTSError, UsageError
-from tts_tui.events import AnyEvent, encode
+from tts_tui.tree.events import AnyEvent, encode
 
 KEY = "sk-4f1b0c8e2d7a49635e8b1c0da7f2936b"
 """The API key of all clients, which must not show anywhere."""

@@ -17,14 +17,14 @@ CASE: ContextVar[str] = ContextVar("case", default="")
 
 TICK_SECONDS = 0.05
 _WAITS = {
-    "tts_tui.search.BACKOFF": 0.01,
-    "tts_tui.guide.BACKOFF": 0.01,
-    "tts_tui.backends.dispatch.FIRST_WAIT": 0.02,
-    "tts_tui.backends.dispatch.LONGEST_WAIT": 0.1,
-    "tts_tui.backends.dispatch.LONGEST_ASKED": 0.2,
-    "tts_tui.backends.patience.AGAIN_SECONDS": 0.05,
-    "tts_tui.backends.sglang.FAREWELL_SECONDS": 1.0,
-    "tts_tui.backends.sglang_stream.AGAIN_SECONDS": 0.05,
+    "tts_tui.search.search.BACKOFF": 0.01,
+    "tts_tui.controller.search_adapter.BACKOFF": 0.01,
+    "tts_tui.backends.remote.dispatcher.FIRST_WAIT": 0.02,
+    "tts_tui.backends.remote.dispatcher.LONGEST_WAIT": 0.1,
+    "tts_tui.backends.remote.dispatcher.LONGEST_ASKED": 0.2,
+    "tts_tui.backends.remote.retry.AGAIN_SECONDS": 0.05,
+    "tts_tui.backends.sglang.policy.FAREWELL_SECONDS": 1.0,
+    "tts_tui.backends.sglang.stream.AGAIN_SECONDS": 0.05,
 }
 
 

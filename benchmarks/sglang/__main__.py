@@ -81,7 +81,7 @@ def _start(options: Options, bar: str, stack: contextlib.ExitStack) -> None:
     if not {"url", "cold_url"} & set(missing):
         return
     if not options.model:
-        from tts_tui.backends.pull import model_path
+        from tts_tui.backends.local.download import model_path
 
         options.model = str(model_path())
     for name, flags in (("url", ()), ("cold_url", ("--disable-radix-cache",))):

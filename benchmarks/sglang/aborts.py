@@ -9,7 +9,7 @@ import time
 from benchmarks.sglang.common import PROBLEMS, Options, plan, solving, verdict
 from benchmarks.sglang.servers import busy
 from tts_tui import Plan, Solver
-from tts_tui.backends.http import Http
+from tts_tui.backends.remote.http import Http
 
 TIMES = 100
 BAR = 1.0

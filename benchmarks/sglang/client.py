@@ -11,7 +11,7 @@ from benchmarks.sglang.common import PROBLEMS, Options, plan, solving, verdict
 from benchmarks.sglang.lag import LAG_BAR, Lag, lag
 from benchmarks.sglang.orchestration import never_end
 from tts_tui import Sampling, StepRequest
-from tts_tui.backends.sglang import SGLangPolicy
+from tts_tui.backends.sglang.policy import SGLangPolicy
 
 STREAMS, TOKENS = 256, 64
 

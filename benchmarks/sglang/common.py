@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from benchmarks.sglang.its_hub_beam import score
 from tts_tui import ModelInfo, Plan, Sampling, ScoreRequest, Solver, StepScore
-from tts_tui.backends.http import Http
-from tts_tui.backends.sglang import SGLangPolicy
-from tts_tui.prompts import messages
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.sglang.policy import SGLangPolicy
+from tts_tui.profiles.prompts import messages
 
 PROBLEMS = (
     "A rectangle is three times as long as it is wide and has a perimeter of 64 cm. What is its area?",

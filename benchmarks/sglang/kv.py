@@ -6,7 +6,7 @@ from benchmarks.kv import unique
 from benchmarks.sglang.common import PROBLEMS, Options, flush, its_hub, plan, solving, verdict
 from benchmarks.sglang.servers import Counted, counted
 from tts_tui import Plan
-from tts_tui.backends.http import Http
+from tts_tui.backends.remote.http import Http
 
 BAR = 1.05
 COLD_PROBLEMS = 2

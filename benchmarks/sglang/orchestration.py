@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.sglang.common import PROBLEMS, Options, flush, its_hub, plan, solving, verdict
 from benchmarks.sglang.servers import counted, cpu_seconds
 from tts_tui import Plan, SearchTree, Solver
-from tts_tui.backends.http import Http
-from tts_tui.backends.sglang import SGLangPolicy
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.sglang.policy import SGLangPolicy
 
 BATCH_BAR, BEAM_BAR = 1.05, 0.5
 TOKENS = 128

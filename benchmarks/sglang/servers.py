@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tts_tui.backends.http import Http
+from tts_tui.backends.remote.http import Http
 
 FLAGS = (
     *("--device", "cpu"),
@@ -130,7 +130,7 @@ def make_tiny(folder: Path) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from tts_tui.backends.pull import model_path
+    from tts_tui.backends.local.download import model_path
 
     torch.manual_seed(0)
     config = LlamaConfig(

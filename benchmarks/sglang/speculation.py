@@ -7,7 +7,7 @@ import time
 
 from benchmarks.sglang.common import PROBLEMS, Options, flush, plan, solving
 from tts_tui import Plan, Solver
-from tts_tui.backends.sglang import SGLangPolicy
+from tts_tui.backends.sglang.policy import SGLangPolicy
 
 SIZES = ((4, 2), (8, 4), (16, 4))
 SEPARATOR = "el"

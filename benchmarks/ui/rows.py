@@ -14,8 +14,8 @@ from textual.app import App, ComposeResult
 
 from benchmarks.tree import events
 from tts_tui import SearchTree, Usage
-from tts_tui.events import StepFinished, StepScored, StepStarted, StepStreamed
-from tts_tui.ui.folding import Folding
+from tts_tui.tree.events import StepFinished, StepScored, StepStarted, StepStreamed
+from tts_tui.ui.tree_rows import Folding
 from tts_tui.ui.widgets.tree_view import TreeView
 
 LAG_BAR = 0.016

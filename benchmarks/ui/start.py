@@ -18,7 +18,7 @@ TURNS = 5
 LIST = """
 import atexit, json, pathlib, sys
 atexit.register(lambda: pathlib.Path(sys.argv[1]).write_text(json.dumps(sorted(sys.modules))))
-from tts_tui.cli import run
+from tts_tui.cli.main import run
 run(["tui"])
 """
 

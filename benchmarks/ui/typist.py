@@ -18,9 +18,10 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from tts_tui import Chunk, ModelInfo, Plan, Prompt, ScoreRequest, Solver, StepRequest, StepScore, Usage
-from tts_tui.ui import launch, session
-from tts_tui.ui.display import make
-from tts_tui.ui.models import Models
+from tts_tui.displays import session
+from tts_tui.displays.base import make
+from tts_tui.ui import launch
+from tts_tui.ui.model_loader import Models
 from tts_tui.ui.settings import Settings
 
 STREAMS, PACE, STEP = 16, 50, 60

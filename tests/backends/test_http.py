@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from tests.proxy import Fault, Proxy
-from tts_tui.backends import http as http_module
-from tts_tui.backends.http import Http
-from tts_tui.backends.replies import Worker
+from tts_tui.backends.remote import http as http_module
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.remote.replies import Worker
 from tts_tui.errors import BackendBadResponse, BackendTimeout, BackendUnavailable
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -17,9 +17,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from tts_tui.backends.causal import CausalModel
-from tts_tui.backends.engine import Engine
-from tts_tui.contracts import Chunk, Sampling, StepRequest, Usage
+from tts_tui.backends.engine.engine import Engine
+from tts_tui.backends.engine.model import CausalModel
+from tts_tui.protocols import Chunk, Sampling, StepRequest, Usage
 
 # Two threads on matrices of this size only wait for each other.
 torch.set_num_threads(1)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from tts_tui.contracts import ModelInfo
-from tts_tui.evaluation.datasets import Item
+from tts_tui.evaluation.datasets.loading import Item
 from tts_tui.evaluation.outcomes import Answered, Outcome, elected
 from tts_tui.evaluation.run_folder import Header, Source
 from tts_tui.plan import Plan, default_plan
-from tts_tui.totals import Flops, PolicyTokens, PrmTokens, Tokens
+from tts_tui.protocols import ModelInfo
+from tts_tui.tree.totals import Flops, PolicyTokens, PrmTokens, Tokens
 
 SCORED = default_plan("best-of-n", n=4, score="last", vote="prm-max")
 MAJORITY = default_plan("majority", n=4)

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from tests.scripted import SEPARATOR, ScriptedPolicy, ScriptedPRM, encode
 from tts_tui import Plan, Solver
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.models import Models
+from tts_tui.ui.model_loader import Models
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings

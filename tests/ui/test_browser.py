@@ -19,7 +19,7 @@ import pytest
 
 from tests.servers import free_port
 from tts_tui import load
-from tts_tui.backends import pull
+from tts_tui.backends.local import download
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -110,7 +110,7 @@ def home(tmp_path: Path) -> Path:
     """A folder of its own for recordings; the model is the one that is there."""
     folder = tmp_path / "home"
     folder.mkdir()
-    (folder / pull.EMBEDDED.folder).symlink_to(pull.pull())
+    (folder / download.EMBEDDED.folder).symlink_to(download.pull())
     return folder
 
 

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App
 
-from tests.test_displays import EVIL, finished_step, run, start
+from tests.displays.test_displays import EVIL, finished_step, run, start
 from tts_tui import Budget
-from tts_tui.contracts import Sampling
-from tts_tui.events import Notice, SearchPaused, SolutionFound, StepFailed, StepStarted
 from tts_tui.plan import Plan
+from tts_tui.protocols import Sampling
+from tts_tui.tree.events import Notice, SearchPaused, SolutionFound, StepFailed, StepStarted
 from tts_tui.ui import panels
-from tts_tui.ui.model import RunModel, Told
-from tts_tui.ui.widgets import story_view
-from tts_tui.ui.widgets.story_view import StoryView
+from tts_tui.ui.run_model import RunModel, Told
+from tts_tui.ui.widgets import decisions_view
+from tts_tui.ui.widgets.decisions_view import StoryView
 
 
 def model_of(events):
@@ -124,10 +124,10 @@ class Telling(App):
 
 
 async def test_the_story_shows_the_last_decisions_and_wraps_each_once(monkeypatch):
-    monkeypatch.setattr(story_view, "MOST", 20)
+    monkeypatch.setattr(decisions_view, "MOST", 20)
     wrapped = []
-    rows = story_view._rows
-    monkeypatch.setattr(story_view, "_rows", lambda event, width: wrapped.append(event) or rows(event, width))
+    rows = decisions_view._rows
+    monkeypatch.setattr(decisions_view, "_rows", lambda event, width: wrapped.append(event) or rows(event, width))
     story = [Told(float(number), f"decision {number} " + "word " * (number % 4)) for number in range(70)]
     app = Telling()
     async with app.run_test(size=(24, 6)) as pilot:
@@ -145,7 +145,7 @@ async def test_the_story_shows_the_last_decisions_and_wraps_each_once(monkeypatc
 
 
 async def test_whoever_has_scrolled_away_in_the_story_stays_with_what_is_read(monkeypatch):
-    monkeypatch.setattr(story_view, "MOST", 20)
+    monkeypatch.setattr(decisions_view, "MOST", 20)
     story = [Told(0.0, f"decision {number}") for number in range(40)]
     app = Telling()
     async with app.run_test(size=(40, 6)) as pilot:

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.test_recording import picture
-from tests.test_displays import run
+from tests.displays.test_displays import run
+from tests.tree.test_recording import picture
 from tts_tui import SearchTree
+from tts_tui.displays.narration import tell
 from tts_tui.errors import RecordCorrupt
-from tts_tui.events import NodesPruned, StepFinished, StepStreamed
-from tts_tui.ui import model
-from tts_tui.ui.model import RunModel
+from tts_tui.tree.events import NodesPruned, StepFinished, StepStreamed
+from tts_tui.ui import run_model
 from tts_tui.ui.player import SPEEDS, Player
-from tts_tui.ui.story import tell
+from tts_tui.ui.run_model import RunModel
 
 
 async def test_it_ends_where_the_search_did():
@@ -74,7 +74,7 @@ async def test_going_back_folds_what_is_needed_once_for_many_presses_and_tells_n
     folded = []
     apply = SearchTree.apply
     monkeypatch.setattr(SearchTree, "apply", lambda tree, event: folded.append(event) or apply(tree, event))
-    monkeypatch.setattr(model, "tell", lambda event, tree: pytest.fail("told again"))
+    monkeypatch.setattr(run_model, "tell", lambda event, tree: pytest.fail("told again"))
     for _ in range(5):
         player.step(-1)
     assert folded == []

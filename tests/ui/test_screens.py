@@ -11,14 +11,16 @@ from textual.content import Content
 from textual.events import Paste
 from textual.widgets import Input
 
-from tests.core.test_recording import picture as fold
 from tests.scripted import SEPARATOR
+from tests.tree.test_recording import picture as fold
 from tests.ui.staging import PLAN, make, models, picture, policy_of, running, solved, tick, until
-from tts_tui import SearchTree, load, read, signals
+from tts_tui import SearchTree, load, read
+from tts_tui.displays import signals
 from tts_tui.errors import BackendError, UsageError
-from tts_tui.events import encode
+from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
-from tts_tui.recording import Recording
+from tts_tui.tree.events import encode
+from tts_tui.tree.recording import Recording
 from tts_tui.ui import keys
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.drivers import InputEnded
@@ -28,7 +30,6 @@ from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.home import EXAMPLES, WELCOME, HomeScreen
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
-from tts_tui.ui.text import one_line
 from tts_tui.ui.widgets.prompt import Prompt
 
 

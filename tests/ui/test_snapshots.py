@@ -12,13 +12,13 @@ import pytest
 from msgspec.structs import replace
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
+from tests.displays.test_decisions import FIRST, SECOND
 from tests.ui.staging import make, models, running, tick, until
-from tests.ui.test_choices import FIRST, SECOND
 from tts_tui import read
+from tts_tui.displays.export import without_fonts
 from tts_tui.errors import BackendUnavailable
-from tts_tui.events import SearchPaused
+from tts_tui.tree.events import SearchPaused
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.export import without_fonts
 from tts_tui.ui.player import Player
 from tts_tui.ui.screens.run import RunScreen
 

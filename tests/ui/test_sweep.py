@@ -15,7 +15,7 @@ from textual.screen import Screen
 from tests.ui.staging import PLAN, make, models, policy_of, running, solved, tick, until
 from tts_tui import read
 from tts_tui.errors import BackendUnavailable
-from tts_tui.ui import runs
+from tts_tui.ui import recordings
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.keys import OWNERS
 from tts_tui.ui.player import Player
@@ -170,7 +170,7 @@ async def run_stopped_before_it_began(app, pilot):
 
 
 def replay(app, share, name="beam.jsonl", change=(b"beam", b"beam")):
-    path = runs.folder() / name
+    path = recordings.folder() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((RECORDINGS / name).read_bytes().replace(*change))
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.ui.terminal import Terminal
 from tts_tui import load
-from tts_tui.backends import pull
+from tts_tui.backends.local import download
 
 pytestmark = [
     pytest.mark.embedded,
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> dict[str, str]:
     """A folder of its own for runs and settings; the model is the one that is there."""
     folder = tmp_path / "home"
     folder.mkdir()
-    (folder / pull.EMBEDDED.folder).symlink_to(pull.pull())
+    (folder / download.EMBEDDED.folder).symlink_to(download.pull())
     return {"TTS_TUI_HOME": str(folder), "TTS_TUI_CONFIG": str(tmp_path / "none.toml"), "HF_HUB_OFFLINE": "1"}
 
 

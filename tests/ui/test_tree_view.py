@@ -9,10 +9,10 @@ import pytest
 from textual.app import App
 from textual.events import MouseScrollDown
 
-from tests.ui.test_folding import Growing
+from tests.ui.test_tree_rows import Growing
 from tts_tui import Plan, Usage
-from tts_tui.contracts import ModelInfo
-from tts_tui.events import (
+from tts_tui.protocols import ModelInfo
+from tts_tui.tree.events import (
     NodesPruned,
     SearchStarted,
     SolutionFound,
@@ -21,9 +21,9 @@ from tts_tui.events import (
     StepScored,
     StepStreamed,
 )
-from tts_tui.tree import SearchTree
-from tts_tui.ui.folding import Folding
-from tts_tui.ui.looks import best
+from tts_tui.tree.search_tree import SearchTree
+from tts_tui.ui.row_looks import best
+from tts_tui.ui.tree_rows import Folding
 from tts_tui.ui.widgets.rows_view import CALM, GROWING
 from tts_tui.ui.widgets.tree_view import TreeView
 

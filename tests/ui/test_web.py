@@ -18,7 +18,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import HTTPBadRequest
 
-from tts_tui.cli import run
+from tts_tui.cli.main import run
 from tts_tui.errors import UsageError
 from tts_tui.ui import web
 from tts_tui.ui.web import BrowserServer, is_local

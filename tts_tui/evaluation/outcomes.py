@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tts_tui.events import Reason
+from tts_tui.answers.voting import path_score
 from tts_tui.plan import Score, Vote
-from tts_tui.totals import Flops, Tokens
-from tts_tui.voting import path_score
+from tts_tui.tree.events import Reason
+from tts_tui.tree.totals import Flops, Tokens
 
 
 class Answered(Struct, frozen=True):
@@ -67,7 +67,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def elected(solutions: Sequence[Answered], score: Score, vote: Vote) -> Answered | None:
-    """The solution that stands for the winner of a vote, by the rules of `tts_tui.voting`; None if nobody votes.
+    """The solution that stands for the winner of a vote, by the rules of `tts_tui.answers.voting`; None if nobody votes.
 
     Args:
         solutions: In the order that breaks ties.

@@ -6,10 +6,10 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from tts_tui.answers import canonical
+from tts_tui.answers.canonical import canonical
 from tts_tui.errors import UsageError
-from tts_tui.evaluation.data_files import BY_NAME, Columns, DataFile, looks_like_solution
-from tts_tui.evaluation.families import Problem, Split
+from tts_tui.evaluation.datasets.data_files import BY_NAME, Columns, DataFile, looks_like_solution
+from tts_tui.evaluation.datasets.families import Problem, Split
 
 
 def read_problems(path: Path, columns: Columns = BY_NAME) -> list[Problem]:

@@ -18,14 +18,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from tts_tui.checks import same_prm
-from tts_tui.contracts import ModelInfo
 from tts_tui.errors import RecordCorrupt, RecordVersion, UsageError
-from tts_tui.evaluation.datasets import Item
+from tts_tui.evaluation.datasets.loading import Item
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.files import open_regular, read_regular
 from tts_tui.plan import Plan
-from tts_tui.recording import whole_lines
+from tts_tui.preflight import same_prm
+from tts_tui.protocols import ModelInfo
+from tts_tui.tree.recording import whole_lines
 
 try:
     import fcntl

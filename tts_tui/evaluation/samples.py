@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from tts_tui.answers import extract, same
+from tts_tui.answers.canonical import extract, same
 from tts_tui.concurrency import concurrently
-from tts_tui.contracts import Chunk, Policy, Prompt, Sampling, StepRequest
-from tts_tui.evaluation.families import Problem
+from tts_tui.evaluation.datasets.families import Problem
+from tts_tui.protocols import Chunk, Policy, Prompt, Sampling, StepRequest
 
 
 class Solution(Struct, frozen=True):

@@ -24,7 +24,7 @@ of the layout that gives the same input, or `kind` with
   score is read at the last token of the chat;
 - turns: `first` and `step`, what the user says; `answer`, `answer_ids`, what is answered. The score is read before it.
 
-`[measured.NAME]`, in profiles that `tts-tui profile-prm` wrote (`tts_tui.profiles.own`): figures of this machine.
+`[measured.NAME]`, in profiles that `tts-tui profile-prm` wrote (`tts_tui.profiles.user`): figures of this machine.
 
 `[defaults]`: `score` and `vote`. `[biases]`: sentences. `[reported.NAME]`: figures. Each table has its `source`, and
 may have a `note`.
@@ -39,7 +39,7 @@ from importlib.resources import files
 from typing import Any
 
 from tts_tui.errors import UnknownName
-from tts_tui.profiles import own
+from tts_tui.profiles import user
 
 OFFICIAL = "official"
 """The layout that is taken by default."""
@@ -69,7 +69,7 @@ def profile(name: str) -> dict[str, Any]:
 
 def vote_defaults(name: str) -> dict[str, str]:
     """Score and vote that suit a reward model, as measured here or else as shipped; empty if nothing is known of it."""
-    measured = own.defaults(name)
+    measured = user.defaults(name)
     if measured:
         return measured
     defaults = profile(name).get("defaults", {}) if name in names() else {}
@@ -84,7 +84,7 @@ def profile_of(model: object) -> str:
 def votes_for(prm: object) -> dict[str, str]:
     """Score and vote that suit a reward model: as measured here, else its own, or its profile's."""
     name = profile_of(prm)
-    return own.defaults(name) or dict(getattr(prm, "defaults", {})) or vote_defaults(name)
+    return user.defaults(name) or dict(getattr(prm, "defaults", {})) or vote_defaults(name)
 
 
 def plan_defaults(policy: str) -> dict[str, int]:

@@ -13,24 +13,25 @@ from textual.events import Event, InputEvent, Paste
 from textual.screen import Screen
 
 from tts_tui.budget import Budget
+from tts_tui.displays import phrases
+from tts_tui.displays.status_lines import short_plan
 from tts_tui.errors import TTSError
+from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
-from tts_tui.recording import Recording
 from tts_tui.solver import check_problem
-from tts_tui.tree import SearchTree
-from tts_tui.ui import runs, words
-from tts_tui.ui.leaving import LeavingApp
-from tts_tui.ui.model import RunModel
-from tts_tui.ui.models import Models
-from tts_tui.ui.overview import short_plan
+from tts_tui.tree.recording import Recording
+from tts_tui.tree.search_tree import SearchTree
+from tts_tui.ui import recordings
+from tts_tui.ui.model_loader import Models
 from tts_tui.ui.player import Player
+from tts_tui.ui.run_model import RunModel
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Choice, Palette
 from tts_tui.ui.screens.home import HomeScreen, describe
 from tts_tui.ui.screens.pulsing import Pulsing
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
-from tts_tui.ui.text import one_line
+from tts_tui.ui.shutdown import LeavingApp
 
 ONLY_SHOWS = "this session only shows recordings: open the terminal UI with `tts-tui` to solve problems"
 
@@ -171,7 +172,7 @@ class TTSApp(LeavingApp):
         if not self.settings.record:
             return None
         try:
-            return runs.new_path(problem, datetime.now(), [runner.path for runner in self.runners])
+            return recordings.new_path(problem, datetime.now(), [runner.path for runner in self.runners])
         except TTSError as error:
             self.notify(f"Not recorded: {one_line(str(error), 400)}", severity="warning", markup=False)
             return None
@@ -193,7 +194,7 @@ class TTSApp(LeavingApp):
         if runner.trouble:
             self.notify(one_line(runner.trouble, 500), title="A search failed", severity="error", markup=False)
         elif finished is not None:
-            said = f"{one_line(runner.problem, 100)}\nAnswer: {words.answer(finished.answer)}"
+            said = f"{one_line(runner.problem, 100)}\nAnswer: {phrases.answer(finished.answer)}"
             self.notify(said, title="A search has ended", markup=False)
 
     def show_runner(self, runner: Runner) -> None:
@@ -242,7 +243,7 @@ class TTSApp(LeavingApp):
             return
         live = [runner for runner in self.runners if runner.model is not first and runner.model.tree.started]
         taken = {own, *(runner.path for runner in live)}
-        stored = [run for run in runs.recent(30) if not run.broken and run.path not in taken]
+        stored = [run for run in recordings.recent(30) if not run.broken and run.path not in taken]
         if not live and not stored:
             self.notify("There is no other run to compare with.", severity="warning", markup=False)
             return

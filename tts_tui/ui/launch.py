@@ -8,19 +8,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tts_tui import signals
 from tts_tui.budget import Budget
+from tts_tui.displays import phrases, signals
+from tts_tui.displays.base import is_terminal
+from tts_tui.displays.session import INTERRUPTED, exit_code, note
 from tts_tui.errors import UsageError
+from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
-from tts_tui.recording import Recording
-from tts_tui.ui import words
+from tts_tui.tree.recording import Recording
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.display import is_terminal
-from tts_tui.ui.models import Models
+from tts_tui.ui.model_loader import Models
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.session import INTERRUPTED, exit_code, note
 from tts_tui.ui.settings import Settings
-from tts_tui.ui.text import one_line
 
 Opening = Callable[[TTSApp], "Runner | None"]
 """Opens something in the app that has just started; gives the run whose exit code is the session's."""
@@ -100,7 +99,7 @@ def _report(runner: Runner) -> int:
     if finished is None and not runner.trouble:
         note("stopped before the search began")
     if finished is not None:
-        print("\n".join(words.closing(finished)))
+        print("\n".join(phrases.closing(finished)))
     if runner.path is not None and runner.path.exists():
         print(f"Recorded in {runner.path}")
     if runner.trouble:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from tts_tui.answers.voting import path_score
+from tts_tui.displays import decisions, status_lines
+from tts_tui.displays import phrases as words
+from tts_tui.displays.score_colors import HEAT, degree
+from tts_tui.formatting import bar, digits, one_line, plural
 from tts_tui.plan import Plan, Score
-from tts_tui.totals import Tally
-from tts_tui.tree import Node
-from tts_tui.ui import choices, overview, words
-from tts_tui.ui.heat import HEAT, degree
-from tts_tui.ui.model import RunModel
-from tts_tui.ui.text import bar, digits, one_line, plural
-from tts_tui.voting import path_score
-from tts_tui.work import ENDED
+from tts_tui.search.slots import ENDED
+from tts_tui.tree.search_tree import Node
+from tts_tui.tree.totals import Tally
+from tts_tui.ui.run_model import RunModel
 
 MOST_SCORES = 12
 """Step scores that are shown of a path; of a longer one the last ones."""
@@ -20,12 +21,12 @@ MOST_SCORES = 12
 
 def state(model: RunModel, trouble: str = "") -> Text:
     """Glyph and word for what the run does now."""
-    return overview.state(model.tree, len(model.writing), trouble)
+    return status_lines.state(model.tree, len(model.writing), trouble)
 
 
 def status(model: RunModel, width: int, *, title: str = "", trouble: str = "") -> Text:
     """The first line: what runs, how, for how long."""
-    return overview.status(model.tree, len(model.writing), width, title=title, trouble=trouble)
+    return status_lines.status(model.tree, len(model.writing), width, title=title, trouble=trouble)
 
 
 def gauges(model: RunModel, width: int) -> Text:
@@ -35,12 +36,12 @@ def gauges(model: RunModel, width: int) -> Text:
     scored = model.prm_rate.at(tree.seconds, tree.counts.prm_computed)
     if not model.writing:  # time stands still in the events, and so would the rates
         written = scored = 0.0
-    return overview.gauges(tree, width, written=written, scored=scored)
+    return status_lines.gauges(tree, width, written=written, scored=scored)
 
 
 def answers_line(model: RunModel, width: int) -> Text:
     """The answers with their votes in one line, best first."""
-    return overview.answers_line(model.votes, width, over=model.over)
+    return status_lines.answers_line(model.votes, width, over=model.over)
 
 
 def answers(model: RunModel, width: int, height: int) -> list[Text]:
@@ -49,7 +50,7 @@ def answers(model: RunModel, width: int, height: int) -> list[Text]:
     if not votes:
         pruned = len(model.tree.solutions)
         said = "no answer" + ("" if model.over else " yet") + (f"; {pruned} given up" if pruned else "")
-        return [overview.fit([Text(said, style="dim")], width)]
+        return [status_lines.fit([Text(said, style="dim")], width)]
     most = max(tally.weight for tally in votes) or 1.0
     shown = votes if len(votes) <= height else votes[: max(1, height - 1)]
     column = min(max(len(one_line(tally.answer, 24)) for tally in shown), max(4, width // 3))
@@ -114,14 +115,14 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     """The plan as labels and values, the reason last."""
     limits = plan.budget
     budget = [f"{limits.tokens:,} tokens"] if limits.tokens is not None else []
-    budget += [overview.flop(limits.flops)] if limits.flops is not None else []
+    budget += [status_lines.flop(limits.flops)] if limits.flops is not None else []
     budget += [f"{limits.seconds:g} s"] if limits.seconds is not None else []
     drawing = f"temperature {plan.sampling.temperature:g}"
     drawing += f", top-p {plan.sampling.top_p:g}" if plan.sampling.top_p < 1 else ""
     aim = words.wish(plan)
     return [
-        ("strategy", overview.short_plan(plan)),
-        ("answer by", overview.chooses(plan)),
+        ("strategy", status_lines.short_plan(plan)),
+        ("answer by", status_lines.chooses(plan)),
         ("sampling", f"{drawing}, seed {plan.seed}"),
         ("budget", ", ".join(budget) or "no limit"),
         *([("wish", aim)] if aim else []),
@@ -131,4 +132,4 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
 
 def choice(model: RunModel, width: int, rows: int) -> list[Text]:
     """What `auto` expects and chose, in at most `rows` lines; the plan itself where there is room."""
-    return choices.panel(model.tree, width, rows, [row for row in plan_lines(model.tree.plan) if row[0] != "why"])
+    return decisions.panel(model.tree, width, rows, [row for row in plan_lines(model.tree.plan) if row[0] != "why"])

@@ -12,8 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tts_tui.events import AnyEvent, StepFinished, StepStreamed
-from tts_tui.ui.model import RunModel, Told
+from tts_tui.tree.events import AnyEvent, StepFinished, StepStreamed
+from tts_tui.ui.run_model import RunModel, Told
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 SILENCE = 2.0

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tts_tui.budget import Budget
 from tts_tui.errors import TTSError
-from tts_tui.events import AnyEvent
 from tts_tui.plan import Plan
-from tts_tui.recording import Recording
-from tts_tui.result import Result
-from tts_tui.search import Search
+from tts_tui.search.result import Result
+from tts_tui.search.search import Search
 from tts_tui.solver import Solver
-from tts_tui.tree import SearchTree
-from tts_tui.ui.model import RunModel
-from tts_tui.ui.models import Models
+from tts_tui.tree.events import AnyEvent
+from tts_tui.tree.recording import Recording
+from tts_tui.tree.search_tree import SearchTree
+from tts_tui.ui.model_loader import Models
+from tts_tui.ui.run_model import RunModel
 
 
 class Runner:

@@ -12,7 +12,7 @@ from tts_tui.errors import ConfigError
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the terminal UI takes from the file; `tts_tui.config` has all that may be in it.
+    """What the terminal UI takes from the file; `tts_tui.cli.config` has all that may be in it.
 
     Attributes:
         theme: Name of a theme of Textual, such as `textual-light`; empty for the default.

@@ -26,9 +26,9 @@ from aiohttp import web
 from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
+from tts_tui.displays.session import hear
 from tts_tui.errors import UsageError
-from tts_tui.ui import runs
-from tts_tui.ui.session import hear
+from tts_tui.ui import recordings
 
 PLACES = 16
 """Sessions at a time by default. One takes some 35 MB of memory, and 400 MB more with the embedded model."""
@@ -232,7 +232,7 @@ class BrowserServer(Server):
         line = web.WebSocketResponse(heartbeat=15, timeout=2.0)
         session = Session(
             self.command,
-            {} if self.shared else {runs.RUNS: str(runs.folder() / "visitors" / _visitor(request))},
+            {} if self.shared else {recordings.RUNS: str(recordings.folder() / "visitors" / _visitor(request))},
             write_bytes=line.send_bytes,
             write_str=line.send_str,
             close=line.close,

@@ -13,13 +13,14 @@ from textual.events import DescendantFocus
 from textual.widgets import Footer
 
 from tts_tui.budget import flops
-from tts_tui.tree import SearchTree
-from tts_tui.ui import choices, panels, words
-from tts_tui.ui.model import RunModel
-from tts_tui.ui.screens.viewing import LAST, Viewing
-from tts_tui.ui.text import one_line, percent, short
+from tts_tui.displays import decisions, phrases
+from tts_tui.formatting import one_line, percent, short
+from tts_tui.tree.search_tree import SearchTree
+from tts_tui.ui import panels
+from tts_tui.ui.run_model import RunModel
+from tts_tui.ui.screens.base import LAST, Viewing
 from tts_tui.ui.widgets.field import Field
-from tts_tui.ui.widgets.quiet import Quiet
+from tts_tui.ui.widgets.lazy_static import Quiet
 from tts_tui.ui.widgets.tree_view import TreeView
 
 FRAMES = 8.0
@@ -113,7 +114,7 @@ class CompareScreen(Viewing):
             width = max(10, view.size.width)
             self.query_one(f"#{side}-status", Quiet).put([panels.status(model, width)])
             self.query_one(f"#{side}-answers", Quiet).put(panels.answers(model, width, 3))
-            chosen, course = self.query_one(f"#{side}-choices", Quiet), choices.course(model.tree, width, self._rows)
+            chosen, course = self.query_one(f"#{side}-choices", Quiet), decisions.course(model.tree, width, self._rows)
             chosen.put(course)
             chosen.display = bool(course)  # without lines it would be a blank one
         self.query_one("#table", Quiet).put(table(*self.models, width=self.size.width))
@@ -155,7 +156,7 @@ def table(first: RunModel, second: RunModel, *, width: int) -> list[Text]:
     if first.tree.started is None or second.tree.started is None:
         return []
     lines = []
-    answers = [words.answer(m.votes[0].answer) if m.votes else "none" for m in (first, second)]
+    answers = [phrases.answer(m.votes[0].answer) if m.votes else "none" for m in (first, second)]
     column = min(28, max(12, (width - 30) // 3))
     lines.append(_row("answer", one_line(answers[0], column), one_line(answers[1], column), "", column))
     for (label, a, said), (_, b, other) in zip(figures(first.tree), figures(second.tree), strict=True):

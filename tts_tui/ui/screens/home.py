@@ -11,19 +11,20 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tts_tui.displays import phrases
 from tts_tui.errors import TTSError
+from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
-from tts_tui.ui import panels, words
+from tts_tui.ui import panels
 from tts_tui.ui.bindings import keys
+from tts_tui.ui.recordings import Run, recent, remove
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.runs import Run, recent, remove
 from tts_tui.ui.screens.dialogs import Question
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.pulsing import Pulsing
-from tts_tui.ui.text import one_line
+from tts_tui.ui.widgets.lazy_static import Quiet
 from tts_tui.ui.widgets.prompt import Prompt
-from tts_tui.ui.widgets.quiet import Quiet
 
 if TYPE_CHECKING:
     from tts_tui.ui.app import TTSApp
@@ -278,7 +279,7 @@ def describe(run: Run) -> Text:
     if run.broken:
         return line.append(f"! {one_line(run.path.name, 60)}: {one_line(run.broken, 200)}")
     if run.answer is not None:
-        line.append(f"★ {words.answer(run.answer)} ", style="bold")
+        line.append(f"★ {phrases.answer(run.answer)} ", style="bold")
     elif run.finished:
         line.append("■ no answer ", style="bold")
     else:

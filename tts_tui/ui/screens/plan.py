@@ -14,12 +14,12 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from tts_tui import registry
 from tts_tui.budget import Budget
+from tts_tui.displays.phrases import AUTO
 from tts_tui.errors import TTSError
+from tts_tui.formatting import one_line
 from tts_tui.plan import SCORES, VOTES, Plan
 from tts_tui.ui.screens.dialogs import Dialog
-from tts_tui.ui.text import one_line
 from tts_tui.ui.widgets.field import Field
-from tts_tui.ui.words import AUTO
 
 
 def _share(text: str) -> float:

@@ -12,21 +12,22 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Footer
 
-from tts_tui.ui import choices, panels, words
+from tts_tui.displays import decisions, phrases
+from tts_tui.displays.decisions import is_auto
+from tts_tui.formatting import one_line
+from tts_tui.ui import panels
 from tts_tui.ui.bindings import keys
-from tts_tui.ui.choices import is_auto
-from tts_tui.ui.looks import best
-from tts_tui.ui.model import RunModel
 from tts_tui.ui.player import Player
+from tts_tui.ui.row_looks import best
+from tts_tui.ui.run_model import RunModel
 from tts_tui.ui.runner import Runner
+from tts_tui.ui.screens.base import LAST
 from tts_tui.ui.screens.help import BAR
-from tts_tui.ui.screens.taking_part import TakingPart
-from tts_tui.ui.screens.viewing import LAST
-from tts_tui.ui.text import one_line
+from tts_tui.ui.screens.steering import TakingPart
+from tts_tui.ui.widgets.decisions_view import StoryView
 from tts_tui.ui.widgets.field import Field
-from tts_tui.ui.widgets.quiet import Quiet
+from tts_tui.ui.widgets.lazy_static import Quiet
 from tts_tui.ui.widgets.step_view import StepView
-from tts_tui.ui.widgets.story_view import StoryView
 from tts_tui.ui.widgets.timeline import Timeline
 from tts_tui.ui.widgets.tree_view import TreeView
 
@@ -277,7 +278,7 @@ class RunScreen(TakingPart):
 
     def _title_panels(self, model: RunModel) -> None:
         """Says in the frames what is in them; in that of the panel in front also which ones are hidden, with keys."""
-        basis = f" · {words.basis_in_short(model.tree.choices[-1])}" if model.tree.choices else ""
+        basis = f" · {phrases.basis_in_short(model.tree.choices[-1])}" if model.tree.choices else ""
         titles = {**PANELS, "tree": self._tree_title(), "plan": PANELS["plan"] + basis}
         hidden = self._hidden()
         front = next((name for name in reversed(TURNS) if name not in hidden), "")
@@ -360,7 +361,7 @@ class RunScreen(TakingPart):
         box = self.query_one("#latest", Quiet)
         box.display = bool(model.tree.choices) and self.size.height >= LATEST and "plan" in self._hidden()
         if box.display:
-            box.put([choices.latest(model.tree, box.size.width or self.size.width)])
+            box.put([decisions.latest(model.tree, box.size.width or self.size.width)])
 
     def _room(self, box: Quiet) -> int:
         """Lines that the panel may have: the screen's, the side's, or, beside step and story, half of it."""

@@ -6,7 +6,7 @@ from textual.events import Paste
 from textual.reactive import Reactive, reactive
 from textual.widgets import Input
 
-from tts_tui.ui.text import clean
+from tts_tui.formatting import clean
 
 
 class CleanPaste:

@@ -17,11 +17,11 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tts_tui.events import ROOT
-from tts_tui.tree import Node, SearchTree
-from tts_tui.ui.folding import Folding
-from tts_tui.ui.frame import Heat
-from tts_tui.ui.looks import Looks, Row, Shown, Value, best
+from tts_tui.displays.frame import Heat
+from tts_tui.tree.events import ROOT
+from tts_tui.tree.search_tree import Node, SearchTree
+from tts_tui.ui.row_looks import Looks, Row, Shown, Value, best
+from tts_tui.ui.tree_rows import Folding
 
 Follow = Literal["off", "newest", "best"]
 

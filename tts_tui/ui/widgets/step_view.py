@@ -10,11 +10,12 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from tts_tui.tree import Node, SearchTree
-from tts_tui.ui import formula, panels
-from tts_tui.ui.prose import as_rich
-from tts_tui.ui.text import clean
-from tts_tui.ui.widgets.quiet import Quiet
+from tts_tui.displays import formula
+from tts_tui.displays.prose import as_rich
+from tts_tui.formatting import clean
+from tts_tui.tree.search_tree import Node, SearchTree
+from tts_tui.ui import panels
+from tts_tui.ui.widgets.lazy_static import Quiet
 
 LIVE = 3000
 """Characters of a growing text that are drawn: the last ones. Drawing all of it would cost more with every token."""

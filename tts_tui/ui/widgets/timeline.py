@@ -6,9 +6,9 @@ from rich.text import Text
 from textual.events import Click
 from textual.message import Message
 
+from tts_tui.formatting import clock
 from tts_tui.ui.player import Player
-from tts_tui.ui.text import clock
-from tts_tui.ui.widgets.quiet import Quiet
+from tts_tui.ui.widgets.lazy_static import Quiet
 
 
 class Timeline(Quiet):

@@ -9,9 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.events import Click
 from textual.message import Message
 
-from tts_tui.ui.folding import Order
-from tts_tui.ui.frame import Heat
-from tts_tui.ui.looks import Shown, Value
+from tts_tui.displays.frame import Heat
+from tts_tui.ui.row_looks import Shown, Value
+from tts_tui.ui.tree_rows import Order
 from tts_tui.ui.widgets.rows_view import Follow, RowsView
 
 __all__ = ["Follow", "Shown", "TreeView"]

@@ -1,0 +1,1 @@
+"""The embedded reward model: a LoRA adapter on the policy's own weights."""

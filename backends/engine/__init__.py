@@ -1,0 +1,1 @@
+"""The inference engine for small models on a CPU or one GPU."""

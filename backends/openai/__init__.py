@@ -1,0 +1,1 @@
+"""Policies on OpenAI-compatible servers."""

@@ -1,0 +1,74 @@
+"""The chat template of a server that is asked for plain text: who applies it, and what is done where nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.remote.replies import ChatText, Tokens
+from tts_tui.backends.remote.untrusted import ServerText
+from tts_tui.errors import BackendBadResponse, RequestRefused, WrongServer
+from tts_tui.profiles.prompts import FAMILIES
+
+T = TypeVar("T")
+Messages = Sequence[dict[str, str]]
+Name = ServerText | str
+Template = Callable[[Http, Name, Messages], Awaitable[str | None]]
+"""From server, model and chat to the text that the model is to go on with; None if the server cannot."""
+
+NO_TEMPLATE = (
+    "{url} cannot continue a text under its chat template (it has neither /tokenize nor /apply-template): problems are "
+    "asked as plain text, which instruction-tuned models answer less well"
+)
+
+
+async def find_template(http: Http, model: Name) -> Template | None:
+    """The way in which the server applies its chat template; None if there is none."""
+    for template in (_by_tokens, _by_text):
+        if await template(http, model, [{"role": "user", "content": "Hello"}]):
+            return template
+    return None
+
+
+def plain(problem: str, family: str) -> str:
+    """A problem for a model that is not asked in a chat."""
+    return f"Problem: {problem}\n\n{FAMILIES[family]}\n\nSolution:"
+
+
+async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
+    """SGLang and vLLM: the chat as token ids, and these as text."""
+    body = {"model": model, "messages": list(chat), "add_generation_prompt": True}
+    reply = await _ask(http, "/tokenize", body, Tokens)
+    if reply is None or not reply.tokens:
+        return None
+    ids = reply.tokens
+    text = await _text_of(http, model, ids)
+    if text is None:
+        return None
+    # A server that begins every text with its own mark would find it twice behind that of the template.
+    again = await _ask(http, "/tokenize", {"model": model, "prompt": text}, Tokens)
+    if again is not None and again.tokens[1:] == ids and (mark := await _text_of(http, model, ids[:1])):
+        return text.removeprefix(mark)
+    return text
+
+
+async def _by_text(http: Http, model: Name, chat: Messages) -> str | None:
+    """llama.cpp."""
+    reply = await _ask(http, "/apply-template", {"messages": list(chat)}, ChatText)
+    return reply.prompt if reply else None
+
+
+async def _text_of(http: Http, model: Name, ids: list[int]) -> str | None:
+    reply = await _ask(http, "/detokenize", {"model": model, "tokens": ids, "skip_special_tokens": False}, ChatText)
+    if reply is None:
+        return None
+    return reply.prompt if reply.text is None else reply.text
+
+
+async def _ask(http: Http, path: str, body: dict[str, Any], kind: type[T]) -> T | None:
+    """The answer; None if the server has no such thing, in whatever way it says so."""
+    try:
+        return await http.post(path, body, kind)
+    except (RequestRefused, WrongServer, BackendBadResponse):
+        return None

@@ -1,0 +1,1 @@
+"""Process reward models that run in this process."""

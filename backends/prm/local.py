@@ -1,0 +1,181 @@
+"""A process reward model in this process: any of `tts-tui profiles`, from its checkpoint.
+
+The network runs on the in-process engine, whose pool keeps what was computed: of a path that has grown by a step, only
+that step passes the model, and a batch of paths passes it together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tts_tui import profiles
+from tts_tui.backends.local.loading import Loading, first_line, name_of, where
+from tts_tui.backends.prm.truncation import fitting
+from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable
+from tts_tui.profiles import specs
+from tts_tui.protocols import ModelInfo, ScoreRequest, StepScore
+
+if TYPE_CHECKING:
+    from tts_tui.backends.engine.engine import Engine
+    from tts_tui.backends.prm.heads import Head
+    from tts_tui.backends.prm.layouts import Layout
+
+# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class _Made(NamedTuple):
+    """What loading makes."""
+
+    profile: str
+    info: ModelInfo
+    layout: Layout
+    head: Head
+    engine: Engine
+
+
+class LocalPRM:
+    """A `RewardModel` on the in-process engine.
+
+    Args:
+        source: A folder in Hugging Face format, or a hub id.
+        name: Its profile or adapter; by default recognised by the checkpoint.
+        layout: How its input is laid out: `official`, `paper` or `sal`.
+        allow_pickle: Also load weights as torch pickles them, which can run code.
+        device: "cpu", "cuda", ...; by default CUDA where there is one.
+        dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 elsewhere.
+        kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
+        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
+
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        layout: str | None = None,
+        allow_pickle: bool = False,
+        device: str | None = None,
+        dtype: str | None = None,
+        kv_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._source = os.path.expanduser(str(source))
+        self._name, self._layout_name = name, layout or "official"
+        self._allow_pickle = allow_pickle
+        self._device, self._dtype, self._kv_tokens, self._threads = device, dtype, kv_tokens, threads
+        self._loading = Loading(self._load, lambda made: made.engine.stop())
+        self._made: _Made | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        if self._made is None:
+            raise BackendError("the reward model has not been started")
+        return self._made.info
+
+    @property
+    def profile(self) -> str:
+        """Name of its profile; before `start` as far as its name and config.json tell, else empty."""
+        if self._made is not None:
+            return self._made.profile
+        return profiles.choose(self._name, self._source, specs.architecture(Path(self._source))) or ""
+
+    async def start(self) -> None:
+        """Loads the checkpoint and checks what its scores rely on.
+
+        Raises:
+            BackendUnavailable: It cannot be had, or it is another PRM than it was said to be.
+            UsageError: It is none that is known.
+        """
+        self._made = await self._loading.done()
+
+    async def close(self) -> None:
+        """Frees the model. Safe to call twice."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.engine.close()
+
+    async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
+        """Scores the last step of each request, in order; a batch may mix problems.
+
+        Raises:
+            ContextExceeded: A question leaves no room for a step.
+            BackendError: The engine failed, or the model put out no numbers.
+        """
+        made = self._made
+        if made is None:
+            raise BackendError("the reward model is not running")
+        inputs = await asyncio.to_thread(_inputs, made, requests)
+        distinct = list(dict.fromkeys(ids for ids, _ in inputs))
+        ends = await made.engine.states(distinct)
+        scores = dict(zip(distinct, await asyncio.to_thread(made.head.scores, ends), strict=True))
+        counts = {ids: (end.computed, end.cached) for ids, end in zip(distinct, ends, strict=True)}
+        result = []
+        for (ids, unseen), request in zip(inputs, requests, strict=True):
+            score = scores[ids]
+            if score is None:
+                raise BackendBadResponse(f"{made.info.name} gives no number for the step {request.steps[-1]!r}")
+            computed, cached = counts[ids]
+            counts[ids] = (0, len(ids))  # whoever else asks for the same
+            result.append(StepScore(score, computed, cached, unseen))
+        return result
+
+    def _load(self) -> _Made:
+        try:
+            import torch
+
+            from tts_tui.backends.engine.engine import Engine
+            from tts_tui.backends.engine.model import CausalModel
+        except ImportError as error:
+            raise BackendUnavailable(f"this reward model needs {error.name}: pip install {error.name}") from error
+        from tts_tui.backends.prm.checkpoint import Checkpoint, load_head
+        from tts_tui.backends.prm.layouts import check_tokens, make_layout
+        from tts_tui.backends.prm.tokenizer import PRMTokenizer
+
+        device, dtype = where(torch, self._device, self._dtype)
+        checkpoint = Checkpoint(self._source, allow_pickle=self._allow_pickle)
+        chosen = profiles.choose(self._name, self._source, checkpoint.architecture)
+        if chosen is None:
+            raise specs.unknown_checkpoint(self._source, checkpoint.architecture)
+        known, table = profiles.profile(chosen), profiles.layout(chosen, self._layout_name)
+        checkpoint.fetch()
+        head = load_head(checkpoint, known["adapter"], known)
+        tokenizer = PRMTokenizer.load(str(checkpoint.folder))
+        if "head" in known:
+            check_tokens(tokenizer, known["head"])
+        layout = make_layout(table, tokenizer)
+        body, longest = checkpoint.body(dtype)
+        core = _on_device(self._source, lambda: CausalModel(body.to(device).eval(), slots=self._kv_tokens), torch)
+        engine = Engine(core, lambda _: "", frozenset(), threads=self._threads)
+        context = min(longest, engine.context, int(known.get("context", longest)))
+        family = profiles.full_name(chosen, self._layout_name)
+        info = ModelInfo(name_of(self._source), core.parameters + head.parameters, context, family)
+        return _Made(chosen, info, layout, head, engine)
+
+
+def _inputs(made: _Made, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], int]]:
+    """Ids of each request, and how many steps are not in them."""
+    if not all(request.steps for request in requests):
+        raise BackendError("there is no step to score")
+    context = made.info.context
+    return [fitting(made.layout, request.prompt.problem, request.steps, context) for request in requests]
+
+
+def _on_device(source: str, make: Any, torch: Any) -> Any:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # the few tokens of its check wait longer for a second core than they take on one
+        return make()
+    except (RuntimeError, MemoryError) as error:
+        raise BackendUnavailable(
+            f"{source} does not fit into the memory: {first_line(error)}; use another device, or serve it with "
+            "`tts-tui serve prm` on a machine that has the room"
+        ) from error
+    finally:
+        torch.set_num_threads(threads)

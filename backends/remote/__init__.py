@@ -1,0 +1,1 @@
+"""Shared parts of policies and reward models on servers: HTTP, dispatch, retries."""

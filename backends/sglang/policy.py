@@ -1,0 +1,323 @@
+"""A policy on an SGLang server (0.5 or newer), or on SGLang's own router in front of several.
+
+Token ids go out and token ids come back. The server's radix cache holds every path of the tree, so a request computes
+one token of its prompt: the last one, which no server keeps. What that relies on:
+
+- The first request for a prompt goes ahead, and its siblings follow once it has its first token. Requests that come
+  together would each compute the prompt.
+- Each continuation is a request of its own, so that each can be ended alone. Ending one means to abort it and to read
+  its last event, which has the count of the tokens that were sampled in the meantime.
+- A rollout is one stream over all its steps; its steps are told apart here.
+
+Each request carries its seed. SGLang heeds it only if it was started with `--enable-deterministic-inference`: then it
+draws each token from the seed and the token's position, whatever else is in the batch, and gives one and the same seed
+to requests that have none. Otherwise it draws its own random numbers.
+
+Steps have the text without special tokens (`skip_special_tokens`), as everywhere; their ids keep all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeVar
+
+from tts_tui.backends.local import download
+from tts_tui.backends.remote.concurrency import Knee
+from tts_tui.backends.remote.dispatcher import Dispatch
+from tts_tui.backends.remote.http import Http
+from tts_tui.backends.remote.prefix_lock import Warm
+from tts_tui.backends.remote.replies import Generated
+from tts_tui.backends.remote.retry import Patience
+from tts_tui.backends.sglang import hidden_states
+from tts_tui.backends.sglang.server import NEUTRAL, RESERVED, ROUTING, SGLangServer, version_of
+from tts_tui.backends.sglang.stream import Cutter, Stream
+from tts_tui.errors import BackendError, BackendTimeout, BackendUnavailable, ContextExceeded, WrongServer
+from tts_tui.profiles.prompts import family_of, messages
+from tts_tui.protocols import Chunk, ModelInfo, Prompt, Reading, StepRequest, Usage
+
+SEEDS = 2**31
+"""Seeds are below this number: SGLang took 32 bits with a sign before it took 64, and dies of larger ones. Of two
+billion pairs of samples about one shares a seed."""
+FIRST_SEEDED = (0, 5, 3)
+"""The oldest version of SGLang that takes seeds; older ones fail on them."""
+FAREWELL_SECONDS = 3.0
+"""Longest time that an ended stream is listened to for its last count; a server with busy cores takes over a second."""
+
+T = TypeVar("T")
+Messages = Callable[[str], Sequence[dict[str, str]]]
+
+
+class SGLangPolicy:
+    """A policy on the server at `url`.
+
+    Args:
+        url: Such as `http://127.0.0.1:30000`.
+        api_key: By default the environment variable TTS_TUI_API_KEY.
+        messages: Chat messages for a problem; by default those of the model's prompt family.
+        concurrency: Most requests at once; by default as many as the server gains from, which is found out.
+        rate: Most requests that begin in a second.
+        stall: Most seconds between two tokens of a stream before it counts as dead.
+        patience: Seconds that a server which was there and is gone may take to come back.
+        parameters: Number of weights, for FLOPs; by default found out as well as it can be.
+
+    Attributes:
+        server: What is at the address.
+        http: The connection to it.
+        dispatch: What goes when.
+        total: All tokens of this policy so far.
+        version: SGLang's version, once started; empty behind a router.
+        notes: What users should know of this server, a sentence each.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        messages: Messages | None = None,
+        concurrency: int | None = None,
+        rate: float | None = None,
+        stall: float = 120.0,
+        patience: float = 60.0,
+        parameters: int | None = None,
+    ) -> None:
+        self.server = SGLangServer(Http(url, api_key=api_key, stall=stall))
+        self.http = self.server.http
+        knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
+        self.dispatch = Dispatch(knee, rate=rate)
+        self.total = Usage()
+        self.version = ""
+        self.notes: tuple[str, ...] = ()
+        self._messages = messages
+        self._patience = Patience(self.dispatch, self.server.alive, patience)
+        self._parameters = parameters
+        self._fixed = concurrency is not None
+        self._shows = False
+        self._seeded = True
+        self._info: ModelInfo | None = None
+        self._warm = Warm()
+        # Routing keys of searches that a worker has failed.
+        self._routes: dict[str, str] = {}
+        self._streams: set[asyncio.Task[Any]] = set()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is; valid after `start`."""
+        if self._info is None:
+            raise BackendError("the policy has not been started")
+        return self._info
+
+    @property
+    def spare(self) -> int:
+        """How many more streams the server could take without making another one wait."""
+        return self.dispatch.spare
+
+    async def start(self) -> None:
+        """Connects and looks at what is served.
+
+        Raises:
+            BackendUnavailable: Nothing answers, or something else; the message says what to do.
+        """
+        await self.server.start()
+        model = self.server.model
+        if not self.server.writes:
+            raise WrongServer(
+                f"{self.http.url} serves {model} as a reward model, which writes nothing: name the server of the "
+                "policy, or start it without --is-embedding"
+            )
+        settings = await self.server.settings()
+        self.version = str(settings.version or "")
+        self._shows = hidden_states.shows_states(settings)
+        # A version of zeros is a build that does not know its own.
+        self._seeded = not (0, 0, 0) < version_of(settings) < FIRST_SEEDED
+        if settings.disable_radix_cache:
+            self.notes = (
+                f"{self.http.url} runs without its radix cache, so every step computes its whole path again: start it "
+                "without --disable-radix-cache",
+            )
+        if not self._fixed and (most := settings.max_running_requests) and most > 0:
+            self.dispatch.knee = Knee(most=most * len(self.server.workers))
+        _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
+        name = str(model).rstrip("/").rpartition("/")[2]
+        if name == download.EMBEDDED.folder:  # the same model as in this process: what is known of it holds here, too
+            name = download.EMBEDDED.title
+        self._info = ModelInfo(
+            name=name,
+            parameters=self._parameters or await self.server.parameters(settings),
+            context=(settings.context_length or longest or 4096) - RESERVED,
+            family=family_of(f"{name} {self.server.kind}"),
+        )
+
+    async def close(self) -> None:
+        """Ends all requests and the connection. Safe to call twice."""
+        await self._patience.close()
+        tasks = list(self._streams)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.dispatch.close()
+        await self.server.close()
+
+    async def prompt(self, problem: str) -> Prompt:
+        """Applies the served model's chat template to `problem`, with the server's own tokenizer."""
+        ids, _ = await self.server.tokenize(self._chat(problem))
+        return Prompt(problem, ids)
+
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
+        return await self.server.encode(text)
+
+    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
+        """Its mean state over the problem, from a server that was started to show it; see `Reads.read`.
+
+        Behind a router the worker that reads may be another one than the one that is sampled from.
+        """
+        if not self._shows:
+            return Reading()
+        self._room(prompt.ids, 1)
+        changed = hidden_states.another(self._chat(prompt.problem), prompt.problem)
+        ids, _ = await self.server.tokenize(changed) if changed else ((), 0)
+        start = min(hidden_states.common(prompt.ids, ids), len(prompt.ids) - 1)
+        ask = partial(self._ask, {ROUTING: uuid.uuid4().hex})
+        return await hidden_states.read(prompt.ids, start, ask, self.http.url, late)
+
+    async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
+        """Samples one continuation; see `Policy.stream`."""
+        room = self._room(request.ids, request.max_tokens)
+        async with aclosing(self._patience.stream(partial(self._send, request, room))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    # -- one request -------------------------------------------------------------------------------------------------
+
+    def _chat(self, problem: str) -> Sequence[dict[str, str]]:
+        return self._messages(problem) if self._messages else default_messages(problem, self.info)
+
+    async def _ask(self, headers: dict[str, str], body: dict[str, Any]) -> Generated:
+        """The reply to a request that is no stream."""
+
+        async def send() -> Generated:
+            async with self.dispatch.slot():
+                return await self.http.post("/generate", body, Generated, headers)
+
+        reply = await self._patience.ask(send)
+        self.total += hidden_states.usage_of(reply)
+        return reply
+
+    def _room(self, ids: Sequence[int], most: int) -> int:
+        """Tokens that may be sampled, at most so many; the server would shorten a longer request and say nothing."""
+        if not ids or min(ids) < 0:  # ids that are no tokens bring an SGLang server down
+            raise BackendError("there is nothing to go on from: the token ids are empty or negative")
+        room = self.info.context - len(ids)
+        if room < 1:
+            raise ContextExceeded(
+                f"{len(ids)} tokens leave no room in the context of {self.info.context}: use a shorter prompt "
+                "or fewer, shorter steps, or start the server with a larger --context-length"
+            )
+        return min(room, most)
+
+    async def _send(self, request: StepRequest, room: int) -> AsyncGenerator[Chunk, None]:
+        async with (
+            self._warm.turn(request.session, request.ids, request.claim) as began,
+            self.dispatch.slot(request.session, request.claim),
+        ):
+            key = self._routes.get(request.session, request.session)
+            headers = {ROUTING: key} if key else {}
+            stream = Stream(
+                self.http, body(request, room, seeded=self._seeded), headers, self.server.abort, self.server.vocabulary
+            )
+            self._keep(stream.pump)  # the end of the stream is read behind its last event
+            cutter = Cutter(request, self.server.texts)
+            owed = Usage()
+            try:
+                async for event in stream.events():
+                    began()
+                    self.dispatch.came(event.usage.completion)
+                    self.total += event.usage
+                    owed = event.usage  # as long as it is in no chunk: cutting may fail, and the caller may leave
+                    for chunk in await cutter.chunks(event):
+                        owed -= chunk.usage
+                        if chunk.step_end or chunk.finish:
+                            self._warm.add(request.session, (*request.ids, *cutter.ids))
+                        yield chunk
+            except (BackendUnavailable, BackendTimeout):
+                if self.server.is_router and self._routes.get(request.session, request.session) == key:
+                    self._routes[request.session] = uuid.uuid4().hex  # another worker may do better
+                raise
+            finally:
+                if not stream.done:
+                    await self._farewell(stream, request, owed)
+                else:
+                    _tell_late(request, owed)
+
+    async def _farewell(self, stream: Stream, request: StepRequest, owed: Usage) -> None:
+        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry.
+
+        Args:
+            stream: The stream.
+            request: What was asked.
+            owed: What was read, and is in no chunk.
+        """
+        task = self._keep(asyncio.create_task(stream.abort(FAREWELL_SECONDS)))
+        hurried = False
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                hurried = True
+        if not task.cancelled():
+            late = task.result()
+            self.total += late
+            owed += late
+        _tell_late(request, owed)
+        if hurried:
+            raise asyncio.CancelledError
+
+    def _keep(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Has `close` end it, should it still run then."""
+        self._streams.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._streams.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever wanted to know has heard of it
+
+
+def _tell_late(request: StepRequest, usage: Usage) -> None:
+    if usage != Usage() and request.late is not None:
+        request.late(usage)
+
+
+def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, Any]:
+    """What `/generate` is asked: nothing that changes a draw is left to the server's own defaults."""
+    sampling = request.sampling
+    drawing: dict[str, Any] = {
+        **NEUTRAL,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k if sampling.top_k > 0 else NEUTRAL["top_k"],
+        "max_new_tokens": room,
+        "stop": [] if request.rollout else [request.separator],
+        "no_stop_trim": True,
+        "skip_special_tokens": True,
+    }
+    if seeded:
+        drawing["sampling_seed"] = request.seed % SEEDS
+    # All of one length: SGLang aborts whatever begins with the id that it is given.
+    return {"input_ids": request.ids, "sampling_params": drawing, "stream": True, "rid": uuid.uuid4().hex}
+
+
+def default_messages(problem: str, info: ModelInfo) -> Sequence[dict[str, str]]:
+    """The embedded model is asked as it is asked in this process, by examples; any other by its family's prompt."""
+    if re.search("smollm2-135m", info.name, re.IGNORECASE):
+        from tts_tui.backends.local import few_shot
+
+        return few_shot.messages(problem)
+    return messages(problem, info.family)

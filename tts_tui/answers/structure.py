@@ -1,0 +1,296 @@
+r"""How an answer is built: lists, sets, tuples, intervals, unions, matrices, relations. Algebra only sees their pieces.
+
+Computer algebra systems read a whole answer generously: `(1,2)` is a list to them, `Friday` a product of seven symbols,
+`10_2` is ten. So an answer is taken apart here, and what is no expression is compared here. Everything is text: nothing
+is evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from tts_tui.answers.canonical import canonical, tidy
+
+
+class Algebra(Protocol):
+    """Compares expressions, given as LaTeX."""
+
+    def equal(self, left: str, right: str) -> bool:
+        """Whether both have the same value, whatever their variables are."""
+        ...
+
+    def proportional(self, left: str, right: str) -> bool:
+        """Whether both are zero in the same places because one is a multiple of the other."""
+        ...
+
+
+class Form(Struct, frozen=True):
+    """How one answer is built.
+
+    Attributes:
+        kind: "bag": parts in any order; "row": parts in order; "assigned": a name and what it is; "equation": two
+            sides; "plain": an expression or words, the only part.
+        parts: Its pieces, as LaTeX.
+        mark: What must be equal beside the parts: brackets, the size of a matrix, relation signs.
+    """
+
+    kind: Literal["bag", "row", "assigned", "equation", "plain"]
+    parts: tuple[str, ...]
+    mark: str = ""
+
+
+_TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
+_OPENS = frozenset(["(", "[", "{", "\\lbrace", "\\langle", "\\begin", "\\lfloor", "\\lceil"])
+_CLOSES = frozenset([")", "]", "}", "\\rbrace", "\\rangle", "\\end", "\\rfloor", "\\rceil"])
+_RELATIONS = {
+    "=": "=", "\\approx": "=", "<": "<", "\\lt": "<", ">": ">", "\\gt": ">", "\\le": "<=", "\\leq": "<=",
+    "\\leqslant": "<=", "≤": "<=", "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "≥": ">=", "\\in": "in",
+    "\\ne": "!=", "\\neq": "!=", "≠": "!=",
+}  # fmt: skip
+_TURNED = {">": "<", ">=": "<="}
+_EITHER = re.compile(r"(?<![a-zA-Z])\s*\\?\b(?:or|and)\b\s*|\\lor(?![a-z])|\\land(?![a-z])")
+_NAME = re.compile(r"^\\?[a-zA-Z]+$|^[a-zA-Z](?:_\w|_\{\w+\})?(?:\s*\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?$")
+_VARIABLE = re.compile(r"^(?:[a-zA-Z]|\\(?:theta|alpha|beta|lambda|phi))$")
+_MATRIX = re.compile(r"^\\begin\{([pbBvV]?)matrix\}(.*)\\end\{\1matrix\}$", re.DOTALL)
+_GROUPED = re.compile(r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$")
+_ALL = frozenset(["\\mathbb{r}", "\\mathbb r", "\\r", "all real numbers", "all reals"])
+_CHOICE = re.compile(r"^\(?([A-J])[).:]\s*\S")
+_BASE = re.compile(r"^(\w+)_\{?(\d+)\}?$")
+_LETTERS = re.compile(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+|[a-zA-Z]+")
+_FUNCTIONS = frozenset(
+    [
+        "arccos", "arcsin", "arctan", "cos", "cosh", "cot", "csc", "det", "exp", "gcd", "lcm", "lim", "ln", "log",
+        "max", "min", "mod", "sec", "sin", "sinh", "tan", "tanh",
+    ]
+)  # fmt: skip
+_NUMBERS = re.compile(r"-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)*|[(\[]-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)+[)\]]")
+_MOST = 200
+"""Parts of a list, at most."""
+
+
+def split(text: str, at: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The pieces of `text` between separators that stand in no bracket, and these separators."""
+    separators = frozenset(at)
+    pieces, found, level, start = [], [], 0, 0
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token in _OPENS:
+            level += 1
+        elif token in _CLOSES:
+            level -= 1
+        elif level == 0 and token in separators:
+            pieces.append(text[start : match.start()].strip())
+            found.append(token)
+            start = match.end()
+    pieces.append(text[start:].strip())
+    return pieces, found
+
+
+def form(text: str) -> Form:
+    """How a tidy answer is built."""
+    text = text.strip()
+    if _GROUPED.match(text):
+        return Form("plain", (text.replace(",", ""),))
+    if text.casefold() in _ALL:
+        return Form("row", ("-\\infty", "\\infty"), "()")
+    if is_words(text):
+        return Form("plain", (text,))
+    return _listed(text) or _enclosed(text) or _related(text) or _signed(text) or Form("plain", (text,))
+
+
+def _listed(text: str) -> Form | None:
+    either = "\\cup" in text or bool(_EITHER.search(text))
+    parts, _ = split(_EITHER.sub(",", text), [",", ";", "\\cup"])
+    parts = [part for part in parts if part]
+    if len(parts) < 2:
+        return None
+    if either and all(form(part).mark in _INTERVALS for part in parts):
+        return Form("bag", tuple(parts), "union")
+    flat = [signed for part in parts for signed in _expanded(part)]
+    return Form("bag", tuple(flat), "union" if "\\cup" in text else "")
+
+
+_INTERVALS = frozenset(["()", "(]", "[)", "[]"])
+
+
+def _enclosed(text: str) -> Form | None:
+    if match := _MATRIX.match(text):
+        rows = [split(row, "&")[0] for row in split(match[2], ["\\\\"])[0] if row]
+        kind = "det" if match[1] == "v" else "norm" if match[1] == "V" else "matrix"
+        return Form("row", tuple(cell for row in rows for cell in row), f"{kind} {[len(row) for row in rows]}")
+    tokens = _TOKEN.findall(text)
+    if len(tokens) < 3 or tokens[0] not in _OPENS or tokens[-1] not in _CLOSES or not _closes_last(tokens):
+        return None
+    inside = "".join(tokens[1:-1]).strip()
+    parts, commas = split(inside, [","])
+    if tokens[0] == "\\lbrace" and tokens[-1] == "\\rbrace":
+        if split(inside, ["|", "\\mid", ":"])[1]:
+            return None
+        flat = [signed for part in parts for signed in _expanded(part)]
+        return form(flat[0]) if len(flat) == 1 else Form("bag", tuple(flat))
+    if tokens[0] == "{" and tokens[-1] == "}":
+        return form(inside)
+    if commas and all(parts):
+        mark = "()" if tokens[0] == "\\langle" else tokens[0] + tokens[-1]
+        return Form("row", tuple(parts), mark)
+    return None
+
+
+def _closes_last(tokens: Sequence[str]) -> bool:
+    """Whether the bracket that opens first is closed by the last one."""
+    level = 0
+    for place, token in enumerate(tokens):
+        level += (token in _OPENS) - (token in _CLOSES)
+        if level == 0:
+            return place == len(tokens) - 1
+    return False
+
+
+def _related(text: str) -> Form | None:
+    parts, found = split(text, _RELATIONS)
+    if not found or not all(parts):
+        return None
+    signs = [_RELATIONS[token] for token in found]
+    if signs == ["in"] and _NAME.match(parts[0]):
+        return form(parts[1])
+    if signs == ["="] and _NAME.match(parts[1]) and not _NAME.match(parts[0]):
+        parts.reverse()
+    if set(signs) == {"="} and (_NAME.match(parts[0]) or not _has_letters(parts[-2])):
+        name = parts[0] if _NAME.match(parts[0]) else ""
+        return Form("assigned", (name, parts[-1]))
+    if signs == ["="]:
+        return Form("equation", tuple(parts))
+    if all(sign in _TURNED for sign in signs):
+        parts, signs = parts[::-1], [_TURNED[sign] for sign in signs[::-1]]
+    return _interval(parts, signs) or Form("row", tuple(parts), " ".join(signs))
+
+
+def _interval(parts: list[str], signs: list[str]) -> Form | None:
+    """`a < x` and the like, as an interval of the only variable."""
+    if any(sign not in ("<", "<=") for sign in signs):
+        return None
+    if len(parts) == 2 and _VARIABLE.match(parts[0]):
+        parts, signs = ["-\\infty", *parts], ["<", *signs]
+    elif len(parts) == 2 and _VARIABLE.match(parts[1]):
+        parts, signs = [*parts, "\\infty"], [*signs, "<"]
+    if len(parts) != 3 or not _VARIABLE.match(parts[1]):
+        return None
+    return Form("row", (parts[0], parts[2]), ("[" if signs[0] == "<=" else "(") + ("]" if signs[1] == "<=" else ")"))
+
+
+def _signed(text: str) -> Form | None:
+    both = _expanded(text)
+    return Form("bag", tuple(both)) if len(both) == 2 else None
+
+
+def _expanded(text: str) -> list[str]:
+    r"""`a \pm b` as its two values; anything else as it is."""
+    if not re.search(r"\\(?:pm|mp)(?![a-z])|±", text):
+        return [text]
+    upper = re.sub(r"\\pm(?![a-z])|±", "+", re.sub(r"\\mp(?![a-z])", "-", text))
+    lower = re.sub(r"\\pm(?![a-z])|±", "-", re.sub(r"\\mp(?![a-z])", "+", text))
+    return [upper.strip().removeprefix("+").strip(), lower]
+
+
+def _has_letters(text: str) -> bool:
+    return bool(re.search(r"(?<![a-zA-Z\\])[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", text)))
+
+
+def is_words(text: str) -> bool:
+    """Whether an answer is made of words, which no algebra may see as products of their letters."""
+    bare = [word for word in _LETTERS.findall(text) if not word.startswith("\\") and word not in _FUNCTIONS]
+    if re.fullmatch(r"[A-Za-z][A-Za-z \-'.]*", text):
+        return any(len(word) > 2 or (len(word) > 1 and word != word.lower()) for word in bare)
+    return any(len(word) > 3 for word in bare)
+
+
+def is_simple(form: str) -> bool:
+    """Whether a canonical form is the only one of all that mean the same and are simple, too."""
+    return bool(_NUMBERS.fullmatch(form)) or (len(form) == 1 and form.isalpha()) or is_words(form)
+
+
+def agree(left: str, right: str, algebra: Algebra, *, names: bool = False) -> bool:
+    """Whether two answers mean the same.
+
+    Args:
+        left: An answer, as written.
+        right: Another one.
+        algebra: Compares expressions.
+        names: Whether the name before an equals sign counts, as it does inside lists.
+    """
+    one, two = canonical(left, variable=not names), canonical(right, variable=not names)
+    if not one or not two:
+        return False
+    return one == two or _agree(form(tidy(left)), form(tidy(right)), algebra, names)
+
+
+def _agree(left: Form, right: Form, algebra: Algebra, names: bool) -> bool:
+    kinds = {left.kind, right.kind}
+    if kinds <= {"assigned", "equation", "plain"} and kinds != {"plain"}:
+        return _sides_agree(left, right, algebra, names)
+    if left.kind != right.kind or left.mark != right.mark or len(left.parts) != len(right.parts):
+        return False
+    if left.kind == "plain":
+        return _plain_agree(left.parts[0], right.parts[0], algebra)
+    if len(left.parts) > _MOST:
+        return False
+    if left.kind == "row":
+        return all(agree(a, b, algebra, names=True) for a, b in zip(left.parts, right.parts, strict=True))
+    rest = list(right.parts)
+    for part in left.parts:
+        place = next((n for n, other in enumerate(rest) if agree(part, other, algebra, names=True)), None)
+        if place is None:
+            return False
+        rest.pop(place)
+    return True
+
+
+def _sides_agree(left: Form, right: Form, algebra: Algebra, names: bool) -> bool:
+    """Compares what may have two sides: `x = 5` is 5, and an equation any multiple of itself."""
+    if "equation" in (left.kind, right.kind):
+        if "plain" in (left.kind, right.kind):
+            return False
+        return algebra.proportional(_difference(left), _difference(right))
+    if left.kind == right.kind == "assigned":
+        if left.parts[0] == right.parts[0]:
+            return agree(left.parts[1], right.parts[1], algebra)
+        return (not names and agree(left.parts[1], right.parts[1], algebra)) or (
+            _has_letters(left.parts[1]) and algebra.proportional(_difference(left), _difference(right))
+        )
+    return agree(left.parts[-1], right.parts[-1], algebra)
+
+
+def _difference(sides: Form) -> str:
+    return f"({sides.parts[0]})-({sides.parts[1]})"
+
+
+def _plain_agree(left: str, right: str, algebra: Algebra) -> bool:
+    if is_words(left) or is_words(right) or _differ_in_case(left, right):
+        return False
+    for choice, letter in ((_CHOICE.match(left), right), (_CHOICE.match(right), left)):
+        if choice and choice[1] == letter:
+            return True  # a choice with what it says
+    one, two = _BASE.match(left), _BASE.match(right)
+    if one and two:
+        return one[1] == two[1] and one[2] == two[2]
+    if one or two:  # the problem names the base, so an answer may leave it out
+        based, other = (one, right) if one else (two, left)
+        return based is not None and based[1] == other
+    if left.count(":") > 1 or right.count(":") > 1:
+        pieces, others = left.split(":"), right.split(":")
+        return len(pieces) == len(others) and all(map(lambda a, b: agree(a, b, algebra), pieces, others))
+    return algebra.equal(left, right)
+
+
+def _differ_in_case(left: str, right: str) -> bool:
+    """Whether a letter stands in one of them as a capital only, and in the other as a small letter only."""
+    one, two = _letters(left), _letters(right)
+    return any(letter.swapcase() in two - one and letter not in two for letter in one)
+
+
+def _letters(text: str) -> set[str]:
+    return set("".join(word for word in _LETTERS.findall(text) if not word.startswith("\\")))

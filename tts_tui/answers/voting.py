@@ -1,0 +1,86 @@
+r"""From step scores to one number per solution, and from solutions to one answer (arXiv 2502.06703, section 3.1).
+
+Scores are PRM-Min, PRM-Last, PRM-Avg and their product; votes are Majority, PRM-Max and PRM-Vote. Where the authors'
+code goes wrong, this differs on purpose:
+
+- answers are grouped by what they mean (`answers.canonical`, and what the tree knows beside that), so `0.5` and
+  `\frac{1}{2}` stand together;
+- a solution without a readable answer has no vote;
+- a solution without any score has no part in a PRM vote. If none has a score, the majority decides.
+
+Ties go to the answer that was seen first, for PRM-Max to the solution that was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from tts_tui.answers.canonical import canonical
+from tts_tui.plan import Score, Vote
+from tts_tui.tree.totals import Tally
+
+
+class Candidate(Struct, frozen=True):
+    """A solution as voting sees it: its node, its answer, and the scores of its steps."""
+
+    node: int
+    answer: str | None
+    scores: tuple[float, ...]
+
+
+def path_score(scores: Sequence[float], score: Score) -> float | None:
+    """One number for a path's step scores; None if there are none."""
+    if not scores:
+        return None
+    match score:
+        case "min":
+            return min(scores)
+        case "last":
+            return scores[-1]
+        case "avg":
+            return math.fsum(scores) / len(scores)
+        case "prod":
+            return math.prod(scores)
+
+
+def tally(
+    candidates: Sequence[Candidate], score: Score, vote: Vote, key: Callable[[str], str] = canonical
+) -> tuple[Tally, ...]:
+    """All answers, the winner first; empty if no candidate has an answer.
+
+    Args:
+        candidates: Solutions in the order that breaks ties.
+        score: How step scores become one number.
+        vote: How solutions become one answer.
+        key: The same string for answers that mean the same.
+    """
+    scored = [(c, path_score(c.scores, score)) for c in candidates if c.answer is not None]
+    if vote == "majority" or all(value is None for _, value in scored):
+        return _rank([(c, 1.0, 0.0) for c, _ in scored], key, best=False)
+    known = [(c, value) for c, value in scored if value is not None]
+    if vote == "prm-vote":
+        return _rank([(c, value, value) for c, value in known], key, best=False)
+    return _rank([(c, value, value) for c, value in known], key, best=True)
+
+
+def _rank(votes: list[tuple[Candidate, float, float]], key: Callable[[str], str], *, best: bool) -> tuple[Tally, ...]:
+    """Groups (candidate, weight, standing) by answer.
+
+    A group weighs the sum of its weights, or the best one; its best standing names the node that represents it.
+    """
+    groups: dict[str, list[tuple[Candidate, float, float]]] = {}
+    for item in votes:
+        groups.setdefault(key(item[0].answer or ""), []).append(item)
+    order = {item[0].node: place for place, item in enumerate(votes)}
+    ranked = []
+    for members in groups.values():
+        first = max(members, key=lambda item: item[2])[0]  # max keeps the earliest of equals
+        weight = max(m[1] for m in members) if best else math.fsum(m[1] for m in members)
+        seen = order[first.node] if best else order[members[0][0].node]
+        nodes = (first.node, *(m[0].node for m in members if m[0] is not first))
+        ranked.append((-weight, seen, Tally(members[0][0].answer or "", weight, nodes)))
+    ranked.sort(key=lambda item: item[:2])
+    return tuple(item[2] for item in ranked)

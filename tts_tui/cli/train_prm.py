@@ -1,0 +1,63 @@
+"""What `tts-tui train-prm` does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tts_tui.errors import BackendUnavailable, TTSError
+from tts_tui.evaluation.datasets.data_files import Columns
+from tts_tui.ui.model_loader import quieten
+
+
+def train_prm(given: Mapping[str, Any]) -> int:
+    """Trains, says how far it is on standard error, and what came out on standard output."""
+    quieten()
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise BackendUnavailable("training needs torch: pip install torch") from error
+    from tts_tui.training.prm.fit import Recipe
+    from tts_tui.training.prm.train import Wish, check, train
+
+    out: Path = given["out"]
+    recipe = {name: given[name] for name in ("tokens", "rate", "seed") if given[name] is not None}
+    names = tuple(name.strip() for name in (given["families"] or "").split(",") if name.strip())
+    wish = Wish(
+        out,
+        given["work"] or out.with_name(out.name + ".work"),
+        given["policy"],
+        names,
+        given["problems"],
+        Columns(given["problem_column"], given["answer_column"]),
+        samples=given["samples"],
+        rollouts=given["rollouts"],
+        longest=given["longest"],
+        first=given["first"],
+        rank=given["rank"],
+        recipe=Recipe(**recipe),
+        threads=given["threads"],
+    )
+    check(wish)
+    _tell(f"what is done is kept in {wish.work}: the same command goes on from there")
+    try:
+        figures = train(wish, _tell)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise TTSError(
+            f"the training stopped ({what}): what is done is in {wish.work}, and the same command goes on from there"
+        ) from error
+    found = figures["validation"]["all"]
+    print(
+        f"on {found['problems']} validation problems: AUC within problems {found['auc_within']}, one sample right "
+        f"{found['pass@1']}, majority {found['majority']}, best score {found['prm-max']}, any {found['pass@k']}; "
+        f"score {figures['defaults']['score']}, vote {figures['defaults']['vote']}\n"
+        f"use it with --prm adapter:{wish.out}"
+    )
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

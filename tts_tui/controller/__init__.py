@@ -1,0 +1,1 @@
+"""Difficulty estimation, calibrations, and the choice of a plan for `auto`."""

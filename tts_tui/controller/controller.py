@@ -1,0 +1,348 @@
+"""Chooses how a search goes on, from how hard the problem seems and what each plan would bring and cost.
+
+The choice is the paper's compute-optimal one (arXiv 2502.06703, section 3), made per prompt: of all plans that fit the
+budget the one whose expected accuracy, less its price, is highest. A price is the accuracy that a sample must be
+expected to bring; stopping costs nothing. Whoever wants the most accurate answer within a mean cost, or the cheapest
+plan for an accuracy, names one of these, and the calibration says which price comes to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from msgspec import Struct
+
+from tts_tui.controller.calibration import Calibration, Curve, Place, Start
+from tts_tui.controller.difficulty import GRID, Belief, Seen, after
+from tts_tui.errors import PlanError
+from tts_tui.tree.events import Considered, PlanChosen
+
+EVEN = 0.5
+"""Reach where it is not known: its log-odds are 0."""
+STOP = "stop"
+SAMPLING = ("best-of-n", "majority")
+"""Strategies that draw independent samples: those that are there count towards them."""
+
+_SURE = 0.99
+_FAR = 0.003
+
+
+class Way(Struct, frozen=True):
+    """One way to go on.
+
+    Attributes:
+        strategy: Who goes on; empty to stop.
+        n: Its candidates, those included that are there.
+        more: Candidates that are added.
+        accuracy: Expected share of right answers.
+        changes: Probability that it makes a wrong answer right, or a right one wrong.
+        samples: Its further cost, in samples.
+    """
+
+    strategy: str
+    n: int
+    more: int
+    accuracy: float
+    changes: float
+    samples: float
+
+    @property
+    def name(self) -> str:
+        """As plans are called."""
+        return f"{self.strategy}:{self.n}" if self.strategy else STOP
+
+
+class Wish(Struct, frozen=True):
+    """What a user wants of a choice.
+
+    Attributes:
+        most: Most candidates of a strategy.
+        width: Beam width M of tree searches.
+        tokens: Most tokens of the whole search, if there is a limit.
+        price: Accuracy that the tokens of a mean sample must bring.
+        scores: Whether there is a PRM that scores.
+    """
+
+    most: int
+    width: int
+    tokens: float | None
+    price: float
+    scores: bool
+
+
+def price_of(calibration: Calibration, mean_tokens: float | None, accuracy: float | None) -> float:
+    """The price that comes to a wish.
+
+    Args:
+        calibration: With the frontier that was measured.
+        mean_tokens: What a problem may cost on average; the most accurate answers for that.
+        accuracy: The accuracy that is wanted; as cheaply as possible.
+
+    Raises:
+        PlanError: Both are given, or the calibration never reached it.
+    """
+    if mean_tokens is not None and accuracy is not None:
+        raise PlanError("a mean cost and an accuracy are two wishes: give one of them")
+    if mean_tokens is None and accuracy is None:
+        return calibration.price
+    if not calibration.frontier:
+        raise PlanError(
+            "a mean cost or an accuracy to reach can be kept only where the models were calibrated: run "
+            "tts-tui calibrate first, or leave it out"
+        )
+    points = sorted(calibration.frontier, key=lambda point: point.tokens)
+    if accuracy is not None:
+        reached = [point for point in points if point.accuracy >= accuracy]
+        if not reached:
+            best = max(point.accuracy for point in points)
+            raise PlanError(
+                f"an accuracy of {accuracy:.0%} is out of reach: the best that was measured with these models is "
+                f"{best:.0%}"
+            )
+        return reached[0].price
+    assert mean_tokens is not None
+    if mean_tokens < points[0].tokens * 0.8:
+        raise PlanError(
+            f"{mean_tokens:.0f} tokens a problem are too few for any plan: the least that was measured is "
+            f"{points[0].tokens:.0f}"
+        )
+    below = [point for point in points if point.tokens <= mean_tokens] or points[:1]
+    above = [point for point in points if point.tokens > mean_tokens]
+    left = below[-1]
+    if not above or left.tokens >= mean_tokens:
+        return left.price
+    right = above[0]
+    share = (mean_tokens - left.tokens) / (right.tokens - left.tokens)
+    return math.exp((1 - share) * math.log(left.price) + share * math.log(right.price))
+
+
+class Controller:
+    """Chooses for one problem.
+
+    Args:
+        calibration: What is known of the models.
+        wish: What the user wants.
+        values: Features of the prompt, as the calibration's outlook takes them.
+    """
+
+    def __init__(self, calibration: Calibration, wish: Wish, values: Sequence[float]) -> None:
+        self.calibration = calibration
+        self.wish = wish
+        self.prior = calibration.outlook.belief(values)
+        self.reach = calibration.reach.mean(values) if calibration.reach else EVEN
+
+    def choose(
+        self, seen: Sequence[Seen], elected: int, answer: str | None, spent: float, done: dict[str, int]
+    ) -> PlanChosen:
+        """The next choice.
+
+        Args:
+            seen: All solutions so far.
+            elected: Group of the answer that the vote takes now; -1 without one.
+            answer: That answer.
+            spent: Tokens so far.
+            done: Candidates that each strategy has had so far.
+
+        Raises:
+            PlanError: The budget is too small for any plan.
+        """
+        belief = after(self.prior, seen, self.calibration.evidence)
+        sure = belief.right[elected] if 0 <= elected < len(belief.right) else 0.0
+        cost = self._sample_cost(seen)
+        once = 0.0 if seen else self.calibration.overhead
+        room = math.inf if self.wish.tokens is None else self.wish.tokens - spent - once
+        ways = [way for way in self._ways(belief, sure, done, bool(seen)) if way.samples * cost <= room]
+        if not ways and not seen:
+            every = self._ways(belief, sure, done, False, spurned=True)  # what is left out is better than nothing
+            ways = [way for way in every if way.samples * cost <= room]
+            if not ways:
+                raise PlanError(self._no_way(every, cost, once, spent))
+        known = self.calibration.sample_tokens
+        price = self.wish.price * cost / known if known else self.wish.price
+        ways.sort(key=lambda way: (price * way.samples - way.accuracy, way.samples))
+        if not seen:
+            return self._begin(belief, ways, cost)
+        return self._go_on(belief, sure, answer, ways, cost, done)
+
+    def _sample_cost(self, seen: Sequence[Seen]) -> float:
+        """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples.
+
+        What a search chose says nothing of it: its tokens are in part those of steps that were not chosen. 0 where
+        nobody knows yet.
+        """
+        known = self.calibration.sample_tokens
+        own = [one.tokens for one in seen if one.sampled and one.tokens > 0]
+        if not known:
+            return fmean(own) if own else 0.0
+        return (2 * known + sum(own)) / (2 + len(own))
+
+    # -- ways to go on -----------------------------------------------------------------------------------------------
+
+    def _no_way(self, ways: Sequence[Way], cost: float, once: float, spent: float) -> str:
+        """Why nothing can be begun, a sentence."""
+        if ways:
+            included = f", the {spent:.0f} of the prompt included" if spent else ""
+            once += spent
+            return (
+                f"a budget of {self.wish.tokens:.0f} tokens is too small for any plan: the smallest one takes about "
+                f"{min(way.samples for way in ways) * cost + once:.0f}{included}; raise the budget or drop it"
+            )
+        return (
+            f"the calibration knows no plan with{'' if self.wish.scores else 'out'} a reward model for n = "
+            f"{self.wish.most} and m = {self.wish.width}: take others, or run tts-tui calibrate with the models of "
+            "this search"
+        )
+
+    def _ways(
+        self, belief: Belief, sure: float, done: dict[str, int], begun: bool, *, spurned: bool = False
+    ) -> list[Way]:
+        """All of them but those of a strategy that lacks its PRM, or is not used and not `spurned` all the same.
+
+        Where N leaves no room for a tree search, samples are all there is.
+        """
+        ways = [Way("", 0, 0, sure, 0.0, 0.0)] if begun else []
+        spurned = spurned or self.wish.most < self.wish.width
+        for curve in self.calibration.curves:
+            if not (curve.used or spurned) or (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
+                continue
+            had = done.get(curve.strategy, 0)
+            if curve.strategy == "beam" and had:
+                continue  # a larger one would not contain it
+            for n in self._sizes(curve, had):
+                more = n - had
+                ways.append(
+                    self._after(curve, n, more, sum(done.values()), belief, sure)
+                    if begun
+                    else self._alone(curve, n, belief)
+                )
+        return ways
+
+    def _sizes(self, curve: Curve, had: int) -> list[int]:
+        """Sizes above what is there: by the width of a tree search, then twice that, and so on."""
+        more = self.calibration.probe if curve.strategy in SAMPLING and not had else self.wish.width
+        sizes: list[int] = []
+        measured = max(curve.sizes, default=self.wish.most)
+        most = min(self.wish.most, measured)  # nothing is known beyond
+        while had + more <= most:
+            sizes.append(had + more)
+            more *= 2
+        return sizes or ([most] if curve.strategy in SAMPLING and most > had else [])
+
+    def _alone(self, curve: Curve, n: int, belief: Belief) -> Way:
+        """A plan from nothing: its accuracy at every pass@1, weighed by the belief."""
+        chances = [chance(curve.alone, start(x, n, self.reach)) for x in _ODDS]
+        accuracy = sum(weight * chance for weight, chance in zip(belief.weights, chances, strict=True))
+        return Way(curve.strategy, n, n, float(accuracy), 0.0, curve.cost * n)
+
+    def _after(self, curve: Curve, n: int, more: int, had: int, belief: Belief, sure: float) -> Way:
+        """A plan on top of what there is."""
+        x = position(belief.pass1, sure, more, had, self.reach)
+        won, lost = (1 - sure) * chance(curve.win, x), sure * chance(curve.lose, x)
+        return Way(curve.strategy, n, more, sure + won - lost, won + lost, curve.cost * more)
+
+    # -- choices -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, belief: Belief, ways: list[Way], cost: float) -> PlanChosen:
+        """Before any sample: which plan seems best, and the probe that all of them begin with."""
+        best = ways[0]
+        strategy = "best-of-n" if self.wish.scores else "majority"
+        first = min(self.calibration.probe, self.wish.most)
+        more = f"the first {first} samples" if first > 1 else "a first sample"
+        why = (
+            f"one sample in {1 / max(belief.pass1, 0.01):.0f} is expected to be right: {best.name} looks best "
+            f"({best.accuracy:.0%}), and {more} will tell more"
+            if belief.pass1 < 0.5
+            else f"{belief.pass1:.0%} of samples are expected to be right: {more} will tell more"
+        )
+        return self._chosen(belief, 0, None, 0.0, best, ways, cost, strategy, first, why)
+
+    def _go_on(
+        self, belief: Belief, sure: float, answer: str | None, ways: list[Way], cost: float, done: dict[str, int]
+    ) -> PlanChosen:
+        best = ways[0] if ways else Way("", 0, 0, sure, 0.0, 0.0)
+        count = len(belief.seen)
+        said = f"{sure:.0%} sure of {answer}" if answer is not None else "no answer"
+        head = f"{said} after {count} sample{'s' if count != 1 else ''}"
+        if best.strategy == "":
+            rival = max(ways, key=lambda way: way.accuracy, default=best)
+            if rival.strategy:
+                why = f"{head}: {rival.name} would bring {max(0.0, rival.accuracy - sure):+.1%}, not worth its price"
+            else:
+                left = "nothing more fits the budget" if self.wish.tokens is not None else "no larger plan is known"
+                why = f"{head}: {left}"
+            return self._chosen(belief, count, answer, sure, best, ways, cost, "", 0, why)
+        why = (
+            f"{head}: {best.name} is expected to be right in {best.accuracy:.0%}, "
+            f"for about {best.samples * cost:.0f} tokens more"
+        )
+        n, had, width = best.n, done.get(best.strategy, 0), self.wish.width
+        if best.strategy != "beam":  # the others stop where they look again
+            n = min(n, had + max(width, had // 2 // width * width))
+        return self._chosen(belief, count, answer, sure, best, ways, cost, best.strategy, n, why)
+
+    def _chosen(
+        self,
+        belief: Belief,
+        samples: int,
+        answer: str | None,
+        sure: float,
+        best: Way,
+        ways: Sequence[Way],
+        cost: float,
+        strategy: str,
+        n: int,
+        why: str,
+    ) -> PlanChosen:
+        rival = max((way for way in ways if way.strategy), key=lambda way: way.accuracy, default=best)
+        once = 0.0 if samples else self.calibration.overhead
+        return PlanChosen(
+            samples=samples,
+            pass1=round(belief.pass1, 4),
+            low=round(belief.quantile(0.05), 4),
+            high=round(belief.quantile(0.95), 4),
+            levels=tuple(round(level, 4) for level in belief.levels),  # type: ignore[arg-type]
+            answer=answer,
+            sure=round(sure, 4),
+            changes=round(rival.changes, 4),
+            considered=tuple(
+                Considered(way.name, round(way.accuracy, 4), round(way.samples * cost + once, 1)) for way in ways
+            ),
+            chosen=best.name,
+            strategy=strategy,
+            n=n,
+            basis=self.calibration.basis,
+            why=why,
+        )
+
+
+_ODDS = [math.log(p / (1 - p)) for p in (float(min(max(q, _FAR), 1 - _FAR)) for q in GRID)]
+"""Log-odds of the grid of pass@1, kept from the infinities at its ends."""
+
+
+def odds(share: float, edge: float) -> float:
+    """Log-odds of a share, kept `edge` away from 0 and 1."""
+    clipped = min(max(share, edge), 1 - edge)
+    return math.log(clipped / (1 - clipped))
+
+
+def position(pass1: float, sure: float, more: int, had: int, reach: float) -> Place:
+    """Where a search stands, as curves take it (`Curve.win`); `had` candidates are there, and `more` come."""
+    return 1.0, odds(pass1, _FAR), odds(sure, 1 - _SURE), math.log2(more), math.log2(1 + had), odds(reach, _FAR)
+
+
+def start(logit: float, n: int, reach: float) -> Start:
+    """Where a plan of `n` candidates starts, as curves take it (`Curve.alone`)."""
+    size = math.log2(n)
+    return 1.0, logit, size, logit * size, odds(reach, _FAR)
+
+
+def chance(weights: Sequence[float], values: Sequence[float]) -> float:
+    """The value of a curve: 1 - exp(-exp(weights . values)), a regression with a complementary log-log link.
+
+    If n candidates each bring something about independently, with a small rate r, it comes about with 1 - exp(-n r):
+    log n then has weight 1, and nothing comes from no candidates. Candidates that are alike make the weight smaller.
+    """
+    total = sum(weight * value for weight, value in zip(weights, values, strict=True))
+    return -math.expm1(-math.exp(min(max(total, -20.0), 4.0)))

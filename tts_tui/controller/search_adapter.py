@@ -1,0 +1,172 @@
+"""What the controller sees of a search: its prompt as the policy reads it, its tree as samples, its votes, its cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from tts_tui.answers.voting import Candidate, path_score, tally
+from tts_tui.controller import priors
+from tts_tui.controller.calibration import Calibration, check_models, find
+from tts_tui.controller.controller import Controller, Wish, price_of
+from tts_tui.controller.difficulty import Seen
+from tts_tui.errors import BackendError
+from tts_tui.plan import Plan
+from tts_tui.protocols import Policy, Prompt, Reading, Reads, Usage
+from tts_tui.tree.events import PlanChosen
+from tts_tui.tree.search_tree import Node, SearchTree
+
+ATTEMPTS, BACKOFF = 3, 0.5
+"""How often a prompt is read before that is given up; seconds before the second time, doubled for the third."""
+
+
+class Guide:
+    """Chooses for one search.
+
+    Args:
+        calibration: What is known of its models.
+        tree: The search, which is begun.
+        reading: What the policy made of the prompt, and what that cost so far as nobody was told.
+        trouble: Why there is none, where there should be one.
+
+    Raises:
+        PlanError: What the plan wishes for is out of reach.
+    """
+
+    def __init__(
+        self, calibration: Calibration, tree: SearchTree, reading: Reading | None = None, trouble: str = ""
+    ) -> None:
+        plan, start = tree.plan, tree.start
+        self._tree = tree
+        self._reading = reading or Reading()
+        own = (calibration.score, calibration.vote)
+        self._apart = (
+            f" with score {own[0]} and vote {own[1]}, not those of this search: what is expected is rough"
+            if calibration.is_measured and own != (plan.score, plan.vote)
+            else ""
+        )
+        if trouble:
+            self._apart += f"; without the policy's reading of the prompt ({trouble})"
+        self._weight = start.prm.parameters / max(1, start.policy.parameters) if start.prm else 0.0
+        wish = wish_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
+        self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.state))
+
+    def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
+        """The next choice; see `Controller.choose`.
+
+        Args:
+            samples: Independent samples, by slot.
+            searched: What tree searches chose.
+            done: Candidates that each strategy has had.
+        """
+        tree, plan = self._tree, self._tree.plan
+        nodes = [*samples, *searched]
+        keys: dict[str, int] = {}
+        groups = [
+            -1 if node.answer is None else keys.setdefault(tree.matching.key(node.answer), len(keys)) for node in nodes
+        ]
+        independent = set(samples)
+        scoring = max(0.0, self._weight * tree.counts.prm_computed - self.controller.calibration.overhead)
+        rate = 1 + scoring / max(1, tree.counts.completion)
+        seen = [
+            Seen(group, path_score(node.scores, plan.score), len(node.path_ids) * rate, node in independent)
+            for node, group in zip(nodes, groups, strict=True)
+        ]
+        votes = tally(
+            [Candidate(node.id, node.answer, tuple(node.scores)) for node in nodes],
+            plan.score,
+            plan.vote,
+            tree.matching.key,
+        )
+        answer = votes[0].answer if votes else None
+        elected = keys[tree.matching.key(answer)] if answer is not None else -1
+        usage = self._reading.usage
+        spent = tree.counts.computed + usage.prompt_computed + usage.completion
+        choice = self.controller.choose(seen, elected, answer, spent, dict(done))
+        return replace(choice, usage=usage, basis=choice.basis + self._apart)
+
+
+class Guides:
+    """Makes those who choose for a search. Its prompt is read once, if the calibration knows what to make of that.
+
+    Args:
+        policy: The search's, running.
+        prompt: Likewise.
+        given: A calibration to go by, rather than the one that is found by the models.
+    """
+
+    def __init__(self, policy: Policy, prompt: Prompt, given: Calibration | None = None) -> None:
+        self._policy, self._prompt, self._given = policy, prompt, given
+        self._lock = asyncio.Lock()
+        self._reading: Reading | None = None
+        # What readings have cost that failed or were cancelled.
+        self._failed = Usage()
+        self._trouble = ""
+
+    @property
+    def owed(self) -> Usage:
+        """What reading has cost, as far as it is not written down."""
+        return self._failed + (self._reading.usage if self._reading is not None else Usage())
+
+    async def of(self, tree: SearchTree) -> Guide:
+        """Who chooses for the search as it is planned now.
+
+        Raises:
+            CalibrationError: The calibration is of other models, or cannot be used.
+            PlanError: What the plan wishes for is out of reach.
+        """
+        found = calibration_of(tree, self._given)
+        price_of(found, tree.plan.mean_tokens, tree.plan.goal_accuracy)  # refuses before anything is paid for
+        async with self._lock:
+            if found.reader is not None and self._reading is None and isinstance(self._policy, Reads):
+                self._reading = await self._read(self._policy)
+        reading = replace(self._reading, usage=self.owed) if self._reading is not None else None
+        return Guide(found, tree, reading, self._trouble)
+
+    def told(self) -> None:
+        """What reading cost has been written down."""
+        self._failed = Usage()
+        if self._reading is not None:
+            self._reading = Reading(self._reading.state)
+
+    async def _read(self, policy: Reads) -> Reading:
+        """What the policy makes of the prompt; empty where it fails for good, for the text tells something, too."""
+        for attempt in range(ATTEMPTS):
+            try:
+                reading = await policy.read(self._prompt, self._spend)
+            except BackendError as error:
+                self._trouble = str(error)
+                if not error.retryable:
+                    break
+                await asyncio.sleep(BACKOFF * 2**attempt)
+            else:
+                self._trouble = ""
+                return reading
+        return Reading()
+
+    def _spend(self, usage: Usage) -> None:
+        self._failed += usage
+
+
+def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibration:
+    """What a search is chosen for by: the calibration that is given, else the one of its models, else priors.
+
+    Raises:
+        CalibrationError: The calibration is of other models, or cannot be used.
+    """
+    policy, prm, plan = tree.start.policy, tree.start.prm, tree.plan
+    if given is not None:
+        check_models(given, policy, prm)
+    return given or find(policy, prm) or priors.calibration(policy, prm, plan.score, plan.vote)
+
+
+def wish_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Wish:
+    """What a plan wants of the controller.
+
+    Raises:
+        PlanError: It is out of reach.
+    """
+    price = price_of(calibration, plan.mean_tokens, plan.goal_accuracy)
+    return Wish(plan.n, plan.m, plan.budget.tokens, price, scores)

@@ -1,0 +1,1 @@
+"""Displays for terminals and files: rich, plain text, JSON lines, HTML."""

@@ -1,0 +1,69 @@
+"""How a search stands: the votes so far, and tokens a second."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from tts_tui.answers.voting import Candidate, tally
+from tts_tui.tree.search_tree import SearchTree
+from tts_tui.tree.totals import Tally
+
+FEW = 200
+"""Solutions up to which votes are counted whenever they may have changed."""
+PAUSE = 1.0
+"""Seconds between two counts of more solutions than that, at least."""
+SHARE = 0.05
+"""The most of the time that may go into counting them."""
+
+
+class Votes:
+    """Answers so far; counted again only when a solution, a score or a decision has come since.
+
+    Each count reads every path, so a large search is counted now and then.
+
+    Args:
+        clock: Seconds that go on.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tree: SearchTree | None = None
+        self._revision = -1
+        self._next = 0.0
+        self._votes: tuple[Tally, ...] = ()
+
+    def of(self, tree: SearchTree) -> tuple[Tally, ...]:
+        """The votes as they stand."""
+        if tree.finished is not None:
+            return tree.finished.votes
+        if tree.started is None:
+            return ()
+        if tree is self._tree and tree.revision == self._revision:
+            return self._votes
+        began = self._clock()
+        if len(tree.solutions) <= FEW or began >= self._next:
+            candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in tree.voters()]
+            self._votes = tally(candidates, tree.plan.score, tree.plan.vote, tree.matching.key)
+            self._tree, self._revision = tree, tree.revision
+            self._next = began + max(PAUSE, (self._clock() - began) / SHARE)
+        return self._votes
+
+
+class Rate:
+    """Tokens a second over the last seconds."""
+
+    def __init__(self, window: float = 3.0) -> None:
+        self._window = window
+        self._points: deque[tuple[float, int]] = deque()
+
+    def at(self, t: float, tokens: int) -> float:
+        """The rate, after `tokens` in all at time `t`."""
+        if self._points and self._points[-1][0] == t:  # looked at more often than something happens
+            self._points.pop()
+        self._points.append((t, tokens))
+        while len(self._points) > 2 and self._points[1][0] < t - self._window:
+            self._points.popleft()
+        (began, before), (now, after) = self._points[0], self._points[-1]
+        return (after - before) / (now - began) if now > began else 0.0

@@ -1,0 +1,134 @@
+"""From a search that has ended to its outcome: who votes, which answers are the same, and which are right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from tts_tui.answers.canonical import canonical
+from tts_tui.budget import flops
+from tts_tui.evaluation.datasets.loading import Item
+from tts_tui.evaluation.outcomes import Answered, Outcome, elected
+from tts_tui.tree.events import SearchFinished
+from tts_tui.tree.search_tree import Node, SearchTree
+from tts_tui.tree.totals import Flops, PolicyTokens, PrmTokens, Tokens
+
+
+class Judge(Protocol):
+    """Decides which answers mean the same: `tts_tui.answers.grading.Grader`."""
+
+    async def same(self, left: str, right: str) -> bool | None:
+        """Whether two answers mean the same; None if there is no verdict."""
+        ...
+
+    async def group(self, answers: Sequence[str | None]) -> list[int]:
+        """A number for each answer, the same for those that mean the same; -1 where there is none."""
+        ...
+
+
+def voters(tree: SearchTree) -> list[Node]:
+    """The solutions of a search that vote, by the places where they grew, which breaks ties as the search did."""
+    counted = {tree.nodes[id] for vote in tree.finished.votes for id in vote.solutions} if tree.finished else set()
+    return sorted(counted.union(tree.voters()), key=lambda node: [(step.group, step.slot) for step in node.path])
+
+
+async def outcome_of(item: Item, plan: str, tree: SearchTree, judge: Judge) -> Outcome:
+    """What a search that has ended came to.
+
+    An answer on which there is no verdict is not right, and is counted as undecided.
+
+    Args:
+        item: The problem.
+        plan: Name of the plan.
+        tree: The search.
+        judge: Decides which answers are the same and right.
+    """
+    assert tree.finished is not None
+    nodes = voters(tree)
+    groups = await judge.group([node.answer for node in nodes])
+    verdicts: dict[int, bool | None] = {}
+    for node, group in zip(nodes, groups, strict=True):
+        if group >= 0 and verdicts.get(group) is None:  # one way to write an answer may be easier to judge than another
+            verdicts[group] = await is_right(node.answer, item, judge)
+    solutions = [
+        Answered(node.answer, group, verdicts.get(group) is True, tuple(node.scores), len(node.path_ids))
+        for node, group in zip(nodes, groups, strict=True)
+    ]
+    unknown = sum(verdict is None for verdict in verdicts.values())
+    return _outcome(item, plan, tree, tree.finished, _in_order(tree, nodes, solutions), unknown)
+
+
+async def is_right(answer: str | None, item: Item, judge: Judge) -> bool | None:
+    """Whether an answer is the right one, None if there is no verdict; what cannot be read is compared as text."""
+    if answer is None:
+        return False
+    if answer.strip() == item.answer.strip() or await judge.same(answer, item.answer):
+        return True
+    return item.tolerance > 0 and _close(answer, item.answer, item.tolerance)
+
+
+def _close(left: str, right: str, tolerance: float) -> bool:
+    """Whether two answers are numbers that differ by no more than `tolerance`."""
+    try:
+        return abs(Fraction(canonical(left)) - Fraction(canonical(right))) <= Fraction(str(tolerance))
+    except ValueError:
+        return False
+
+
+def _in_order(tree: SearchTree, nodes: Sequence[Node], solutions: list[Answered]) -> list[Answered]:
+    """The solutions so that a vote among them elects whom the search did, which breaks ties in ways of its own."""
+    assert tree.finished is not None
+    place = next((place for place, node in enumerate(nodes) if node.id == tree.finished.node), None)
+    if place is None:
+        return solutions
+    winner = elected(solutions, tree.plan.score, tree.plan.vote)
+    if winner is not None and winner.group == solutions[place].group:
+        return solutions
+    return [solutions[place], *solutions[:place], *solutions[place + 1 :]]
+
+
+def _outcome(
+    item: Item, plan: str, tree: SearchTree, finished: SearchFinished, solutions: Sequence[Answered], undecided: int
+) -> Outcome:
+    winner = next((one for one in solutions if one.answer == finished.answer), None)
+    return Outcome(
+        problem=item.id,
+        plan=plan,
+        answer=finished.answer,
+        right=winner is not None and winner.right,
+        solutions=tuple(solutions),
+        reason=finished.reason,
+        detail=finished.detail,
+        tokens=finished.tokens,
+        flops=finished.flops,
+        seconds=finished.seconds,
+        undecided=undecided,
+    )
+
+
+async def failure_of(item: Item, plan: str, why: str, tree: SearchTree | None, judge: Judge) -> Outcome:
+    """The outcome of a search that failed, with what it cost as far as its recording says."""
+    if tree is not None and tree.finished is not None:
+        return replace(await outcome_of(item, plan, tree, judge), reason="failed", detail=why)
+    tokens, spent, seconds = Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0)), Flops(0.0, 0.0), 0.0
+    if tree is not None:
+        counts = tree.counts
+        policy = PolicyTokens(counts.prompt_computed, counts.prompt_cached, counts.completion)
+        tokens = Tokens(policy, PrmTokens(counts.prm_computed, counts.prm_cached))
+        spent = Flops(*flops(counts, tree.start.policy, tree.start.prm))
+        seconds = tree.seconds
+    return Outcome(
+        problem=item.id,
+        plan=plan,
+        answer=None,
+        right=False,
+        solutions=(),
+        reason="failed",
+        detail=why,
+        tokens=tokens,
+        flops=spent,
+        seconds=seconds,
+    )

@@ -1,0 +1,162 @@
+"""Solutions with step scores and what is known of them: whether they are right, and which step is the first wrong one.
+
+In runs on problem families a program tells: a step with an equation that does not hold is wrong, and so is the last one
+of a solution whose other steps are all right and whose answer is not. Where it cannot tell, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tts_tui.errors import RecordError, UsageError
+from tts_tui.evaluation.datasets import families
+from tts_tui.evaluation.datasets.loading import Item
+from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.evaluation.run_folder import file_name
+from tts_tui.protocols import Prompt
+
+if TYPE_CHECKING:
+    from tts_tui.evaluation.loaded_run import Run
+    from tts_tui.evaluation.samples import Sampled
+    from tts_tui.tree.search_tree import SearchTree
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """A solution.
+
+    Attributes:
+        id: Its name.
+        problem: What solutions of the same problem share.
+        steps: Texts of its steps; empty where they are not known.
+        right: Whether its answer is.
+        error: Its first wrong step from 0, -1 where all are right, None where nobody knows.
+        known: How many of its first steps are known to be right.
+        size: How long it is, in tokens or characters.
+        scores: Of its steps.
+    """
+
+    id: str
+    problem: str
+    right: bool
+    size: int
+    steps: tuple[str, ...] = ()
+    error: int | None = None
+    known: int = 0
+    scores: tuple[float, ...] = ()
+
+    def scored(self, scores: tuple[float, ...]) -> Judged:
+        """The same with scores."""
+        return replace(self, scores=scores)
+
+
+def scored_plan(run: Run) -> str:
+    """The plan whose scored solutions say most about the PRM: that with the most independent ones.
+
+    Raises:
+        UsageError: No plan has scores.
+    """
+    scored = [plan for plan, known in run.outcomes.items() if any(map(_has_scores, known.values()))]
+    if not scored:
+        raise UsageError(
+            f"no solution in {run.folder} has scores: evaluate a plan that asks a PRM, such as --plan best-of-n:8"
+        )
+    return max(scored, key=lambda plan: (run.samples(plan), run.plans[plan].n))
+
+
+def _has_scores(outcome: Outcome) -> bool:
+    return any(one.scores for one in outcome.solutions)
+
+
+def of_outcomes(outcomes: Sequence[Outcome]) -> list[Judged]:
+    """The scored solutions of a plan, without their steps."""
+    return [
+        Judged(
+            id=f"{outcome.problem} {number}",
+            problem=outcome.problem,
+            right=one.right,
+            size=one.tokens,
+            scores=one.scores,
+        )
+        for outcome in outcomes
+        for number, one in enumerate(outcome.solutions)
+        if one.scores
+    ]
+
+
+def of_recordings(run: Run, plan: str) -> list[Judged]:
+    """The scored solutions of family problems, with their steps and what a program tells of these."""
+    from tts_tui.tree.recording import load
+
+    found = []
+    for id in run.outcomes[plan]:
+        problem = family_problem(run.problems[id])
+        path = run.folder.expanduser() / "recordings" / file_name(plan) / f"{file_name(id)}.jsonl"
+        if problem is not None and path.exists():
+            try:
+                found += _of_tree(id, problem, load(path))
+            except RecordError:  # it counts by its outcome; only its steps are not known
+                continue
+    return found
+
+
+def family_problem(item: Item) -> families.Problem | None:
+    """The problem that an item was made from; None where no program made it."""
+    split, _, rest = item.id.partition("-")
+    family, _, index = rest.rpartition("-")
+    if family not in families.FAMILIES or split not in families.SPLITS or not index.isdecimal():
+        return None
+    try:
+        made = families.problem(family, split, int(index))  # type: ignore[arg-type]
+    except UsageError:
+        return None
+    return made if (made.question, made.answer) == (item.problem, item.answer) else None
+
+
+def _of_tree(id: str, problem: families.Problem, tree: SearchTree) -> list[Judged]:
+    from tts_tui.evaluation.judging import voters
+    from tts_tui.evaluation.samples import Sampled, Solution
+    from tts_tui.search.scoring import request_for
+
+    nodes = [node for node in voters(tree) if node.scores]
+    prompt = Prompt(problem.question, ())
+    paths = [request_for(prompt, node) for node in nodes]
+    solutions = tuple(
+        Solution(path.steps, path.step_ids, node.finish or "", node.answer)
+        for path, node in zip(paths, nodes, strict=True)
+    )
+    sampled = Sampled(problem, solutions)
+    errors = first_wrong(sampled)
+    return [
+        Judged(
+            id=f"{id} {node.id}",
+            problem=id,
+            right=right,
+            size=own.tokens,
+            steps=own.steps,
+            error=error,
+            known=known,
+            scores=tuple(node.scores),
+        )
+        for node, own, right, (error, known) in zip(nodes, solutions, sampled.right, errors, strict=True)
+        if len(node.scores) == len(own.steps)
+    ]
+
+
+def first_wrong(sampled: Sampled) -> list[tuple[int | None, int]]:
+    """For each solution of a family problem: its first wrong step (see `Judged.error`), and how many are right."""
+    from tts_tui.evaluation.prm.step_labels import step_holds, step_labels
+
+    found: list[tuple[int | None, int]] = []
+    for own, right, flags in zip(sampled.solutions, sampled.right, step_labels(sampled), strict=True):
+        place = flags.index(False) if False in flags else -1
+        if place < 0:
+            found.append((-1 if right else None, len(flags)))
+            continue
+        ends = place == len(flags) - 1 and own.answer is not None
+        sure = ends or not step_holds(own.steps[place], sampled.problem)
+        found.append((place if sure else None, place))
+    return found

@@ -1,0 +1,1 @@
+"""One search over one tree: generation, scoring, branches, steering."""

@@ -1,0 +1,73 @@
+"""Before a vote: which answers mean the same although they are written differently. It becomes part of the events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import combinations
+
+from tts_tui.answers.canonical import canonical
+from tts_tui.answers.grading import Grader, is_simple
+from tts_tui.search.tasks import Stopped
+from tts_tui.tree.event_log import Journal
+from tts_tui.tree.events import AnswersMatched, Notice
+from tts_tui.tree.search_tree import Node, SearchTree
+
+SECONDS = 30.0
+"""Time for all answers of a search."""
+SECONDS_STOPPED = 3.0
+"""The same of a search that was stopped: someone waits."""
+
+
+async def settle(grader: Grader, journal: Journal, solutions: Sequence[Node], stopped: Stopped | None = None) -> None:
+    """Find out which answers of `solutions` mean the same, and write it down.
+
+    What the tree knows is not asked again, and answers that are plain numbers or words need no asking at all. Pairs
+    that stay without a verdict vote apart from each other; a notice says how many they are.
+
+    Args:
+        grader: Compares answers.
+        journal: The search's.
+        solutions: Those that vote.
+        stopped: What ended the search early, if anything did.
+    """
+    answers: dict[str, str] = {}
+    for node in solutions:
+        if node.answer is not None:
+            answers.setdefault(journal.tree.matching.key(node.answer), node.answer)
+    if len(answers) < 2 or all(map(is_simple, answers)):
+        return
+
+    def found(left: str, right: str) -> None:
+        journal.write(AnswersMatched(t=journal.now, left=left, right=right))
+
+    seconds = SECONDS if stopped is None else SECONDS_STOPPED
+    try:
+        async with asyncio.timeout(seconds):
+            await grader.group(list(answers.values()), found)
+        why = grader.broken or "comparing them took too much time or memory"
+    except TimeoutError:
+        why = f"there was no time for more than {seconds:g} s of it"
+    if count := undecided(grader, journal.tree, solutions):
+        pairs = "1 pair" if count == 1 else f"{count:,} pairs"
+        message = f"{pairs} of answers could not be compared and vote apart from each other: {why}"
+        if message not in journal.tree.notices:
+            journal.write(Notice(t=journal.now, message=message))
+
+
+def undecided(grader: Grader, tree: SearchTree, solutions: Sequence[Node]) -> int:
+    """Count the pairs of answers that vote apart although nobody knows whether they mean the same.
+
+    Answers that are known to mean the same count as one.
+    """
+    groups: dict[str, set[str]] = {}
+    for node in solutions:
+        if node.answer is not None:
+            groups.setdefault(tree.matching.key(node.answer), set()).add(canonical(node.answer))
+    groups.pop("", None)
+    simple = {key: any(map(is_simple, forms)) for key, forms in groups.items()}
+    return sum(
+        not (simple[one] and simple[other])
+        and all(grader.known(left, right) is None for left in groups[one] for right in groups[other])
+        for one, other in combinations(groups, 2)
+    )

@@ -1,0 +1,109 @@
+"""The plan's strategy, running from the root of a search and from every branch that a person began."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tts_tui.errors import StrategyError, TTSError
+from tts_tui.protocols import Strategy
+from tts_tui.search.tasks import Stopped, Tasks
+from tts_tui.tree.event_log import Journal
+from tts_tui.tree.events import BranchBegun
+from tts_tui.tree.search_tree import Node
+
+if TYPE_CHECKING:
+    from tts_tui.search.search import Search
+
+
+class Run:
+    """The strategy at work below one node.
+
+    Attributes:
+        root: The node.
+        over: Somebody has ended it: what it still decides does not count.
+        solutions: What it came to.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self.over = False
+        self.solutions: Sequence[Node] = ()
+        self.task: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """Ends it."""
+        self.over = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Branches:
+    """All runs of the strategy in one search.
+
+    Args:
+        journal: Where branches are written down.
+        tasks: Where they run.
+        view: The search as a run sees it.
+
+    Attributes:
+        strategy: Who decides; set before the first run.
+    """
+
+    def __init__(self, journal: Journal, tasks: Tasks, view: Callable[[Run], Search]) -> None:
+        self.strategy: Strategy | None = None
+        self._journal = journal
+        self._tasks = tasks
+        self._view = view
+        self._runs: dict[int, Run] = {}
+
+    def begin(self, node: Node) -> None:
+        """The search goes on from `node`, too."""
+        if node not in self._journal.tree.branches:
+            self._journal.write(BranchBegun(t=self._journal.now, node=node.id))
+        self.sync()
+
+    def sync(self) -> None:
+        """Starts what the tree shows and does not run: at the root, and at branches that are not below a cut."""
+        tree = self._journal.tree
+        for root in (tree.search_root, *tree.branches):
+            if root.id not in self._runs and not tree.is_cut(root) and self._tasks.are_open:
+                run = self._runs[root.id] = Run(root)
+                run.task = self._tasks.spawn(self._follow(run))
+
+    def end_cut(self) -> None:
+        """Ends what runs below a cut."""
+        for run in list(self._runs.values()):
+            if self._journal.tree.is_cut(run.root):
+                self._runs.pop(run.root.id).end()
+
+    def restart(self, strategy: Strategy) -> None:
+        """Starts all of them anew, with another strategy or another plan."""
+        self.strategy = strategy
+        runs, self._runs = self._runs, {}
+        for run in runs.values():
+            run.end()
+        self.sync()
+
+    def running(self) -> list[asyncio.Task[None]]:
+        """Tasks that are at work."""
+        return [run.task for run in self._runs.values() if run.task is not None and not run.task.done()]
+
+    def solutions(self) -> list[Node]:
+        """What they came to, the root's first, then in the order of the branches."""
+        tree = self._journal.tree
+        roots = dict.fromkeys(node.id for node in (tree.search_root, *tree.branches))
+        return [node for id in roots if id in self._runs for node in self._runs[id].solutions]
+
+    async def _follow(self, run: Run) -> None:
+        strategy = self.strategy
+        assert strategy is not None
+        try:
+            run.solutions = await strategy.run(self._view(run))
+        except (TTSError, Stopped):
+            if not run.over:
+                raise
+        except Exception as error:
+            if not run.over:
+                raise StrategyError(f"the strategy {strategy.name!r} failed: {error!r}") from error

@@ -1,0 +1,339 @@
+"""Has the policy write steps: streams them, tries again what failed, and settles what is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from tts_tui.answers.canonical import boxed, extract
+from tts_tui.errors import BackendBadResponse, BackendError, BudgetExhausted, ContextExceeded
+from tts_tui.plan import Plan
+from tts_tui.protocols import Chunk, Finish, Policy, Prompt, StepRequest, Usage
+from tts_tui.search.merging import Merger
+from tts_tui.search.pausing import Gate
+from tts_tui.search.scoring import Scorer
+from tts_tui.search.slots import CHANGED, CUT, ENDED, Draft, Ended, Work
+from tts_tui.search.speculation import Ahead, Early, Spawn
+from tts_tui.tree.event_log import Journal
+from tts_tui.tree.events import WRITTEN, By, SolutionFound, StepFailed, StepFinished, StepStarted, StepStreamed
+from tts_tui.tree.search_tree import Node
+
+NOTHING = Usage()
+
+
+class Writer:
+    """Writes steps of one search.
+
+    Args:
+        policy: Who writes.
+        prompt: What every path starts with.
+        journal: Where events go; its tree has the plan, with limits, sampling and separator.
+        scorer: Who scores finished steps; None if nothing is scored.
+        attempts: How often a step is tried.
+        backoff: Seconds before the first retry; doubled each time.
+        spawn: Starts a task that ends with the search.
+
+    Attributes:
+        ahead: What is written before it is asked for.
+        gate: What steps of a strategy pass before they start.
+        merger: Merges siblings that say the same.
+        last_error: Why a step was given up last, if a model was the reason.
+        last_problem: Why a step was given up last, also if it was a full context.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompt: Prompt,
+        journal: Journal,
+        scorer: Scorer | None,
+        attempts: int,
+        backoff: float,
+        spawn: Spawn,
+    ) -> None:
+        self._policy = policy
+        self._prompt = prompt
+        self._journal = journal
+        self._scorer = scorer
+        self._attempts = attempts
+        self._backoff = backoff
+        self._session = journal.tree.start.run
+        # Whether a step repeats a sibling is decided right after it is finished: a kill leaves it open for one at most.
+        self._unsettled = journal.tree.newest
+        self._works: set[Work] = set()
+        self.ahead = Ahead(policy, journal, spawn, self._request, self._check_budget)
+        self.gate = Gate()
+        self.merger = Merger(journal)
+        self.last_error = self.last_problem = ""
+
+    @property
+    def _plan(self) -> Plan:
+        return self._journal.tree.plan
+
+    def open(self, parent: Node, by: By) -> Work:
+        """Work on a slot of `parent`, which `step` or `roll` then does."""
+        work = Work(parent, by)
+        self._works.add(work)
+        return work
+
+    def end_cut(self) -> None:
+        """Ends whatever is being written at or below what a person cut."""
+        for work in tuple(self._works):
+            if self._journal.tree.is_cut(work.at):
+                work.end(CUT)
+        self.ahead.drop_if(self._journal.tree.is_cut)
+
+    def end_strategy(self) -> None:
+        """Ends whatever a strategy had asked for."""
+        for work in tuple(self._works):
+            if work.by == "strategy":
+                work.end(CHANGED)
+        self.ahead.forget()
+
+    async def step(self, work: Work, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
+        """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
+        node = self._journal.tree.at(work.at, slot, group)
+        if node is not None:
+            merge = merge and node is self._unsettled
+        else:
+            node = await self._try(work, work.at, slot, group, rollout=False)
+        self._works.discard(work)
+        if node is None:
+            return None
+        if merge and node.merged_into is None and (gone := self.merger.merge(node)) is not None:
+            self.ahead.drop([gone])
+        if node.merged_into is None:
+            if self.gate.is_open:
+                self.ahead.whole(node, survivors)
+            await self.settle(node)
+            self.ahead.settled(node, survivors if self.gate.is_open else 0)
+        return node if node.merged_into is None else None
+
+    async def roll(self, work: Work, slot: int, group: int) -> Node | None:
+        """The last step of the continuation in that slot, written on from wherever a recording left it."""
+        parent = work.at
+        last = self._last(parent, slot, group)
+        if last is None or not last.ended:
+            await self._try(work, parent, slot, group, rollout=True)
+            last = self._last(parent, slot, group)
+        self._works.discard(work)
+        if last is None:
+            return None
+        for node in last.path[parent.depth :]:  # one after the other: their scores are asked for already
+            await self.settle(node)
+        return last
+
+    def given(self, parent: Node, slot: int, text: str, ids: tuple[int, ...], finish: Finish) -> Node:
+        """A step that a person wrote; it cost no tokens."""
+        node = self._start(parent, slot, WRITTEN, by="person")
+        event = StepFinished(t=self._journal.now, node=node.id, ids=ids, text=text, finish=finish, usage=NOTHING)
+        self._journal.write(event)
+        return node
+
+    async def settle(self, node: Node) -> None:
+        """Does what is still to do for a whole step: read its answer, score it. Safe to call again."""
+        if node.merged_into is not None:
+            return
+        if node.terminal and not node.solved:
+            self.solve(node)
+        if self._scorer:
+            await self._scorer.score(node)
+        self._check_budget()
+
+    def solve(self, node: Node) -> None:
+        """Reads the answer out of the path that ends with `node`."""
+        answer = extract(node.path_text, finished=node.terminal)
+        self._journal.write(SolutionFound(t=self._journal.now, node=node.id, answer=answer))
+
+    # -- where a continuation stands ---------------------------------------------------------------------------------
+
+    def _last(self, parent: Node, slot: int, group: int) -> Node | None:
+        """The last whole step of a continuation, None if it has none."""
+        last = None
+        node = self._journal.tree.at(parent, slot, group)
+        while node is not None and node.state == "done":
+            last = node
+            node = self._journal.tree.at(node, 0, group)
+        return last
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def _try(self, work: Work, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
+        """Fills the slot; None if it cannot be filled, or shall not any more."""
+        work.begin()
+        try:
+            for attempt in range(1, self._attempts + 1):
+                last = self._last(parent, slot, group) if rollout else None
+                origin, place = (parent, slot) if last is None else (last, 0)
+                work.at = origin
+                if work.ended or self._journal.tree.closed(origin, place, group):
+                    return None
+                if work.by == "strategy":
+                    await self.gate.passing()
+                early = None if rollout else self.ahead.take(origin, place, group)
+                draft = Draft(self._start(origin, place, group, early.head if early else NOTHING, work.by), work)
+                try:
+                    return await self._write(draft, early, attempt, rollout)
+                except BackendError as error:
+                    if not await self._again(error, attempt):
+                        return None
+        except asyncio.CancelledError:
+            if not work.forgive():
+                raise
+        except Ended:
+            work.forgive()
+        finally:
+            self._works.discard(work)
+        return None
+
+    async def _again(self, error: BackendError, attempt: int) -> bool:
+        """Whether a step that failed is tried again; returns when that shall be."""
+        if error.retryable and attempt < self._attempts:
+            await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+            return True
+        self.last_problem = str(error)
+        if not isinstance(error, ContextExceeded):
+            self.last_error = str(error)
+        return False
+
+    def _start(self, parent: Node, slot: int, group: int, ahead: Usage = NOTHING, by: By = "strategy") -> Node:
+        tree = self._journal.tree
+        number = len(tree.nodes)
+        self._journal.write(
+            StepStarted(t=self._journal.now, node=number, parent=parent.id, slot=slot, group=group, ahead=ahead, by=by)
+        )
+        return tree.nodes[number]  # by then listeners may have begun others
+
+    async def _write(self, draft: Draft, early: Early | None, attempt: int, rollout: bool) -> Node:
+        """Streams into `draft`; in a rollout, every step end begins a new one. Returns the last step."""
+        try:
+            if early is not None:
+                finish = await self._read_early(draft, early)
+            else:
+                finish = await self._read(draft, attempt, rollout)
+        except BackendError as error:
+            self._fail(draft, str(error), retry=error.retryable and attempt < self._attempts)
+            raise
+        except (BudgetExhausted, asyncio.CancelledError, Ended):
+            self._fail(draft, draft.work.ended or ENDED, retry=False)
+            raise
+        except Exception as error:
+            broken = BackendBadResponse(f"the policy failed: {type(error).__name__}: {error}")
+            self._fail(draft, str(broken), retry=attempt < self._attempts)
+            raise broken from error
+        self._finish(draft, finish if rollout else self._ending(finish, draft.text))
+        return draft.node
+
+    async def _read(self, draft: Draft, attempt: int, rollout: bool) -> Finish:
+        assert draft.node.parent is not None
+        draft.work.check()
+        request = self._request(draft.node.parent, draft.node.slot, draft.node.group, attempt, rollout)
+        async with aclosing(self._policy.stream(replace(request, late=draft.spend))) as chunks:
+            async for chunk in chunks:
+                self._take(draft, chunk, chunk.usage)
+                if chunk.finish:
+                    return chunk.finish
+                if rollout and chunk.step_end and draft.text.strip():
+                    await self._next(draft)
+                self._check_budget()  # not before: a step that is whole is kept, whatever it cost
+        raise BackendBadResponse("the policy's stream ended without saying why")
+
+    async def _next(self, draft: Draft) -> None:
+        """A step of a rollout is whole: the next one begins."""
+        self._finish(draft, "step")
+        if self._scorer:
+            self._scorer.submit(draft.node)  # scored while the next step is written
+        draft.work.check()
+        if draft.work.by == "strategy":
+            await self.gate.passing()
+        draft.begin(self._start(draft.node, 0, draft.node.group, by=draft.work.by))
+        draft.work.check()
+
+    async def _read_early(self, draft: Draft, early: Early) -> Finish:
+        """The same for a step that was begun before it was asked for."""
+        early.take(draft.spend)
+        try:
+            draft.work.check()
+            while (item := await early.read()) is not None:
+                chunk, counted = item
+                self._take(draft, chunk, NOTHING if counted else chunk.usage)
+                if chunk.finish:
+                    return chunk.finish
+                self._check_budget()
+        finally:
+            try:
+                await early.close()
+            finally:
+                draft.spend(early.rest())
+        raise BackendBadResponse("the policy's stream ended without saying why")
+
+    def _take(self, draft: Draft, chunk: Chunk, usage: Usage) -> None:
+        draft.add(chunk)
+        self._journal.write(StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=usage))
+        draft.work.check()
+
+    def _ending(self, finish: Finish, text: str) -> Finish:
+        """The official code takes a box as the end of the answer, whatever follows."""
+        official = self._plan.semantics == "official"
+        return "boxed" if finish == "step" and official and boxed(text) is not None else finish
+
+    def _request(self, parent: Node, slot: int, group: int, attempt: int = 1, rollout: bool = False) -> StepRequest:
+        """What fills a slot.
+
+        Raises:
+            ContextExceeded: The path has all the tokens that it may have.
+        """
+        path = parent.path_ids
+        left = self._plan.total_tokens - len(path)
+        if left <= 0:
+            raise ContextExceeded(f"the path has its {self._plan.total_tokens} tokens: raise total_tokens in the plan")
+        address = [*((step.group, step.slot) for step in parent.path), (group, slot)]
+        return StepRequest(
+            ids=(*self._prompt.ids, *path),
+            sampling=self._plan.sampling,
+            max_tokens=left if rollout else min(left, self._plan.step_tokens),
+            separator=self._plan.separator,
+            rollout=rollout,
+            seed=step_seed(self._plan.seed, address, attempt),
+            session=self._session,
+        )
+
+    def _finish(self, draft: Draft, finish: Finish) -> None:
+        self._journal.write(
+            StepFinished(
+                t=self._journal.now,
+                node=draft.node.id,
+                ids=tuple(draft.ids),
+                text=draft.text,
+                finish=finish,
+                usage=draft.usage,
+            )
+        )
+
+    def _fail(self, draft: Draft, error: str, *, retry: bool) -> None:
+        self._journal.write(
+            StepFailed(t=self._journal.now, node=draft.node.id, error=error, retry=retry, usage=draft.usage)
+        )
+
+    def _check_budget(self) -> None:
+        budget = self._plan.budget
+        if budget.tokens is None and budget.flops is None:
+            return
+        start = self._journal.tree.start
+        if overrun := budget.overrun(self._journal.tree.counts, start.policy, start.prm):
+            raise BudgetExhausted(overrun)
+
+
+def step_seed(seed: int, address: list[tuple[int, int]], attempt: int = 1) -> int:
+    """A seed that depends on where a step stands, and not on when it is written.
+
+    Args:
+        seed: The plan's.
+        address: (group, slot) of every step of the path, the new one last.
+        attempt: Which try of this step, from 1.
+    """
+    digest = hashlib.blake2b(repr((seed, address, attempt)).encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") >> 1

@@ -1,0 +1,141 @@
+"""What a search came to: the vote, the last event, and the result that programs get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tts_tui.answers.voting import Candidate, tally
+from tts_tui.budget import flops
+from tts_tui.plan import Plan
+from tts_tui.search.tasks import Stopped
+from tts_tui.tree.event_log import Journal
+from tts_tui.tree.events import Reason, SearchFinished
+from tts_tui.tree.search_tree import Node, SearchTree
+from tts_tui.tree.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tally, Tokens
+
+
+class Result(Struct, frozen=True):
+    """What a search came to.
+
+    Attributes:
+        problem: The problem.
+        tree: The whole search tree.
+        finished: The last event: answer, reason, votes, tokens, FLOPs, seconds.
+        index: Position of the problem in `solve_many`.
+    """
+
+    problem: str
+    tree: SearchTree
+    finished: SearchFinished
+    index: int = 0
+
+    @property
+    def answer(self) -> str | None:
+        """The winner of the vote, or None."""
+        return self.finished.answer
+
+    @property
+    def reason(self) -> Reason:
+        """Why the search ended."""
+        return self.finished.reason
+
+    @property
+    def votes(self) -> tuple[Tally, ...]:
+        """Every answer, best first."""
+        return self.finished.votes
+
+    @property
+    def undecided(self) -> int:
+        """Pairs of answers that voted apart because nobody could tell whether they mean the same."""
+        return self.finished.undecided
+
+    @property
+    def solution(self) -> str:
+        """Text of the solution that stands for the answer; empty if there is none."""
+        node = self.finished.node
+        return "" if node is None else self.tree.nodes[node].path_text
+
+
+def _summary(plan: Plan) -> PlanSummary:
+    return PlanSummary(plan.strategy, plan.n, plan.m, plan.score, plan.vote)
+
+
+def finish(
+    journal: Journal, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "", undecided: int = 0
+) -> SearchFinished:
+    """Vote by the present plan, and write the last event.
+
+    Args:
+        journal: The search's.
+        solutions: Those that vote.
+        stopped: What ended the search early, if anything did.
+        problem: Why steps were given up.
+        undecided: Pairs of their answers that nobody could compare.
+    """
+    tree, counts, plan = journal.tree, journal.tree.counts, journal.tree.plan
+    candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
+    votes = tally(candidates, plan.score, plan.vote, tree.matching.key)
+    if stopped is not None:
+        reason, detail = stopped.reason, stopped.detail
+    elif votes:
+        reason, detail = "solved", f"{_number(len(votes), 'answer')} from {_number(len(solutions), 'solution')}"
+    else:
+        reason, detail = "unsolved", f"no answer can be read out of {_number(len(solutions), 'solution')}"
+        detail += f"; {problem}" if problem else ""
+    if missing := _unscored(candidates, plan):
+        detail += f"; {missing}"
+    finished = SearchFinished(
+        t=journal.now,
+        answer=votes[0].answer if votes else None,
+        node=votes[0].solutions[0] if votes else None,
+        reason=reason,
+        detail=detail,
+        plan=_summary(plan),
+        tokens=Tokens(
+            PolicyTokens(
+                counts.prompt_computed, counts.prompt_cached, counts.completion, journal.tree.ahead.completion
+            ),
+            PrmTokens(counts.prm_computed, counts.prm_cached),
+        ),
+        flops=Flops(*flops(counts, tree.start.policy, tree.start.prm)),
+        seconds=journal.now,
+        votes=votes,
+        nodes=len(tree),
+        undecided=undecided,
+    )
+    journal.write(finished)
+    return finished
+
+
+def _unscored(candidates: Sequence[Candidate], plan: Plan) -> str:
+    """What missing scores did to the vote; empty if they did nothing."""
+    answered = [candidate for candidate in candidates if candidate.answer is not None]
+    without = sum(not candidate.scores for candidate in answered)
+    if plan.vote == "majority" or not without:
+        return ""
+    if without == len(answered):
+        return f"scores are missing in all of them, so the majority voted instead of {plan.vote}"
+    lack = "lacks a score and does" if without == 1 else "lack a score and do"
+    return f"{without} of {_number(len(answered), 'answered solution')} {lack} not vote"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def failure(plan: Plan, detail: str) -> SearchFinished:
+    """The last event of a search that could not begin."""
+    return SearchFinished(
+        answer=None,
+        node=None,
+        reason="failed",
+        detail=detail,
+        plan=_summary(plan),
+        tokens=Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0)),
+        flops=Flops(0.0, 0.0),
+        seconds=0.0,
+        votes=(),
+        nodes=0,
+    )

@@ -1,0 +1,208 @@
+"""Scores steps in batches while others are still being written."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from tts_tui.concurrency import concurrently
+from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, WrongServer
+from tts_tui.protocols import Prompt, RewardModel, ScoreRequest, StepScore
+from tts_tui.search.tasks import Stopped
+from tts_tui.tree.event_log import Journal
+from tts_tui.tree.events import Notice, ScoreFailed, StepScored
+from tts_tui.tree.search_tree import Node
+
+
+def request_for(prompt: Prompt, node: Node) -> ScoreRequest:
+    """The request that scores the step of `node`, which is not blank.
+
+    Blank steps say nothing to a PRM: their ids go to the step before (or, at the very start, to the step after).
+    """
+    texts: list[str] = []
+    ids: list[tuple[int, ...]] = []
+    lead: tuple[int, ...] = ()
+    for step in node.path:
+        own = tuple(step.ids or ())
+        if step.blank:
+            if ids:
+                ids[-1] += own
+            else:
+                lead += own
+        else:
+            texts.append(step.text)
+            ids.append(lead + own)
+            lead = ()
+    return ScoreRequest(prompt, tuple(texts), tuple(ids))
+
+
+class Scorer:
+    """Collects finished steps and sends all that are waiting as one batch.
+
+    Args:
+        prm: The reward model.
+        prompt: The prompt of the search.
+        journal: Where scores go.
+        attempts: How often a batch is tried.
+        backoff: Seconds before the first retry; doubled each time.
+        needed: Whether the search could not decide without scores.
+    """
+
+    def __init__(
+        self,
+        prm: RewardModel,
+        prompt: Prompt,
+        journal: Journal,
+        attempts: int,
+        backoff: float,
+        needed: Callable[[], bool],
+    ) -> None:
+        self._prm = prm
+        self._prompt = prompt
+        self._journal = journal
+        self._attempts = attempts
+        self._backoff = backoff
+        self._needed = needed
+        self._waiting: asyncio.Queue[Node] = asyncio.Queue()
+        self._done: dict[int, asyncio.Future[None]] = {}
+        self._said = self._scored = False
+        self.last_error = ""
+
+    def submit(self, node: Node) -> None:
+        """Has `node` scored; does nothing if it already waits or was tried."""
+        if node.score is None and not node.blank and node.id not in self._done:
+            self._done[node.id] = asyncio.get_running_loop().create_future()
+            self._waiting.put_nowait(node)
+
+    async def score(self, node: Node) -> None:
+        """Returns once `node` has its score, or cannot get one."""
+        self.submit(node)
+        if (done := self._done.get(node.id)) is not None:
+            await asyncio.shield(done)  # several may wait, and one of them may be cancelled
+
+    async def run(self) -> None:
+        """Scores until it is cancelled; then nobody waits for it any more.
+
+        Raises:
+            Stopped: The reward model fails, and the search needs it.
+        """
+        try:
+            while True:
+                batch = [await self._waiting.get()]
+                while not self._waiting.empty():
+                    batch.append(self._waiting.get_nowait())
+                await self._score(batch)
+                for node in batch:
+                    self._settle(node.id)
+        finally:
+            for id in self._done:
+                self._settle(id)
+
+    def _settle(self, id: int) -> None:
+        """Lets those go on that wait for the score of a step."""
+        if not self._done[id].done():
+            self._done[id].set_result(None)
+
+    async def _score(self, nodes: Sequence[Node]) -> None:
+        """Has a batch scored, or given up.
+
+        Raises:
+            Stopped: No step of it could be scored, and the search decides by scores.
+        """
+        error = await self._try(nodes)
+        if error is None or not self._needed() or any(node.score is not None for node in nodes):
+            return
+        if isinstance(error, ContextExceeded) and self._scored:
+            return  # this step is too long; others were not
+        raise Stopped("failed", f"the steps can no longer be scored: {error}") from error
+
+    async def _try(self, nodes: Sequence[Node], *, part: bool = False) -> BackendError | None:
+        """Has steps scored; gives the error by which the last of them was given up, if any was.
+
+        Args:
+            nodes: The steps.
+            part: They are a part of a batch that was refused. What makes no sense is then not tried again.
+        """
+        for attempt in count(1):
+            try:
+                scores = await self._scores([request_for(self._prompt, node) for node in nodes])
+            except BackendError as error:
+                nodes = self._without_scored(nodes, error)
+                last = attempt >= self._attempts or (part and isinstance(error, BackendBadResponse))
+                if len(nodes) > 1 and _may_be_one(error, last=last):
+                    return await self._halves(nodes)
+                retry = error.retryable and not last
+                ids = tuple(node.id for node in nodes)
+                self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
+                if not retry:
+                    self.last_error = str(error)
+                    return error
+                await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+            else:
+                for node, score in zip(nodes, scores, strict=True):
+                    self._write(node, score)
+                return None
+        raise AssertionError  # a count never ends
+
+    async def _halves(self, nodes: Sequence[Node]) -> BackendError | None:
+        """The same by halves, side by side: a step that cannot be scored must not cost the others theirs."""
+        middle = len(nodes) // 2
+        errors = await concurrently(self._try(half, part=True) for half in (nodes[:middle], nodes[middle:]))
+        return next((error for error in reversed(errors) if error is not None), None)
+
+    def _without_scored(self, nodes: Sequence[Node], error: BackendError) -> Sequence[Node]:
+        """Write the scores that came with a failure; returns the other steps, or all if no step is left."""
+        for node, score in zip(nodes, error.scores, strict=False):
+            if score is not None and 0.0 <= score.score <= 1.0:
+                self._write(node, score)
+        return [node for node in nodes if node.score is None] or nodes
+
+    def _write(self, node: Node, score: StepScore) -> None:
+        now = self._journal.now
+        self._scored = True
+        self._journal.write(
+            StepScored(node.id, score.score, score.computed, score.cached, score.unseen, t=now),
+        )
+        self._settle(node.id)  # now, and not when the rest of a batch that was refused is settled
+        if score.unseen and not self._said:
+            self._said = True
+            self._journal.write(
+                Notice(
+                    t=now,
+                    message=f"the path to step {node.label} is longer than the {self._prm.info.context} tokens of the "
+                    "reward model's context: from here on it is shown the question and the last steps that fit",
+                )
+            )
+
+    async def _scores(self, requests: Sequence[ScoreRequest]) -> Sequence[StepScore]:
+        try:
+            scores = await self._prm.score(requests)
+        except BackendError:
+            raise
+        except Exception as error:
+            raise BackendBadResponse(f"the reward model failed: {type(error).__name__}: {error}") from error
+        _check(requests, scores)
+        return scores
+
+
+def _may_be_one(error: BackendError, *, last: bool) -> bool:
+    """Whether a single step of a batch may have been the reason."""
+    if isinstance(error, WrongServer):
+        return False
+    return not error.retryable or (last and isinstance(error, BackendBadResponse))
+
+
+def _check(requests: Sequence[ScoreRequest], scores: Sequence[StepScore]) -> None:
+    """As many scores as steps, each in [0, 1]: a made-up score is worse than none."""
+    if len(scores) != len(requests):
+        raise BackendBadResponse(
+            f"the reward model gave {len(scores)} scores for {len(requests)} steps, the first being "
+            f"{requests[0].steps[-1]!r}"
+        )
+    for request, score in zip(requests, scores, strict=True):
+        if not (math.isfinite(score.score) and 0.0 <= score.score <= 1.0):
+            raise BackendBadResponse(
+                f"the reward model gave {score.score} instead of a score in [0, 1] for the step {request.steps[-1]!r}"
+            )

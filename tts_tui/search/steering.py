@@ -1,0 +1,256 @@
+"""What a person does in a running search: ask for steps, write one, cut, restore, change the plan.
+
+Each is an event as any other, so it replays, and a resumed search goes on with it. Nothing here waits: what takes time
+is a task of the search.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from tts_tui.answers.canonical import boxed
+from tts_tui.errors import BackendError, UsageError
+from tts_tui.plan import Plan, restarts
+from tts_tui.preflight import check_ids
+from tts_tui.protocols import Finish, Policy, Strategy, Writes
+from tts_tui.search.branches import Branches
+from tts_tui.search.generation import Writer
+from tts_tui.search.slots import ENDED
+from tts_tui.search.tasks import Tasks
+from tts_tui.tree.event_log import Journal
+from tts_tui.tree.events import HAND, WRITTEN, NodesKept, NodesPruned, Notice, PlanChanged
+from tts_tui.tree.search_tree import Node
+
+if TYPE_CHECKING:
+    from tts_tui.search.search import Search
+
+BY_HAND = "cut by hand"
+RESTORED = "restored by hand"
+INTERRUPTED = ("interrupted", ENDED)
+
+
+class Hand:
+    """A person's hand in one search. All methods raise `UsageError`, one sentence, where something cannot be done."""
+
+    def __init__(
+        self,
+        search: Search,
+        policy: Policy,
+        journal: Journal,
+        tasks: Tasks,
+        writer: Writer,
+        branches: Branches,
+        choose: Callable[[Plan], Strategy],
+    ) -> None:
+        self._search = search
+        self._policy = policy
+        self._journal = journal
+        self._tree = journal.tree
+        self._tasks = tasks
+        self._writer = writer
+        self._branches = branches
+        self._choose = choose
+        # Slots that are given away, by parent and group: their steps may not have begun.
+        self._slots: dict[tuple[int, int], int] = {}
+        self._work: set[asyncio.Task[object]] = set()
+
+    def expand(self, node: Node, n: int | None = None) -> None:
+        """Asks for `n` more next steps of `node`, by default as many as the plan's m. A pause does not hold them.
+
+        Raises:
+            UsageError: The search is over, or nothing can follow `node`.
+        """
+        node = self._own(node)
+        self._check_can_follow(node)
+        count = self._tree.plan.m if n is None else n
+        if count < 1:
+            raise UsageError(f"{count} steps cannot be asked for: ask for at least one")
+        for _ in range(count):
+            self._ask(node, self._slot(node, HAND))
+
+    def write(self, node: Node, text: str) -> None:
+        """Puts `text` as the next step of `node`, and has the search go on from there unless it states the answer.
+
+        A step that does not fit the model, or that the model's server does not take, is left out with a notice.
+
+        Raises:
+            UsageError: The search is over, nothing can follow `node`, `text` is none, or the policy takes no words.
+        """
+        node = self._own(node)
+        self._check_can_follow(node)
+        if not isinstance(self._policy, Writes):
+            raise UsageError("this policy cannot take a step in words: use one that can, such as embedded")
+        if not text.strip() or "\0" in text:
+            raise UsageError("the step says nothing: write some text")
+        finish: Finish = "step" if boxed(text) is None else "boxed"
+        separator = self._tree.plan.separator
+        if finish == "step" and not text.endswith(separator):
+            text = text.rstrip() + separator
+        self._spawn(self._write(node, self._slot(node, WRITTEN), text, finish, self._policy))
+
+    def cut(self, nodes: Sequence[Node]) -> None:
+        """Gives `nodes` up, with all that stands below: it is written no further, and has no vote.
+
+        Raises:
+            UsageError: The search is over, or none of `nodes` can be cut.
+        """
+        self._check_runs()
+        given = self._tree.search_root.path
+        nodes = [self._own(node) for node in nodes]
+        for node in nodes:
+            if node.parent is None or node in given:
+                raise UsageError("what the search begins with cannot be cut: stop the search instead")
+            if node.state == "failed":
+                raise UsageError(f"step {node.label} failed: there is nothing to cut")
+        fresh = tuple(node.id for node in dict.fromkeys(nodes) if not node.cut)
+        if not fresh:
+            raise UsageError("this is cut already: restore it to go on with it")
+        self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=BY_HAND, by="person"))
+        self._branches.end_cut()
+        self._writer.end_cut()
+
+    def restore(self, node: Node) -> None:
+        """Takes back that `node` was given up, by whomever, and has the search go on from it.
+
+        Raises:
+            UsageError: The search is over, or there is nothing to restore.
+        """
+        self._check_runs()
+        node = self._own(node)
+        if not node.pruned:
+            raise UsageError(f"step {node.label} was not given up: there is nothing to restore")
+        self._check_whole(node)
+        if node.parent is not None and self._tree.is_cut(node.parent):
+            raise UsageError(f"step {node.label} stands below a cut: restore what was cut above it first")
+        self._journal.write(NodesKept(t=self._journal.now, nodes=(node.id,), why=RESTORED, by="person"))
+        if node.ended:
+            self._branches.sync()
+        else:
+            self._branches.begin(node)
+
+    def change(self, plan: Plan) -> None:
+        """Goes on by another plan. Score, vote, sampling and limits count at once.
+
+        Another strategy, n, m, semantics or depth has the strategy decide anew, over the same tree.
+
+        Raises:
+            PlanError: The plan cannot be followed, or not with the models of this search.
+            UsageError: The search is over.
+        """
+        self._check_runs()
+        before = self._tree.plan
+        if plan == before:
+            return
+        strategy = self._choose(plan)
+        self._journal.write(PlanChanged(t=self._journal.now, plan=plan))
+        if restarts(before, plan):
+            self._writer.end_strategy()
+            self._branches.restart(strategy)
+        elif replace(before, score=plan.score, vote=plan.vote, budget=plan.budget, why=plan.why) != plan:
+            self._writer.ahead.forget()  # it was sampled in another way
+        self._search.recheck()
+
+    # -- what the search calls -----------------------------------------------------------------------------------------
+
+    def running(self) -> list[asyncio.Task[object]]:
+        """Tasks of what was asked for by hand and is not done."""
+        return list(self._work)
+
+    def take_up(self) -> None:
+        """Does what a recording has left undone of what was asked for by hand."""
+        tree, given = self._tree, self._tree.search_root.path
+        for node in tree.nodes[1:]:
+            if node in given:
+                if node.score is None:
+                    self._spawn(self._writer.settle(node))
+            elif node.by_hand and not tree.is_cut(node):
+                self._take_up(node)
+        for id in sorted(tree.restored):
+            node = tree.nodes[id]
+            if not node.ended and node not in tree.branches and not tree.is_cut(node):
+                self._branches.begin(node)
+
+    def _take_up(self, node: Node) -> None:
+        assert node.parent is not None
+        if node.state == "done":
+            if node.merged_into is None:
+                self._spawn(self._finish(node))
+        elif node.group == HAND and node.why in INTERRUPTED:
+            others = (child for child in self._tree.attempts(node.parent, HAND) if child.slot == node.slot)
+            if next(others, None) is None:
+                self._ask(node.parent, node.slot)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _own(self, node: Node) -> Node:
+        """The node in the search's own tree: what a person looks at may be another fold of the same events."""
+        return self._tree.nodes[node.id]
+
+    def _check_runs(self) -> None:
+        if not self._tasks.are_open:
+            raise UsageError("the search is over: fork it to go on from one of its steps")
+
+    def _check_whole(self, node: Node) -> None:
+        if node.state == "writing":
+            raise UsageError(f"step {node.label} is still being written: wait until it is whole")
+        if node.state == "failed":
+            raise UsageError(f"step {node.label} failed: choose another one")
+        if node.merged_into is not None:
+            twin = self._tree.nodes[node.merged_into]
+            raise UsageError(f"step {node.label} says the same as step {twin.label}: choose that one")
+
+    def _check_can_follow(self, node: Node) -> None:
+        self._check_runs()
+        self._check_whole(node)
+        if node.ended:
+            how = "ended its answer" if node.terminal else "was cut off at its limit of tokens"
+            raise UsageError(f"step {node.label} {how}: nothing can follow it")
+        if self._tree.is_cut(node):
+            raise UsageError(f"step {node.label} is cut: restore it first")
+
+    def _slot(self, parent: Node, group: int) -> int:
+        """The next free slot."""
+        taken = max((child.slot for child in parent.children if child.group == group), default=-1) + 1
+        slot = max(taken, self._slots.get((parent.id, group), 0))
+        self._slots[parent.id, group] = slot + 1
+        return slot
+
+    def _ask(self, parent: Node, slot: int) -> None:
+        self._keep(self._search.ask(parent, slot))
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        self._keep(self._tasks.spawn(work))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _write(self, parent: Node, slot: int, text: str, finish: Finish, policy: Writes) -> None:
+        try:
+            ids = await policy.encode(text)
+            check_ids(ids)
+        except BackendError as error:
+            self._left_out(str(error))
+            return
+        used = len(parent.path_ids) + len(ids)
+        most = min(self._tree.plan.total_tokens, self._policy.info.context - len(self._tree.start.prompt_ids))
+        if used >= most:
+            self._left_out(f"with its {len(ids)} tokens the path would have {used}, and it may have {most}")
+        elif self._tree.is_cut(parent):
+            self._left_out(f"step {parent.label} was cut meanwhile")
+        else:
+            await self._finish(self._writer.given(parent, slot, text, ids, finish))
+
+    def _left_out(self, why: str) -> None:
+        self._journal.write(Notice(t=self._journal.now, message=f"the step that you wrote was left out: {why}"))
+
+    async def _finish(self, node: Node) -> None:
+        """Has a whole step of a person scored; from one that a person wrote the search goes on."""
+        await self._writer.settle(node)
+        goes_on = node.group == WRITTEN and not node.ended and not self._tree.is_cut(node)
+        if goes_on and node not in self._tree.branches:
+            self._branches.begin(node)

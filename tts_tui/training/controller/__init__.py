@@ -1,0 +1,1 @@
+"""Calibrating the controller: difficulty model, curves, costs."""

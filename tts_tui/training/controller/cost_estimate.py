@@ -1,0 +1,135 @@
+"""What a calibration is going to cost, as far as one can tell: tokens before it begins, time once the pace is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from statistics import fmean
+
+from msgspec import Struct
+
+from tts_tui.backends.local import download
+from tts_tui.displays.eval_progress import EvalProgress, span
+from tts_tui.errors import TTSError
+from tts_tui.evaluation.outcomes import Outcome
+from tts_tui.evaluation.runner import Evaluation, Standing, samples
+from tts_tui.formatting import plural
+from tts_tui.protocols import ModelInfo
+
+SMALL, USUAL = 75, 300
+"""Tokens that a sample is taken to have where nothing is known: of the embedded policy, and of others."""
+
+
+class Cost(Struct, frozen=True):
+    """What is left to do.
+
+    Attributes:
+        searches: How many, in each part.
+        candidates: How many they may ask for, all together.
+        tokens: What they take, in each part: what policy and PRM compute.
+        basis: Where that is from, in words.
+    """
+
+    searches: tuple[int, ...]
+    candidates: int
+    tokens: tuple[float, ...]
+    basis: str
+
+    @property
+    def said(self) -> str:
+        """All of it in a sentence."""
+        if not self.candidates:
+            return "all searches are done: what is left is to fit"
+        searches = sum(self.searches)
+        return (
+            f"{searches:,} {'search' if searches == 1 else 'searches'} to do with up to "
+            f"{plural(self.candidates, 'sample')}: about {_rounded(sum(self.tokens))} tokens, {self.basis}; how long "
+            "that takes is said once the first few are done"
+        )
+
+
+def cost(parts: Sequence[Evaluation], policy: str) -> Cost:
+    """What the parts of a calibration are going to cost, by what is done of them, else by what is known of the policy.
+
+    Args:
+        parts: In their order.
+        policy: The policy as the user named it.
+    """
+    done = [[_each(part, one) for one in part.folder.outcomes.values() if _counts(part, one)] for part in parts]
+    known = [tokens for own in done for tokens in own]
+    if known:
+        usual, basis = fmean(known), f"at {fmean(known):.0f} a sample as in what is done already"
+    else:
+        usual, basis = _usual(policy)
+    waiting = [part.pending() for part in parts]
+    counts = [samples(part.plans, own) for part, own in zip(parts, waiting, strict=True)]
+    tokens = (
+        sum(part.plans[name].n * _mean(part, name, usual) for _, name in own)
+        for part, own in zip(parts, waiting, strict=True)
+    )
+    return Cost(tuple(map(len, waiting)), sum(counts), tuple(tokens), basis)
+
+
+def _counts(part: Evaluation, one: Outcome) -> bool:
+    return one.reason != "failed" and one.plan in part.plans
+
+
+def _each(part: Evaluation, one: Outcome) -> float:
+    """Tokens of a candidate."""
+    policy = one.tokens.policy
+    return (policy.prompt_computed + policy.completion + one.tokens.prm.computed) / part.plans[one.plan].n
+
+
+def _mean(part: Evaluation, name: str, usual: float) -> float:
+    """Tokens of a candidate of a plan; those of any where none of its searches is done."""
+    own = [_each(part, one) for one in part.folder.outcomes.values() if one.plan == name and _counts(part, one)]
+    return fmean(own) if own else usual
+
+
+def _usual(policy: str) -> tuple[float, str]:
+    """Tokens of a sample before any is there, and how that is known."""
+    if policy != download.EMBEDDED.name:
+        return USUAL, f"if a sample takes {USUAL}, for nothing is known of this policy yet"
+    from tts_tui.backends.adapter.reward_model import TITLE
+    from tts_tui.controller.calibration import find
+
+    with suppress(TTSError):  # one that cannot be read is told of where it is needed
+        found = find(ModelInfo(download.EMBEDDED.title, 1, 1), ModelInfo(TITLE, 1, 1))
+        if found is not None and found.sample_tokens:
+            return found.sample_tokens, f"at {found.sample_tokens:.0f} a sample as calibrated before"
+    return SMALL, f"if a sample takes {SMALL}"
+
+
+def _rounded(tokens: float) -> str:
+    """Two digits of it: `590,000`."""
+    return f"{float(f'{tokens:.2g}'):,.0f}"
+
+
+class Time:
+    """Says once how long all parts take, as soon as the pace of one is known.
+
+    Args:
+        cost: What is to do.
+        say: Says it.
+    """
+
+    def __init__(self, cost: Cost, say: Callable[[str], None]) -> None:
+        self._cost, self._say = cost, say
+        self._said = False
+
+    def follow(self, part: int, progress: EvalProgress) -> Callable[[Standing], None]:
+        """Who is told of the standings of a part."""
+        searches, tokens = self._cost.searches[part], self._cost.tokens[part]
+        later = sum(self._cost.tokens[part + 1 :])
+
+        def tell(standing: Standing) -> None:
+            progress(standing)
+            if self._said or standing.left is None or standing.done >= standing.total or not tokens:
+                return
+            self._said = True
+            rest = tokens * min(1.0, (standing.total - standing.done) / searches)
+            low, high = (end * (1 + later / rest) for end in standing.left)
+            progress.close()
+            self._say(f"at this pace, all searches together take {span((low, high))} from now on")
+
+        return tell

@@ -1,0 +1,280 @@
+"""Fits the parts of a calibration to cases: outlook, evidence, curves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import product
+from statistics import fmean
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from scipy.optimize import minimize
+from scipy.special import betaln, expit, gammaln
+
+from tts_tui.controller.calibration import Reader
+from tts_tui.controller.difficulty import GRID, Belief, Evidence, Near, Outlook, after, before
+from tts_tui.plan import Score, Vote
+from tts_tui.training.controller.cases import Case, Hand, draws, joined, shuffled
+
+SIZES = (1, 2, 4, 8)
+"""Sizes of the beginnings that searches are learnt to go on from."""
+_STRENGTHS = (0.01, 0.03, 0.1)
+_CONCENTRATIONS = (0.3, 0.5, 0.8, 1.2, 2.0)
+_WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.3)
+_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+_STEPS = (0.4, 0.4, 0.4, 0.5, 0.2, 0.8, -0.2)
+"""First steps of the search for the fields of `Evidence`: by itself it begins with a twentieth, or nothing at 0."""
+REDRAWS = 4
+SHRINKAGE = 2.0
+"""How much a prior weighs, as the precision of a curve's weights."""
+
+
+def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
+    """Which fold each case is in: `count` of them, families spread evenly."""
+    order = sorted(
+        range(len(cases)), key=lambda at: (cases[at].family, random.Random(f"{seed}{cases[at].id}").random())
+    )
+    placed = [0] * len(cases)
+    for place, at in enumerate(order):
+        placed[at] = place % count
+    return placed
+
+
+# -- before any sample -------------------------------------------------------------------------------------------------
+
+
+def reader(cases: Sequence[Case], count: int) -> Reader | None:
+    """The `count` directions in which the hidden states of the cases' prompts differ most; None if it has no states."""
+    states = np.array([case.state for case in cases if case.state], dtype=float)
+    if not count or len(states) <= count:
+        return None
+    centre = states.mean(axis=0)
+    _, _, axes = np.linalg.svd(states - centre, full_matrices=False)
+    return Reader(_floats(centre), tuple(_floats(axis) for axis in axes[:count]))
+
+
+def outlook(cases: Sequence[Case], names: Sequence[str], seed: int = 0) -> tuple[Outlook, list[Belief], float]:
+    """The outlook, what it would have said of each case had it not been fitted on it, and how good that is."""
+    right = np.array([case.right for case in cases], dtype=float)
+    total = np.array([len(case.pool) for case in cases], dtype=float)
+    found, (a, b), quality = _outlook(cases, names, right, total, seed)
+    return found, [before(float(x / (x + y)), float(x + y)) for x, y in zip(a, b, strict=True)], quality
+
+
+def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote) -> tuple[Outlook, list[float]]:
+    """From a prompt to how often the largest plans that were measured are right; likewise."""
+    right, total = np.zeros(len(cases)), np.zeros(len(cases))
+    for at, case in enumerate(cases):
+        for drawn in (case.pool, *(search.solutions for search in case.searches.values())):
+            hand = Hand(score, vote)
+            hand.add(drawn)
+            right[at] += hand.is_right
+            total[at] += 1
+    found, (a, b), _ = _outlook(cases, names, right, total, 0)
+    return found, [float(x / (x + y)) for x, y in zip(a, b, strict=True)]
+
+
+Counts = tuple[np.ndarray, np.ndarray]
+"""Right and wrong samples of Beta distributions, one each a case."""
+
+
+def _outlook(
+    cases: Sequence[Case], names: Sequence[str], right: np.ndarray, total: np.ndarray, seed: int
+) -> tuple[Outlook, Counts, float]:
+    """How strongly it is held back is chosen by the likelihood of cases that it does not know.
+
+    Of problems above all, and half as much of whole families: what only tells families apart is worth little.
+    """
+    values = np.array([case.values for case in cases])
+    centre, spread = _scale(values)
+    scaled = np.round(_standard(values, centre, spread), 2)
+    gaps = ((scaled[:, None] - scaled[None]) ** 2).mean(axis=-1)
+    families = sorted({case.family for case in cases})
+    family = np.array([families.index(case.family) for case in cases])
+    views = [(1.0, np.array(folds(cases, 10, seed)), 1 - np.eye(len(cases)))]
+    if len(families) >= 4:
+        views.append((0.5, family, (family[:, None] != family[None]).astype(float)))
+    best: tuple[float, tuple[float, float, float, float], Counts] | None = None
+    for strength in _STRENGTHS:
+        means = [_crossed(values, right, total, split, strength) for _, split, _ in views]
+        for width, weight, concentration in product(_WIDTHS, _WEIGHTS, _CONCENTRATIONS):
+            found = [
+                _counts(gaps, mask, right / total, mean, (width, weight, concentration))
+                for (_, _, mask), mean in zip(views, means, strict=True)
+            ]
+            quality = sum(
+                trust * _likelihood(right, total, *own) for (trust, _, _), own in zip(views, found, strict=True)
+            )
+            if best is None or quality > best[0]:
+                best = quality, (strength, width, weight, concentration), found[0]
+    assert best is not None
+    quality, (strength, width, weight, concentration), crossed = best
+    weights, bias = _regress(_standard(values, centre, spread), right, total, strength)
+    near = _near(scaled, right / total, width, weight)
+    return (
+        Outlook(tuple(names), _floats(centre), _floats(spread), _floats(weights), round(bias, 5), concentration, near),
+        crossed,
+        quality,
+    )
+
+
+def _counts(
+    gaps: np.ndarray, mask: np.ndarray, share: np.ndarray, mean: np.ndarray, settings: tuple[float, float, float]
+) -> Counts:
+    """What an outlook says of every case by the others that the mask lets it see."""
+    width, weight, concentration = settings
+    near = weight * np.exp(-gaps / width) * mask
+    return concentration * mean + near @ share, concentration * (1 - mean) + near @ (1 - share)
+
+
+def _near(scaled: np.ndarray, share: np.ndarray, width: float, weight: float) -> Near:
+    """The cases, those with equal features together."""
+    together: dict[tuple[float, ...], list[float]] = {}
+    for row, own in zip(scaled, share, strict=True):
+        together.setdefault(tuple(float(value) for value in row), []).append(float(own))
+    return Near(
+        tuple(together),
+        tuple(len(own) for own in together.values()),
+        tuple(round(sum(own), 4) for own in together.values()),
+        width,
+        weight,
+    )
+
+
+def _standard(values: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return np.clip((values - centre) / spread, -3.0, 3.0)
+
+
+def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations; 1 where a feature is always the same, but for rounding."""
+    spread = values.std(axis=0)
+    return values.mean(axis=0), np.where(spread < 1e-6, 1.0, spread)
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)
+
+
+def _regress(values: np.ndarray, right: np.ndarray, total: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
+    """Weights and bias of a logistic regression on shares, each problem counting once."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, max_iter=1000)
+    share = right / total
+    both = np.concatenate([share, 1 - share]) + 1e-9
+    labels = np.concatenate([np.ones(len(share)), np.zeros(len(share))])
+    model.fit(np.vstack([values, values]), labels, sample_weight=both)
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _crossed(
+    values: np.ndarray, right: np.ndarray, total: np.ndarray, split: np.ndarray, strength: float
+) -> np.ndarray:
+    """Means of pass@1 that fits on the other parts of the split say."""
+    means = np.zeros(len(values))
+    for part in np.unique(split):
+        own = split == part
+        centre, spread = _scale(values[~own])
+        weights, bias = _regress(_standard(values[~own], centre, spread), right[~own], total[~own], strength)
+        means[own] = expit(_standard(values[own], centre, spread) @ weights + bias)
+    return np.clip(means, 0.002, 0.998)
+
+
+def _likelihood(right: np.ndarray, total: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """Mean log-likelihood of the counts under Beta-binomial distributions."""
+    ways = gammaln(total + 1) - gammaln(right + 1) - gammaln(total - right + 1)
+    return float((ways + betaln(right + a, total - right + b) - betaln(a, b)).mean())
+
+
+# -- after samples -----------------------------------------------------------------------------------------------------
+
+
+class Beginning(Struct, frozen=True):
+    """Some samples of a case, and what of it they do not show.
+
+    Attributes:
+        at: Place of the case.
+        hand: The samples.
+        right: How many of the other samples are right.
+        rest: How many others there are.
+    """
+
+    at: int
+    hand: Hand
+    right: int
+    rest: int
+
+
+def beginnings(
+    cases: Sequence[Case],
+    score: Score,
+    vote: Vote,
+    sizes: Sequence[int] = SIZES,
+    redraws: int = REDRAWS,
+    seed: int = 0,
+    *,
+    searches: bool = True,
+) -> Iterator[Beginning]:
+    """Random beginnings of all sizes that leave others over; with `searches` most have some of what one chose."""
+    rng = random.Random(seed)
+    for at, case in enumerate(cases):
+        for size in sizes:
+            for _ in range(redraws if size < len(case.pool) else 0):
+                order = draws(case, rng)
+                hand = Hand(score, vote)
+                hand.add(order[:size])
+                if searches and case.searches and rng.random() < 0.6:
+                    search = rng.choice(list(case.searches.values()))
+                    hand.add(joined(shuffled(search, rng)[: rng.randint(1, len(search.parts))]))
+                yield Beginning(at, hand, sum(one.right for one in order[size:]), len(order) - size)
+
+
+def evidence(
+    cases: Sequence[Case], priors: Sequence[Belief], score: Score, vote: Vote, usual: Evidence, effort: int = 220
+) -> Evidence:
+    """How samples are to be read: what makes right answers, and the other samples, most likely."""
+    found = list(beginnings(cases, score, vote, redraws=2))
+    scored = any(seen.score is not None for one in found for seen in one.hand.seen)
+
+    def unpack(x: np.ndarray) -> Evidence:
+        trust = 1.0 if scored else 0.0
+        return Evidence(
+            slope=trust * abs(x[0]),
+            intercept=trust * x[1],
+            searched_slope=trust * abs(x[2]),
+            searched_intercept=trust * x[3],
+            power=float(np.clip(x[4], 0, 1)),
+            agreement=abs(x[5]) + 0.05,
+            count=float(np.clip(abs(x[6]), 0.2, 1)),
+        )
+
+    def loss(x: np.ndarray) -> float:
+        how = unpack(x)
+        total = 0.0
+        for one in found:
+            belief = after(priors[one.at], one.hand.seen, how)
+            total -= float(np.log(belief.joint[one.hand.right_group].sum() + 1e-9))
+            total -= float(np.log(predictive(belief, one.rest)[one.right] + 1e-9))
+        return (total + SHRINKAGE * float(((x - start) ** 2).sum())) / len(found)
+
+    start = np.array([getattr(usual, name) for name in usual.__struct_fields__], dtype=float)
+    first = np.vstack([start, start + np.diag(_STEPS)])
+    best = minimize(loss, start, method="Nelder-Mead", options={"maxfev": effort, "initial_simplex": first})
+    how = unpack(best.x)
+    rounded = {name: round(float(getattr(how, name)), 4) for name in how.__struct_fields__}
+    return replace(how, **rounded)
+
+
+def predictive(belief: Belief, total: int) -> np.ndarray:
+    """Probabilities of 0 … `total` right ones among as many further samples."""
+    right = np.arange(total + 1)[:, None]
+    ways = gammaln(total + 1) - gammaln(right + 1) - gammaln(total - right + 1)
+    chances = np.exp(ways + right * np.log(GRID) + (total - right) * np.log1p(-GRID))
+    return np.asarray(chances @ belief.weights)
+
+
+def mean_sample(cases: Sequence[Case]) -> float:
+    """Mean cost of a sample in tokens."""
+    return fmean(fmean(one.tokens for one in case.pool) for case in cases)

@@ -1,0 +1,104 @@
+"""What a policy makes of the prompts of a data set, read once and kept in a file beside a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from tts_tui.errors import ContextExceeded, RecordCorrupt, UsageError
+from tts_tui.evaluation.datasets.loading import Item
+from tts_tui.files import open_regular
+from tts_tui.protocols import Policy, Reading, Reads
+from tts_tui.tree.recording import whole_lines
+
+_AT_ONCE = 8
+_DIGITS = 6
+
+
+class State(Struct, frozen=True):
+    """The state of one prompt (`Reading.state`), and whose it is: the policy's name."""
+
+    problem: str
+    state: tuple[float, ...]
+    policy: str = ""
+
+
+def kept(path: Path, policy: str) -> dict[str, tuple[float, ...]]:
+    """A policy's states by problem, as far as they are in the file; a line that a kill has torn is left out.
+
+    Args:
+        path: The file.
+        policy: The policy's name: another one's states are passed over.
+
+    Raises:
+        RecordCorrupt: It is another file.
+        UsageError: It cannot be read.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with open_regular(path) as file:
+            size = whole_lines(file)
+            file.seek(0)
+            lines = [msgspec.json.decode(line, type=State) for line in file.read(size).splitlines()]
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RecordCorrupt(f"{path} is damaged ({error}): remove it, and the prompts are read again") from error
+    return {line.problem: line.state for line in lines if line.policy == policy}
+
+
+async def read(
+    policy: Policy, items: Sequence[Item], path: Path, tell: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, tuple[float, ...]]:
+    """States of all prompts; those that are in the file are not read again, new ones are added to it.
+
+    A prompt that the policy cannot take, or shows nothing of, has none.
+
+    Args:
+        policy: Running.
+        items: The problems.
+        path: The file.
+        tell: Told how many have been asked for, of how many.
+
+    Returns:
+        By problem, without those that the policy could not show; empty where it shows none.
+
+    Raises:
+        BackendError: The policy failed.
+        RecordCorrupt: The file is another one.
+        UsageError: It cannot be written.
+    """
+    found = kept(path, policy.info.name)
+    left = [item for item in items if item.id not in found]
+    if not left or not isinstance(policy, Reads):
+        return found
+
+    async def one(item: Item) -> State:
+        try:
+            reading = await policy.read(await policy.prompt(item.problem))
+        except ContextExceeded:
+            reading = Reading()
+        return State(item.id, tuple(round(value, _DIGITS) for value in reading.state), policy.info.name)
+
+    try:
+        with path.open("ab+") as file:
+            file.truncate(whole_lines(file))
+            for at in range(0, len(left), _AT_ONCE):
+                batch = await asyncio.gather(*map(one, left[at : at + _AT_ONCE]), return_exceptions=True)
+                for state in batch:
+                    if isinstance(state, State) and state.state:
+                        file.write(msgspec.json.encode(state) + b"\n")
+                        found[state.problem] = state.state
+                file.flush()
+                for state in batch:
+                    if isinstance(state, BaseException):
+                        raise state
+                tell(len(items) - len(left) + at + len(batch), len(items))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    return found

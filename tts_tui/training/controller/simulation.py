@@ -1,0 +1,71 @@
+"""What choosing would have come to on cases, from their recorded samples and searches: nothing is generated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tts_tui.controller.calibration import Calibration
+from tts_tui.controller.controller import SAMPLING, Controller, Wish
+from tts_tui.training.controller.cases import Case, Hand, draws, joined, shuffled
+
+
+class Played(Struct, frozen=True):
+    """A case that was played to its end.
+
+    Attributes:
+        right: Whether the answer was right.
+        tokens: What it cost.
+        sure: Probability of being right that it ended with.
+        steps: What was done, as plans' names.
+    """
+
+    right: bool
+    tokens: float
+    sure: float
+    steps: tuple[str, ...]
+
+
+def play(case: Case, calibration: Calibration, price: float, m: int, rng: random.Random) -> Played:
+    """One search under the controller, on recorded samples.
+
+    It can go no further than what was recorded: no more samples than the pool has, no larger searches, and none of a
+    strategy that the case was not searched with.
+    """
+    known = tuple(curve for curve in calibration.curves if curve.strategy in (*SAMPLING, *case.searches))
+    calibration = replace(calibration, curves=known)
+    pool = draws(case, rng)
+    largest = max([len(pool), *(found.n for found in case.searches.values())])
+    scores = calibration.vote != "majority"
+    values = calibration.joined(case.values, case.state)
+    controller = Controller(calibration, Wish(largest, m, None, price, scores), values)
+    parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
+    hand = Hand(calibration.score, calibration.vote)
+    spent = calibration.overhead
+    done: dict[str, int] = {}
+    taken: list[str] = []
+    while True:
+        elected = hand.elected
+        choice = controller.choose(hand.seen, elected, str(elected) if elected >= 0 else None, spent, done)
+        if not choice.strategy:
+            return Played(hand.is_right, spent, choice.sure, tuple(taken))
+        taken.append(f"{choice.strategy}:{choice.n}")
+        had = done.get(choice.strategy, 0)
+        if choice.strategy in SAMPLING:
+            more = pool[had : choice.n]
+            spent += sum(one.tokens for one in more)
+        else:
+            search = case.searches[choice.strategy]
+            more = joined(parts[choice.strategy][had // search.width : choice.n // search.width])
+            spent += search.tokens * (choice.n - had) / search.n
+        hand.add(more)
+        done[choice.strategy] = choice.n
+
+
+def replayed(cases: Sequence[Case], calibration: Calibration, price: float, m: int, redraws: int = 4) -> list[Played]:
+    """All cases, `redraws` times each in another order of their samples."""
+    rng = random.Random(7)
+    return [play(case, calibration, price, m, rng) for case in cases for _ in range(redraws)]

@@ -1,0 +1,196 @@
+"""Trains an adapter on texts: right solutions become likely, and with them every wrong step unlikely."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from tts_tui.backends.adapter.file import Shape
+from tts_tui.backends.adapter.lora import adapted, learned, put
+from tts_tui.backends.adapter.text import AdapterText
+from tts_tui.backends.local.loading import first_line
+from tts_tui.training.prm.texts import Row, Text, row
+
+BATCHES = 16
+"""Batches that are drawn together and sorted by length, so that little is padded."""
+
+SAVE_SECONDS = 60.0
+
+
+class Recipe(Struct, frozen=True):
+    """How an adapter is trained.
+
+    Attributes:
+        tokens: Tokens to train on.
+        batch: Tokens in a step of the optimizer.
+        rate: Highest learning rate (AdamW); it rises over `warmup` steps and falls to zero along a cosine.
+        warmup: Steps.
+        decay: Weight decay.
+        seed: Of the adapter's first weights.
+    """
+
+    tokens: int = 800_000
+    batch: int = 1600
+    rate: float = 1e-3
+    warmup: int = 20
+    decay: float = 0.01
+    seed: int = 0
+
+
+class Progress(Struct, frozen=True):
+    """How far a training is: tokens done, loss of the last steps, tokens a second, and seconds left."""
+
+    tokens: int
+    total: int
+    loss: float
+    speed: float
+    left: float
+
+
+def vocabulary(texts: Sequence[Text], layout: AdapterText) -> Tensor:
+    """Ids of all tokens of some texts, in order."""
+    return torch.tensor(sorted({token for text in texts for token in row(text, layout).ids}))
+
+
+class Fit:
+    """A training that can be interrupted.
+
+    Args:
+        model: The base model, in float32.
+        layout: How texts are laid out.
+        shape: What is adapted.
+        recipe: How.
+        choices: Ids of the tokens among which the adapter learns to choose.
+        state: File to go on from; written while training.
+        of: What base model and what texts it is of: the state of a training of others is not gone on from.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        layout: AdapterText,
+        shape: Shape,
+        recipe: Recipe,
+        choices: Tensor,
+        state: Path | None = None,
+        of: str = "",
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.model = adapted(model, shape)
+        self._layout, self._recipe, self._state = layout, recipe, state
+        self._parameters = dict(learned(self.model))
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), lr=recipe.rate, weight_decay=recipe.decay, betas=(0.9, 0.98)
+        )
+        table = self.model.get_output_embeddings().weight.detach()
+        self._rows = table[choices.to(table.device)]
+        self._place = torch.full((table.shape[0],), -1, device=table.device)
+        self._place[choices] = torch.arange(len(choices), device=table.device)
+        self.done = 0
+        self._drawn = 0
+        self._key = msgspec.json.encode((shape, recipe, choices.tolist(), *filter(None, [of]))).decode()
+        self._resume()
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The adapter's weights as they are now."""
+        return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+
+    def run(self, texts: Iterator[Text], tell: Callable[[Progress], None]) -> None:
+        """Trains until all tokens of the recipe are done.
+
+        Args:
+            texts: Without end, and the same ones at every start.
+            tell: Told after every step.
+        """
+        for _ in islice(texts, self._drawn):
+            pass
+        began, first, saved = time.monotonic(), self.done, time.monotonic()
+        losses: list[float] = []
+        while self.done < self._recipe.tokens:
+            for batch in self._batches(texts):
+                losses = [*losses[-49:], self._step(batch)]
+                self.done += sum(len(one.ids) for one in batch)
+                speed = (self.done - first) / (time.monotonic() - began)
+                left = max(0, self._recipe.tokens - self.done)
+                tell(Progress(self.done, self._recipe.tokens, sum(losses) / len(losses), speed, left / speed))
+                if not left:
+                    break
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self._save()
+                saved = time.monotonic()
+        self._save()
+
+    def _batches(self, texts: Iterator[Text]) -> list[list[Row]]:
+        """Some batches of rows of similar length, in random order."""
+        drawn: list[Row] = []
+        while sum(len(one.ids) for one in drawn) < BATCHES * self._recipe.batch:
+            drawn.append(row(next(texts), self._layout))
+            self._drawn += 1
+        drawn.sort(key=lambda one: len(one.ids))
+        batches: list[list[Row]] = [[]]
+        for one in drawn:
+            if (len(batches[-1]) + 1) * len(one.ids) > self._recipe.batch and batches[-1]:
+                batches.append([])
+            batches[-1].append(one)
+        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(self._drawn)).tolist()
+        return [batches[place] for place in order]
+
+    def _step(self, batch: Sequence[Row]) -> float:
+        longest = max(len(one.ids) for one in batch)
+        device = self._rows.device
+        ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in batch], device=device)
+        targets = torch.tensor([[*one.targets, *[-1] * (longest - len(one.ids))] for one in batch], device=device)
+        # Rows are padded at their ends, which nothing looks at in causal attention.
+        states = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        wanted = torch.where(targets >= 0, self._place[targets.clamp(min=0)], -1)
+        known = wanted >= 0
+        loss = torch.nn.functional.cross_entropy(states[known] @ self._rows.T, wanted[known])
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _rate(self) -> float:
+        share = min(1.0, self.done / self._recipe.tokens)
+        warm = min(1.0, (self.done / self._recipe.batch + 1) / self._recipe.warmup)
+        return self._recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
+
+    def _save(self) -> None:
+        if self._state is None:
+            return
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._state.with_suffix(".part")
+        stored = {"key": self._key, "done": self.done, "drawn": self._drawn, "tensors": self.tensors}
+        try:
+            torch.save({**stored, "optimizer": self._optimizer.state_dict()}, scratch)
+        except RuntimeError as error:  # so torch says that the disk is full
+            raise OSError(f"{scratch} cannot be written: {first_line(error)}") from error
+        scratch.replace(self._state)
+
+    def _resume(self) -> None:
+        if self._state is None or not self._state.is_file():
+            return
+        try:
+            stored = torch.load(self._state, map_location="cpu", weights_only=True)
+        except Exception:  # half a file of a full disk, or another version's: begin again
+            return
+        if not isinstance(stored, dict) or stored.get("key") != self._key:
+            return
+        put(self.model, stored["tensors"])
+        self._optimizer.load_state_dict(stored["optimizer"])
+        self.done, self._drawn = stored["done"], stored["drawn"]

@@ -1,0 +1,380 @@
+"""Trains a PRM from nothing: samples a policy, labels its steps, trains an adapter, and finds what its ratios mean.
+
+Everything is kept in a folder of work, so that the same call goes on where an interrupted one stopped. The split
+`test` of the problem families is never looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import json
+import os
+import platform
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+
+from tts_tui.backends.adapter import file
+from tts_tui.backends.adapter.file import Adapter, Head, Shape
+from tts_tui.backends.adapter.lora import adapted, fingerprint
+from tts_tui.backends.adapter.text import AdapterText
+from tts_tui.backends.local import download
+from tts_tui.backends.local.embedded import EmbeddedPolicy
+from tts_tui.backends.local.policy import LocalPolicy
+from tts_tui.concurrency import concurrently
+from tts_tui.errors import UnknownName, UsageError
+from tts_tui.evaluation.datasets.data_files import BY_NAME, Columns
+from tts_tui.evaluation.datasets.families import FAMILIES, TRAINED, Problem, problems
+from tts_tui.evaluation.own import read_problems
+from tts_tui.evaluation.prm.step_labels import roll_out, step_holds
+from tts_tui.evaluation.prm.voting_report import choose, report
+from tts_tui.evaluation.samples import SampleCache, Sampled, Settings, sample_all
+from tts_tui.formatting import one_line
+from tts_tui.training.prm.fit import Fit, Progress, Recipe, vocabulary
+from tts_tui.training.prm.score_fit import Read, fit, read, scored
+from tts_tui.training.prm.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, Writer
+
+Tell = Callable[[str], None]
+_LOOKED_AT = 6000
+"""Texts whose tokens are the adapter's vocabulary."""
+_LONGEST, _LONGEST_OWN = 160, 1024
+"""Most tokens of a solution by default: of a family's problems, and of one's own."""
+_EVERY = 10.0
+"""Seconds between two lines that say how far it is."""
+
+
+class Wish(Struct, frozen=True):
+    """What is to be trained.
+
+    Attributes:
+        out: The adapter's file; figures go beside it (.json).
+        work: Folder of what is kept between calls.
+        policy: Spec of the policy: embedded, hf:PATH or hf:ORG/NAME.
+        families: Names of problem families; all that may be trained on where none are given.
+        own: A file of problems instead.
+        columns: Its columns, where their names do not tell which hold problem and answer.
+        problems: Problems of each family that are sampled to learn what ratios mean; half as many validate.
+        samples: Solutions of each of them; twice as many of those that validate.
+        rollouts: Continuations of each beginning about which the program cannot tell.
+        longest: Most tokens of a solution.
+        first: The first layer that is adapted; by default the one after the first quarter.
+        rank: Of the adapter.
+        recipe: How long and how fast it learns.
+        threads: Cores on a CPU.
+    """
+
+    out: Path
+    work: Path
+    policy: str = "embedded"
+    families: tuple[str, ...] = ()
+    own: Path | None = None
+    columns: Columns = BY_NAME
+    problems: int = 24
+    samples: int = 8
+    rollouts: int = 2
+    longest: int | None = None
+    first: int | None = None
+    rank: int = 16
+    recipe: Recipe = Recipe()
+    threads: int | None = None
+
+
+def check(wish: Wish) -> None:
+    """Refuses what cannot be trained, before anything is loaded.
+
+    Raises:
+        UnknownName: There is no such family.
+        UsageError: Another policy than one in this process, a family that is only tested on, problems without answers,
+            a place that cannot be written to.
+    """
+    kind, _, rest = wish.policy.partition(":")
+    if wish.policy != download.EMBEDDED.name and kind != "hf":
+        raise UsageError(f"a PRM is trained on a model in this process, not on {wish.policy!r}: embedded or hf:PATH")
+    if kind == "hf" and not rest:
+        raise UsageError(f"{wish.policy!r} names no model: write hf:PATH or hf:ORG/NAME")
+    for name in wish.families:
+        if name not in FAMILIES:
+            raise UnknownName("problem family", name, FAMILIES)
+        if not FAMILIES[name].trained:
+            raise UsageError(f"the family {name} is only tested on: `tts-tui families` says which are trained on")
+    if wish.own is not None:
+        if wish.families:
+            raise UsageError("problems are given twice: with --families and with --problems; give one of them")
+        read_problems(wish.own, wish.columns)
+    else:
+        wish.columns.refuse("problem families")
+    if wish.out.is_dir() or wish.out.suffix != ".safetensors":
+        raise UsageError(f"the PRM is written to a file that ends with .safetensors, not to {wish.out}")
+    _check_folder("--out", wish.out.parent)
+    _check_folder("--work", wish.work)
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if not there.is_dir():
+        raise UsageError(f"{option} cannot be written: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} cannot be written: the folder {there} is not writable")
+
+
+def train(wish: Wish, tell: Tell) -> dict[str, Any]:
+    """Trains, and writes the adapter and its figures.
+
+    Args:
+        wish: What is to be trained.
+        tell: Told what is being done, and how long it may take.
+
+    Returns:
+        The figures on validation problems.
+    """
+    check(wish)
+    # Said in this thread, or the number that the policy's engine happened to choose last would hold here, too.
+    torch.set_num_threads(wish.threads or torch.get_num_threads())
+    began = time.monotonic()
+    network, sets = asyncio.run(_sampled(wish, tell))
+    gc.collect()  # what holds the keys and values of the policy, most of a GPU, is in a circle of references
+    tokenizer, model = network
+    layout = AdapterText(tokenizer)
+    families = () if wish.own else wish.families or TRAINED
+    mixtures = _mixtures(bool(families))
+    own: list[Sampled] = []
+    if not families:  # what was learned by heart says nothing about what ratios mean: half is kept for that
+        own, sets["train"] = sets["train"][::2], sets["train"][1::2]
+    if not families and not any(any(one.right) for one in own):
+        raise UsageError("the policy solves none of the problems: there is no right solution to learn from")
+
+    def writer() -> Writer:
+        return Writer(families, own, mixtures, wish.recipe.seed)
+
+    texts = list(islice(writer(), _LOOKED_AT))
+    choices = vocabulary(texts, layout)
+    shape = _shape(wish, model)
+    of = hashlib.sha256(msgspec.json.encode((fingerprint(model), texts))).hexdigest()
+    fitted = Fit(model, layout, shape, wish.recipe, choices, wish.work / "training.pt", of)
+    fitted.run(iter(writer()), _paced(tell))
+    reads = _read(fitted.model.eval(), layout, choices, sets, tell)
+    about = _about(wish, shape, mixtures, sets)
+    head = Head(shape, wish.policy, fingerprint(model), *fit(reads["train"]), about=json.dumps(about))
+    score, vote, table = choose(scored(head, reads["validation"]))
+    head = msgspec.structs.replace(head, defaults={"score": score, "vote": vote})
+    figures = {
+        **about,
+        "defaults": head.defaults,
+        "judgements": {"step": msgspec.structs.asdict(head.step), "answer": msgspec.structs.asdict(head.answer)},
+        "validation accuracy, half of the solutions": {name: round(value, 3) for name, value in table.items()},
+        "validation": report(scored(head, reads["validation"]), score),
+    }
+    file.save(Adapter(head, choices, fitted.tensors), wish.out)
+    wish.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    tell(f"done in {(time.monotonic() - began) / 60:.0f} min: {wish.out}, {wish.out.stat().st_size / 1e6:.1f} MB")
+    return figures
+
+
+def _shape(wish: Wish, model: Any) -> Shape:
+    depth = model.config.get_text_config().num_hidden_layers
+    if wish.first is not None and wish.first >= depth:
+        raise UsageError(f"there is no layer {wish.first} to adapt from: {wish.policy} has layers 0 to {depth - 1}")
+    return Shape(depth, min(depth - 1, depth // 4 + 1) if wish.first is None else wish.first, wish.rank)
+
+
+def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
+    """Steps first and then answers; where nothing can be made up, what the policy itself solved."""
+    return ((Mixture(), STEPS_FIRST), (ANSWERS, 0)) if families else ((OWN, 0),)
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def chosen(wish: Wish) -> dict[str, list[tuple[Problem, int]]]:
+    """Which problems are sampled, by their split, and how often."""
+    if wish.own is not None:
+        found = read_problems(wish.own, wish.columns)
+        return {
+            "train": [(one, wish.samples) for one in found if one.split == "train"],
+            "validation": [(one, 2 * wish.samples) for one in found if one.split == "validation"],
+        }
+    names = wish.families or TRAINED
+    return {
+        "train": [(one, wish.samples) for name in names for one in problems(name, "train", wish.problems)],
+        "validation": [
+            (one, 2 * wish.samples) for name in names for one in problems(name, "validation", wish.problems * 2 // 3)
+        ],
+    }
+
+
+async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, list[Sampled]]]:
+    """The policy's tokenizer and network, and the samples with their rollouts."""
+    options: dict[str, Any] = {"dtype": "float32", "threads": wish.threads}
+    policy = EmbeddedPolicy(**options) if wish.policy == download.EMBEDDED.name else LocalPolicy(wish.policy, **options)
+    tell(f"loading {wish.policy}")
+    await policy.start()
+    try:
+        network = policy.network
+        # What cannot be adapted or asked is refused before hours of sampling.
+        adapted(network[1], _shape(wish, network[1]))
+        AdapterText(network[0])
+        settings = Settings(fingerprint(network[1]), tokens=_longest(wish))
+        cache = SampleCache(wish.work / "samples", settings)
+        wanted = chosen(wish)
+        if wish.own is not None:
+            await _fits(policy, [one for pairs in wanted.values() for one, _ in pairs])
+        await sample_all(policy, [*wanted["train"], *wanted["validation"]], cache, done=_counted(wanted, tell))
+        sets = {split: [cache.load(*pair) for pair in pairs] for split, pairs in wanted.items()}
+        whole = {split: [one for one in own if one is not None] for split, own in sets.items()}
+        whole["train"] = await _rolled(policy, whole["train"], cache, wish.rollouts, tell)
+    finally:
+        await policy.close()
+    return network, whole
+
+
+def _longest(wish: Wish) -> int:
+    return wish.longest or (_LONGEST_OWN if wish.own else _LONGEST)
+
+
+async def _fits(policy: LocalPolicy, asked: Sequence[Problem]) -> None:
+    """Refuses problems that leave no room for a solution."""
+    for one in asked:
+        found, context = len((await policy.prompt(one.question)).ids), policy.info.context
+        if found >= context:
+            raise UsageError(
+                f"a problem has {found} tokens and the context of {policy.info.name} is {context}: take it out of the "
+                f"file ({one_line(one.question, 60)})"
+            )
+
+
+async def _rolled(
+    policy: LocalPolicy, sampled: Sequence[Sampled], cache: SampleCache, count: int, tell: Tell
+) -> list[Sampled]:
+    """The samples, with rollouts where there are none yet."""
+    permits, began, last, done = asyncio.Semaphore(8), time.monotonic(), 0.0, 0
+
+    async def one(own: Sampled) -> Sampled:
+        nonlocal done, last
+        async with permits:
+            rolled = own
+            if any(rollouts.total != count for rollouts in own.rollouts):
+                rolled = msgspec.structs.replace(own, rollouts=())  # of a call with another number of them
+            if count and not rolled.rollouts:
+                rolled = await roll_out(policy, rolled, cache.settings, count)
+                if rolled.rollouts:
+                    cache.save(rolled)
+        done += 1
+        if (now := time.monotonic()) - last > _EVERY:
+            last = now
+            tell(f"rollouts: {done} of {len(sampled)} problems, {_left(began, done, len(sampled))}")
+        return rolled
+
+    return await concurrently(one(own) for own in sampled)
+
+
+def _counted(wanted: dict[str, list[tuple[Problem, int]]], tell: Tell) -> Callable[[Sampled, bool], None]:
+    total, began, last, done, fresh = sum(map(len, wanted.values())), time.monotonic(), 0.0, 0, 0
+
+    def count(sampled: Sampled, cached: bool) -> None:
+        nonlocal done, fresh, last
+        done, fresh = done + 1, fresh + (not cached)
+        if (now := time.monotonic()) - last > _EVERY or done == total:
+            last = now
+            tell(f"samples: {done} of {total} problems, {_left(began, fresh, fresh + total - done)}")
+
+    return count
+
+
+def _left(began: float, done: float, total: float) -> str:
+    seconds = (time.monotonic() - began) / (done or 1) * (total - done)
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+
+
+def _paced(tell: Tell) -> Callable[[Progress], None]:
+    last = 0.0
+
+    def told(progress: Progress) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > _EVERY or progress.tokens >= progress.total:
+            last = now
+            tell(
+                f"training: {progress.tokens:,} of {progress.total:,} tokens, loss {progress.loss:.3f}, "
+                f"{progress.speed:.0f} tokens/s, about {progress.left / 60:.0f} min left"
+            )
+
+    return told
+
+
+def _read(
+    model: Any, layout: AdapterText, choices: Any, sets: dict[str, list[Sampled]], tell: Tell
+) -> dict[str, list[Read]]:
+    def told(split: str) -> Callable[[float], None]:
+        began = last = time.monotonic()
+
+        def tell_share(share: float) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last > _EVERY or share == 1:
+                last = now
+                tell(f"reading the {split} samples: {share:.0%}, {_left(began, share, 1.0)}")
+
+        return tell_share
+
+    return {split: read(model, layout, choices, own, told(split)) for split, own in sets.items()}
+
+
+# --- what is told of it -----------------------------------------------------------------------------------------------
+
+
+def command(wish: Wish) -> str:
+    """The command that trains it."""
+    plain, words = Wish(wish.out, wish.work), ["tts-tui train-prm"]
+    if wish.policy != plain.policy:
+        words.append(f"--policy {wish.policy}")
+    if wish.families:
+        words.append(f"--families {','.join(wish.families)}")
+    if wish.own:
+        words.append(f"--problems {wish.own.name}")
+    for option, column in (("problem", wish.columns.problem), ("answer", wish.columns.answer)):
+        if column is not None:
+            words.append(f"--{option}-column {shlex.quote(column)}")
+    pairs: list[tuple[Any, Any, str]] = [
+        (wish, plain, name) for name in ("samples", "rollouts", "longest", "first", "rank")
+    ]
+    pairs += [(wish.recipe, plain.recipe, name) for name in ("tokens", "rate", "seed")]
+    words += [
+        f"--{name} {getattr(own, name)}" for own, usual, name in pairs if getattr(own, name) != getattr(usual, name)
+    ]
+    return " ".join(words)
+
+
+def _about(
+    wish: Wish, shape: Shape, mixtures: Sequence[tuple[Mixture, int]], sets: dict[str, list[Sampled]]
+) -> dict[str, Any]:
+    return {
+        "command": command(wish),
+        "made with": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+        "adapter": msgspec.structs.asdict(shape),
+        "recipe": msgspec.structs.asdict(wish.recipe),
+        "texts": [{"texts": count, **msgspec.structs.asdict(mixture)} for mixture, count in mixtures],
+        "samples": {split: _sizes(own) for split, own in sets.items()},
+    }
+
+
+def _sizes(sampled: Sequence[Sampled]) -> dict[str, int]:
+    return {
+        "problems": len(sampled),
+        "solutions": sum(len(one.solutions) for one in sampled),
+        "right": sum(sum(one.right) for one in sampled),
+        "right by a wrong step": sum(_by_a_wrong_step(one) for one in sampled),
+        "rollouts": sum(rolled.total for one in sampled for rolled in one.rollouts),
+    }
+
+
+def _by_a_wrong_step(sampled: Sampled) -> int:
+    """How many solutions have the right answer and a step whose arithmetic does not hold."""
+    pairs = zip(sampled.solutions, sampled.right, strict=True)
+    return sum(right and not all(step_holds(step, sampled.problem) for step in own.steps) for own, right in pairs)

@@ -1,0 +1,1 @@
+"""The search tree: events, nodes, totals, and the files that record them."""

@@ -1,0 +1,67 @@
+"""Writes events down: into the tree first, then into every sink."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+from tts_tui.errors import RecordingStopped, SinkError
+from tts_tui.tree.events import AnyEvent, Notice
+from tts_tui.tree.search_tree import SearchTree
+
+Sink = Callable[[AnyEvent], None]
+"""Takes every event, in order.
+
+One that raises `RecordingStopped` hears no more, and the search goes on; anything else that it raises ends the search
+with a `SinkError`.
+"""
+
+
+class Journal:
+    """The one place through which events enter a search.
+
+    Attributes:
+        tree: The fold of all events so far.
+        failure: The error of the first sink that failed; None if none did.
+        on_failure: Called when `failure` is set.
+    """
+
+    def __init__(self, tree: SearchTree, sinks: Iterable[Sink] = (), clock: Callable[[], float] = monotonic) -> None:
+        self.tree = tree
+        self.failure: SinkError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        self._sinks = list(sinks)
+        self._clock = clock
+        self._zero = clock() - tree.seconds
+
+    @property
+    def now(self) -> float:
+        """Seconds that the search has run; the time between an interruption and its resumption does not count."""
+        return self._clock() - self._zero
+
+    def write(self, event: AnyEvent) -> None:
+        """Folds `event` into the tree and hands it to every sink.
+
+        Never raises what a sink raised: the caller may be a backend or a person. The search looks at `failure`.
+        """
+        self.tree.apply(event)
+        stopped: list[str] = []
+        for sink in tuple(self._sinks):
+            try:
+                sink(event)
+            except RecordingStopped as error:
+                self._sinks.remove(sink)
+                stopped.append(str(error))
+            except (Exception, CancelledError) as error:  # a sink does not wait: it is not the search that is cancelled
+                self._sinks.remove(sink)
+                self._fail(error)
+        for message in stopped:  # only now, so that the others have the event itself first
+            self.write(Notice(t=self.now, message=message, warning=True))
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            self.failure = SinkError(f"the search was ended because something that listened to it failed ({said})")
+            self.failure.__cause__ = error
+            self.on_failure()

@@ -1,0 +1,182 @@
+"""The folder where the terminal UI keeps its recordings, and what is in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from platformdirs import user_data_path
+
+from tts_tui.backends.local.download import HOME
+from tts_tui.errors import TTSError, UsageError
+from tts_tui.files import open_regular
+from tts_tui.tree.events import SearchFinished, SearchStarted, decode
+from tts_tui.tree.search_tree import SearchTree
+
+RUNS = "TTS_TUI_RUNS"
+"""Names another folder for recordings, as `tts-tui serve-ui` does for each of its visitors."""
+TAIL = 262_144
+"""Bytes at the end of a recording that are read for its last event."""
+HEAD = 4_000_000
+"""Bytes at its beginning that are read for its first one; it holds the problem and the ids of the prompt."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A recording as lists show it.
+
+    Attributes:
+        path: The file.
+        problem: What was to be solved.
+        strategy: How.
+        when: When it began, with its time zone; None if that is not known.
+        answer: What came of it, or None.
+        reason: Why it ended; empty if it did not.
+        steps: Steps in its tree; 0 if it did not end.
+        seconds: How long it took.
+        broken: Why it cannot be used, one sentence; empty if it can.
+    """
+
+    path: Path
+    problem: str = ""
+    strategy: str = ""
+    when: datetime | None = None
+    answer: str | None = None
+    reason: str = ""
+    steps: int = 0
+    seconds: float = 0.0
+    broken: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search ran to its end, so that nothing is left to resume."""
+        return self.reason in ("solved", "unsolved")
+
+
+def folder() -> Path:
+    """Where recordings are kept: `TTS_TUI_RUNS`, or below `TTS_TUI_HOME`, or in the user's data folder."""
+    if named := os.environ.get(RUNS):
+        return Path(os.path.expanduser(named))
+    home = os.environ.get(HOME)
+    return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "runs"
+
+
+def new_path(problem: str, now: datetime, taken: Collection[Path | None] = ()) -> Path:
+    """A name for the recording of `problem` that no file has, and that is not among those `taken`.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    return _free(folder(), problem, now, "jsonl", taken)
+
+
+def picture_path(problem: str, kind: str, now: datetime | None = None) -> Path:
+    """A name for a picture of a run that no file has; `kind` is `svg` or `html`.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    return _free(folder() / "pictures", problem, now or datetime.now(), kind)
+
+
+def _free(place: Path, problem: str, now: datetime, suffix: str, taken: Collection[Path | None] = ()) -> Path:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(place, error.strerror or str(error)) from error
+    if not os.access(place, os.W_OK):
+        raise _unwritable(place, "permission denied")
+    words = re.sub(r"[^a-z0-9]+", "-", problem[:400].lower()).strip("-")[:40].strip("-")
+    stem = f"{now:%Y-%m-%d-%H%M%S}" + (f"-{words}" if words else "")
+    names = (f"{stem}.{suffix}", *(f"{stem}-{number}.{suffix}" for number in range(2, 1000)))
+    return next(path for path in map(place.joinpath, names) if path not in taken and not path.exists())
+
+
+def _unwritable(place: Path, why: str) -> UsageError:
+    return UsageError(f"the folder {place} cannot be written ({why}): set {HOME} to one that can")
+
+
+def recent(limit: int = 20) -> list[Run]:
+    """The newest recordings, newest first. Reads the ends of each file only, and never raises."""
+    try:
+        with os.scandir(folder()) as entries:
+            files = [
+                (_age(entry), entry.path) for entry in entries if entry.name.endswith(".jsonl") and entry.is_file()
+            ]
+    except OSError:
+        return []
+    files.sort(reverse=True)
+    return [look(Path(path)) for _, path in files[:limit]]
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    """When it was written last; one that has gone meanwhile counts as oldest, and hides no other."""
+    try:
+        return entry.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def look(path: Path) -> Run:
+    """What a recording is, from its first and its last event."""
+    try:
+        with open_regular(path) as file:
+            first = file.readline(HEAD)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            last = file.read()
+    except OSError as error:
+        return Run(path, broken=error.strerror or str(error))
+    except UsageError:
+        return Run(path, broken="it is not a regular file")
+    try:
+        start = decode(first)
+        if not isinstance(start, SearchStarted):
+            return Run(path, broken="it is no recording of a search")
+        SearchTree().apply(start)
+    except TTSError:
+        return Run(path, broken="its first line is no event" if first else "it is empty")
+    finished = next((event for event in _last(last) if isinstance(event, SearchFinished)), None)
+    run = Run(path, start.problem, start.plan.strategy, _when(start.created))
+    if finished is None:
+        return run
+    return msgspec.structs.replace(
+        run,
+        answer=finished.answer,
+        reason=finished.reason,
+        steps=finished.nodes,
+        seconds=finished.seconds,
+        strategy=finished.plan.strategy,
+    )
+
+
+def _last(block: bytes) -> Iterator[object]:
+    """The event of the last whole line, if it is one."""
+    lines = block[: block.rfind(b"\n") + 1].splitlines()
+    if lines:
+        try:
+            yield decode(lines[-1])
+        except TTSError:
+            return
+
+
+def _when(created: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(created)
+    except ValueError:
+        return None
+
+
+def remove(path: Path) -> None:
+    """Removes a recording for good; one that is gone already is no mistake.
+
+    Raises:
+        UsageError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot remove {path}: {error.strerror or error}") from error

@@ -1,0 +1,101 @@
+"""The decisions of a run in sentences, wrapped to the width of the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tts_tui.formatting import clock, one_line, wrap
+from tts_tui.ui.run_model import Told
+
+MOST = 2000
+"""Decisions that are shown, the last ones; all of them are in the recording."""
+INDENT = 6
+"""Columns of the time before each sentence."""
+
+
+class StoryView(ScrollView, can_focus=True):
+    """Follows its end, unless someone has scrolled away from it."""
+
+    ALLOW_MAXIMIZE = True
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self._first = 0  # place of the first decision that is shown
+        self._shown: list[Told] = []
+        self._heights: list[int] = []
+        self._width = 0
+        self._rows: list[tuple[str, str]] = []
+
+    def put(self, events: Sequence[Told]) -> None:
+        """Shows the story of a run as far as it has come; what was wrapped stays, also if a replay goes back."""
+        width = self.scrollable_content_region.width
+        told = self._first + len(self._shown)
+        if not width or (width == self._width and len(events) == told and self._goes_on(events)):
+            return
+        at_end = self.scroll_offset.y >= self.max_scroll_y - 1
+        if width != self._width or not self._goes_on(events):
+            at_end, self._width = True, width
+            self._first, self._shown, self._heights, self._rows = max(0, len(events) - MOST), [], [], []
+        self._cut(len(events) - self._first)
+        self._add(events[self._first + len(self._shown) :])
+        above = self._forget()
+        before, height, rows = self.virtual_size.height, self.container_size.height, len(self._rows)
+        if (before > height) != (rows > height):
+            self.virtual_size = Size(width, rows)
+        else:  # the scrollbar neither comes nor goes: a layout, which is costly, would change nothing
+            self.set_reactive(Widget.virtual_size, Size(width, rows))
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.window_virtual_size = rows
+        if at_end:
+            self.scroll_end(animate=False, immediate=True)
+        elif above:
+            self.scroll_to(y=self.scroll_offset.y - above, animate=False, immediate=True)
+        self.refresh()
+
+    def _goes_on(self, events: Sequence[Told]) -> bool:
+        """Whether it is the story that is shown, at another moment: the last decision that both have is the same."""
+        both = min(len(events) - self._first, len(self._shown))
+        if both <= 0:
+            return not events and not self._shown
+        return events[self._first + both - 1] is self._shown[both - 1] and (both > MOST // 2 or not self._first)
+
+    def _cut(self, count: int) -> None:
+        """Keeps the first `count` decisions."""
+        if gone := sum(self._heights[count:]):
+            del self._rows[-gone:], self._heights[count:], self._shown[count:]
+
+    def _add(self, events: Sequence[Told]) -> None:
+        for event in events:
+            rows = _rows(event, self._width)
+            self._rows += rows
+            self._heights.append(len(rows))
+        self._shown += events
+
+    def _forget(self) -> int:
+        """Drops the first decisions if they are too many; returns the rows that they had."""
+        more = max(0, len(self._shown) - MOST)
+        above = sum(self._heights[:more])
+        del self._rows[:above], self._heights[:more], self._shown[:more]
+        self._first += more
+        return above
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the widget."""
+        width, style, row = self.scrollable_content_region.width, self.rich_style, self.scroll_offset.y + y
+        if row >= len(self._rows):
+            return Strip.blank(width, style)
+        time, said = self._rows[row]
+        segments = [Segment(f"{time:<{INDENT}}", style + Style(dim=True)), Segment(said, style)]
+        return Strip(segments).crop_extend(0, width, style)
+
+
+def _rows(event: Told, width: int) -> list[tuple[str, str]]:
+    said = wrap(one_line(event.sentence, 500), max(10, width - INDENT)) or [""]
+    return [(clock(event.t) if place == 0 else "", line) for place, line in enumerate(said)]
