@@ -20,7 +20,7 @@ import aiohttp
 
 from benchmarks.sglang.lag import lag
 from tts_tui.backends.remote.http import Http
-from tts_tui.backends.sglang.stream import Reader, Wire
+from tts_tui.backends.sglang.stream import EventReader, SSEPayload
 
 META = (
     b'"meta_info":{"id":"3f0c2c5f5f8d4a1a8a6d0c9f7b1e2d3c","finish_reason":null,"prompt_tokens":57,'
@@ -75,8 +75,8 @@ def _chunk(data: bytes) -> bytes:
 
 async def read(pieces: AsyncIterator[bytes]) -> int:
     """Splits and decodes; returns the number of events."""
-    http, reader, rest, count = Http("http://server"), Reader(""), b"", 0
-    decoder = http.decoder(Wire)
+    http, reader, rest, count = Http("http://server"), EventReader(""), b"", 0
+    decoder = http.decoder(SSEPayload)
     async for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n\n")
         for event in whole:
@@ -115,8 +115,8 @@ async def by_backend(url: str, streams: int) -> int:
     await http.open()
 
     async def one() -> int:
-        reader = Reader(url)
-        return sum([len(reader.read(wire).ids) async for wire in http.events("/generate", {}, Wire)])
+        reader = EventReader(url)
+        return sum([len(reader.read(wire).ids) async for wire in http.events("/generate", {}, SSEPayload)])
 
     try:
         return sum(await asyncio.gather(*(one() for _ in range(streams))))

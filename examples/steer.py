@@ -21,7 +21,7 @@ async def main(problem: str, step: str) -> None:
                 search.pause()
                 for node in (search.tree.nodes[id] for id in nodes):
                     print(f"{why}: {node.label}, score {node.value:.2f}: {node.text.strip()!r}")
-                search.hand.write(search.tree.root, step)
+                search.steering.write(search.tree.root, step)
             case BranchBegun(node=node):
                 tree = searches[0].tree
                 print(f"going on from {tree.nodes[node].label}, score {tree.nodes[node].value:.2f}: {step!r}")

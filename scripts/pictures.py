@@ -14,7 +14,7 @@ from pathlib import Path
 from tts_tui import Solver, read
 from tts_tui.displays.export import without_fonts
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.player import Player
 from tts_tui.ui.screens.compare import CompareScreen
 from tts_tui.ui.screens.run import RunScreen
@@ -32,7 +32,7 @@ async def record(folder: Path, strategy: str, n: int) -> Path:
 
 async def draw(name: str, size: tuple[int, int], screen: RunScreen | CompareScreen, *keys: str) -> None:
     solver = Solver()
-    app = TTSApp(Models(solver, "embedded", "embedded"), solver.plan())
+    app = TTSApp(ModelLoader(solver, "embedded", "embedded"), solver.plan())
     async with app.run_test(size=size) as pilot:
         await app.push_screen(screen)
         await pilot.pause(0.5)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tts_tui.protocols import ModelInfo, Usage
 
 
-class Counts:
+class TokenCounts:
     """Running totals of a tree, in tokens.
 
     Attributes:
@@ -85,7 +85,7 @@ class Budget(Struct, frozen=True, omit_defaults=True):
                 f"the prompt alone has {tokens}; raise the budget or drop it"
             )
 
-    def overrun(self, counts: Counts, policy: ModelInfo, prm: ModelInfo | None) -> str | None:
+    def overrun(self, counts: TokenCounts, policy: ModelInfo, prm: ModelInfo | None) -> str | None:
         """Which limit `counts` have reached, as a sentence, or None."""
         if self.tokens is not None and counts.computed >= self.tokens:
             return f"the budget of {self.tokens} tokens is spent"
@@ -94,7 +94,7 @@ class Budget(Struct, frozen=True, omit_defaults=True):
         return None
 
 
-def flops(counts: Counts, policy: ModelInfo, prm: ModelInfo | None) -> tuple[float, float]:
+def flops(counts: TokenCounts, policy: ModelInfo, prm: ModelInfo | None) -> tuple[float, float]:
     """FLOPs of policy and PRM: 2 x parameters x tokens computed (Kaplan et al., 2020, section 2.1; no attention term).
 
     The paper's Table 4 counts the policy alone; both are counted here.

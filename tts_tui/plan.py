@@ -18,7 +18,7 @@ from tts_tui.protocols import SEPARATOR, Sampling
 
 Score = Literal["min", "last", "avg", "prod"]
 Vote = Literal["majority", "prm-max", "prm-vote"]
-Semantics = Literal["official", "sal"]
+Variant = Literal["official", "sal"]
 Speculation = Literal["auto", "on", "off"]
 
 MOST = 1_000_000
@@ -26,7 +26,7 @@ MOST = 1_000_000
 
 SCORES: tuple[str, ...] = get_args(Score)
 VOTES: tuple[str, ...] = get_args(Vote)
-SEMANTICS: tuple[str, ...] = get_args(Semantics)
+SEMANTICS: tuple[str, ...] = get_args(Variant)
 SPECULATIONS: tuple[str, ...] = get_args(Speculation)
 
 
@@ -65,7 +65,7 @@ class Plan(Struct, frozen=True):
     total_tokens: int = 8192
     max_depth: int = 40
     separator: str = SEPARATOR
-    semantics: Semantics = "official"
+    semantics: Variant = "official"
     speculation: Speculation = "auto"
     budget: Budget = Budget()
     mean_tokens: int | None = None
@@ -121,7 +121,7 @@ class Plan(Struct, frozen=True):
             low, high = self.n - self.n % self.m, self.n + self.m - self.n % self.m
             raise PlanError(f"n={self.n} is not divisible by m={self.m}: use n={low} or n={high}")
 
-    def with_(self, **changes: object) -> Plan:
+    def replace(self, **changes: object) -> Plan:
         """A copy with `changes`, checked again."""
         return replace(self, **changes)
 
@@ -137,7 +137,7 @@ def default_plan(strategy: str, **changes: object) -> Plan:
     return Plan(**settings)  # type: ignore[arg-type]
 
 
-def restarts(before: Plan, after: Plan) -> bool:
+def requires_restart(before: Plan, after: Plan) -> bool:
     """Whether a change of plan has the strategy decide anew; score, vote, sampling and limits change as it goes."""
     return any(
         getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "semantics", "max_depth")

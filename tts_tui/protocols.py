@@ -217,7 +217,7 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Spacious(Protocol):
+class HasSpareCapacity(Protocol):
     """A policy that may have room to write steps ahead of their time; one that is not `Spacious` has none."""
 
     @property
@@ -227,7 +227,7 @@ class Spacious(Protocol):
 
 
 @runtime_checkable
-class Writes(Protocol):
+class EncodesText(Protocol):
     """A policy that takes steps in words, so that a person can write one."""
 
     async def encode(self, text: str) -> tuple[int, ...]:
@@ -239,7 +239,7 @@ class Writes(Protocol):
         ...
 
 
-class Reading(Struct, frozen=True):
+class PromptEncoding(Struct, frozen=True):
     """What a policy made of a prompt.
 
     Attributes:
@@ -248,15 +248,15 @@ class Reading(Struct, frozen=True):
         usage: What reading cost.
     """
 
-    state: tuple[float, ...] = ()
+    hidden_state: tuple[float, ...] = ()
     usage: Usage = Usage()
 
 
 @runtime_checkable
-class Reads(Protocol):
+class ExposesHiddenStates(Protocol):
     """A policy that shows its hidden states: they tell more of how hard a problem is for it than the text does."""
 
-    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
+    async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
         """Reads a prompt. Its tokens pass the model once: what is sampled from it afterwards finds them in the cache.
 
         Args:
@@ -327,7 +327,7 @@ class RewardModel(Protocol):
 
 
 @runtime_checkable
-class Meetable(Protocol):
+class Discoverable(Protocol):
     """A reward model that can be asked what it is before it is started, so that a plan can suit it."""
 
     @property
@@ -335,7 +335,7 @@ class Meetable(Protocol):
         """Name of its profile; empty as long as that is not known."""
         ...
 
-    async def look(self) -> None:
+    async def discover(self) -> None:
         """Finds out.
 
         Raises:

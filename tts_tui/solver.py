@@ -29,11 +29,11 @@ from tts_tui.preflight import (
 )
 from tts_tui.profiles import plan_defaults, profile_of, votes_for
 from tts_tui.protocols import Policy, Prompt, RewardModel, Strategy
-from tts_tui.search.answer_matching import settle, undecided
+from tts_tui.search.answer_matching import match_answers, undecided
 from tts_tui.search.result import Result, failure, finish
 from tts_tui.search.search import Search
 from tts_tui.search.tasks import OwnedTasks, Stopped
-from tts_tui.tree.event_log import Journal, Sink
+from tts_tui.tree.event_log import EventLog, Sink
 from tts_tui.tree.events import AnyEvent, Notice, Origin, PlanChanged, SearchFinished, SearchResumed, SearchStarted
 from tts_tui.tree.forking import copy_path, origin_of
 from tts_tui.tree.recording import Recorder, Recording
@@ -41,7 +41,7 @@ from tts_tui.tree.search_tree import Node, SearchTree
 
 if TYPE_CHECKING:
     from tts_tui.controller.calibration import Calibration
-    from tts_tui.controller.search_adapter import Guides
+    from tts_tui.controller.search_adapter import ControllerFactory
 
 __all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
@@ -270,17 +270,17 @@ class Solver:
         if is_complete(tree):
             assert tree.finished is not None
             return Result(start.problem, tree, tree.finished)
-        plan = tree.plan if budget is None else tree.plan.with_(budget=budget)
+        plan = tree.plan if budget is None else tree.plan.replace(budget=budget)
         check_left(tree, plan)
         check_path(tree)
         prm = await self.reward_model(plan, had=start.prm is not None)
         check_policy(start, self.policy)
         check_prm(start, prm)
         with Recorder(recording.path, resume=True, unchanged=recording.stamp) as recorder:
-            journal = Journal(tree, [recorder, *sinks])
-            journal.write(SearchResumed(t=journal.now, created=_now()))
+            journal = EventLog(tree, [recorder, *sinks])
+            journal.append(SearchResumed(t=journal.now, created=_now()))
             if budget is not None and budget != tree.plan.budget:
-                journal.write(PlanChanged(t=journal.now, plan=tree.plan.with_(budget=budget)))
+                journal.append(PlanChanged(t=journal.now, plan=tree.plan.replace(budget=budget)))
             return await self._run(prm, Prompt(start.problem, start.prompt_ids), journal, steer)
 
     async def stream(
@@ -368,17 +368,17 @@ class Solver:
 
     def _journal(
         self, stack: ExitStack, record: PathType | None, sinks: Iterable[Sink], tree: SearchTree | None
-    ) -> Journal:
+    ) -> EventLog:
         all_sinks = [*sinks]
         if record is not None:
             all_sinks.insert(0, stack.enter_context(Recorder(record)))
-        return Journal(SearchTree() if tree is None else tree, all_sinks)
+        return EventLog(SearchTree() if tree is None else tree, all_sinks)
 
     def _begin(
-        self, journal: Journal, plan: Plan, prm: RewardModel | None, prompt: Prompt, origin: Origin | None = None
+        self, journal: EventLog, plan: Plan, prm: RewardModel | None, prompt: Prompt, origin: Origin | None = None
     ) -> None:
         """Writes how a search begins."""
-        journal.write(
+        journal.append(
             SearchStarted(
                 problem=prompt.problem,
                 plan=plan,
@@ -392,7 +392,7 @@ class Solver:
             )
         )
         for note in getattr(self.policy, "notes", ()):
-            journal.write(Notice(t=journal.now, message=note))
+            journal.append(Notice(t=journal.now, message=note))
 
     def _follow(self, plan: Plan, prm: RewardModel | None) -> Strategy:
         """The strategy of a plan that a running search changes to."""
@@ -404,12 +404,12 @@ class Solver:
             )
         return registry.strategy(plan.strategy)
 
-    def _guides(self, prompt: Prompt) -> Guides:
-        from tts_tui.controller.search_adapter import Guides  # brings numpy, which nothing else here needs
+    def _guides(self, prompt: Prompt) -> ControllerFactory:
+        from tts_tui.controller.search_adapter import ControllerFactory  # brings numpy, which nothing else here needs
 
-        return Guides(self.policy, prompt, self.calibration)
+        return ControllerFactory(self.policy, prompt, self.calibration)
 
-    async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: Journal, steer: Steer | None) -> Result:
+    async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: EventLog, steer: Steer | None) -> Result:
         tree = journal.tree
         guides = cache(lambda: self._guides(prompt))
         search = Search(self.policy, prm, prompt, journal, lambda plan: self._follow(plan, prm), guides)
@@ -420,7 +420,7 @@ class Solver:
 
         try:
             solutions, stopped = await search.run(registry.strategy(tree.plan.strategy), steer)
-            await settle(self._grader, journal, solutions, stopped)
+            await match_answers(self._grader, journal, solutions, stopped)
         except asyncio.CancelledError:
             end(tree.voters(), Stopped("interrupted", "cancelled"))
             raise

@@ -58,7 +58,7 @@ class Sums(Struct, frozen=True):
         return Sums(min(self.lowest, later.lowest), self.total + later.total)
 
 
-class Judgement(Struct, frozen=True):
+class ScoreModel(Struct, frozen=True):
     """A logistic model of whether a solution is still on the way to the right answer after a step.
 
     Attributes:
@@ -90,7 +90,7 @@ class Judgement(Struct, frozen=True):
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, logit))))
 
 
-class Head(Struct, frozen=True):
+class AdapterHead(Struct, frozen=True):
     """What is known of an adapter beside its weights.
 
     Attributes:
@@ -106,8 +106,8 @@ class Head(Struct, frozen=True):
     shape: Shape
     base: str
     fingerprint: str
-    step: Judgement = Judgement()
-    answer: Judgement = Judgement()
+    step: ScoreModel = ScoreModel()
+    answer: ScoreModel = ScoreModel()
     defaults: dict[str, str] = {}
     about: str = ""
 
@@ -121,7 +121,7 @@ class Adapter(Struct, frozen=True):
         tensors: `layers.N.NAME.down` `[rank, in]`, `layers.N.NAME.up` `[out, rank]`, and `norm` `[width]`.
     """
 
-    head: Head
+    head: AdapterHead
     vocabulary: Any
     tensors: dict[str, Any]
 
@@ -153,7 +153,7 @@ def save(adapter: Adapter, path: Path) -> None:
     scratch.replace(path)
 
 
-def peek(path: Path) -> Head:
+def peek(path: Path) -> AdapterHead:
     """What is known of an adapter, without its weights.
 
     Raises:
@@ -192,7 +192,7 @@ def load(path: Path) -> Adapter:
     return Adapter(head, vocabulary.long(), tensors)
 
 
-def _damage(head: Head, vocabulary: Any, tensors: dict[str, Any]) -> str:
+def _damage(head: AdapterHead, vocabulary: Any, tensors: dict[str, Any]) -> str:
     """What is wrong with the content of an adapter; empty if nothing is."""
     if vocabulary.is_floating_point() or vocabulary.dim() != 1 or not vocabulary.numel():
         return "its vocabulary is not a list of token ids"
@@ -218,10 +218,10 @@ def _unreadable(path: Path, error: Exception) -> BackendUnavailable:
     return BackendUnavailable(f"the PRM {path} cannot be read ({error}): {_RETRAIN}, or give its file")
 
 
-def _head(path: Path, metadata: dict[str, Any], names: Container[str]) -> Head:
+def _head(path: Path, metadata: dict[str, Any], names: Container[str]) -> AdapterHead:
     if metadata.get("format") != FORMAT or "vocabulary" not in names:
         raise BackendUnavailable(f"{path} holds no PRM of this version: {_RETRAIN}")
     try:
-        return msgspec.json.decode(metadata["head"], type=Head)
+        return msgspec.json.decode(metadata["head"], type=AdapterHead)
     except (KeyError, RecursionError, msgspec.DecodeError) as error:
         raise BackendUnavailable(f"{path} is damaged: {_RETRAIN}") from error

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tts_tui.backends.adapter import file
-from tts_tui.backends.adapter.file import Head, Sums
+from tts_tui.backends.adapter.file import AdapterHead, Sums
 from tts_tui.backends.adapter.text import ALONE_FLOOR, AdapterText, alone, ends, log_ratios
 from tts_tui.backends.local import download
-from tts_tui.backends.local.loading import Loading, first_line, where
+from tts_tui.backends.local.loading import Loading, first_line, pick_device
 from tts_tui.backends.local.policy import LocalPolicy, read_model
 from tts_tui.errors import BackendError, BackendUnavailable
 from tts_tui.protocols import ModelInfo, Policy, ScoreRequest, StepScore
@@ -45,7 +45,7 @@ class _Made(NamedTuple):
     """What loading makes: `rows` are the output embeddings of the adapter's vocabulary, `table` all of them."""
 
     info: ModelInfo
-    head: Head
+    head: AdapterHead
     layout: AdapterText
     engine: Engine
     rows: Any
@@ -174,7 +174,7 @@ class AdapterPRM:
         return [StepScore(scores[path], *_spent(path, counts)) for path in paths]
 
     def _judged(
-        self, head: Head, path: _Path, before: Sums | None, ratios: list[float], answers: dict[_Read, float]
+        self, head: AdapterHead, path: _Path, before: Sums | None, ratios: list[float], answers: dict[_Read, float]
     ) -> float:
         """The score of a path's last step, from its log-ratios, or from those of all steps where `before` is None."""
         at = 0
@@ -249,7 +249,7 @@ class AdapterPRM:
             if not download.is_present():
                 download.pull(self._progress)
             source = str(download.model_path())
-        device, dtype = where(torch, None, self._dtype)
+        device, dtype = pick_device(torch, None, self._dtype)
         try:
             tokenizer, model = read_model(transformers, os.path.expanduser(source), dtype)
         except BackendUnavailable as error:

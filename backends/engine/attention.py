@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from tts_tui.backends.engine.kv_cache import Node, runs
+from tts_tui.backends.engine.kv_cache import RadixNode, runs
 
 NAME = "tts_pool"
 """Under this name transformers knows `pool_attention`."""
@@ -125,7 +125,7 @@ class Own:
 
 
 @dataclass(slots=True)
-class Plan:
+class AttentionPlan:
     """What the queries of one forward attend: every query is in `own` or in one `fresh`, and in any `shared`."""
 
     write: Tensor
@@ -144,18 +144,18 @@ class Sequence_:
         new: Slots of the tokens that are to run now, at least one.
     """
 
-    path: Sequence[Node]
+    path: Sequence[RadixNode]
     tail: Sequence[int]
     new: Sequence[int]
 
 
-def tree_order(paths: Sequence[Sequence[Node]]) -> list[int]:
+def tree_order(paths: Sequence[Sequence[RadixNode]]) -> list[int]:
     """An order of sequences in which those that share nodes are neighbours."""
     keys = [[node.uid for node in path] for path in paths]
     return sorted(range(len(paths)), key=keys.__getitem__)
 
 
-def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any) -> Plan:
+def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any) -> AttentionPlan:
     """Cuts what `sequences` attend into parts.
 
     Args:
@@ -168,7 +168,7 @@ def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, d
     for sequence in sequences:
         starts.append(starts[-1] + len(sequence.new))
     write = [slot for sequence in sequences for slot in sequence.new]
-    plan = Plan(torch.tensor(write, device=device))
+    plan = AttentionPlan(torch.tensor(write, device=device))
     own: list[list[int]] = [[] for _ in sequences]
     for (a, b), slots in _segments(sequences).items():
         queries = starts[b] - starts[a]
@@ -204,7 +204,7 @@ def _segments(sequences: Sequence[Sequence_]) -> dict[tuple[int, int], list[int]
 
     Nodes with the same sequences below them lie on one path, one behind the other, and become one segment.
     """
-    span: dict[Node, list[int]] = {}
+    span: dict[RadixNode, list[int]] = {}
     for row, sequence in enumerate(sequences):
         for node in sequence.path:
             span.setdefault(node, [row, row])[1] = row + 1
@@ -214,7 +214,7 @@ def _segments(sequences: Sequence[Sequence_]) -> dict[tuple[int, int], list[int]
     return segments
 
 
-def _long_runs(plan: Plan, slots: Sequence[int], first: int, last: int) -> list[int]:
+def _long_runs(plan: AttentionPlan, slots: Sequence[int], first: int, last: int) -> list[int]:
     """Moves consecutive slots of at least `WORTH` into parts of their own, which copies nothing; returns the rest."""
     rest: list[int] = []
     for start, end in runs(slots):
@@ -248,7 +248,7 @@ def pool_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     *,
-    plan: Plan,
+    plan: AttentionPlan,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention function over the pool.
@@ -283,7 +283,7 @@ def pool_attention(
     return out.permute(2, 0, 1, 3).reshape(1, tokens, heads, size), None
 
 
-def _base(q: Tensor, pool: Tensor, plan: Plan, scale: float) -> tuple[Tensor, Tensor]:
+def _base(q: Tensor, pool: Tensor, plan: AttentionPlan, scale: float) -> tuple[Tensor, Tensor]:
     """The parts in which each query is exactly once."""
     own = plan.own
     if own is not None and isinstance(own.queries, slice):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from tts_tui.backends.engine.attention import Sequence_, tree_order
-from tts_tui.backends.engine.jobs import Decode, Job, Reading, State, Stats, Writing
+from tts_tui.backends.engine.jobs import Decode, GenerateJob, HiddenState, HiddenStateJob, Job, Stats
 from tts_tui.backends.engine.model import CausalModel
 from tts_tui.backends.engine.sampling import draw
 from tts_tui.backends.engine.scheduler import Scheduler
@@ -87,11 +87,11 @@ class Engine:
     async def generate(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
         self._check(request.ids, 1)
-        job = Writing(request, self._decode)
+        job = GenerateJob(request, self._decode)
         self._send("add", job)
         try:
             while True:
-                item = await job.mail.get()
+                item = await job.results.get()
                 if not isinstance(item, Chunk):
                     raise BackendError(item)
                 yield item
@@ -103,7 +103,7 @@ class Engine:
             if request.late is not None and unread != Usage():
                 request.late(unread)
 
-    async def states(self, prefixes: Sequence[tuple[int, ...]], last: Sequence[int] | None = None) -> list[State]:
+    async def states(self, prefixes: Sequence[tuple[int, ...]], last: Sequence[int] | None = None) -> list[HiddenState]:
         """The model's states at the end of each prefix, in order.
 
         Tokens in the pool are not run again. Goes before requests that wait, and never waits for a batch to end.
@@ -118,16 +118,16 @@ class Engine:
         """
         for ids in prefixes:
             self._check(ids, 0)
-        jobs = [Reading(ids, n) for ids, n in zip(prefixes, last or [1] * len(prefixes), strict=True)]
+        jobs = [HiddenStateJob(ids, n) for ids, n in zip(prefixes, last or [1] * len(prefixes), strict=True)]
         try:
             for job in jobs:
                 self._send("add", job)
-            results = [await job.mail.get() for job in jobs]
+            results = [await job.results.get() for job in jobs]
         finally:
             for job in jobs:
                 self._send("drop", job, quiet=True)
         for result in results:
-            if not isinstance(result, State):
+            if not isinstance(result, HiddenState):
                 raise BackendError(result)
         return results
 
@@ -226,14 +226,14 @@ class Engine:
     def _sample(self) -> None:
         """One token, or the states, for every row that has passed the model as far as it goes."""
         ready = [row for row in self._scheduler.rows if row.ready]
-        reads = [row for row in ready if isinstance(row, Reading)]
-        writes = [row for row in ready if isinstance(row, Writing) and row.left > 0]
+        reads = [row for row in ready if isinstance(row, HiddenStateJob)]
+        writes = [row for row in ready if isinstance(row, GenerateJob) and row.left > 0]
         if reads:
             slots = [row.last_slots(row.last) for row in reads]
             features = self._model.features([slot for row in slots for slot in row]).split([len(row) for row in slots])
             for read, feature in zip(reads, features, strict=True):
                 usage = read.report()
-                self._out.append((read, State(feature, usage.prompt_computed, usage.prompt_cached)))
+                self._out.append((read, HiddenState(feature, usage.prompt_computed, usage.prompt_cached)))
         if writes:
             logits = self._model.logits([slot for row in writes for slot in row.last_slots(1)])
             uniforms = [row.random.random() for row in writes]
@@ -247,7 +247,7 @@ class Engine:
         for row in ready:
             if row.ready:
                 # It wanted no token, or no further one.
-                if isinstance(row, Writing):
+                if isinstance(row, GenerateJob):
                     self._out.append((row, Chunk((), "", finish="length", usage=row.report())))
                 self._scheduler.end(row)
 
@@ -334,4 +334,4 @@ class Engine:
 
 def _put(items: list[tuple[Job, Any]]) -> None:
     for job, item in items:
-        job.mail.put_nowait(item)
+        job.results.put_nowait(item)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from tts_tui.backends.engine.detokenizer import Detokenizer, Separator
-from tts_tui.backends.engine.scheduler import Row
+from tts_tui.backends.engine.scheduler import BatchRow
 from tts_tui.protocols import Chunk, Finish, StepRequest, Usage
 
 Decode = Callable[[list[int]], str]
@@ -41,7 +41,7 @@ class Stats(Struct, frozen=True):
     preemptions: int = 0
 
 
-class State(NamedTuple):
+class HiddenState(NamedTuple):
     """The model's states at the end of a prefix.
 
     Attributes:
@@ -56,7 +56,7 @@ class State(NamedTuple):
     cached: int
 
 
-class Job(Row):
+class Job(BatchRow):
     """A row, and the mailbox of whoever asked for it.
 
     Mail is a `Chunk`, a `State`, or a sentence that says why there will be none.
@@ -65,10 +65,10 @@ class Job(Row):
     def __init__(self, ids: Sequence[int], *, samples: bool) -> None:
         super().__init__(ids, samples=samples)
         self.loop = asyncio.get_running_loop()
-        self.mail: asyncio.Queue[Any] = asyncio.Queue()
+        self.results: asyncio.Queue[Any] = asyncio.Queue()
 
 
-class Reading(Job):
+class HiddenStateJob(Job):
     """Wants the states at its last tokens.
 
     Attributes:
@@ -80,7 +80,7 @@ class Reading(Job):
         self.last = last
 
 
-class Writing(Job):
+class GenerateJob(Job):
     """Wants a continuation.
 
     Attributes:
@@ -100,8 +100,8 @@ class Writing(Job):
     def unread(self) -> Usage:
         """What chunks cost that nobody has read."""
         rest = Usage()
-        while not self.mail.empty():
-            item = self.mail.get_nowait()
+        while not self.results.empty():
+            item = self.results.get_nowait()
             if isinstance(item, Chunk):
                 rest += item.usage
         return rest

@@ -82,7 +82,7 @@ def runs(slots: Sequence[int]) -> Iterator[tuple[int, int]]:
             begin = at
 
 
-class Node:
+class RadixNode:
     """A stretch of tokens between two branchings, with their slots.
 
     Attributes:
@@ -97,11 +97,11 @@ class Node:
 
     __slots__ = ("children", "parent", "pins", "slots", "stamp", "tokens", "uid")
 
-    def __init__(self, tokens: tuple[int, ...], slots: list[int], parent: Node | None, uid: int) -> None:
+    def __init__(self, tokens: tuple[int, ...], slots: list[int], parent: RadixNode | None, uid: int) -> None:
         self.tokens = tokens
         self.slots = slots
         self.parent = parent
-        self.children: dict[int, Node] = {}
+        self.children: dict[int, RadixNode] = {}
         self.pins = 0
         self.stamp = 0
         self.uid = uid
@@ -113,14 +113,14 @@ class RadixTree:
     def __init__(self) -> None:
         self._uid = count()
         self._clock = count(1)
-        self.root = Node((), [], None, next(self._uid))
+        self.root = RadixNode((), [], None, next(self._uid))
         self.tokens = 0
 
     def peek(self, ids: Sequence[int]) -> int:
         """How many of the first `ids` are in the tree; changes nothing."""
         return self._walk(tuple(ids))[1]
 
-    def match(self, ids: Sequence[int]) -> tuple[Node, int]:
+    def match(self, ids: Sequence[int]) -> tuple[RadixNode, int]:
         """The node where the longest known beginning of `ids` ends, and its length; splits a node if it must."""
         node, length, inside = self._walk(tuple(ids))
         if inside is not None:
@@ -129,7 +129,7 @@ class RadixTree:
         self._touch(node)
         return node, length
 
-    def insert(self, node: Node, tokens: Sequence[int], slots: Sequence[int]) -> tuple[Node, list[int]]:
+    def insert(self, node: RadixNode, tokens: Sequence[int], slots: Sequence[int]) -> tuple[RadixNode, list[int]]:
         """Adds `tokens` below `node`.
 
         Returns:
@@ -141,18 +141,18 @@ class RadixTree:
         if inside is not None:
             below = self._split(*inside)
         if length < len(tokens):
-            leaf = Node(tokens[length:], slots[length:], below, next(self._uid))
+            leaf = RadixNode(tokens[length:], slots[length:], below, next(self._uid))
             below.children[leaf.tokens[0]] = leaf
             self.tokens += len(leaf.tokens)
             below = leaf
         self._touch(below)
         return below, slots[:length]
 
-    def pin(self, node: Node) -> None:
+    def pin(self, node: RadixNode) -> None:
         """Keeps `node` and its ancestors until `unpin`."""
         node.pins += 1
 
-    def unpin(self, node: Node) -> None:
+    def unpin(self, node: RadixNode) -> None:
         """Takes one `pin` back."""
         if node.pins < 1:
             raise ValueError("the node is not pinned")
@@ -185,23 +185,23 @@ class RadixTree:
 
     def evictable(self) -> int:
         """How many tokens `evict` could forget now."""
-        kept: set[Node] = set()
+        kept: set[RadixNode] = set()
         for node in self.nodes():
-            above: Node | None = node if node.pins else None
+            above: RadixNode | None = node if node.pins else None
             while above is not None and above not in kept:
                 kept.add(above)
                 above = above.parent
         return self.tokens - sum(len(node.tokens) for node in kept)
 
-    def path(self, node: Node) -> list[Node]:
+    def path(self, node: RadixNode) -> list[RadixNode]:
         """The nodes from below the root to `node`."""
-        path: list[Node] = []
+        path: list[RadixNode] = []
         while node.parent is not None:
             path.append(node)
             node = node.parent
         return path[::-1]
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[RadixNode]:
         """All nodes but the root, parents first."""
         stack = list(self.root.children.values())
         while stack:
@@ -209,10 +209,12 @@ class RadixTree:
             yield node
             stack += node.children.values()
 
-    def _loose(self, node: Node) -> bool:
+    def _loose(self, node: RadixNode) -> bool:
         return not node.children and not node.pins and node.parent is not None
 
-    def _walk(self, ids: tuple[int, ...], node: Node | None = None) -> tuple[Node, int, tuple[Node, int] | None]:
+    def _walk(
+        self, ids: tuple[int, ...], node: RadixNode | None = None
+    ) -> tuple[RadixNode, int, tuple[RadixNode, int] | None]:
         """Follows `ids` down: the last whole node, the length matched, and (child, tokens of it) if inside a child."""
         node, at = node or self.root, 0
         while at < len(ids) and (child := node.children.get(ids[at])) is not None:
@@ -226,21 +228,21 @@ class RadixTree:
             return node, at + cut, (child, cut)
         return node, at, None
 
-    def _split(self, node: Node, cut: int) -> Node:
+    def _split(self, node: RadixNode, cut: int) -> RadixNode:
         """Puts the first `cut` tokens of `node` into a new parent and returns that.
 
         The object `node` stays the lower part, so that whoever pinned it still holds all of its tokens.
         """
         parent = node.parent
         assert parent is not None
-        upper = Node(node.tokens[:cut], node.slots[:cut], parent, next(self._uid))
+        upper = RadixNode(node.tokens[:cut], node.slots[:cut], parent, next(self._uid))
         upper.stamp = node.stamp
         parent.children[upper.tokens[0]] = upper
         node.tokens, node.slots, node.parent = node.tokens[cut:], node.slots[cut:], upper
         upper.children[node.tokens[0]] = node
         return upper
 
-    def _touch(self, node: Node | None) -> None:
+    def _touch(self, node: RadixNode | None) -> None:
         now = next(self._clock)
         while node is not None:
             node.stamp = now

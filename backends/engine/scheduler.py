@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Generic, TypeVar
 
-from tts_tui.backends.engine.kv_cache import Node, RadixTree, Slots
+from tts_tui.backends.engine.kv_cache import RadixNode, RadixTree, Slots
 from tts_tui.protocols import Usage
 
 SPARE = 16
@@ -18,7 +18,7 @@ SPARE_MOST = 256
 """The same at most: a row reserves as much as it has written."""
 
 
-class Row:
+class BatchRow:
     """One sequence on its way through the model.
 
     Attributes:
@@ -44,14 +44,14 @@ class Row:
         self.given = len(self.ids)
         self.samples = samples
         self.computed = 0
-        self.node: Node | None = None
+        self.node: RadixNode | None = None
         self.tail: list[int] = []
         self.spare: list[int] = []
         self.taken: list[int] = []
         self.known = self.given
         self.ended = False
         self.settled = False
-        self.age = next(Row._ages)
+        self.age = next(BatchRow._ages)
         self.computed_new = 0
         self.cached_new = 0
         self._most = 0
@@ -75,7 +75,7 @@ class Row:
         self.computed_new = self.cached_new = 0
         return usage
 
-    def admit(self, node: Node, length: int) -> None:
+    def admit(self, node: RadixNode, length: int) -> None:
         """Begins, or goes on after it was preempted, behind `length` tokens that are in the tree."""
         if not self._most:
             self.cached_new += length
@@ -93,7 +93,7 @@ class Row:
         self.taken = []
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=BatchRow)
 
 
 class Scheduler(Generic[R]):
@@ -176,7 +176,7 @@ class Scheduler(Generic[R]):
         if row.computed == len(row.ids):
             self.drop(row)
 
-    def path(self, row: R) -> list[Node]:
+    def path(self, row: R) -> list[RadixNode]:
         """The nodes that hold the beginning of `row`."""
         assert row.node is not None
         return self.tree.path(row.node)

@@ -40,7 +40,7 @@ class Shot(Struct, frozen=True):
 
 
 @cache
-def shots() -> tuple[Shot, ...]:
+def few_shot_examples() -> tuple[Shot, ...]:
     """The shipped set, in its canonical order."""
     text = (resources.files("tts_tui") / "data" / "shots.json").read_text(encoding="utf-8")
     return tuple(Shot(**shot) for shot in json.loads(text)["shots"])
@@ -69,12 +69,12 @@ def _grams(text: str) -> Counter[str]:
 @cache
 def _index() -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
     """The idf of every n-gram over kinds (not shots, whose number per kind is arbitrary), and the unit vectors."""
-    grams = [_grams(shot.question) for shot in shots()]
+    grams = [_grams(shot.question) for shot in few_shot_examples()]
     kinds: dict[str, set[str]] = {}
-    for shot, found in zip(shots(), grams, strict=True):
+    for shot, found in zip(few_shot_examples(), grams, strict=True):
         for gram in found:
             kinds.setdefault(gram, set()).add(shot.kind)
-    total = len({shot.kind for shot in shots()})
+    total = len({shot.kind for shot in few_shot_examples()})
     idf = {gram: math.log((1 + total) / (1 + len(having))) + 0.1 for gram, having in kinds.items()}
     return idf, tuple(_unit(found, idf) for found in grams)
 
@@ -87,7 +87,7 @@ def _unit(grams: Mapping[str, int], idf: Mapping[str, float]) -> dict[str, float
     return {gram: weight / length for gram, weight in vector.items()}
 
 
-def likeness(question: str) -> list[float]:
+def similarity(question: str) -> list[float]:
     """The likeness in [0, 1] of `question` to every shipped shot, in their order."""
     idf, vectors = _index()
     asked = _unit(_grams(question), idf)
@@ -101,14 +101,14 @@ def choose(question: str, count: int = COUNT) -> tuple[Shot, ...]:
     """
     asked = _normal(question)
     best: dict[str, float] = {}
-    for shot, score in zip(shots(), likeness(question), strict=True):
+    for shot, score in zip(few_shot_examples(), similarity(question), strict=True):
         best[shot.kind] = max(best.get(shot.kind, 0.0), round(score, 6))
     ranked = sorted(
-        (number for number, shot in enumerate(shots()) if _normal(shot.question) != asked),
-        key=lambda number: (-best[shots()[number].kind], number),
+        (number for number, shot in enumerate(few_shot_examples()) if _normal(shot.question) != asked),
+        key=lambda number: (-best[few_shot_examples()[number].kind], number),
     )[:count]
-    ranked.sort(key=lambda number: (best[shots()[number].kind], number))
-    return tuple(shots()[number] for number in ranked)
+    ranked.sort(key=lambda number: (best[few_shot_examples()[number].kind], number))
+    return tuple(few_shot_examples()[number] for number in ranked)
 
 
 def messages(question: str, chosen: Sequence[Shot] | None = None) -> list[dict[str, str]]:

@@ -46,7 +46,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def where(torch: Any, device: str | None, dtype: str | None) -> tuple[Any, Any]:
+def pick_device(torch: Any, device: str | None, dtype: str | None) -> tuple[Any, Any]:
     """Device and dtype, by default the best that there is.
 
     Raises:
@@ -111,7 +111,7 @@ def has_pickle(folder: Path) -> bool:
     return any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
 
 
-def cannot_load(source: str, error: BaseException) -> str:
+def load_error_message(source: str, error: BaseException) -> str:
     """What to say of a model that could not be loaded."""
     kinds = {type(link).__name__ for link in _chain(error)}
     if "GatedRepoError" in kinds:

@@ -12,10 +12,18 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tts_tui.backends.local.loading import Loading, cannot_load, check_weights, first_line, folder_of, quietly, where
+from tts_tui.backends.local.loading import (
+    Loading,
+    check_weights,
+    first_line,
+    folder_of,
+    load_error_message,
+    pick_device,
+    quietly,
+)
 from tts_tui.errors import BackendError, BackendUnavailable
 from tts_tui.profiles.prompts import family_of, messages
-from tts_tui.protocols import Chunk, ModelInfo, Prompt, Reading, StepRequest, Usage
+from tts_tui.protocols import Chunk, ModelInfo, Prompt, PromptEncoding, StepRequest, Usage
 
 if TYPE_CHECKING:
     from tts_tui.backends.engine.engine import Engine
@@ -111,13 +119,13 @@ class LocalPolicy:
             raise BackendError("the policy has not been started")
         return tuple(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
-    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
+    async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
         """Its mean state over the problem; see `Reads.read`."""
         own = await asyncio.to_thread(self._own_tokens, prompt)
         (state,) = await self.engine.states([prompt.ids], [own])
         mean = state.features.mean(0)
         scaled = mean / mean.norm().clamp_min(1e-12)
-        return Reading(tuple(scaled.tolist()), Usage(state.computed, state.cached))
+        return PromptEncoding(tuple(scaled.tolist()), Usage(state.computed, state.cached))
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
         """Samples one continuation; see `Policy.stream`."""
@@ -150,7 +158,7 @@ class LocalPolicy:
         from tts_tui.backends.engine.engine import Engine
         from tts_tui.backends.engine.model import CausalModel
 
-        device, dtype = where(torch, self._device, self._dtype)
+        device, dtype = pick_device(torch, self._device, self._dtype)
         tokenizer, model = read_model(transformers, self._source, dtype)
         if tokenizer.chat_template is None:
             raise BackendUnavailable(
@@ -194,7 +202,7 @@ def read_model(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
                 source, dtype=dtype, use_safetensors=True, **options
             )
     except Exception as error:
-        raise BackendUnavailable(cannot_load(source, error)) from error
+        raise BackendUnavailable(load_error_message(source, error)) from error
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise BackendUnavailable(f"{source} has no tokenizer.json: save it with a fast tokenizer")
     return tokenizer, model

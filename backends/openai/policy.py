@@ -30,15 +30,23 @@ from typing import Any
 
 from tts_tui.backends.openai.chat_template import NO_TEMPLATE, Template, find_template, plain
 from tts_tui.backends.openai.sampling import Fields, Parameters
-from tts_tui.backends.openai.stream import Cutter, Event, check, context_exceeded, context_refused, pack, unpack
-from tts_tui.backends.remote.concurrency import Knee
-from tts_tui.backends.remote.dispatcher import Dispatch
+from tts_tui.backends.openai.stream import (
+    CompletionEvent,
+    TextStepSplitter,
+    check,
+    context_exceeded,
+    context_refused,
+    pack,
+    unpack,
+)
+from tts_tui.backends.remote.concurrency import ConcurrencyLimit
+from tts_tui.backends.remote.dispatcher import Dispatcher
 from tts_tui.backends.remote.http import Http, UnexpectedReply, check_url
 from tts_tui.backends.remote.ollama import refuse_ollama
 from tts_tui.backends.remote.parameter_count import count_parameters
-from tts_tui.backends.remote.prefix_lock import Warm
+from tts_tui.backends.remote.prefix_lock import PrefixLock
 from tts_tui.backends.remote.replies import Listed, Named, Served, ServedMeta
-from tts_tui.backends.remote.retry import Patience
+from tts_tui.backends.remote.retry import ReconnectPolicy
 from tts_tui.backends.remote.untrusted import ServerText
 from tts_tui.backends.sglang.policy import default_messages
 from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, RequestRefused, UsageError, WrongServer
@@ -102,12 +110,18 @@ class OpenAIPolicy:
         self._prefixes = ("/v1",) if url.endswith("/v1") else ("/v1", "")
         self._prefix = self._prefixes[0]
         self.http = Http(url.removesuffix("/v1"), api_key=api_key, stall=stall)
-        knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
-        self.dispatch = Dispatch(knee, rate=rate)
+        knee = (
+            ConcurrencyLimit()
+            if concurrency is None
+            else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
+        )
+        self.dispatch = Dispatcher(knee, rate=rate)
         self.total = Usage()
         self.notes: tuple[str, ...] = ()
-        self._patience = Patience(self.dispatch, lambda: self.http.read("GET", self._prefix + "/models"), patience)
-        self._warm = Warm()
+        self._patience = ReconnectPolicy(
+            self.dispatch, lambda: self.http.read("GET", self._prefix + "/models"), patience
+        )
+        self._warm = PrefixLock()
         self._info: ModelInfo | None = None
         self._context: int | None = None
         self._template: Template | None = None
@@ -184,9 +198,9 @@ class OpenAIPolicy:
     # -- one request -------------------------------------------------------------------------------------------------
 
     async def _send(self, request: StepRequest, text: str, room: int) -> AsyncGenerator[Chunk, None]:
-        cutter = Cutter(request)
+        cutter = TextStepSplitter(request)
         async with (
-            self._warm.turn(request.session, request.ids, request.claim) as began,
+            self._warm.acquire(request.session, request.ids, request.claim) as began,
             self.dispatch.slot(request.session, request.claim),
         ):
             try:
@@ -209,10 +223,10 @@ class OpenAIPolicy:
                     if request.late is not None and late != Usage():
                         request.late(late)
 
-    async def _events(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+    async def _events(self, body: dict[str, Any]) -> AsyncGenerator[CompletionEvent, None]:
         url = self.http.url
         try:
-            async with aclosing(self.http.events(self._prefix + "/completions", body, Event)) as events:
+            async with aclosing(self.http.events(self._prefix + "/completions", body, CompletionEvent)) as events:
                 async for event in events:
                     yield check(url, event)
         except RequestRefused as error:
@@ -222,7 +236,7 @@ class OpenAIPolicy:
 
     def _count(self, chunk: Chunk) -> Chunk:
         self.total += chunk.usage
-        self.dispatch.came(max(0, chunk.usage.completion))
+        self.dispatch.on_tokens(max(0, chunk.usage.completion))
         return chunk
 
     def _body(self, request: StepRequest, text: str, room: int) -> dict[str, Any]:
@@ -320,13 +334,13 @@ class OpenAIPolicy:
                 if not self._options:
                     raise
 
-    async def _probe(self, fields: Fields) -> list[Event]:
+    async def _probe(self, fields: Fields) -> list[CompletionEvent]:
         """The events of a request for one token; an overloaded server is given time."""
         body = {"model": self._model, "prompt": PROBE, "max_tokens": 1, "stream": True, **fields}
         async with aclosing(self._patience.stream(partial(self._events, body))) as events:
             return [event async for event in events]
 
-    def _judge(self, events: list[Event]) -> list[str]:
+    def _judge(self, events: list[CompletionEvent]) -> list[str]:
         counts = [event.usage for event in events if event.usage is not None]
         url = self.http.url
         if not counts:

@@ -78,7 +78,7 @@ class Details(Struct):
     cached_tokens: TokenCount | None = None
 
 
-class Counts(Struct):
+class ReportedUsage(Struct):
     """Tokens of a request so far."""
 
     prompt_tokens: TokenCount = 0
@@ -86,7 +86,7 @@ class Counts(Struct):
     prompt_tokens_details: Details | None = None
 
 
-class Choice(Struct):
+class CompletionChoice(Struct):
     """New text, and how it ended; SGLang and vLLM also say at which stop text, or at which token."""
 
     text: str | None = None
@@ -95,11 +95,11 @@ class Choice(Struct):
     stop_reason: Matched | None = None
 
 
-class Event(Struct):
+class CompletionEvent(Struct):
     """One event as it is sent."""
 
-    choices: list[Choice] = []
-    usage: Counts | None = None
+    choices: list[CompletionChoice] = []
+    usage: ReportedUsage | None = None
     object: str = ""
     error: Failure | None = None
     message: ServerText | None = None
@@ -122,7 +122,7 @@ class Event(Struct):
         return next((stop.text for stop in named if stop is not None and not stop.is_token and stop.text), None)
 
 
-def check(url: str, event: Event) -> Event:
+def check(url: str, event: CompletionEvent) -> CompletionEvent:
     """Return `event`, unless it says that the request failed.
 
     Raises:
@@ -134,7 +134,7 @@ def check(url: str, event: Event) -> Event:
     return event
 
 
-def _cut_off(url: str, event: Event) -> BackendError:
+def _cut_off(url: str, event: CompletionEvent) -> BackendError:
     """Return the error for a last event whose reason is not the end of the text, such as an abort or a content filter.
 
     SGLang reports invalid logits as a stop text.
@@ -171,7 +171,7 @@ def context_exceeded(error: RequestRefused) -> ContextExceeded:
 # -- counts and chunks -------------------------------------------------------------------------------------------------
 
 
-class Meter:
+class UsageMeter:
     """Counts the tokens of one stream: by what the server says, or else by what came.
 
     Args:
@@ -186,7 +186,7 @@ class Meter:
         self._step = 0
         self._guess: int | None = prompt
 
-    def add(self, event: Event) -> Usage:
+    def add(self, event: CompletionEvent) -> Usage:
         """What one event adds. A piece of text without a count is one token, until a count comes."""
         if event.usage is None:
             usage = Usage(completion=1 if event.text else 0)
@@ -207,7 +207,7 @@ class Meter:
         guess, self._guess = self._guess, None
         return Usage(prompt_computed=guess or 0)
 
-    def _prompt(self, counts: Counts) -> Usage:
+    def _prompt(self, counts: ReportedUsage) -> Usage:
         if self._guess is None:
             return Usage()
         self._guess = None
@@ -216,7 +216,7 @@ class Meter:
         return Usage(counts.prompt_tokens - cached, cached)
 
 
-class Cutter:
+class TextStepSplitter:
     """Makes chunks of events: a chunk ends with the separator, and the last one waits until everything is counted.
 
     Args:
@@ -234,15 +234,15 @@ class Cutter:
         self.settled = True  # nothing came yet
         self._rollout = request.rollout
         self._separator = Separator(request.separator)
-        self._meter = Meter(len(request.ids))
+        self._meter = UsageMeter(len(request.ids))
         self._due = Usage()
         self._last: tuple[str, bool] = ("", False)
         self._finish: Finish | None = None
-        self._cut_off: Event | None = None
+        self._cut_off: CompletionEvent | None = None
         self._most, self._events = request.max_tokens, 0
         self._is_endless = False
 
-    def add(self, event: Event) -> list[Chunk]:
+    def add(self, event: CompletionEvent) -> list[Chunk]:
         """The chunks of one event, save the last of all."""
         self.settled = False
         self._due += self._meter.add(event)

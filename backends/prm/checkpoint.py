@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tts_tui.backends.local.loading import cannot_load, first_line, folder_of, has_pickle, quietly
-from tts_tui.backends.prm.heads import Head, Readout
+from tts_tui.backends.local.loading import first_line, folder_of, has_pickle, load_error_message, quietly
+from tts_tui.backends.prm.heads import Readout, ScoreHead
 from tts_tui.errors import BackendUnavailable
 
 _FILES = ("*.json", "*.model", "*.jinja", "*.txt")
@@ -121,7 +121,7 @@ class Checkpoint:
                     output_loading_info=True,
                 )
         except Exception as error:  # whatever a damaged file raises
-            raise BackendUnavailable(cannot_load(self.source, error)) from error
+            raise BackendUnavailable(load_error_message(self.source, error)) from error
         if missing := sorted(found["missing_keys"]):
             raise BackendUnavailable(
                 f"{self.source} is not whole: {missing[0]} and {len(missing) - 1} more of its network's tensors are "
@@ -194,14 +194,14 @@ class Checkpoint:
                     with safe_open(path, framework="pt") as file:
                         found |= dict.fromkeys(file.keys(), path)
         except Exception as error:  # whatever a damaged file raises
-            raise BackendUnavailable(cannot_load(self.source, error)) from error
+            raise BackendUnavailable(load_error_message(self.source, error)) from error
         return found
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-def load_head(checkpoint: Checkpoint, adapter: str, profile: Mapping[str, Any]) -> Head:
+def load_head(checkpoint: Checkpoint, adapter: str, profile: Mapping[str, Any]) -> ScoreHead:
     """The head of a checkpoint.
 
     Args:
@@ -232,19 +232,19 @@ def load_head(checkpoint: Checkpoint, adapter: str, profile: Mapping[str, Any]) 
     return _linear(checkpoint, "score", 1, size, "sigmoid")
 
 
-def _of_tokens(checkpoint: Checkpoint, size: int, tokens: Sequence[int]) -> Head:
+def _of_tokens(checkpoint: Checkpoint, size: int, tokens: Sequence[int]) -> ScoreHead:
     """Two rows of the language model's head."""
     tied = checkpoint.config.get("tie_word_embeddings") and not checkpoint.has("lm_head.weight")
     weight = checkpoint.tensor("model.embed_tokens.weight" if tied else "lm_head.weight", (None, size), tokens)
-    return Head([(weight, None)], "tokens")
+    return ScoreHead([(weight, None)], "tokens")
 
 
-def _linear(checkpoint: Checkpoint, name: str, out: int, size: int, readout: Readout) -> Head:
-    return Head([_layer(checkpoint, name, out, size)], readout)
+def _linear(checkpoint: Checkpoint, name: str, out: int, size: int, readout: Readout) -> ScoreHead:
+    return ScoreHead([_layer(checkpoint, name, out, size)], readout)
 
 
-def _two_layers(checkpoint: Checkpoint, out: int, size: int, readout: Readout) -> Head:
-    return Head([_layer(checkpoint, "score.0", size, size), _layer(checkpoint, "score.2", out, size)], readout)
+def _two_layers(checkpoint: Checkpoint, out: int, size: int, readout: Readout) -> ScoreHead:
+    return ScoreHead([_layer(checkpoint, "score.0", size, size), _layer(checkpoint, "score.2", out, size)], readout)
 
 
 def _layer(checkpoint: Checkpoint, name: str, out: int, size: int) -> tuple[Any, Any]:
@@ -286,7 +286,7 @@ def _download(source: str, patterns: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=list(patterns), ignore_patterns=["*/*"]))
     except Exception as error:  # whatever the hub's client raises
-        raise BackendUnavailable(cannot_load(source, error)) from error
+        raise BackendUnavailable(load_error_message(source, error)) from error
 
 
 def _window(config: Any) -> int | None:

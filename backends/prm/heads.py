@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from tts_tui.backends.engine.jobs import State
+    from tts_tui.backends.engine.jobs import HiddenState
 
 Readout = Literal["tokens", "softmax2", "sigmoid"]
 """What the outputs are: logits (or log-probabilities) of good and bad token; logits of bad and good; one logit."""
@@ -34,7 +34,7 @@ def score_of(readout: Readout, values: Sequence[float]) -> float:
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-class Head:
+class ScoreHead:
     """Linear layers with ReLU in between, on the final normed hidden state.
 
     Args:
@@ -51,7 +51,7 @@ class Head:
         """Number of weights."""
         return sum(part.numel() for layer in self._layers for part in layer if part is not None)
 
-    def scores(self, ends: Sequence[State]) -> list[float | None]:
+    def scores(self, ends: Sequence[HiddenState]) -> list[float | None]:
         """Scores of hidden states, each at the end of a path; None where the network put out no numbers."""
         import torch
         from torch.nn.functional import linear

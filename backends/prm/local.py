@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tts_tui import profiles
-from tts_tui.backends.local.loading import Loading, first_line, name_of, where
+from tts_tui.backends.local.loading import Loading, first_line, name_of, pick_device
 from tts_tui.backends.prm.truncation import fitting
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable
 from tts_tui.profiles import specs
@@ -21,7 +21,7 @@ from tts_tui.protocols import ModelInfo, ScoreRequest, StepScore
 
 if TYPE_CHECKING:
     from tts_tui.backends.engine.engine import Engine
-    from tts_tui.backends.prm.heads import Head
+    from tts_tui.backends.prm.heads import ScoreHead
     from tts_tui.backends.prm.layouts import Layout
 
 # Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
@@ -34,7 +34,7 @@ class _Made(NamedTuple):
     profile: str
     info: ModelInfo
     layout: Layout
-    head: Head
+    head: ScoreHead
     engine: Engine
 
 
@@ -138,7 +138,7 @@ class LocalPRM:
         from tts_tui.backends.prm.layouts import check_tokens, make_layout
         from tts_tui.backends.prm.tokenizer import PRMTokenizer
 
-        device, dtype = where(torch, self._device, self._dtype)
+        device, dtype = pick_device(torch, self._device, self._dtype)
         checkpoint = Checkpoint(self._source, allow_pickle=self._allow_pickle)
         chosen = profiles.choose(self._name, self._source, checkpoint.architecture)
         if chosen is None:

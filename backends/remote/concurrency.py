@@ -29,7 +29,7 @@ CALM_SECONDS = 15.0
 """Seconds after an overload in which the limit does not rise."""
 
 
-class Pace:
+class SlowdownModel:
     """How much slower each stream becomes with one more: seconds a token = base + slope x streams, least squares."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Pace:
         self._xx, self._xy = self._xx * fade + x * x, self._xy * fade + x * y
 
 
-class Knee:
+class ConcurrencyLimit:
     """The limit, and how it changes. Pure: told the time, reads no clock.
 
     Args:

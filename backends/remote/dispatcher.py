@@ -16,7 +16,7 @@ from time import monotonic
 
 from asyncio_throttle.throttler import Throttler
 
-from tts_tui.backends.remote.concurrency import Knee, Pace
+from tts_tui.backends.remote.concurrency import ConcurrencyLimit, SlowdownModel
 from tts_tui.protocols import Claim
 
 FIRST_WAIT = 0.5
@@ -30,7 +30,7 @@ LONGEST_ASKED = 120.0
 """Most seconds that a server is believed, should it ask for more."""
 
 
-class Dispatch:
+class Dispatcher:
     """Hands out leave to send.
 
     Args:
@@ -44,9 +44,11 @@ class Dispatch:
         most_running: Most of them at any time.
     """
 
-    def __init__(self, knee: Knee, *, rate: float | None = None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, knee: ConcurrencyLimit, *, rate: float | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.knee = knee
-        self.pace = Pace()
+        self.pace = SlowdownModel()
         self.running = self.most_running = 0
         self._speculative: set[Claim] = set()  # those of them that were begun before anybody needed them
         self._clock = clock
@@ -101,7 +103,7 @@ class Dispatch:
                 self.pace.idle()
             self._pump()
 
-    def came(self, tokens: int) -> None:
+    def on_tokens(self, tokens: int) -> None:
         """So many tokens came back: how the knee is found."""
         self._wait = FIRST_WAIT
         now = self._clock()

@@ -37,7 +37,7 @@ class _Leader:
             self.gone.set_result(None)
 
 
-class Warm:
+class PrefixLock:
     """Prefixes that are computed, and those that are being computed just now."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Warm:
             self._known.popitem(last=False)
 
     @asynccontextmanager
-    async def turn(
+    async def acquire(
         self, session: str, ids: Sequence[int], claim: Claim | None = None
     ) -> AsyncGenerator[Callable[[], None]]:
         """Waits while another request computes the same; gives what to call at the first token.

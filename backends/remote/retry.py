@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
-from tts_tui.backends.remote.dispatcher import Dispatch
+from tts_tui.backends.remote.dispatcher import Dispatcher
 from tts_tui.errors import BackendError, BackendOverloaded, BackendUnavailable
 
 OVERLOADS = 8
@@ -17,7 +17,7 @@ AGAIN_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class Patience:
+class ReconnectPolicy:
     """Sends requests, with patience.
 
     Args:
@@ -26,7 +26,7 @@ class Patience:
         seconds: How long a server that was there and is gone may take to come back.
     """
 
-    def __init__(self, dispatch: Dispatch, alive: Callable[[], Awaitable[object]], seconds: float) -> None:
+    def __init__(self, dispatch: Dispatcher, alive: Callable[[], Awaitable[object]], seconds: float) -> None:
         self._dispatch = dispatch
         self._alive = alive
         self._seconds = seconds

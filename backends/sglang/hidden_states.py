@@ -26,7 +26,7 @@ from tts_tui.backends.remote.http import UnexpectedReply
 from tts_tui.backends.remote.replies import Generated, Settings
 from tts_tui.backends.sglang.server import version_of
 from tts_tui.errors import BackendBadResponse, RequestRefused
-from tts_tui.protocols import Reading, Usage
+from tts_tui.protocols import PromptEncoding, Usage
 
 PIECE = 128
 """Most tokens whose states are asked for at once."""
@@ -68,7 +68,7 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 async def read(
     ids: Sequence[int], start: int, ask: Ask, url: str, late: Callable[[Usage], None] | None = None
-) -> Reading:
+) -> PromptEncoding:
     """The mean state over the tokens of `ids` from `start` on.
 
     Args:
@@ -97,7 +97,7 @@ async def read(
     finally:
         if late is not None and not is_read and usage != Usage():
             late(usage)
-    return Reading(state, usage)
+    return PromptEncoding(state, usage)
 
 
 async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> tuple[float, ...]:

@@ -27,25 +27,25 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tts_tui.backends.local import download
-from tts_tui.backends.remote.concurrency import Knee
-from tts_tui.backends.remote.dispatcher import Dispatch
+from tts_tui.backends.remote.concurrency import ConcurrencyLimit
+from tts_tui.backends.remote.dispatcher import Dispatcher
 from tts_tui.backends.remote.http import Http
-from tts_tui.backends.remote.prefix_lock import Warm
+from tts_tui.backends.remote.prefix_lock import PrefixLock
 from tts_tui.backends.remote.replies import Generated
-from tts_tui.backends.remote.retry import Patience
+from tts_tui.backends.remote.retry import ReconnectPolicy
 from tts_tui.backends.sglang import hidden_states
 from tts_tui.backends.sglang.server import NEUTRAL, RESERVED, ROUTING, SGLangServer, version_of
-from tts_tui.backends.sglang.stream import Cutter, Stream
+from tts_tui.backends.sglang.stream import StepSplitter, Stream
 from tts_tui.errors import BackendError, BackendTimeout, BackendUnavailable, ContextExceeded, WrongServer
 from tts_tui.profiles.prompts import family_of, messages
-from tts_tui.protocols import Chunk, ModelInfo, Prompt, Reading, StepRequest, Usage
+from tts_tui.protocols import Chunk, ModelInfo, Prompt, PromptEncoding, StepRequest, Usage
 
 SEEDS = 2**31
 """Seeds are below this number: SGLang took 32 bits with a sign before it took 64, and dies of larger ones. Of two
 billion pairs of samples about one shares a seed."""
 FIRST_SEEDED = (0, 5, 3)
 """The oldest version of SGLang that takes seeds; older ones fail on them."""
-FAREWELL_SECONDS = 3.0
+ABORT_DRAIN_SECONDS = 3.0
 """Longest time that an ended stream is listened to for its last count; a server with busy cores takes over a second."""
 
 T = TypeVar("T")
@@ -88,19 +88,23 @@ class SGLangPolicy:
     ) -> None:
         self.server = SGLangServer(Http(url, api_key=api_key, stall=stall))
         self.http = self.server.http
-        knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
-        self.dispatch = Dispatch(knee, rate=rate)
+        knee = (
+            ConcurrencyLimit()
+            if concurrency is None
+            else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
+        )
+        self.dispatch = Dispatcher(knee, rate=rate)
         self.total = Usage()
         self.version = ""
         self.notes: tuple[str, ...] = ()
         self._messages = messages
-        self._patience = Patience(self.dispatch, self.server.alive, patience)
+        self._patience = ReconnectPolicy(self.dispatch, self.server.alive, patience)
         self._parameters = parameters
         self._fixed = concurrency is not None
         self._shows = False
         self._seeded = True
         self._info: ModelInfo | None = None
-        self._warm = Warm()
+        self._warm = PrefixLock()
         # Routing keys of searches that a worker has failed.
         self._routes: dict[str, str] = {}
         self._streams: set[asyncio.Task[Any]] = set()
@@ -141,7 +145,7 @@ class SGLangPolicy:
                 "without --disable-radix-cache",
             )
         if not self._fixed and (most := settings.max_running_requests) and most > 0:
-            self.dispatch.knee = Knee(most=most * len(self.server.workers))
+            self.dispatch.knee = ConcurrencyLimit(most=most * len(self.server.workers))
         _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
         name = str(model).rstrip("/").rpartition("/")[2]
         if name == download.EMBEDDED.folder:  # the same model as in this process: what is known of it holds here, too
@@ -172,13 +176,13 @@ class SGLangPolicy:
         """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
         return await self.server.encode(text)
 
-    async def read(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> Reading:
+    async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
         """Its mean state over the problem, from a server that was started to show it; see `Reads.read`.
 
         Behind a router the worker that reads may be another one than the one that is sampled from.
         """
         if not self._shows:
-            return Reading()
+            return PromptEncoding()
         self._room(prompt.ids, 1)
         changed = hidden_states.another(self._chat(prompt.problem), prompt.problem)
         ids, _ = await self.server.tokenize(changed) if changed else ((), 0)
@@ -223,7 +227,7 @@ class SGLangPolicy:
 
     async def _send(self, request: StepRequest, room: int) -> AsyncGenerator[Chunk, None]:
         async with (
-            self._warm.turn(request.session, request.ids, request.claim) as began,
+            self._warm.acquire(request.session, request.ids, request.claim) as began,
             self.dispatch.slot(request.session, request.claim),
         ):
             key = self._routes.get(request.session, request.session)
@@ -232,12 +236,12 @@ class SGLangPolicy:
                 self.http, body(request, room, seeded=self._seeded), headers, self.server.abort, self.server.vocabulary
             )
             self._keep(stream.pump)  # the end of the stream is read behind its last event
-            cutter = Cutter(request, self.server.texts)
+            cutter = StepSplitter(request, self.server.texts)
             owed = Usage()
             try:
                 async for event in stream.events():
                     began()
-                    self.dispatch.came(event.usage.completion)
+                    self.dispatch.on_tokens(event.usage.completion)
                     self.total += event.usage
                     owed = event.usage  # as long as it is in no chunk: cutting may fail, and the caller may leave
                     for chunk in await cutter.chunks(event):
@@ -251,11 +255,11 @@ class SGLangPolicy:
                 raise
             finally:
                 if not stream.done:
-                    await self._farewell(stream, request, owed)
+                    await self._drain_after_abort(stream, request, owed)
                 else:
                     _tell_late(request, owed)
 
-    async def _farewell(self, stream: Stream, request: StepRequest, owed: Usage) -> None:
+    async def _drain_after_abort(self, stream: Stream, request: StepRequest, owed: Usage) -> None:
         """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry.
 
         Args:
@@ -263,7 +267,7 @@ class SGLangPolicy:
             request: What was asked.
             owed: What was read, and is in no chunk.
         """
-        task = self._keep(asyncio.create_task(stream.abort(FAREWELL_SECONDS)))
+        task = self._keep(asyncio.create_task(stream.abort(ABORT_DRAIN_SECONDS)))
         hurried = False
         while not task.done():
             try:

@@ -28,12 +28,12 @@ from tts_tui.backends.prm.heads import Readout
 from tts_tui.backends.prm.layouts import Ids, Layout, check_tokens, make_layout
 from tts_tui.backends.prm.tokenizer import PRMTokenizer
 from tts_tui.backends.prm.truncation import fitting
-from tts_tui.backends.remote.concurrency import Knee
-from tts_tui.backends.remote.dispatcher import Dispatch
+from tts_tui.backends.remote.concurrency import ConcurrencyLimit
+from tts_tui.backends.remote.dispatcher import Dispatcher
 from tts_tui.backends.remote.http import Http, UnexpectedReply
-from tts_tui.backends.remote.prefix_lock import Warm
+from tts_tui.backends.remote.prefix_lock import PrefixLock
 from tts_tui.backends.remote.replies import Embeddings, Generated, Settings
-from tts_tui.backends.remote.retry import Patience
+from tts_tui.backends.remote.retry import ReconnectPolicy
 from tts_tui.backends.sglang.score_replies import Answer, answer_of
 from tts_tui.backends.sglang.server import NEUTRAL, RESERVED, ROUTING, SGLangServer
 from tts_tui.errors import (
@@ -115,17 +115,21 @@ class SGLangPRM:
         stall: float = 120.0,
     ) -> None:
         self.server = SGLangServer(Http(url, api_key=api_key, stall=stall, serves="prm"))
-        knee = Knee() if concurrency is None else Knee(concurrency, least=concurrency, most=concurrency)
-        self.dispatch = Dispatch(knee)
+        knee = (
+            ConcurrencyLimit()
+            if concurrency is None
+            else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
+        )
+        self.dispatch = Dispatcher(knee)
         self._fixed = concurrency is not None
-        self._patience = Patience(self.dispatch, self.server.alive, patience)
+        self._patience = ReconnectPolicy(self.dispatch, self.server.alive, patience)
         self._name, self._layout_name, self._tokenizer = name, layout or profiles.OFFICIAL, tokenizer
         self._profile = ""
         self._info: ModelInfo | None = None
         self._layout: Layout | None = None
         self._readout: Readout = "tokens"
         self._tokens: list[int] = []
-        self._warm = Warm()
+        self._warm = PrefixLock()
         # What a score has cost stays with it until a caller is told.
         self._known: OrderedDict[Ids, Answer] = OrderedDict()
         self._asked: dict[Ids, _Asked] = {}
@@ -144,7 +148,7 @@ class SGLangPRM:
         """Name of its profile; before `look` and `start` the one that was named, if any, else empty."""
         return self._profile or (profiles.resolve(self._name) if self._name else "")
 
-    async def look(self) -> None:
+    async def discover(self) -> None:
         """Asks the server what it serves, so that `profile` is known before `start`.
 
         Raises:
@@ -173,7 +177,7 @@ class SGLangPRM:
         self._check_kind(known)
         settings = await server.settings()
         if not self._fixed and (most := settings.max_running_requests) and most > 0:
-            self.dispatch.knee = Knee(most=most * len(server.workers))
+            self.dispatch.knee = ConcurrencyLimit(most=most * len(server.workers))
         self._layout = await asyncio.to_thread(self._load, known)
         self._tokens = list(known.get("head", {}).get("tokens", ()))
         self._readout = "tokens" if self._tokens else _READOUTS[known["adapter"]]
@@ -268,7 +272,7 @@ class SGLangPRM:
         # A parent that is not shorter was cut to fit the context, and might wait for this one.
         if before is not None and len(one.parent) < len(one.ids):
             await asyncio.wait([before.task])
-        async with self._warm.turn(one.question, one.parent) as began:
+        async with self._warm.acquire(one.question, one.parent) as began:
             answer = await self._patience.ask(partial(self._send, one))
             began()
         self._warm.add(one.question, one.ids)
@@ -288,11 +292,11 @@ class SGLangPRM:
             except BackendOverloaded:
                 raise
             except (BackendUnavailable, BackendTimeout):
-                self._warm = Warm()  # a server that starts again knows nothing
+                self._warm = PrefixLock()  # a server that starts again knows nothing
                 if self.server.is_router and self._routes.get(one.question, 0) == tried:
                     self._routes[one.question] = tried + 1  # another worker may do better
                 raise
-            self.dispatch.came(len(one.ids) - answer.cached)
+            self.dispatch.on_tokens(len(one.ids) - answer.cached)
         return answer
 
     async def _answer(self, ids: Ids, headers: dict[str, str]) -> Answer:

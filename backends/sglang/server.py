@@ -18,7 +18,7 @@ from tts_tui.backends.remote.parameter_count import count_parameters, vocabulary
 from tts_tui.backends.remote.replies import Loads, Model, Settings, Texts, Tokens, Workers
 from tts_tui.backends.remote.untrusted import ServerText
 from tts_tui.backends.sglang.stream import check_vocabulary
-from tts_tui.backends.sglang.tokenizer import OwnTokenizer
+from tts_tui.backends.sglang.tokenizer import LocalTokenizer
 from tts_tui.concurrency import concurrently
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, RequestRefused, UsageError, WrongServer
 
@@ -69,7 +69,7 @@ class SGLangServer:
         self.writes = True
         self.vocabulary = 0
         self.workers: list[Http] = [http]
-        self._own: OwnTokenizer | None = None
+        self._own: LocalTokenizer | None = None
 
     async def start(self) -> None:
         """Connects, and looks at what is there.
@@ -186,7 +186,7 @@ class SGLangServer:
         if "template" in str(refused):  # it is new enough to look for one
             raise none from refused
         try:
-            self._own = await asyncio.to_thread(OwnTokenizer, self.tokenizer_path)
+            self._own = await asyncio.to_thread(LocalTokenizer, self.tokenizer_path)
         except WrongServer:
             raise none from refused
         except BackendUnavailable as error:

@@ -38,7 +38,7 @@ class Meta(TokenCounts):
     finish_reason: Reason | None = None
 
 
-class Wire(Struct):
+class SSEPayload(Struct):
     """One event as it is sent. Text and ids are new ones or all so far, as the server was started."""
 
     text: str = ""
@@ -47,7 +47,7 @@ class Wire(Struct):
     error: Failure | None = None
 
 
-class Event(Struct):
+class StreamEvent(Struct):
     """What one event brought.
 
     Attributes:
@@ -67,7 +67,7 @@ class Event(Struct):
     unasked: ServerText | None = None
 
 
-class Reader:
+class EventReader:
     """Makes events of what one request brings.
 
     Args:
@@ -87,7 +87,7 @@ class Reader:
         self._text = ""
         self._whole = False
 
-    def read(self, wire: Wire) -> Event:
+    def read(self, wire: SSEPayload) -> StreamEvent:
         """The event of `wire`.
 
         Raises:
@@ -118,12 +118,12 @@ class Reader:
         elif len(wire.output_ids) == meta.completion_tokens:  # nothing came before: it may be either
             self._text = wire.text
         self._tokens = meta.completion_tokens
-        event = Event(ids, text, usage)
+        event = StreamEvent(ids, text, usage)
         if meta.finish_reason is not None:
             self._end(event, meta.finish_reason)
         return event
 
-    def _end(self, event: Event, reason: Reason) -> None:
+    def _end(self, event: StreamEvent, reason: Reason) -> None:
         """Set how the request ended.
 
         SGLang says "stop" with a text of its own where a request failed, as for invalid logits.
@@ -198,12 +198,12 @@ class Stream:
         self._rid: str = body["rid"]
         self._abort = abort
         sampling = body["sampling_params"]
-        self._reader = Reader(http.url, sampling["stop"], vocabulary, sampling["max_new_tokens"])
-        self._events: deque[Event] = deque()
+        self._reader = EventReader(http.url, sampling["stop"], vocabulary, sampling["max_new_tokens"])
+        self._events: deque[StreamEvent] = deque()
         self._arrived = asyncio.Event()
         self.pump = asyncio.create_task(self._read(body, headers))
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncIterator[StreamEvent]:
         """All events.
 
         Raises:
@@ -250,7 +250,7 @@ class Stream:
 
     async def _read(self, body: dict[str, Any], headers: Mapping[str, str]) -> None:
         try:
-            async with aclosing(self._http.events("/generate", body, Wire, headers)) as wires:
+            async with aclosing(self._http.events("/generate", body, SSEPayload, headers)) as wires:
                 async for wire in wires:
                     self._events.append(self._reader.read(wire))
                     self._arrived.set()
@@ -258,7 +258,7 @@ class Stream:
             self._arrived.set()
 
 
-class Cutter:
+class StepSplitter:
     """Makes chunks of events: a chunk ends with the token that completes the separator.
 
     Args:
@@ -276,7 +276,7 @@ class Cutter:
         self._separator = Separator(request.separator)
         self._texts = texts
 
-    async def chunks(self, event: Event) -> list[Chunk]:
+    async def chunks(self, event: StreamEvent) -> list[Chunk]:
         """The chunks of one event; the first has the prompt's counts, each has its own tokens."""
         pieces = await self._pieces(event)
         self.ids += event.ids
@@ -289,7 +289,7 @@ class Cutter:
             chunks.append(Chunk(tuple(ids), text, end or finish == "step", finish, usage))
         return chunks
 
-    async def _pieces(self, event: Event) -> list[tuple[list[int], str, bool]]:
+    async def _pieces(self, event: StreamEvent) -> list[tuple[list[int], str, bool]]:
         """Ids, text, and whether a step ends there."""
         if not self._rollout:
             return [(event.ids, event.text, False)]

@@ -12,7 +12,7 @@ from typing import Any
 from tts_tui.errors import BackendUnavailable, WrongServer
 
 
-class OwnTokenizer:
+class LocalTokenizer:
     """A model's tokenizer and chat template.
 
     Args:

@@ -11,7 +11,7 @@ from tts_tui.backends.adapter.reward_model import AdapterPRM
 from tts_tui.backends.local.embedded import EmbeddedPolicy
 from tts_tui.concurrency import concurrently
 from tts_tui.evaluation.datasets.families import FAMILIES, problem
-from tts_tui.evaluation.samples import Settings, solution
+from tts_tui.evaluation.samples import SamplingSettings, solution
 from tts_tui.protocols import ScoreRequest
 
 _PROBLEMS = 10
@@ -24,7 +24,7 @@ async def measure(policy: EmbeddedPolicy, prm: AdapterPRM) -> dict[str, Any]:
         policy: Running.
         prm: Not started yet.
     """
-    settings = Settings(fingerprint(policy.network[1]))
+    settings = SamplingSettings(fingerprint(policy.network[1]))
     await prm.start()
     writing = scoring = 0.0
     tokens = computed = 0

@@ -19,7 +19,7 @@ from tts_tui.backends.adapter.reward_model import AdapterPRM
 from tts_tui.backends.local.embedded import EmbeddedPolicy
 from tts_tui.concurrency import concurrently
 from tts_tui.evaluation.datasets.families import FAMILIES, Problem, problems
-from tts_tui.evaluation.samples import SampleCache, Settings, sample_all
+from tts_tui.evaluation.samples import SampleCache, SamplingSettings, sample_all
 from tts_tui.plan import Score, Vote
 from tts_tui.protocols import ScoreRequest
 
@@ -136,7 +136,7 @@ async def _samples(
     """Best-of-N from samples on disk: all solutions are the policy's own, and the PRM scores every step of them."""
     policy, prm = solver.policy, solver.prm
     assert isinstance(policy, EmbeddedPolicy) and isinstance(prm, AdapterPRM)
-    cache = SampleCache(folder, Settings(fingerprint(policy.network[1])))
+    cache = SampleCache(folder, SamplingSettings(fingerprint(policy.network[1])))
     await prm.start()
     permits = asyncio.Semaphore(4)
 

@@ -18,8 +18,8 @@ from tts_tui.evaluation.prm.voting_report import wilson
 from tts_tui.evaluation.statistics import area, bootstrap, paired
 from tts_tui.plan import Plan, Vote
 from tts_tui.protocols import ModelInfo
-from tts_tui.training.controller.calibrate import Models, cases_of
-from tts_tui.training.controller.cases import Case, Drawn, Hand, cost, joined, pool_of, shuffled
+from tts_tui.training.controller.calibrate import CalibratedModels, cases_of
+from tts_tui.training.controller.cases import Case, Sample, SolutionSet, cost, joined, pool_of, shuffled
 from tts_tui.training.controller.validation import Forecast, forecasts, judged
 
 Parts = Mapping[str, tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]]
@@ -60,8 +60,8 @@ def everything(
     calibration = find(*models)
     if calibration is None:
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
-    weight = Models(*models).weight
-    of = Models(*models, calibration.score, calibration.vote, calibration.overhead / weight)
+    weight = CalibratedModels(*models).weight
+    of = CalibratedModels(*models, calibration.score, calibration.vote, calibration.overhead / weight)
     runs = ("samples", "dvts", "dvts-2", "beam")
     cases = cases_of(items, _merged(parts, runs, of.overhead), _plans(parts, runs), of, states)
     fixed = [*runs_rows(items, parts, "greedy", weight), *fixed_rows(cases, calibration)]
@@ -170,8 +170,8 @@ def fixed_rows(cases: Sequence[Case], calibration: Calibration) -> list[Row]:
     """
     found: dict[str, Row] = {}
 
-    def note(name: str, drawn: Sequence[Drawn], tokens: float, sampled: float, by: Vote) -> None:
-        hand = Hand(calibration.score, by)
+    def note(name: str, drawn: Sequence[Sample], tokens: float, sampled: float, by: Vote) -> None:
+        hand = SolutionSet(calibration.score, by)
         hand.add(drawn)
         found.setdefault(name, Row(name)).add(hand.is_right, tokens, sampled)
 
@@ -291,8 +291,8 @@ def _doubled(most: int) -> list[int]:
     return [1 << power for power in range(most.bit_length()) if 1 << power < most]
 
 
-def _votes(pool: Sequence[Drawn]) -> bool:
+def _votes(pool: Sequence[Sample]) -> bool:
     """Whether most of them say what is right."""
-    hand = Hand("last", "majority")
+    hand = SolutionSet("last", "majority")
     hand.add(pool)
     return hand.is_right

@@ -39,14 +39,14 @@ from tts_tui.answers.grading import Grader
 from tts_tui.controller import priors
 from tts_tui.controller.calibration import Calibration
 from tts_tui.controller.controller import SAMPLING
-from tts_tui.controller.difficulty import after, before
+from tts_tui.controller.difficulty import prior, update
 from tts_tui.errors import UsageError
 from tts_tui.evaluation.prm.voting_report import wilson
 from tts_tui.evaluation.statistics import bootstrap, resampled
 from tts_tui.plan import Vote
 from tts_tui.protocols import ModelInfo
 from tts_tui.training.controller import difficulty_fit
-from tts_tui.training.controller.cases import Case, Drawn, Hand
+from tts_tui.training.controller.cases import Case, Sample, SolutionSet
 from tts_tui.training.controller.simulation import play
 
 SAMPLES = Path("../shared/data/math500-samples.json")
@@ -124,7 +124,7 @@ async def graded(found: Recorded, grader: Grader) -> tuple[list[Case], list[Case
         most = {group: group >= 0 and 2 * sum(own) > len(own) for group, own in flags.items()}
         for cases, right in ((flagged, most), (anew, same)):
             pool = tuple(
-                Drawn(str(group) if group >= 0 else None, right[group], (one.prm_score,), float(one.tokens))
+                Sample(str(group) if group >= 0 else None, right[group], (one.prm_score,), float(one.tokens))
                 for one, group in zip(record.traces, groups, strict=True)
             )
             cases.append(Case(record.problem_id, "", (), pool, {}))
@@ -160,10 +160,10 @@ class Walked(Struct, frozen=True):
         return next(k for k in range(len(self.right)) if len(set(self.right[k:])) == 1)
 
 
-def walk(pool: Sequence[Drawn], calibration: Calibration, draws: int) -> Walked:
+def walk(pool: Sequence[Sample], calibration: Calibration, draws: int) -> Walked:
     """Sees one sample after the other."""
-    prior = calibration.outlook.belief([])
-    hand = Hand(calibration.score, calibration.vote)
+    prior = calibration.difficulty.prior([])
+    hand = SolutionSet(calibration.score, calibration.vote)
     right, answer, tokens, ahead = [], [], [], []
     for k, one in enumerate(pool, 1):
         hand.add([one])
@@ -171,14 +171,14 @@ def walk(pool: Sequence[Drawn], calibration: Calibration, draws: int) -> Walked:
         answer.append(hand.elected)
         tokens.append(sum(own.tokens for own in pool[:k]))
         if k < len(pool):
-            belief = after(prior, hand.seen, calibration.evidence)
-            ahead.append(changes(belief, calibration.evidence, calibration.vote, len(pool) - k, draws=draws))
+            belief = update(prior, hand.seen, calibration.likelihood)
+            ahead.append(changes(belief, calibration.likelihood, calibration.vote, len(pool) - k, draws=draws))
     return Walked(tuple(right), tuple(answer), tuple(tokens), tuple(ahead))
 
 
 def rules(calibration: Calibration) -> dict[str, Callable[[Change], bool]]:
     """When to stop."""
-    level = TOLERANCE * calibration.outlook.belief([]).pass1
+    level = TOLERANCE * calibration.difficulty.prior([]).pass1
     return {
         f"gain < {level:.2%}": lambda change: change.gain < level,
         "change < 5 %": lambda change: change.answer < 0.05,
@@ -186,7 +186,7 @@ def rules(calibration: Calibration) -> dict[str, Callable[[Change], bool]]:
     }
 
 
-def controlled(pool: Sequence[Drawn], calibration: Calibration) -> Run:
+def controlled(pool: Sequence[Sample], calibration: Calibration) -> Run:
     """What the controller does; it begins with one sample and looks again after each few."""
     curves = tuple(curve for curve in calibration.curves if curve.strategy in SAMPLING)  # no search was recorded
     calibration = replace(calibration, curves=curves, probe=1)
@@ -205,14 +205,14 @@ def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
     for fold in range(FOLDS):
         own = [case for case, at in zip(cases, placed, strict=True) if at != fold]
         mean = (sum(case.right for case in own) + 1) / (sum(len(case.pool) for case in own) + 2)
-        beliefs = [before(mean, given.outlook.concentration)] * len(own)
-        outlook = replace(given.outlook, bias=math.log(mean / (1 - mean)))
-        how = difficulty_fit.evidence(own, beliefs, given.score, vote, given.evidence)
+        beliefs = [prior(mean, given.difficulty.concentration)] * len(own)
+        outlook = replace(given.difficulty, bias=math.log(mean / (1 - mean)))
+        how = difficulty_fit.evidence(own, beliefs, given.score, vote, given.likelihood)
         found.append(replace(given, evidence=how, outlook=outlook))
     return [found[at] for at in placed]
 
 
-def table(title: str, cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Drawn]]], draws: int) -> None:
+def table(title: str, cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None:
     """Prints what all rules come to; each case has one pool or several, in the orders in which they are seen."""
     print(f"\n{title}")
     print("vote      rule           accuracy         kept of all 8's         tokens          samples  same answer")
@@ -273,7 +273,7 @@ def hindsight(walks: Sequence[Sequence[Walked]], whole: Sequence[Sequence[Run]])
     return f"no level of gain keeps 99 % at less than {best:.1%} of the tokens; somebody who knows, at {knowing:.1%}"
 
 
-def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Drawn]]], draws: int) -> None:
+def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None:
     """Prints where the tokens go: problems by how many of their samples are right."""
     total = sum(one.tokens for case in cases for one in case.pool)
     print(
@@ -294,7 +294,7 @@ def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Drawn]]], d
         print(f"{name:<5}  {len(own):>8}  {share:>19.0%}  " + "  ".join(f"{one:>17}" for one in said))
 
 
-def reliability(pools: Sequence[Sequence[Sequence[Drawn]]], draws: int) -> None:
+def reliability(pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None:
     """Prints whether the probabilities come true on these problems."""
     print("\nwhat the rest of 8 does: forecast, and seen with an interval of 95 %")
     print("vote      after  answer changes      wrong becomes right  right becomes wrong")
@@ -339,7 +339,7 @@ async def measure(path: Path, orders: int, draws: int) -> None:
     reliability(shuffled(anew, orders), draws)
 
 
-def shuffled(cases: Sequence[Case], orders: int) -> list[list[list[Drawn]]]:
+def shuffled(cases: Sequence[Case], orders: int) -> list[list[list[Sample]]]:
     """Each case's samples in as many random orders."""
     return [
         [random.Random(f"{case.id}/{at}").sample(case.pool, len(case.pool)) for at in range(orders)] for case in cases

@@ -16,7 +16,7 @@ from tts_tui.evaluation.datasets.loading import Dataset, Item, item_of
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.plan_specs import make_all
 from tts_tui.evaluation.run_folder import RunFolder, read_header, read_outcomes
-from tts_tui.evaluation.runner import Evaluation, Standing
+from tts_tui.evaluation.runner import EvalStatus, Evaluation
 from tts_tui.plan import Plan
 from tts_tui.protocols import ModelInfo
 from tts_tui.solver import Solver
@@ -75,7 +75,7 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
     dataset = Dataset("families", ",".join(FAMILIES), "test", tuple(items(count)[:: PARTS[part].every]))
     said = 0
 
-    def tell(standing: Standing) -> None:
+    def tell(standing: EvalStatus) -> None:
         nonlocal said
         if standing.done >= said + 20 or standing.done == standing.total:
             said = standing.done

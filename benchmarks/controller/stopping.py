@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from tts_tui.controller.difficulty import GRID, POINTS, Belief, Evidence, Seen
+from tts_tui.controller.difficulty import GRID, POINTS, AnswerLikelihood, Observation, Posterior
 from tts_tui.plan import Vote
 
 DRAWS = 4000
@@ -40,7 +40,9 @@ class Change(Struct, frozen=True):
         return self.gained - self.lost
 
 
-def changes(belief: Belief, evidence: Evidence, vote: Vote, more: int, *, draws: int = DRAWS, seed: int = 0) -> Change:
+def changes(
+    belief: Posterior, evidence: AnswerLikelihood, vote: Vote, more: int, *, draws: int = DRAWS, seed: int = 0
+) -> Change:
     """What `more` further independent samples would do to the winner of the vote.
 
     Args:
@@ -78,7 +80,7 @@ def changes(belief: Belief, evidence: Evidence, vote: Vote, more: int, *, draws:
     return Change(float((then != now).mean()), float((~was & will).mean()), float((was & ~will).mean()))
 
 
-def _standing(seen: tuple[Seen, ...], vote: Vote, groups: int, more: int) -> np.ndarray:
+def _standing(seen: tuple[Observation, ...], vote: Vote, groups: int, more: int) -> np.ndarray:
     """Votes so far by answer: those that were seen, the right one if it was not, and wrong ones that may come."""
     weights = np.zeros(groups + 1 + more)
     for one in seen:
@@ -90,7 +92,7 @@ def _standing(seen: tuple[Seen, ...], vote: Vote, groups: int, more: int) -> np.
     return weights
 
 
-def _score(levels: np.ndarray, right: np.ndarray, evidence: Evidence, rng: np.random.Generator) -> np.ndarray:
+def _score(levels: np.ndarray, right: np.ndarray, evidence: AnswerLikelihood, rng: np.random.Generator) -> np.ndarray:
     """Scores of the next samples, one a row, after those of the row's sorted `levels`."""
     edges = np.column_stack([np.zeros(len(levels)), levels, np.ones(len(levels))])
     middle = np.clip((edges[:, 1:] + edges[:, :-1]) / 2, 1e-3, 1 - 1e-3)
@@ -111,7 +113,13 @@ class _Future:
     """
 
     def __init__(
-        self, belief: Belief, evidence: Evidence, groups: int, more: int, draws: int, rng: np.random.Generator
+        self,
+        belief: Posterior,
+        evidence: AnswerLikelihood,
+        groups: int,
+        more: int,
+        draws: int,
+        rng: np.random.Generator,
     ) -> None:
         place = np.searchsorted(np.cumsum(belief.joint), (np.arange(draws) + rng.random()) / draws)  # evenly spaced
         place = rng.permutation(np.minimum(place, belief.joint.size - 1))

@@ -27,7 +27,7 @@ from tts_tui.backends.openai.policy import OpenAIPolicy
 from tts_tui.backends.sglang.policy import SGLangPolicy
 from tts_tui.backends.sglang.reward_model import SGLangPRM
 from tts_tui.controller import priors
-from tts_tui.controller.calibration import Reader
+from tts_tui.controller.calibration import HiddenStateProjection
 from tts_tui.errors import RecordError, StrategyError, TTSError, UsageError
 from tts_tui.tree.events import AnyEvent, encode
 
@@ -152,7 +152,7 @@ async def _in_process(
     try:
         async with solver:
             if not case.rough and any(planned.plan.vote != "majority" for planned in case.searches):
-                await solver.reward_model(case.searches[-1].plan.with_(vote="prm-vote"))
+                await solver.reward_model(case.searches[-1].plan.replace(vote="prm-vote"))
             _calibrate(solver, scorer)
             for server in servers:
                 server.weather.calm = False
@@ -274,5 +274,5 @@ def _calibrate(solver: Solver, scorer: SGLangPRM | Dice) -> None:
     except TTSError:  # not started
         return
     found = priors.calibration(solver.policy.info, info)
-    reader = Reader((0.0,) * WIDTH, ((1.0,) + (0.0,) * (WIDTH - 1),))
+    reader = HiddenStateProjection((0.0,) * WIDTH, ((1.0,) + (0.0,) * (WIDTH - 1),))
     solver.calibration = replace(found, reader=reader)

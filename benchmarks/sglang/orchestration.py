@@ -93,7 +93,7 @@ def _spent(policy: SGLangPolicy) -> float:
 async def _beams(options: Options) -> None:
     """Ours and its_hub's in turn, on the same problems and with its limits: tokens a step, and steps."""
     asked = plan("beam")
-    asked = asked.with_(total_tokens=asked.step_tokens * asked.max_depth)
+    asked = asked.replace(total_tokens=asked.step_tokens * asked.max_depth)
     problems = [PROBLEMS[turn % len(PROBLEMS)] for turn in range(options.turns)]
     print("Orchestration: beam search N=16 M=4 / its_hub 1.2's, same server, problems, sizes and reward model, in turn")
     print("  its_hub keeps 4 of 16 beams and copies each 4 times. It goes through the chat route, knows no end of text")
@@ -147,7 +147,7 @@ def _depth(tree: SearchTree) -> int:
 
 def _as_they_are(asked: Plan) -> Plan:
     """With the defaults for everything that these benchmarks do not compare."""
-    return asked.with_(speculation="auto")
+    return asked.replace(speculation="auto")
 
 
 def _list(values: Sequence[float]) -> str:

@@ -46,7 +46,7 @@ async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tup
         for kind in (how, "off") if turn % 2 else ("off", how):
             await flush(policy.http)
             began = time.perf_counter()
-            result = await solver.solve(problem, asked.with_(speculation=kind))
+            result = await solver.solve(problem, asked.replace(speculation=kind))
             tokens = result.tree.counts.completion
             ahead = result.tree.ahead.completion
             # Samples differ from run to run, and their lengths with them: seconds for each token that the tree holds.

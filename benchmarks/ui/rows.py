@@ -15,7 +15,7 @@ from textual.app import App, ComposeResult
 from benchmarks.tree import events
 from tts_tui import SearchTree, Usage
 from tts_tui.tree.events import StepFinished, StepScored, StepStarted, StepStreamed
-from tts_tui.ui.tree_rows import Folding
+from tts_tui.ui.tree_rows import TreeRows
 from tts_tui.ui.widgets.tree_view import TreeView
 
 LAG_BAR = 0.016
@@ -33,7 +33,7 @@ class Run:
 
     def __init__(self, nodes: int) -> None:
         self.tree = SearchTree.fold(events(nodes))
-        self.folding = Folding(self.tree)
+        self.folding = TreeRows(self.tree)
         self.writing: dict[int, None] = {}
 
     def grow(self, steps: int, width: int = 4) -> None:
@@ -154,7 +154,7 @@ def memory(nodes: int) -> None:
     used: list[int] = []
     gc.collect()
     tracemalloc.start()
-    run.folding = Folding(run.tree)
+    run.folding = TreeRows(run.tree)
     gc.collect()
     used.append(tracemalloc.get_traced_memory()[0])
     asyncio.run(scrolled(run))

@@ -21,7 +21,7 @@ from tts_tui import Chunk, ModelInfo, Plan, Prompt, ScoreRequest, Solver, StepRe
 from tts_tui.displays import session
 from tts_tui.displays.base import make
 from tts_tui.ui import launch
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.settings import Settings
 
 STREAMS, PACE, STEP = 16, 50, 60
@@ -104,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "run.jsonl"
         if display == "tui":
-            models = Models(solver, "sglang:typist", "scorer")  # no model computes in this process
+            models = ModelLoader(solver, "sglang:typist", "scorer")  # no model computes in this process
             launch.launch(models, PLAN, Settings(record=False), launch.problem(problem, record))
         else:
             session.complete(session.search(solver, make(display), problem, PLAN, record))

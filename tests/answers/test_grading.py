@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tts_tui.answers import grading, symbolic
 from tts_tui.answers.canonical import canonical, extract
-from tts_tui.answers.equivalence import Matching
-from tts_tui.answers.grading import Grader, certain
+from tts_tui.answers.equivalence import AnswerClasses
+from tts_tui.answers.grading import Grader, compare_canonical
 from tts_tui.answers.grading_worker import serve
 from tts_tui.answers.grouping import Groups
 from tts_tui.answers.structure import agree
@@ -165,14 +165,14 @@ DIFFERENT = [
 def test_what_means_the_same_is_the_same_in_any_order(left, right):
     assert agree(left, right, Sympy())
     assert agree(right, left, Sympy())
-    assert certain(canonical(left), canonical(right)) in (True, None)
+    assert compare_canonical(canonical(left), canonical(right)) in (True, None)
 
 
 @pytest.mark.parametrize(("left", "right"), DIFFERENT)
 def test_what_differs_differs_in_any_order(left, right):
     assert not agree(left, right, Sympy())
     assert not agree(right, left, Sympy())
-    assert certain(canonical(left), canonical(right)) in (False, None)
+    assert compare_canonical(canonical(left), canonical(right)) in (False, None)
 
 
 class Unasked:
@@ -252,12 +252,12 @@ def test_lists_beyond_all_measure_are_not_compared():
     ],
 )
 def test_only_what_is_not_plain_needs_algebra(left, right, verdict):
-    assert certain(left, right) is verdict
-    assert certain(right, left) is verdict
+    assert compare_canonical(left, right) is verdict
+    assert compare_canonical(right, left) is verdict
 
 
 def test_joined_answers_have_one_key_that_of_the_first():
-    matching = Matching()
+    matching = AnswerClasses()
     matching.join("\\sqrt8", "2\\sqrt2")
     matching.join("x", "y")
     matching.join("2\\sqrt{2}", "\\sqrt4\\sqrt2")
@@ -576,7 +576,7 @@ async def test_groups_are_the_chains_of_known_pairs_in_any_order(labels, unknown
         return verdict(LETTERS.index(left), LETTERS.index(right))
 
     places = [place for place in order if place < len(labels)]
-    groups, matching = Groups([LETTERS[place] for place in places]), Matching()
+    groups, matching = Groups([LETTERS[place] for place in places]), AnswerClasses()
     await groups.compare(same, at_once, matching.join)
     expected = {place: place for place in places}
     for _ in places:  # the plain way: spread the smallest name over all known pairs
@@ -627,7 +627,7 @@ async def test_recorded_samples_are_judged_as_recorded_but_for_one_that_was_reco
 @pytest.mark.slow
 async def test_no_two_gold_answers_of_math_500_that_differ_are_taken_for_the_same(shared):
     golds = {canonical(row["answer"]): row["answer"] for row in rows(shared / "data" / "math500.jsonl")}
-    hard = [gold for form, gold in golds.items() if certain(form, "0") is None]
+    hard = [gold for form, gold in golds.items() if compare_canonical(form, "0") is None]
     assert len(hard) > 50
     async with Grader() as grader:
         assert await grader.group(hard) == list(range(len(hard)))

@@ -11,12 +11,12 @@ from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Plan, Solver
 from tts_tui.budget import Budget
 from tts_tui.controller import priors, search_adapter
-from tts_tui.controller.calibration import Reader
+from tts_tui.controller.calibration import HiddenStateProjection
 from tts_tui.controller.controller import STOP
-from tts_tui.controller.difficulty import Outlook
+from tts_tui.controller.difficulty import DifficultyModel
 from tts_tui.controller.prompt_features import NAMES
 from tts_tui.errors import BackendError, CalibrationError, PlanError
-from tts_tui.protocols import Reading, Usage
+from tts_tui.protocols import PromptEncoding, Usage
 from tts_tui.tree.events import PlanChosen, StepStarted
 from tts_tui.tree.recording import load
 
@@ -152,7 +152,7 @@ class Shows(ScriptedPolicy):
         except BaseException:
             late(self.lost)
             raise
-        return Reading((0.6, 0.8), Usage(prompt_computed=7, prompt_cached=2))
+        return PromptEncoding((0.6, 0.8), Usage(prompt_computed=7, prompt_cached=2))
 
 
 def knowing(**changes):
@@ -169,9 +169,13 @@ async def begun(calibration, plan=None):
 
 async def test_a_prompt_is_read_once_for_all_choices_and_counted():
     width = len(NAMES) + 1
-    outlook = Outlook((*NAMES, "state 1"), *[(0.0,) * width, (1.0,) * width], (*[0.0] * len(NAMES), 3.0), 0.0, 4.0)
-    plain = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 0.0),)))
-    policy, result, told = await begun(knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),))))
+    outlook = DifficultyModel(
+        (*NAMES, "state 1"), *[(0.0,) * width, (1.0,) * width], (*[0.0] * len(NAMES), 3.0), 0.0, 4.0
+    )
+    plain = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 0.0),)))
+    policy, result, told = await begun(
+        knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
+    )
     assert policy.asked == 1 and len(told) > 2
     assert [choice.usage.prompt_computed for choice in told] == [7, *[0] * (len(told) - 1)]
     _, other, without = await begun(plain)
@@ -190,15 +194,15 @@ async def test_a_vote_that_was_not_calibrated_is_said():
     known = knowing(problems=100, score="last", vote="prm-max")
     _, _, told = await begun(known, plan)
     assert all("with score last and vote prm-max, not those of this search" in choice.basis for choice in told)
-    _, _, told = await begun(known, plan.with_(score="last", vote="prm-max"))
+    _, _, told = await begun(known, plan.replace(score="last", vote="prm-max"))
     assert not any("not those of this search" in choice.basis for choice in told)
 
 
 async def test_what_cannot_be_read_goes_by_its_text_and_says_so(monkeypatch):
     monkeypatch.setattr(search_adapter, "BACKOFF", 0.0)
     width = len(NAMES) + 1
-    outlook = Outlook((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
-    known = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),)))
+    outlook = DifficultyModel((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
+    known = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     policy, events = Shows(scattered), []
     policy.errors = [BackendError("it was reset")] * 2
     async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
@@ -214,8 +218,8 @@ async def test_what_cannot_be_read_goes_by_its_text_and_says_so(monkeypatch):
 async def test_what_a_reading_that_failed_has_cost_is_counted(times, monkeypatch):
     monkeypatch.setattr(search_adapter, "BACKOFF", 0.0)
     width = len(NAMES) + 1
-    outlook = Outlook((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
-    known = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),)))
+    outlook = DifficultyModel((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
+    known = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     policy, events = Shows(scattered), []
     policy.errors, policy.lost = [BackendError("it was reset")] * times, Usage(prompt_computed=100)
     async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
@@ -225,8 +229,8 @@ async def test_what_a_reading_that_failed_has_cost_is_counted(times, monkeypatch
 
 async def test_what_a_reading_has_cost_is_counted_in_a_search_that_is_stopped_meanwhile(tmp_path):
     width = len(NAMES) + 1
-    outlook = Outlook((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
-    known = knowing(outlook=outlook, reader=Reader((0.0, 0.0), ((0.0, 1.0),)))
+    outlook = DifficultyModel((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
+    known = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     policy, record = Shows(scattered), tmp_path / "run.jsonl"
     policy.begun, policy.go_on, policy.lost = asyncio.Event(), asyncio.Event(), Usage(prompt_computed=100)
     async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:

@@ -11,8 +11,8 @@ from tts_tui.controller.calibration import (
     FORMAT,
     Calibration,
     Curve,
+    HiddenStateProjection,
     Point,
-    Reader,
     check_models,
     decode,
     file_name,
@@ -22,7 +22,7 @@ from tts_tui.controller.calibration import (
     names_of,
     save,
 )
-from tts_tui.controller.difficulty import Evidence, Outlook
+from tts_tui.controller.difficulty import AnswerLikelihood, DifficultyModel
 from tts_tui.controller.prompt_features import NAMES, features
 from tts_tui.errors import CalibrationError
 from tts_tui.protocols import ModelInfo
@@ -35,8 +35,8 @@ MADE = Calibration(
     source="a test",
     problems=120,
     samples=16,
-    outlook=Outlook((), (), (), (), 0.25, 2.0),
-    evidence=Evidence(slope=0.9),
+    difficulty=DifficultyModel((), (), (), (), 0.25, 2.0),
+    likelihood=AnswerLikelihood(slope=0.9),
     curves=(
         Curve(
             strategy="best-of-n",
@@ -178,15 +178,15 @@ def test_it_says_what_it_rests_on():
 
 def test_features_are_read_only_where_the_outlook_takes_them():
     assert MADE.values("What is 1 + 1?") == []
-    taking = replace(MADE, outlook=Outlook(NAMES, *[(1.0,) * len(NAMES)] * 3, 0.0, 1.0))
+    taking = replace(MADE, outlook=DifficultyModel(NAMES, *[(1.0,) * len(NAMES)] * 3, 0.0, 1.0))
     assert taking.values("What is 1 + 1?") == features("What is 1 + 1?")
 
 
 def test_hidden_states_become_features_and_none_is_the_centre():
     taking = replace(
         MADE,
-        outlook=Outlook((*NAMES, "state 1", "state 2"), *[(1.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
-        reader=Reader((0.5, 0.0, -0.5), ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))),
+        outlook=DifficultyModel((*NAMES, "state 1", "state 2"), *[(1.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
+        reader=HiddenStateProjection((0.5, 0.0, -0.5), ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))),
     )
     assert taking.values("What is 1 + 1?", (1.5, 1.0, 0.5))[-2:] == pytest.approx([1.0, 1.4])
     assert taking.values("What is 1 + 1?")[-2:] == [0.0, 0.0]

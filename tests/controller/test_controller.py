@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from tts_tui.controller.calibration import Calibration, Curve, Point
-from tts_tui.controller.controller import Controller, Wish, chance, odds, position, price_of, start
-from tts_tui.controller.difficulty import Evidence, Outlook, Seen
+from tts_tui.controller.controller import Controller, Objective, cloglog, logit, position, price_of, start
+from tts_tui.controller.difficulty import AnswerLikelihood, DifficultyModel, Observation
 from tts_tui.errors import PlanError
 
 NEVER = (-20.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -34,17 +34,17 @@ KNOWN = Calibration(
     samples=16,
     probe=4,
     sample_tokens=100.0,
-    outlook=Outlook((), (), (), (), 0.0, 2.0),
-    evidence=Evidence(slope=1.0, agreement=3.0),
+    difficulty=DifficultyModel((), (), (), (), 0.0, 2.0),
+    likelihood=AnswerLikelihood(slope=1.0, agreement=3.0),
     curves=(curve("best-of-n"), curve("dvts", win=-0.5), curve("beam", win=-2.0), curve("majority")),
     frontier=(Point(0.05, 200.0, 0.3), Point(0.01, 400.0, 0.4), Point(0.0001, 1600.0, 0.5)),
     price=0.002,
 )
-WISH = Wish(most=16, width=4, tokens=None, price=0.002, scores=True)
-PROBE = [Seen(0, 0.5, 100.0), Seen(1, 0.5, 100.0), Seen(2, 0.5, 100.0), Seen(3, 0.5, 100.0)]
+WISH = Objective(most=16, width=4, tokens=None, price=0.002, scores=True)
+PROBE = [Observation(0, 0.5, 100.0), Observation(1, 0.5, 100.0), Observation(2, 0.5, 100.0), Observation(3, 0.5, 100.0)]
 
 
-def choose(wish: Wish, seen=PROBE, calibration=KNOWN, spent=400.0, done=None):
+def choose(wish: Objective, seen=PROBE, calibration=KNOWN, spent=400.0, done=None):
     """The choice after some samples; by default the probe's."""
     elected = 0 if seen else -1
     given = {"best-of-n": len(seen)} if seen and done is None else done or {}
@@ -57,7 +57,7 @@ def choose(wish: Wish, seen=PROBE, calibration=KNOWN, spent=400.0, done=None):
 def test_candidates_that_bring_something_independently_have_the_curve_of_their_rate():
     rate = 0.07
     for n in (1, 4, 16):
-        found = chance((math.log(rate), math.log(2)), (1.0, math.log2(n)))
+        found = cloglog((math.log(rate), math.log(2)), (1.0, math.log2(n)))
         assert found == pytest.approx(1 - math.exp(-n * rate))
 
 
@@ -66,13 +66,13 @@ def test_chances_are_probabilities_wherever_a_search_stands():
         for sure in (0.0, 1.0):
             place = position(pass1, sure, 1, 0, pass1)
             assert all(map(math.isfinite, place))
-            assert 0 <= chance((5.0, 3.0, -3.0, 4.0, 1.0, 1.0), place) <= 1
+            assert 0 <= cloglog((5.0, 3.0, -3.0, 4.0, 1.0, 1.0), place) <= 1
     assert start(0.3, 8, 0.5) == (1.0, 0.3, 3.0, pytest.approx(0.9), 0.0)
 
 
 def test_log_odds_are_kept_from_the_ends():
-    assert odds(0.5, 0.01) == 0
-    assert odds(0.0, 0.01) == odds(0.01, 0.01) == pytest.approx(-odds(1.0, 0.01))
+    assert logit(0.5, 0.01) == 0
+    assert logit(0.0, 0.01) == logit(0.01, 0.01) == pytest.approx(-logit(1.0, 0.01))
 
 
 # -- prices ------------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_nobody_knows_what_a_sample_costs_before_there_is_one_unless_it_was_meas
 
 @pytest.mark.parametrize(("probe", "said"), [(1, "a first sample will"), (4, "the first 4 samples will")])
 def test_the_first_choice_says_how_many_samples_come(probe, said):
-    hard = replace(KNOWN, probe=probe, outlook=Outlook((), (), (), (), -2.0, 2.0))
+    hard = replace(KNOWN, probe=probe, outlook=DifficultyModel((), (), (), (), -2.0, 2.0))
     assert said in choose(WISH, seen=[], spent=0.0, calibration=hard).why
 
 
@@ -166,7 +166,7 @@ def test_the_first_choice_says_how_many_samples_come(probe, said):
 
 def test_the_best_plan_less_its_price_is_chosen():
     choice = choose(replace(WISH, price=0.01))
-    sure = choice.sure
+    sure = choice.confidence
     gain = (1 - sure) * (1 - math.exp(-math.exp(-0.5)))
     assert choice.chosen == "dvts:4"  # larger ones bring the same here, and cost more
     assert choice.considered[0].accuracy == pytest.approx(sure + gain, abs=0.001)
@@ -181,21 +181,21 @@ def test_a_price_that_nothing_is_worth_stops():
 
 def test_a_sure_answer_stops_where_an_unsure_one_goes_on():
     wish = replace(WISH, price=0.02)
-    sure = [Seen(0, 0.95, 100.0)] * 4
+    sure = [Observation(0, 0.95, 100.0)] * 4
     assert choose(wish, seen=sure).strategy == ""
     assert choose(wish).strategy == "dvts"
-    assert choose(wish, seen=sure).sure > 0.95 > choose(wish).sure
+    assert choose(wish, seen=sure).confidence > 0.95 > choose(wish).confidence
 
 
 def test_stopping_is_as_accurate_as_the_answer_is_sure():
     choice = choose(WISH)
     stop = next(one for one in choice.considered if one.plan == "stop")
-    assert (stop.accuracy, stop.tokens) == (choice.sure, 0.0)
+    assert (stop.accuracy, stop.tokens) == (choice.confidence, 0.0)
 
 
 def test_an_answer_that_nobody_gave_is_never_sure():
-    choice = Controller(KNOWN, WISH, ()).choose([Seen(-1, 0.9, 100.0)] * 4, -1, None, 400.0, {"best-of-n": 4})
-    assert choice.sure == 0
+    choice = Controller(KNOWN, WISH, ()).choose([Observation(-1, 0.9, 100.0)] * 4, -1, None, 400.0, {"best-of-n": 4})
+    assert choice.confidence == 0
     assert choice.why.startswith("no answer after 4 samples")
 
 
@@ -248,8 +248,8 @@ def test_a_problem_costs_something_once():
 
 
 def test_what_a_search_chose_tells_nothing_of_the_cost_of_samples():
-    more = [Seen(0, 0.5, 900.0, sampled=False)] * 4
-    sampled = [Seen(0, 0.5, 900.0)] * 4
+    more = [Observation(0, 0.5, 900.0, sampled=False)] * 4
+    sampled = [Observation(0, 0.5, 900.0)] * 4
     usual, dear = (
         {one.plan: one.tokens for one in choose(WISH, seen=[*PROBE, *own]).considered} for own in (more, sampled)
     )
@@ -272,9 +272,9 @@ def test_where_no_tree_search_fits_n_samples_are_all_there_is():
     trees = tuple(replace(one, used=one.strategy == "dvts") for one in KNOWN.curves)
     known = replace(KNOWN, curves=trees, probe=1)
     few = replace(WISH, most=3, price=1e-9)
-    choice = choose(few, seen=[Seen(0, 0.2, 100.0)], calibration=known, done={"best-of-n": 1})
+    choice = choose(few, seen=[Observation(0, 0.2, 100.0)], calibration=known, done={"best-of-n": 1})
     assert (choice.strategy, choice.n) == ("best-of-n", 3)
-    assert choose(few, seen=[Seen(0, 0.2, 100.0)] * 3, calibration=known, done={"best-of-n": 3}).strategy == ""
+    assert choose(few, seen=[Observation(0, 0.2, 100.0)] * 3, calibration=known, done={"best-of-n": 3}).strategy == ""
 
 
 def test_what_does_not_fit_the_budget_is_not_considered():
@@ -298,7 +298,7 @@ def test_where_all_plans_are_done_nobody_speaks_of_a_budget():
 
 
 def test_what_samples_of_this_problem_cost_is_learnt():
-    long = [Seen(place, 0.5, 400.0) for place in range(4)]
+    long = [Observation(place, 0.5, 400.0) for place in range(4)]
     cheap, dear = choose(WISH), choose(WISH, seen=long)
     tokens = [next(one.tokens for one in each.considered if one.plan == "dvts:4") for each in (cheap, dear)]
     assert tokens[0] == pytest.approx(400)
@@ -307,7 +307,7 @@ def test_what_samples_of_this_problem_cost_is_learnt():
 
 def test_of_long_samples_each_must_bring_more():
     wish = replace(WISH, price=0.05)
-    long = [Seen(place, 0.5, 400.0) for place in range(4)]
+    long = [Observation(place, 0.5, 400.0) for place in range(4)]
     assert choose(wish).strategy == "dvts"
     assert choose(wish, seen=long).strategy == ""
 
@@ -318,18 +318,20 @@ def test_of_long_samples_each_must_bring_more():
 def test_the_choice_says_what_it_rests_on_and_why():
     choice = choose(replace(WISH, price=0.01))
     assert choice.basis == "calibrated on 100 problems with 16 samples each"
-    assert choice.why.startswith(f"{choice.sure:.0%} sure of 42 after 4 samples: dvts:4 is expected to be right in")
+    assert choice.why.startswith(
+        f"{choice.confidence:.0%} sure of 42 after 4 samples: dvts:4 is expected to be right in"
+    )
     guessed = choose(WISH, calibration=replace(KNOWN, problems=0))
     assert "priors" in guessed.basis
 
 
 def test_the_chance_of_a_change_is_that_of_the_most_accurate_way_on():
     choice = choose(WISH)
-    assert choice.changes == pytest.approx((1 - choice.sure) * (1 - math.exp(-math.exp(-0.5))), abs=0.001)
+    assert choice.changes == pytest.approx((1 - choice.confidence) * (1 - math.exp(-math.exp(-0.5))), abs=0.001)
 
 
 def test_a_problem_that_is_hard_by_its_prompt_is_expected_to_take_more_samples():
-    by_size = replace(KNOWN, outlook=Outlook(("size",), (0.0,), (1.0,), (-1.5,), 0.0, 2.0))
+    by_size = replace(KNOWN, outlook=DifficultyModel(("size",), (0.0,), (1.0,), (-1.5,), 0.0, 2.0))
     hard, easy = (Controller(by_size, WISH, [size]).choose([], -1, None, 0.0, {}) for size in (2.0, -2.0))
     assert hard.pass1 < 0.2 < 0.8 < easy.pass1
     assert "one sample in" in hard.why

@@ -40,7 +40,7 @@ FIRST = PlanChosen(
     high=0.9554,
     levels=(0.3, 0.3, 0.4),
     answer=None,
-    sure=0.0,
+    confidence=0.0,
     changes=0.0,
     considered=(Considered("beam:16", 0.61, 0.0), Considered("best-of-n:16", 0.541, 0.0)),
     chosen="beam:16",
@@ -458,7 +458,7 @@ async def test_the_form_offers_auto_with_its_wishes():
 
 
 async def test_another_strategy_forgets_the_wishes():
-    app = make(PLAN.with_(strategy="auto", mean_tokens=500))
+    app = make(PLAN.replace(strategy="auto", mean_tokens=500))
     async with running(app) as pilot:
         await pilot.press("ctrl+o")
         form = app.screen
@@ -472,7 +472,7 @@ async def test_another_strategy_forgets_the_wishes():
 
 @pytest.mark.parametrize("text", ["much", "0", "120 %"])
 async def test_a_wish_that_cannot_be_is_refused_in_the_form(text):
-    app = make(PLAN.with_(strategy="auto"))
+    app = make(PLAN.replace(strategy="auto"))
     async with running(app) as pilot:
         await pilot.press("ctrl+o")
         app.screen.query_one("#goal_accuracy").value = text

@@ -46,7 +46,7 @@ from tts_tui.tree.events import (
     decode,
     encode,
 )
-from tts_tui.tree.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tally, Tokens
+from tts_tui.tree.totals import AnswerVotes, Flops, PlanSummary, PolicyTokens, PrmTokens, Tokens
 
 SEP = "\n\n"
 EVIL = "a\x1b[31mred\x1b]0;title\x07 [bold]mark[/bold] \x9b5m\u202eright\u200b to\u2066 left\r\x00 :smile: \ud800"
@@ -353,7 +353,7 @@ def ending(answer):
         tokens=Tokens(PolicyTokens(1, 2, 3), PrmTokens(4, 5)),
         flops=Flops(1e9, 2e9),
         seconds=1.0,
-        votes=(Tally(answer, 1.0, (1,)),),
+        votes=(AnswerVotes(answer, 1.0, (1,)),),
         nodes=1,
     )
 

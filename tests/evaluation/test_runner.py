@@ -32,13 +32,13 @@ from tts_tui.errors import (
 )
 from tts_tui.evaluation import run_folder, runner
 from tts_tui.evaluation.datasets.loading import Dataset, Item
-from tts_tui.evaluation.eta import Pace
+from tts_tui.evaluation.eta import TimeEstimate
 from tts_tui.evaluation.judging import is_right
 from tts_tui.evaluation.outcomes import elected
 from tts_tui.evaluation.plan_specs import make_all
 from tts_tui.evaluation.reports.report import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
-from tts_tui.evaluation.runner import Evaluation, PlanStanding, Standing
+from tts_tui.evaluation.runner import EvalStatus, Evaluation, PlanStanding
 from tts_tui.protocols import Prompt
 from tts_tui.tree.recording import read
 
@@ -75,7 +75,7 @@ def dataset(*problems: str, answer: str = "7") -> Dataset:
 
 async def evaluate(path: Path, data: Dataset, policy: Policy | None = None, plans=PLANS, prm=True, **settings):
     solver = Solver(policy or Policy(), ScriptedPRM(lambda steps: 0.5) if prm else None)
-    told: list[Standing] = []
+    told: list[EvalStatus] = []
     with RunFolder(path) as folder:
         evaluation = Evaluation(solver, folder, data, make_all(plans, solver), tell=told.append, **settings)
         async with solver:
@@ -490,7 +490,7 @@ class Clock:
 
 def test_nothing_is_said_before_three_searches_are_done():
     clock = Clock()
-    pace = Pace(clock=clock)
+    pace = TimeEstimate(clock=clock)
     for _ in range(3):
         assert pace.left({"a": 10}, 1) is None
         begun = pace.begin("a")
@@ -502,7 +502,7 @@ def test_nothing_is_said_before_three_searches_are_done():
 
 def test_the_range_narrows_as_more_is_known():
     clock, widths = Clock(), []
-    pace = Pace(clock=clock)
+    pace = TimeEstimate(clock=clock)
     for number in range(1, 101):
         begun = pace.begin("a")
         clock.now += 9 if number % 2 else 11
@@ -516,7 +516,7 @@ def test_the_range_narrows_as_more_is_known():
 
 def test_slow_plans_that_wait_count_with_their_own_time_and_lanes_share_it():
     clock = Clock()
-    pace = Pace({"slow": [100.0]}, clock=clock)
+    pace = TimeEstimate({"slow": [100.0]}, clock=clock)
     for _ in range(50):
         begun = pace.begin("fast")
         clock.now += 1
@@ -528,7 +528,7 @@ def test_slow_plans_that_wait_count_with_their_own_time_and_lanes_share_it():
 
 
 def test_searches_that_were_only_read_or_failed_say_nothing():
-    pace = Pace(clock=Clock())
+    pace = TimeEstimate(clock=Clock())
     for _ in range(5):
         pace.end(pace.begin("a"), counts=False)
     assert pace.left({"a": 1}, 1) is None and pace.rate is None
@@ -536,7 +536,7 @@ def test_searches_that_were_only_read_or_failed_say_nothing():
 
 def test_what_runs_just_now_counts_less_the_longer_it_runs():
     clock = Clock()
-    pace = Pace(clock=clock)
+    pace = TimeEstimate(clock=clock)
     for _ in range(10):
         begun = pace.begin("a")
         clock.now += 10
@@ -576,9 +576,9 @@ class Screen:
     def flush(self) -> None: ...
 
 
-def standing(done: int, total: int = 100, **more) -> Standing:
+def standing(done: int, total: int = 100, **more) -> EvalStatus:
     outcome = object()
-    return Standing(done, total, {"cot": PlanStanding(done, done // 2, 1)}, newest=outcome, **more)  # type: ignore[arg-type]
+    return EvalStatus(done, total, {"cot": PlanStanding(done, done // 2, 1)}, newest=outcome, **more)  # type: ignore[arg-type]
 
 
 def test_a_standing_says_all_that_is_known():

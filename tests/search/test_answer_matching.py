@@ -12,7 +12,7 @@ from tests.scripted import ScriptedPolicy
 from tts_tui import Plan, SearchTree, Solver, load, read
 from tts_tui.answers.grading import Grader
 from tts_tui.displays.live_metrics import Votes
-from tts_tui.displays.narration import tell
+from tts_tui.displays.narration import describe
 from tts_tui.search.result import Result
 from tts_tui.tree.events import FORMAT, AnswersMatched, Notice, SearchFinished, SearchStarted, decode, encode
 
@@ -213,7 +213,7 @@ async def test_leaving_a_solver_ends_its_workers(monkeypatch):
 async def test_the_event_is_told_in_a_sentence_and_survives_its_json_form(told):
     event = AnswersMatched(t=1.0, left="\\sqrt8", right="2\\sqrt2")
     assert decode(encode(event)) == event
-    assert tell(event, SearchTree()) == "The answers \\sqrt8 and 2\\sqrt2 mean the same and vote together."
+    assert describe(event, SearchTree()) == "The answers \\sqrt8 and 2\\sqrt2 mean the same and vote together."
 
 
 async def test_recordings_of_older_formats_open_and_newer_ones_name_their_format(told, tmp_path):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tts_tui.search.pausing import Gate
+from tts_tui.search.pausing import PauseGate
 
 
 class Crowd:
@@ -30,7 +30,7 @@ async def settle():
 
 @pytest.fixture
 async def crowd():
-    crowd = Crowd(Gate())
+    crowd = Crowd(PauseGate())
     yield crowd
     for task in crowd.tasks:
         task.cancel()

@@ -118,9 +118,9 @@ async def test_counts_are_the_sums_of_what_the_backends_said(policy, prm, strate
 
 
 def test_flops_without_a_reward_model(policy):
-    from tts_tui.tree.search_tree import Counts
+    from tts_tui.tree.search_tree import TokenCounts
 
-    counts = Counts()
+    counts = TokenCounts()
     counts.prompt_computed, counts.completion, counts.prm_computed = 3, 4, 5
     assert flops(counts, policy.info, None) == (2.0 * 10 * 7, 0.0)
 

@@ -10,7 +10,7 @@ from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Budget, Plan, SearchTree, Solver, Usage
 from tts_tui.errors import BackendUnavailable
 from tts_tui.search.generation import step_seed
-from tts_tui.tree.events import StepStarted, WrittenAhead
+from tts_tui.tree.events import SpeculativeTokens, StepStarted
 
 
 class Roomy(ScriptedPolicy):
@@ -78,7 +78,7 @@ async def test_steps_are_written_before_they_are_asked_for():
     _, events = await search(Roomy(script, piece=3), **plan)
     early = [event for event in events if isinstance(event, StepStarted) and event.ahead != Usage()]
     assert early
-    assert any(isinstance(event, WrittenAhead) for event in events)
+    assert any(isinstance(event, SpeculativeTokens) for event in events)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -119,7 +119,7 @@ def vars_of(tree):
 )
 async def test_by_default_nothing_is_written_ahead_where_it_does_not_pay(policy, settings):
     _, events = await search(policy(script, piece=3), strategy="beam", n=8, m=4, max_depth=6, **settings)
-    assert not [event for event in events if isinstance(event, WrittenAhead)]
+    assert not [event for event in events if isinstance(event, SpeculativeTokens)]
 
 
 async def test_a_policy_without_room_at_the_moment_is_left_alone():
@@ -127,7 +127,7 @@ async def test_a_policy_without_room_at_the_moment_is_left_alone():
         spare = 0
 
     _, events = await search(Full(script, piece=3), strategy="beam", n=8, m=4, max_depth=6)
-    assert not [event for event in events if isinstance(event, WrittenAhead)]
+    assert not [event for event in events if isinstance(event, SpeculativeTokens)]
 
 
 async def test_what_fails_before_it_is_asked_for_is_asked_for_again():

@@ -14,8 +14,8 @@ from tests.search.steering import KINDS, Talkative, models, picture, plan, spent
 from tts_tui import Budget, Plan, Sampling, SearchTree, Solver, Usage, load
 from tts_tui.errors import BackendError, PlanError, UnknownName, UsageError
 from tts_tui.search.slots import CHANGED, CUT
-from tts_tui.search.tasks import Stopped, Watch
-from tts_tui.tree.event_log import Journal
+from tts_tui.search.tasks import Stopped, StopSignal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import (
     HAND,
     WRITTEN,
@@ -526,23 +526,23 @@ def test_paused_time_is_added_up():
 
 async def test_a_pause_does_not_spend_the_time_limit():
     clock = [0.0]
-    journal = Journal(timed(), clock=lambda: clock[0])
-    journal.write(PlanChanged(plan=Plan(budget=Budget(seconds=5))))
-    journal.write(SearchPaused())
-    watch = Watch(journal)
+    journal = EventLog(timed(), clock=lambda: clock[0])
+    journal.append(PlanChanged(plan=Plan(budget=Budget(seconds=5))))
+    journal.append(SearchPaused())
+    watch = StopSignal(journal)
     task = asyncio.create_task(watch.run())
     clock[0] = 100.0
-    watch.look()
+    watch.recheck()
     for _ in range(5):
         await asyncio.sleep(0)
     assert not task.done()
-    journal.write(SearchContinued(t=journal.now))
-    watch.look()
+    journal.append(SearchContinued(t=journal.now))
+    watch.recheck()
     for _ in range(5):
         await asyncio.sleep(0)
     assert not task.done()
     clock[0] = 105.0
-    watch.look()
+    watch.recheck()
     with pytest.raises(Stopped, match="time limit of 5 s"):
         await task
 

@@ -17,7 +17,7 @@ from tts_tui.displays.plain import PlainDisplay
 from tts_tui.errors import RecordCorrupt, RecordError, UsageError
 from tts_tui.preflight import check_left, check_path
 from tts_tui.search.result import finish
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import (
     AnswersMatched,
     AnyEvent,
@@ -29,8 +29,8 @@ from tts_tui.tree.events import (
     ScoreFailed,
     SearchFinished,
     SearchResumed,
+    SpeculativeTokens,
     StepMerged,
-    WrittenAhead,
     decode,
     encode,
 )
@@ -54,7 +54,7 @@ EXTRA = [
         high=0.9,
         levels=(0.2, 0.3, 0.5),
         answer="1",
-        sure=0.5,
+        confidence=0.5,
         changes=0.1,
         considered=(Considered("stop", 0.5, 0.0),),
         chosen="stop",
@@ -68,7 +68,7 @@ EXTRA = [
     ScoreFailed(nodes=(1,), error="no"),
     SearchResumed(created="now"),
     BranchBegun(node=0),
-    WrittenAhead(node=1, usage=Usage(1, 2, 3)),
+    SpeculativeTokens(node=1, usage=Usage(1, 2, 3)),
     NodesKept(nodes=(1,), why="the best"),
     StepMerged(node=2, into=1),
 ]
@@ -173,7 +173,7 @@ def test_a_damaged_recording_is_a_recording_error_or_can_be_used(data, strategy,
         check_path(tree)
     except UsageError:
         return
-    finished = finish(Journal(tree), tree.voters(), None)
+    finished = finish(EventLog(tree), tree.voters(), None)
     assert isinstance(decode(encode(finished)), SearchFinished)
 
 

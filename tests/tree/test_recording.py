@@ -95,7 +95,7 @@ async def test_every_prefix_resumes_to_the_same_answer_without_asking_again(plan
 
 async def test_a_search_that_ran_out_of_budget_goes_on_with_a_larger_one(tmp_path):
     path = tmp_path / "run.jsonl"
-    plan = PLANS[0].with_(budget=Budget(tokens=60))
+    plan = PLANS[0].replace(budget=Budget(tokens=60))
     assert (await record(path, plan)).reason == "budget"
     async with Solver(policy := ScriptedPolicy(SCRIPT), ScriptedPRM(RULE)) as solver:
         with pytest.raises(PlanError, match="60 tokens is spent already in this recording: give a larger one"):
@@ -267,7 +267,7 @@ def test_two_writers_are_kept_apart(tmp_path):
 
 async def test_a_recording_of_other_models_is_not_resumed(tmp_path):
     path = tmp_path / "run.jsonl"
-    await record(path, PLANS[0].with_(budget=Budget(tokens=40)))
+    await record(path, PLANS[0].replace(budget=Budget(tokens=40)))
     policy = ScriptedPolicy(SCRIPT)
     policy.info = type(policy.info)("other", 1, 1)
     async with Solver(policy, ScriptedPRM(RULE)) as solver:
@@ -297,7 +297,7 @@ def reads(monkeypatch):
 @pytest.mark.parametrize("complete", [False, True])
 async def test_a_resumption_reads_the_file_once_and_not_on_the_event_loop(complete, tmp_path, reads):
     path = tmp_path / "run.jsonl"
-    await record(path, PLANS[0] if complete else PLANS[0].with_(budget=Budget(tokens=60)))
+    await record(path, PLANS[0] if complete else PLANS[0].replace(budget=Budget(tokens=60)))
     async with Solver(ScriptedPolicy(SCRIPT), ScriptedPRM(RULE)) as solver:
         result = await solver.resume(path, budget=Budget())
     assert result.reason == "solved"
@@ -306,7 +306,7 @@ async def test_a_resumption_reads_the_file_once_and_not_on_the_event_loop(comple
 
 async def test_what_was_read_already_is_not_read_again(tmp_path, reads):
     path = tmp_path / "run.jsonl"
-    await record(path, PLANS[2].with_(budget=Budget(tokens=60)))
+    await record(path, PLANS[2].replace(budget=Budget(tokens=60)))
     found = Recording.load(path)
     tree, mine = found.tree(), SearchTree()
     async with Solver(scripted(PLANS[2]), ScriptedPRM(RULE)) as solver:
@@ -318,7 +318,7 @@ async def test_what_was_read_already_is_not_read_again(tmp_path, reads):
 
 async def test_a_recording_that_somebody_else_has_written_since_it_was_read_is_not_resumed(tmp_path):
     path = tmp_path / "run.jsonl"
-    await record(path, PLANS[0].with_(budget=Budget(tokens=60)))
+    await record(path, PLANS[0].replace(budget=Budget(tokens=60)))
     found = Recording.load(path)
     async with Solver(ScriptedPolicy(SCRIPT), ScriptedPRM(RULE)) as solver:
         await solver.resume(path, budget=Budget())

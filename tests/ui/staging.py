@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from tests.scripted import SEPARATOR, ScriptedPolicy, ScriptedPRM, encode
 from tts_tui import Plan, Solver
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
@@ -38,16 +38,16 @@ class Wordy(ScriptedPolicy):
         return tuple(encode(text))
 
 
-def models(said: Callable[[tuple[str, ...], int], str] = script, **settings: Any) -> Models:
+def models(said: Callable[[tuple[str, ...], int], str] = script, **settings: Any) -> ModelLoader:
     """Scripted models, as the app has real ones."""
     policy = Wordy(said, piece=settings.pop("piece", 5), **settings)
-    return Models(Solver(policy, ScriptedPRM(rule)), "scripted", "scripted")
+    return ModelLoader(Solver(policy, ScriptedPRM(rule)), "scripted", "scripted")
 
 
 PLAN = Plan(strategy="beam", n=8, m=4, why="chosen by the test")
 
 
-def make(plan: Plan = PLAN, *, own: Models | None = None, **settings: Any) -> TTSApp:
+def make(plan: Plan = PLAN, *, own: ModelLoader | None = None, **settings: Any) -> TTSApp:
     """An app on scripted models."""
     return TTSApp(own or models(), plan, Settings(**settings))
 

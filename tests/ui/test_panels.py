@@ -13,7 +13,7 @@ from tts_tui.plan import Plan
 from tts_tui.protocols import Sampling
 from tts_tui.tree.events import Notice, SearchPaused, SolutionFound, StepFailed, StepStarted
 from tts_tui.ui import panels
-from tts_tui.ui.run_model import RunModel, Told
+from tts_tui.ui.run_model import RunModel, StoryLine
 from tts_tui.ui.widgets import decisions_view
 from tts_tui.ui.widgets.decisions_view import StoryView
 
@@ -128,7 +128,7 @@ async def test_the_story_shows_the_last_decisions_and_wraps_each_once(monkeypatc
     wrapped = []
     rows = decisions_view._rows
     monkeypatch.setattr(decisions_view, "_rows", lambda event, width: wrapped.append(event) or rows(event, width))
-    story = [Told(float(number), f"decision {number} " + "word " * (number % 4)) for number in range(70)]
+    story = [StoryLine(float(number), f"decision {number} " + "word " * (number % 4)) for number in range(70)]
     app = Telling()
     async with app.run_test(size=(24, 6)) as pilot:
         view = app.query_one(StoryView)
@@ -146,7 +146,7 @@ async def test_the_story_shows_the_last_decisions_and_wraps_each_once(monkeypatc
 
 async def test_whoever_has_scrolled_away_in_the_story_stays_with_what_is_read(monkeypatch):
     monkeypatch.setattr(decisions_view, "MOST", 20)
-    story = [Told(0.0, f"decision {number}") for number in range(40)]
+    story = [StoryLine(0.0, f"decision {number}") for number in range(40)]
     app = Telling()
     async with app.run_test(size=(40, 6)) as pilot:
         view = app.query_one(StoryView)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.displays.test_displays import run
 from tests.tree.test_recording import picture
 from tts_tui import SearchTree
-from tts_tui.displays.narration import tell
+from tts_tui.displays.narration import describe
 from tts_tui.errors import RecordCorrupt
 from tts_tui.tree.events import NodesPruned, StepFinished, StepStreamed
 from tts_tui.ui import run_model
@@ -56,7 +56,7 @@ async def test_decisions_are_gone_through_one_by_one_and_back():
     _, events = await run()
     player = Player(events)
     tree = SearchTree()
-    places = [place for place, event in enumerate(events, 1) if tree.apply(event) or tell(event, tree)]
+    places = [place for place, event in enumerate(events, 1) if tree.apply(event) or describe(event, tree)]
     for place in places:
         player.decision(1)
         assert player.position == place

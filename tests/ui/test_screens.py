@@ -25,12 +25,12 @@ from tts_tui.ui import keys
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.drivers import InputEnded
 from tts_tui.ui.screens.compare import CompareScreen
-from tts_tui.ui.screens.dialogs import Choice, Question, Write
+from tts_tui.ui.screens.dialogs import ChoiceDialog, Question, Write
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.home import EXAMPLES, WELCOME, HomeScreen
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.run import RunScreen
-from tts_tui.ui.widgets.prompt import Prompt
+from tts_tui.ui.widgets.prompt import ProblemInput
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ async def test_an_empty_start_explains_itself():
         assert WELCOME[:40] in shown
         assert EXAMPLES[0] in shown
         assert "policy scripted" in shown and "beam N 8 M 4" in shown
-        assert isinstance(app.focused, Prompt)
+        assert isinstance(app.focused, ProblemInput)
         await pilot.press("enter")
         assert any("Type a problem first" in said for said in toasts(app))
         assert not app.runners
@@ -77,7 +77,7 @@ async def test_a_typed_problem_of_several_lines_is_solved_as_it_was_typed():
 async def test_examples_come_by_one_key_and_by_their_number():
     app = make()
     async with running(app) as pilot:
-        field = app.screen.query_one("#problem", Prompt)
+        field = app.screen.query_one("#problem", ProblemInput)
         await pilot.press("ctrl+t")
         assert field.text == EXAMPLES[0]
         await pilot.press("ctrl+t")
@@ -292,7 +292,7 @@ async def test_expanding_cutting_restoring_and_writing_by_hand():
         await pilot.press("x")
         assert not first.cut and not first.pruned
         await pilot.press("i")
-        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, Prompt), pilot)
+        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, ProblemInput), pilot)
         await pilot.press(*"Mine", "enter")
         await until(lambda: any(node.text.startswith("Mine") for node in tree.nodes), pilot)
         tick(app)
@@ -310,7 +310,7 @@ async def test_a_written_step_may_be_given_up():
         runner = await paused(app, pilot)
         before = len(runner.model.tree)
         await pilot.press("i")
-        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, Prompt), pilot)
+        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, ProblemInput), pilot)
         await pilot.press(*"Mine", "escape")
         assert isinstance(app.screen, RunScreen)
         assert len(runner.model.tree) == before
@@ -484,7 +484,7 @@ async def test_ctrl_c_copies_where_text_is_selected():
 async def test_enter_twice_is_one_run():
     app = make()
     async with running(app) as pilot:
-        app.screen.query_one("#problem", Prompt).text = "What?"
+        app.screen.query_one("#problem", ProblemInput).text = "What?"
         await pilot.press("enter", "enter")
         await until(lambda: app.runners and app.runners[0].done, pilot)
         assert len(app.runners) == 1
@@ -528,11 +528,11 @@ async def test_what_was_written_is_not_lost_where_it_cannot_stand():
     async with running(app) as pilot:
         runner = await paused(app, pilot)
         await pilot.press("i")
-        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, Prompt), pilot)
+        await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, ProblemInput), pilot)
         runner.search.hand.write = lambda node, text: (_ for _ in ()).throw(UsageError("not there"))
         await pilot.press(*"Mine", "enter")
         await until(lambda: isinstance(app.screen, Write), pilot)
-        assert app.screen.query_one(Prompt).text == "Mine"
+        assert app.screen.query_one(ProblemInput).text == "Mine"
         await pilot.press("escape", "t")
         await until(lambda: runner.done, pilot)
 
@@ -540,7 +540,7 @@ async def test_what_was_written_is_not_lost_where_it_cannot_stand():
 async def test_a_session_that_only_shows_recordings_says_so(tmp_path):
     app = TTSApp(None, None)
     async with running(app) as pilot:
-        app.screen.query_one("#problem", Prompt).text = "What?"
+        app.screen.query_one("#problem", ProblemInput).text = "What?"
         await pilot.press("enter")
         await pilot.pause()
         assert any("only shows recordings" in said for said in toasts(app))
@@ -796,7 +796,7 @@ async def test_two_runs_stand_side_by_side():
         app.plan = Plan(strategy="majority", n=4, vote="majority")
         await solved(app, pilot)
         await pilot.press("c")
-        assert isinstance(app.screen, Choice)
+        assert isinstance(app.screen, ChoiceDialog)
         await pilot.press("enter")
         assert isinstance(app.screen, CompareScreen)
         await pilot.pause()
@@ -874,7 +874,7 @@ async def test_what_is_pasted_steers_no_terminal():
     async with running(app) as pilot:
         app.post_message(Paste(evil))
         await pilot.pause()
-        assert app.screen.query_one("#problem", Prompt).text == "a]0;title5m b\nc"
+        assert app.screen.query_one("#problem", ProblemInput).text == "a]0;title5m b\nc"
         shown = picture(app)
         await solved(app, pilot)
         await pilot.press("slash")
@@ -902,7 +902,7 @@ async def test_no_text_of_a_run_is_ever_read_as_markup(monkeypatch):
 
     monkeypatch.setattr(Content, "from_markup", classmethod(spy))
     script = lambda path, draw: f"{evil} {draw % 5}" + (SEPARATOR if len(path) < 2 else f" \\boxed{{{evil}}}")  # noqa: E731
-    app = make(PLAN.with_(why=evil), own=models(script))
+    app = make(PLAN.replace(why=evil), own=models(script))
     shown = ""
     async with running(app, (140, 40)) as pilot:
         await solved(app, pilot, evil)

@@ -55,7 +55,7 @@ def film(name: str, upto: float = 1.0) -> Player:
 def auto() -> Player:
     """The same problem under `auto`, as it stands when a search is chosen."""
     start, *events = read(RECORDINGS / "beam.jsonl")
-    begun = replace(start, plan=start.plan.with_(strategy="auto", n=64))
+    begun = replace(start, plan=start.plan.replace(strategy="auto", n=64))
     player = Player([begun, FIRST, *events[:-1], replace(SECOND, t=events[-2].t)])
     player.playing = False
     player.seek(len(player))

@@ -20,7 +20,7 @@ from tts_tui.ui.app import TTSApp
 from tts_tui.ui.keys import OWNERS
 from tts_tui.ui.player import Player
 from tts_tui.ui.screens.compare import CompareScreen
-from tts_tui.ui.screens.dialogs import Choice, Question, Write
+from tts_tui.ui.screens.dialogs import ChoiceDialog, Question, Write
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.home import HomeScreen
 from tts_tui.ui.screens.plan import PlanForm
@@ -240,12 +240,12 @@ async def write(app, pilot):
 
 @state
 async def choice(app, pilot):
-    return lambda: shown(app, Choice("[/]", [Text("[/]"), Text("b")]))
+    return lambda: shown(app, ChoiceDialog("[/]", [Text("[/]"), Text("b")]))
 
 
 @state
 async def choice_among_nothing(app, pilot):
-    return lambda: shown(app, Choice("", []))
+    return lambda: shown(app, ChoiceDialog("", []))
 
 
 @state
@@ -255,7 +255,7 @@ async def plan(app, pilot):
 
 @state
 async def plan_of_a_strategy_that_is_not_installed(app, pilot):
-    mine = PLAN.with_(strategy="mine")
+    mine = PLAN.replace(strategy="mine")
     return lambda: shown(app, PlanForm(mine, app.models.solver.plan, app.models.solver.check))
 
 

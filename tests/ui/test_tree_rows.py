@@ -21,7 +21,7 @@ from tts_tui.tree.events import (
     StepStarted,
 )
 from tts_tui.ui import row_counts, tree_rows
-from tts_tui.ui.tree_rows import Folding, Line
+from tts_tui.ui.tree_rows import TreeLine, TreeRows
 
 
 class Growing:
@@ -34,7 +34,7 @@ class Growing:
                 problem="p", plan=Plan(), policy=ModelInfo("m", 1, 9), prm=None, prompt_ids=(1,), version="", created=""
             )
         )
-        self.folding = Folding(self.tree)
+        self.folding = TreeRows(self.tree)
 
     def add(self, parent=0, text="", score=None, slot=None, done=True):
         """A new step; returns its id."""
@@ -82,7 +82,7 @@ class Growing:
 
 
 def test_a_tree_without_a_root_has_no_rows():
-    tree_rows = Folding(SearchTree())
+    tree_rows = TreeRows(SearchTree())
     assert len(tree_rows) == 0 and tree_rows.window(0, 10) == [] and list(tree_rows.walk()) == []
 
 
@@ -270,9 +270,9 @@ def test_another_view_of_the_same_run_takes_over_what_was_folded_by_hand():
     grown.folding.close(first)
     grown.folding.open(second)
     grown.folding.set_order("score")
-    later = Folding(grown.tree)
+    later = TreeRows(grown.tree)
     later.take_choices(grown.folding)
-    earlier = Folding(SearchTree())
+    earlier = TreeRows(SearchTree())
     earlier.take_choices(grown.folding)
     earlier.tree.nodes += grown.tree.nodes
     earlier.sync()
@@ -313,8 +313,8 @@ class Naive:
         node = self.tree.root if node is None else node
         kids = self.children(node)
         if not self.is_open(node):
-            return [Line(node.id, rails, self.below(node))]
-        lines = [Line(node.id, rails, 0)]
+            return [TreeLine(node.id, rails, self.below(node))]
+        lines = [TreeLine(node.id, rails, 0)]
         for child in kids:
             if len(kids) == 1:
                 lines += self.lines(child, below, below)
@@ -398,7 +398,7 @@ def test_counted_rows_are_the_rows_of_a_walk(history, bulk):
         assert tree_rows.visible(node.id) in rows
     everything = list(tree_rows.walk())
     assert [id for id in everything if id in rows] == [line.id for line in lines]
-    fresh = Folding(grown.tree)
+    fresh = TreeRows(grown.tree)
     assert set(fresh.walk()) == set(everything)
 
 
@@ -476,7 +476,7 @@ def test_a_path_may_be_deeper_than_the_stack():
 def test_a_node_costs_few_bytes():
     grown = grown_tree(20_000)
     tracemalloc.start()
-    tree_rows = Folding(grown.tree)
+    tree_rows = TreeRows(grown.tree)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(tree_rows) == 20_000 and size / 20_000 < 60

@@ -23,7 +23,7 @@ from tts_tui.tree.events import (
 )
 from tts_tui.tree.search_tree import SearchTree
 from tts_tui.ui.row_looks import best
-from tts_tui.ui.tree_rows import Folding
+from tts_tui.ui.tree_rows import TreeRows
 from tts_tui.ui.widgets.rows_view import CALM, GROWING
 from tts_tui.ui.widgets.tree_view import TreeView
 
@@ -195,7 +195,7 @@ async def test_a_view_of_nothing_does_nothing():
         assert view.cycle_order() == "born" and view.toggle_freeze() and not view.toggle_freeze()
         run = Run()
         run.tree = SearchTree()
-        run.folding = Folding(run.tree)
+        run.folding = TreeRows(run.tree)
         view.show(run)
         await pilot.press("j", "G", "left", "right", "enter")
         assert view.pull(0) == 0 and view.cursor_node is None
@@ -550,7 +550,7 @@ async def test_another_run_is_shown_from_its_start_and_the_same_one_where_it_was
         again = Run()
         again.tree = SearchTree()
         again.tree.apply(run.tree.start)
-        again.folding = Folding(again.tree)
+        again.folding = TreeRows(again.tree)
         for number in range(1, 400):
             again.add((number - 1) // 4)
         view.show(again)

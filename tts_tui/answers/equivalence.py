@@ -5,7 +5,7 @@ from __future__ import annotations
 from tts_tui.answers.canonical import canonical
 
 
-class Matching:
+class AnswerClasses:
     """Canonical forms, put together in pairs. Who was first stands for all that are joined to it."""
 
     def __init__(self) -> None:

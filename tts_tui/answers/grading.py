@@ -27,7 +27,7 @@ from tts_tui.answers.canonical import canonical
 from tts_tui.answers.grouping import Found, Groups
 from tts_tui.answers.structure import is_simple
 
-__all__ = ["TRIES", "Grader", "certain", "is_simple"]
+__all__ = ["TRIES", "Grader", "compare_canonical", "is_simple"]
 
 TRIES = 3
 """How often a pair is compared before it stays without a verdict."""
@@ -46,7 +46,7 @@ T = TypeVar("T")
 _Pair = tuple[str, str]
 
 
-def certain(left: str, right: str) -> bool | None:
+def compare_canonical(left: str, right: str) -> bool | None:
     """Whether two canonical forms mean the same; None if only computer algebra can tell.
 
     Numbers, lists and tuples of numbers, words and single letters have one form each.
@@ -216,7 +216,7 @@ class Grader:
 
     def known(self, left: str, right: str) -> bool | None:
         """Whether two canonical forms mean the same, as far as that is known without asking a process."""
-        plain = certain(left, right)
+        plain = compare_canonical(left, right)
         return self._known.get((min(left, right), max(left, right))) if plain is None else plain
 
     async def same(self, left: str, right: str) -> bool | None:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from tts_tui.answers.canonical import canonical
 from tts_tui.plan import Score, Vote
-from tts_tui.tree.totals import Tally
+from tts_tui.tree.totals import AnswerVotes
 
 
 class Candidate(Struct, frozen=True):
@@ -48,7 +48,7 @@ def path_score(scores: Sequence[float], score: Score) -> float | None:
 
 def tally(
     candidates: Sequence[Candidate], score: Score, vote: Vote, key: Callable[[str], str] = canonical
-) -> tuple[Tally, ...]:
+) -> tuple[AnswerVotes, ...]:
     """All answers, the winner first; empty if no candidate has an answer.
 
     Args:
@@ -66,7 +66,9 @@ def tally(
     return _rank([(c, value, value) for c, value in known], key, best=True)
 
 
-def _rank(votes: list[tuple[Candidate, float, float]], key: Callable[[str], str], *, best: bool) -> tuple[Tally, ...]:
+def _rank(
+    votes: list[tuple[Candidate, float, float]], key: Callable[[str], str], *, best: bool
+) -> tuple[AnswerVotes, ...]:
     """Groups (candidate, weight, standing) by answer.
 
     A group weighs the sum of its weights, or the best one; its best standing names the node that represents it.
@@ -81,6 +83,6 @@ def _rank(votes: list[tuple[Candidate, float, float]], key: Callable[[str], str]
         weight = max(m[1] for m in members) if best else math.fsum(m[1] for m in members)
         seen = order[first.node] if best else order[members[0][0].node]
         nodes = (first.node, *(m[0].node for m in members if m[0] is not first))
-        ranked.append((-weight, seen, Tally(members[0][0].answer or "", weight, nodes)))
+        ranked.append((-weight, seen, AnswerVotes(members[0][0].answer or "", weight, nodes)))
     ranked.sort(key=lambda item: item[:2])
     return tuple(item[2] for item in ranked)

@@ -30,7 +30,7 @@ from tts_tui.plan import Plan
 from tts_tui.profiles import votes_for
 from tts_tui.solver import Solver
 from tts_tui.training.controller import hidden_states
-from tts_tui.training.controller.calibrate import FEWEST, Models, calibrate, cases_of, overhead_of
+from tts_tui.training.controller.calibrate import FEWEST, CalibratedModels, calibrate, cases_of, overhead_of
 from tts_tui.training.controller.cost_estimate import Time, cost
 from tts_tui.ui import recordings
 
@@ -201,7 +201,7 @@ def _fit(
     votes = votes_for(solver.prm) if solver.prm is not None else {}
     named = {name: plan for part in plans.values() for name, plan in part.items()}
     once = overhead_of(dataset.items, outcomes, named)
-    models = Models(header.policy, header.prm, **votes, overhead=once)  # type: ignore[arg-type]
+    models = CalibratedModels(header.policy, header.prm, **votes, overhead=once)  # type: ignore[arg-type]
     cases = cases_of(dataset.items, outcomes, named, models, states)
     many, split = sum(bool(case.searches) for case in cases), f", {dataset.split}" if dataset.split else ""
     where = f"{dataset.name} ({dataset.source}{split})"

@@ -23,11 +23,11 @@ from tts_tui.displays.progress import Progress
 from tts_tui.errors import TTSError, UnknownName, UsageError
 from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
-from tts_tui.protocols import Meetable
+from tts_tui.protocols import Discoverable
 from tts_tui.solver import Solver, check_problem
 from tts_tui.tree.recording import Recording, load
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.ui.model_loader import Models, quieten
+from tts_tui.ui.model_loader import ModelLoader, quieten
 
 if TYPE_CHECKING:
     from tts_tui.controller.calibration import Calibration
@@ -56,7 +56,7 @@ def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
     if given["display"] == "tui":
         from tts_tui.ui import launch
 
-        return launch.launch(Models(solver, *specs(given)), plan, settings(), launch.problem(problem, record))
+        return launch.launch(ModelLoader(solver, *specs(given)), plan, settings(), launch.problem(problem, record))
     display = make(given["display"])
     policy, prm = specs(given)
     load_models(policy, prm if solver.needs_prm(plan) else "none", talks=display.talks)
@@ -86,7 +86,7 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
     if given["display"] == "tui":
         from tts_tui.ui import launch
 
-        models = Models(make_solver(policy, prm, given), policy, prm)
+        models = ModelLoader(make_solver(policy, prm, given), policy, prm)
         return launch.launch(models, tree.plan, settings(), launch.resumption(recording, budget))
     display = make(given["display"])
     if tree.finished is not None and tree.finished.reason in ("solved", "unsolved"):
@@ -110,7 +110,7 @@ def open_ui(given: Mapping[str, Any]) -> int:
     solver = make_solver(policy, prm, given)
     plan = make_plan(solver, given)
     solver.check(plan)
-    return launch.launch(Models(solver, policy, prm), plan, chosen)
+    return launch.launch(ModelLoader(solver, policy, prm), plan, chosen)
 
 
 def _can_open() -> bool:
@@ -126,7 +126,7 @@ def _show(recording: Recording, speed: float) -> int:
     chosen = settings()
     policy, prm = specs({"policy": chosen.policy, "prm": chosen.prm})
     solver = Solver(policy, prm)
-    models = Models(solver, policy, prm)
+    models = ModelLoader(solver, policy, prm)
     return launch.launch(models, solver.plan(), chosen, launch.recording(recording, speed))
 
 
@@ -208,9 +208,9 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
         meet(solver)
     plan = solver.plan(given["strategy"], **changes)
     if not changes and given["strategy"] == Plan().strategy:
-        plan = plan.with_(why="the default; score and vote suit the reward model")
+        plan = plan.replace(why="the default; score and vote suit the reward model")
     drawing = {name: given[name] for name in ("temperature", "top_p") if given[name] is not None}
-    return plan.with_(sampling=replace(plan.sampling, **drawing)) if drawing else plan
+    return plan.replace(sampling=replace(plan.sampling, **drawing)) if drawing else plan
 
 
 def for_auto(given: Mapping[str, Any], name: str, auto: bool, needs: str = "--strategy auto") -> Any:
@@ -234,9 +234,9 @@ def for_auto(given: Mapping[str, Any], name: str, auto: bool, needs: str = "--st
 def meet(solver: Solver) -> None:
     """Asks a reward model on a server what it is, so that score and vote can suit it."""
     prm = solver.prm
-    if isinstance(prm, Meetable) and not prm.profile:
+    if isinstance(prm, Discoverable) and not prm.profile:
         with suppress(TTSError):  # one that does not answer is told of when it is needed
-            asyncio.run(prm.look())
+            asyncio.run(prm.discover())
 
 
 def specs(given: Mapping[str, Any]) -> tuple[str, str]:

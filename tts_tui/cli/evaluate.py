@@ -17,7 +17,7 @@ from tts_tui.errors import UsageError
 from tts_tui.evaluation import plan_specs
 from tts_tui.evaluation.datasets import loading
 from tts_tui.evaluation.run_folder import RunFolder, file_name
-from tts_tui.evaluation.runner import Evaluation, Standing, samples
+from tts_tui.evaluation.runner import EvalStatus, Evaluation, samples
 from tts_tui.formatting import one_line
 from tts_tui.solver import Solver
 from tts_tui.ui import recordings
@@ -80,7 +80,7 @@ def _default_folder(dataset: loading.Dataset) -> Path:
     return recordings.folder() / "evaluations" / f"{file_name(dataset.name)}-{date.today().isoformat()}"
 
 
-async def run_all(evaluation: Evaluation, solver: Solver) -> Standing:
+async def run_all(evaluation: Evaluation, solver: Solver) -> EvalStatus:
     """Runs it; the first Ctrl-C ends searches where they are, the second the process."""
     task = asyncio.current_task()
     assert task is not None
@@ -105,7 +105,7 @@ async def run_all(evaluation: Evaluation, solver: Solver) -> Standing:
         return evaluation.standing()
 
 
-def _conclude(standing: Standing, folder: RunFolder, evaluation: Evaluation) -> int:
+def _conclude(standing: EvalStatus, folder: RunFolder, evaluation: Evaluation) -> int:
     """Prints the report, and what is left to do."""
     if standing.done < standing.total:
         session.note(
@@ -128,7 +128,7 @@ def _failures(evaluation: Evaluation) -> str:
     return f"{len(found)} failed, and the same command tries them again: {names}; the last because {why}"
 
 
-def report(folder: Path, standing: Standing) -> str:
+def report(folder: Path, standing: EvalStatus) -> str:
     """The report of a run."""
     try:
         from tts_tui.evaluation.reports.report import report_text
@@ -138,7 +138,7 @@ def report(folder: Path, standing: Standing) -> str:
     return text
 
 
-def _table(standing: Standing) -> str:
+def _table(standing: EvalStatus) -> str:
     rows: Sequence[tuple[str, ...]] = [
         (name, str(plan.right), str(plan.done), f"{plan.right / max(1, plan.done):.1%}")
         for name, plan in standing.plans.items()

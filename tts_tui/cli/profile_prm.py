@@ -13,7 +13,7 @@ from tts_tui import profiles, registry
 from tts_tui.cli import commands
 from tts_tui.displays import session
 from tts_tui.errors import UsageError
-from tts_tui.evaluation.loaded_run import Run, load
+from tts_tui.evaluation.loaded_run import LoadedRun, load
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.prm import labelled as judged
 from tts_tui.evaluation.prm import processbench
@@ -96,7 +96,7 @@ def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
     return findings, info, said, outcomes
 
 
-def _unknown(run: Run, plan: str) -> str:
+def _unknown(run: LoadedRun, plan: str) -> str:
     """Why nothing is known about the steps of a run's solutions."""
     if any(judged.family_problem(item) is not None for item in run.problems.values()):
         return f"no recording of {plan} that can be read is left in {run.folder}: steps are known from these."

@@ -20,12 +20,12 @@ def train_prm(given: Mapping[str, Any]) -> int:
     except ImportError as error:
         raise BackendUnavailable("training needs torch: pip install torch") from error
     from tts_tui.training.prm.fit import Recipe
-    from tts_tui.training.prm.train import Wish, check, train
+    from tts_tui.training.prm.train import TrainConfig, check, train
 
     out: Path = given["out"]
     recipe = {name: given[name] for name in ("tokens", "rate", "seed") if given[name] is not None}
     names = tuple(name.strip() for name in (given["families"] or "").split(",") if name.strip())
-    wish = Wish(
+    wish = TrainConfig(
         out,
         given["work"] or out.with_name(out.name + ".work"),
         given["policy"],

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from tts_tui.controller.difficulty import Evidence, Outlook
+from tts_tui.controller.difficulty import AnswerLikelihood, DifficultyModel
 from tts_tui.controller.prompt_features import NAMES, features
 from tts_tui.errors import CalibrationError, UsageError
 from tts_tui.files import read_regular
@@ -35,8 +35,8 @@ NONE = "none"
 
 NotNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
-Start = tuple[float, float, float, float, float]
-Place = tuple[float, float, float, float, float, float]
+StartFeatures = tuple[float, float, float, float, float]
+ContinueFeatures = tuple[float, float, float, float, float, float]
 
 
 class Curve(Struct, frozen=True, kw_only=True):
@@ -57,9 +57,9 @@ class Curve(Struct, frozen=True, kw_only=True):
     """
 
     strategy: str
-    alone: Start
-    win: Place
-    lose: Place
+    alone: StartFeatures
+    win: ContinueFeatures
+    lose: ContinueFeatures
     cost: Positive = 1.0
     sizes: tuple[Annotated[int, Meta(ge=1)], ...] = ()
     problems: int = 0
@@ -80,7 +80,7 @@ class Point(Struct, frozen=True):
     accuracy: Annotated[float, Meta(ge=0, le=1)]
 
 
-class Reader(Struct, frozen=True):
+class HiddenStateProjection(Struct, frozen=True):
     """What to make of a policy's hidden states: the directions in which those of problems differ most.
 
     Attributes:
@@ -161,10 +161,10 @@ class Calibration(Struct, frozen=True, kw_only=True):
     probe: Annotated[int, Meta(ge=1)] = 4
     sample_tokens: NotNegative = 0.0
     overhead: NotNegative = 0.0
-    reader: Reader | None = None
-    outlook: Outlook
-    reach: Outlook | None = None
-    evidence: Evidence
+    projection: HiddenStateProjection | None = None
+    difficulty: DifficultyModel
+    solvability: DifficultyModel | None = None
+    likelihood: AnswerLikelihood
     curves: tuple[Curve, ...]
     price: Positive = 0.002
     frontier: tuple[Point, ...] = ()
@@ -192,11 +192,11 @@ class Calibration(Struct, frozen=True, kw_only=True):
         Raises:
             CalibrationError: The state is another model's.
         """
-        return self.joined(features(problem), state) if self.outlook.names else []
+        return self.joined(features(problem), state) if self.difficulty.names else []
 
     def joined(self, text: Sequence[float], state: Sequence[float]) -> list[float]:
         """Features of a problem from those of its text and from the policy's state."""
-        return [*text, *(self.reader.values(state) if self.reader else ())]
+        return [*text, *(self.projection.values(state) if self.projection else ())]
 
     def curve(self, strategy: str) -> Curve | None:
         """The curve of a strategy, if there is one."""
@@ -277,8 +277,8 @@ def decode(data: bytes, what: str) -> Calibration:
                 "calibrate, or remove it"
             )
         found = msgspec.json.decode(data, type=Calibration)
-        count = len(NAMES) + (len(found.reader.axes) if found.reader else 0)
-        if any(one is not None and len(one.names) not in (0, count) for one in (found.outlook, found.reach)):
+        count = len(NAMES) + (len(found.projection.axes) if found.projection else 0)
+        if any(one is not None and len(one.names) not in (0, count) for one in (found.difficulty, found.solvability)):
             raise msgspec.ValidationError(f"outlook and reach take the {count} features of prompts, or none")
         return found
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -14,8 +14,8 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from tts_tui.controller.calibration import Calibration, Curve, Place, Start
-from tts_tui.controller.difficulty import GRID, Belief, Seen, after
+from tts_tui.controller.calibration import Calibration, ContinueFeatures, Curve, StartFeatures
+from tts_tui.controller.difficulty import GRID, Observation, Posterior, update
 from tts_tui.errors import PlanError
 from tts_tui.tree.events import Considered, PlanChosen
 
@@ -29,7 +29,7 @@ _SURE = 0.99
 _FAR = 0.003
 
 
-class Way(Struct, frozen=True):
+class Option(Struct, frozen=True):
     """One way to go on.
 
     Attributes:
@@ -54,7 +54,7 @@ class Way(Struct, frozen=True):
         return f"{self.strategy}:{self.n}" if self.strategy else STOP
 
 
-class Wish(Struct, frozen=True):
+class Objective(Struct, frozen=True):
     """What a user wants of a choice.
 
     Attributes:
@@ -127,14 +127,14 @@ class Controller:
         values: Features of the prompt, as the calibration's outlook takes them.
     """
 
-    def __init__(self, calibration: Calibration, wish: Wish, values: Sequence[float]) -> None:
+    def __init__(self, calibration: Calibration, wish: Objective, values: Sequence[float]) -> None:
         self.calibration = calibration
         self.wish = wish
-        self.prior = calibration.outlook.belief(values)
-        self.reach = calibration.reach.mean(values) if calibration.reach else EVEN
+        self.prior = calibration.difficulty.prior(values)
+        self.reach = calibration.solvability.mean(values) if calibration.solvability else EVEN
 
     def choose(
-        self, seen: Sequence[Seen], elected: int, answer: str | None, spent: float, done: dict[str, int]
+        self, seen: Sequence[Observation], elected: int, answer: str | None, spent: float, done: dict[str, int]
     ) -> PlanChosen:
         """The next choice.
 
@@ -148,7 +148,7 @@ class Controller:
         Raises:
             PlanError: The budget is too small for any plan.
         """
-        belief = after(self.prior, seen, self.calibration.evidence)
+        belief = update(self.prior, seen, self.calibration.likelihood)
         sure = belief.right[elected] if 0 <= elected < len(belief.right) else 0.0
         cost = self._sample_cost(seen)
         once = 0.0 if seen else self.calibration.overhead
@@ -166,7 +166,7 @@ class Controller:
             return self._begin(belief, ways, cost)
         return self._go_on(belief, sure, answer, ways, cost, done)
 
-    def _sample_cost(self, seen: Sequence[Seen]) -> float:
+    def _sample_cost(self, seen: Sequence[Observation]) -> float:
         """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples.
 
         What a search chose says nothing of it: its tokens are in part those of steps that were not chosen. 0 where
@@ -180,7 +180,7 @@ class Controller:
 
     # -- ways to go on -----------------------------------------------------------------------------------------------
 
-    def _no_way(self, ways: Sequence[Way], cost: float, once: float, spent: float) -> str:
+    def _no_way(self, ways: Sequence[Option], cost: float, once: float, spent: float) -> str:
         """Why nothing can be begun, a sentence."""
         if ways:
             included = f", the {spent:.0f} of the prompt included" if spent else ""
@@ -196,13 +196,13 @@ class Controller:
         )
 
     def _ways(
-        self, belief: Belief, sure: float, done: dict[str, int], begun: bool, *, spurned: bool = False
-    ) -> list[Way]:
+        self, belief: Posterior, sure: float, done: dict[str, int], begun: bool, *, spurned: bool = False
+    ) -> list[Option]:
         """All of them but those of a strategy that lacks its PRM, or is not used and not `spurned` all the same.
 
         Where N leaves no room for a tree search, samples are all there is.
         """
-        ways = [Way("", 0, 0, sure, 0.0, 0.0)] if begun else []
+        ways = [Option("", 0, 0, sure, 0.0, 0.0)] if begun else []
         spurned = spurned or self.wish.most < self.wish.width
         for curve in self.calibration.curves:
             if not (curve.used or spurned) or (curve.strategy in ("best-of-n", "beam", "dvts")) != self.wish.scores:
@@ -230,21 +230,21 @@ class Controller:
             more *= 2
         return sizes or ([most] if curve.strategy in SAMPLING and most > had else [])
 
-    def _alone(self, curve: Curve, n: int, belief: Belief) -> Way:
+    def _alone(self, curve: Curve, n: int, belief: Posterior) -> Option:
         """A plan from nothing: its accuracy at every pass@1, weighed by the belief."""
-        chances = [chance(curve.alone, start(x, n, self.reach)) for x in _ODDS]
+        chances = [cloglog(curve.alone, start(x, n, self.reach)) for x in _LOGITS]
         accuracy = sum(weight * chance for weight, chance in zip(belief.weights, chances, strict=True))
-        return Way(curve.strategy, n, n, float(accuracy), 0.0, curve.cost * n)
+        return Option(curve.strategy, n, n, float(accuracy), 0.0, curve.cost * n)
 
-    def _after(self, curve: Curve, n: int, more: int, had: int, belief: Belief, sure: float) -> Way:
+    def _after(self, curve: Curve, n: int, more: int, had: int, belief: Posterior, sure: float) -> Option:
         """A plan on top of what there is."""
         x = position(belief.pass1, sure, more, had, self.reach)
-        won, lost = (1 - sure) * chance(curve.win, x), sure * chance(curve.lose, x)
-        return Way(curve.strategy, n, more, sure + won - lost, won + lost, curve.cost * more)
+        won, lost = (1 - sure) * cloglog(curve.win, x), sure * cloglog(curve.lose, x)
+        return Option(curve.strategy, n, more, sure + won - lost, won + lost, curve.cost * more)
 
     # -- choices -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, belief: Belief, ways: list[Way], cost: float) -> PlanChosen:
+    def _begin(self, belief: Posterior, ways: list[Option], cost: float) -> PlanChosen:
         """Before any sample: which plan seems best, and the probe that all of them begin with."""
         best = ways[0]
         strategy = "best-of-n" if self.wish.scores else "majority"
@@ -259,9 +259,9 @@ class Controller:
         return self._chosen(belief, 0, None, 0.0, best, ways, cost, strategy, first, why)
 
     def _go_on(
-        self, belief: Belief, sure: float, answer: str | None, ways: list[Way], cost: float, done: dict[str, int]
+        self, belief: Posterior, sure: float, answer: str | None, ways: list[Option], cost: float, done: dict[str, int]
     ) -> PlanChosen:
-        best = ways[0] if ways else Way("", 0, 0, sure, 0.0, 0.0)
+        best = ways[0] if ways else Option("", 0, 0, sure, 0.0, 0.0)
         count = len(belief.seen)
         said = f"{sure:.0%} sure of {answer}" if answer is not None else "no answer"
         head = f"{said} after {count} sample{'s' if count != 1 else ''}"
@@ -284,12 +284,12 @@ class Controller:
 
     def _chosen(
         self,
-        belief: Belief,
+        belief: Posterior,
         samples: int,
         answer: str | None,
         sure: float,
-        best: Way,
-        ways: Sequence[Way],
+        best: Option,
+        ways: Sequence[Option],
         cost: float,
         strategy: str,
         n: int,
@@ -304,7 +304,7 @@ class Controller:
             high=round(belief.quantile(0.95), 4),
             levels=tuple(round(level, 4) for level in belief.levels),  # type: ignore[arg-type]
             answer=answer,
-            sure=round(sure, 4),
+            confidence=round(sure, 4),
             changes=round(rival.changes, 4),
             considered=tuple(
                 Considered(way.name, round(way.accuracy, 4), round(way.samples * cost + once, 1)) for way in ways
@@ -317,28 +317,28 @@ class Controller:
         )
 
 
-_ODDS = [math.log(p / (1 - p)) for p in (float(min(max(q, _FAR), 1 - _FAR)) for q in GRID)]
+_LOGITS = [math.log(p / (1 - p)) for p in (float(min(max(q, _FAR), 1 - _FAR)) for q in GRID)]
 """Log-odds of the grid of pass@1, kept from the infinities at its ends."""
 
 
-def odds(share: float, edge: float) -> float:
+def logit(share: float, edge: float) -> float:
     """Log-odds of a share, kept `edge` away from 0 and 1."""
     clipped = min(max(share, edge), 1 - edge)
     return math.log(clipped / (1 - clipped))
 
 
-def position(pass1: float, sure: float, more: int, had: int, reach: float) -> Place:
+def position(pass1: float, sure: float, more: int, had: int, reach: float) -> ContinueFeatures:
     """Where a search stands, as curves take it (`Curve.win`); `had` candidates are there, and `more` come."""
-    return 1.0, odds(pass1, _FAR), odds(sure, 1 - _SURE), math.log2(more), math.log2(1 + had), odds(reach, _FAR)
+    return 1.0, logit(pass1, _FAR), logit(sure, 1 - _SURE), math.log2(more), math.log2(1 + had), logit(reach, _FAR)
 
 
-def start(logit: float, n: int, reach: float) -> Start:
+def start(logit: float, n: int, reach: float) -> StartFeatures:
     """Where a plan of `n` candidates starts, as curves take it (`Curve.alone`)."""
     size = math.log2(n)
-    return 1.0, logit, size, logit * size, odds(reach, _FAR)
+    return 1.0, logit, size, logit * size, logit(reach, _FAR)
 
 
-def chance(weights: Sequence[float], values: Sequence[float]) -> float:
+def cloglog(weights: Sequence[float], values: Sequence[float]) -> float:
     """The value of a curve: 1 - exp(-exp(weights . values)), a regression with a complementary log-log link.
 
     If n candidates each bring something about independently, with a small rate r, it comes about with 1 - exp(-n r):

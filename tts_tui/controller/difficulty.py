@@ -35,7 +35,7 @@ _EDGE = 1e-3
 """A PRM score is never taken as surer than this."""
 
 
-class Seen(Struct, frozen=True):
+class Observation(Struct, frozen=True):
     """A sample as a belief sees it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Seen(Struct, frozen=True):
     sampled: bool = True
 
 
-class Evidence(Struct, frozen=True):
+class AnswerLikelihood(Struct, frozen=True):
     """How samples are read; all of it is fitted by a calibration.
 
     Attributes:
@@ -81,7 +81,7 @@ class Evidence(Struct, frozen=True):
         return float((slope * math.log(clipped / (1 - clipped)) + bias) * samples**self.power)
 
 
-class Belief:
+class Posterior:
     """What is known of one problem.
 
     Args:
@@ -89,7 +89,7 @@ class Belief:
         seen: The samples so far.
     """
 
-    def __init__(self, joint: np.ndarray, seen: Sequence[Seen] = ()) -> None:
+    def __init__(self, joint: np.ndarray, seen: Sequence[Observation] = ()) -> None:
         self.joint = joint
         self.seen = tuple(seen)
 
@@ -120,7 +120,7 @@ class Belief:
         return tuple(float(value) for value in self.joint[:-1].sum(axis=1))
 
 
-def before(mean: float, concentration: float) -> Belief:
+def prior(mean: float, concentration: float) -> Posterior:
     """The belief before any sample: a Beta distribution of pass@1.
 
     Args:
@@ -132,10 +132,10 @@ def before(mean: float, concentration: float) -> Belief:
     # In the outermost cells the density may grow beyond all bounds: there p^(a - 1) alone is integrated.
     log[0], log[-1] = a * _LOG_END - math.log(a), b * _LOG_END - math.log(b)
     weights = np.exp(log - log.max())
-    return Belief((weights / weights.sum())[None, :])
+    return Posterior((weights / weights.sum())[None, :])
 
 
-def after(prior: Belief, seen: Sequence[Seen], evidence: Evidence) -> Belief:
+def update(prior: Posterior, seen: Sequence[Observation], evidence: AnswerLikelihood) -> Posterior:
     """The belief after samples.
 
     Args:
@@ -160,7 +160,7 @@ def after(prior: Belief, seen: Sequence[Seen], evidence: Evidence) -> Belief:
     total = evidence.count * sum(one.sampled for one in seen)
     log = np.log(prior.weights + 1e-300) + right * _LOG + (total - right) * _LOG_NOT + bonus[:, None]
     joint = np.exp(log - log.max())
-    return Belief(joint / joint.sum(), seen)
+    return Posterior(joint / joint.sum(), seen)
 
 
 def _agreement(sizes: np.ndarray, concentration: float) -> float:
@@ -174,7 +174,7 @@ def _agreement(sizes: np.ndarray, concentration: float) -> float:
     )
 
 
-class Near(Struct, frozen=True):
+class KernelNeighbours(Struct, frozen=True):
     """Prompts that were sampled: one that is like them is as hard as they were, one that is not learns nothing of them.
 
     Attributes:
@@ -203,7 +203,7 @@ class Near(Struct, frozen=True):
         return right, float(weights @ np.array(self.problems)) - right
 
 
-class Outlook(Struct, frozen=True):
+class DifficultyModel(Struct, frozen=True):
     """What is expected of a prompt: a Beta distribution of pass@1 by its features.
 
     Its mean is a logistic regression on what holds for all prompts, which is held back strongly; to that come the
@@ -225,11 +225,13 @@ class Outlook(Struct, frozen=True):
     weights: tuple[float, ...]
     bias: float
     concentration: float
-    near: Near | None = None
+    neighbours: KernelNeighbours | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(values) for values in (self.names, self.centre, self.spread, self.weights)}
-        if len(sizes) > 1 or (self.near is not None and any(len(row) not in sizes for row in self.near.rows)):
+        if len(sizes) > 1 or (
+            self.neighbours is not None and any(len(row) not in sizes for row in self.neighbours.rows)
+        ):
             raise ValueError("an outlook has as many names as means, deviations, weights, and values a row")
         if self.concentration <= 0 or any(spread <= 0 for spread in self.spread):
             raise ValueError("concentration and deviations of an outlook are greater than 0")
@@ -245,7 +247,7 @@ class Outlook(Struct, frozen=True):
             scaled.append(min(max((value - centre) / spread, -3.0), 3.0))  # beyond what it was fitted on it is blind
             total += weight * scaled[-1]
         mean = min(max(1 / (1 + math.exp(-total)), 0.002), 0.998)
-        right, wrong = (0.0, 0.0) if self.near is None else self.near.counts(scaled)
+        right, wrong = (0.0, 0.0) if self.neighbours is None else self.neighbours.counts(scaled)
         return self.concentration * mean + right, self.concentration * (1 - mean) + wrong
 
     def mean(self, values: Sequence[float]) -> float:
@@ -253,7 +255,7 @@ class Outlook(Struct, frozen=True):
         right, wrong = self.counts(values)
         return right / (right + wrong)
 
-    def belief(self, values: Sequence[float]) -> Belief:
+    def prior(self, values: Sequence[float]) -> Posterior:
         """The belief before any sample."""
         right, wrong = self.counts(values)
-        return before(right / (right + wrong), right + wrong)
+        return prior(right / (right + wrong), right + wrong)

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from tts_tui.controller.calibration import Calibration, Curve, names_of
-from tts_tui.controller.difficulty import Evidence, Outlook
+from tts_tui.controller.difficulty import AnswerLikelihood, DifficultyModel
 from tts_tui.controller.levels import LEVELS
 from tts_tui.plan import Score, Vote
 from tts_tui.protocols import ModelInfo
@@ -41,17 +41,19 @@ def calibration(policy: ModelInfo, prm: ModelInfo | None, score: Score = "last",
     mean = _pass1(policy.parameters)
     names = names_of(policy, prm)
     evidence = data["evidence"]
-    how = Evidence(**{key: value for key, value in evidence.items() if key != "source"})
+    how = AnswerLikelihood(**{key: value for key, value in evidence.items() if key != "source"})
     if prm is None:
-        how = Evidence(0.0, 0.0, 0.0, 0.0, how.power, how.agreement, how.count)
+        how = AnswerLikelihood(0.0, 0.0, 0.0, 0.0, how.power, how.agreement, how.count)
     return Calibration(
         policy=names[0],
         prm=names[1],
         source="priors from arXiv 2502.06703 (data/priors.toml)",
         score=score,
         vote=vote if prm is not None else "majority",
-        outlook=Outlook((), (), (), (), round(math.log(mean / (1 - mean)), 4), data["assumed"]["concentration"]),
-        evidence=how,
+        difficulty=DifficultyModel(
+            (), (), (), (), round(math.log(mean / (1 - mean)), 4), data["assumed"]["concentration"]
+        ),
+        likelihood=how,
         curves=curves(policy, prm),
         price=data["assumed"]["price"],
     )

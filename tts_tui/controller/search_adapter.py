@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from tts_tui.answers.voting import Candidate, path_score, tally
 from tts_tui.controller import priors
 from tts_tui.controller.calibration import Calibration, check_models, find
-from tts_tui.controller.controller import Controller, Wish, price_of
-from tts_tui.controller.difficulty import Seen
+from tts_tui.controller.controller import Controller, Objective, price_of
+from tts_tui.controller.difficulty import Observation
 from tts_tui.errors import BackendError
 from tts_tui.plan import Plan
-from tts_tui.protocols import Policy, Prompt, Reading, Reads, Usage
+from tts_tui.protocols import ExposesHiddenStates, Policy, Prompt, PromptEncoding, Usage
 from tts_tui.tree.events import PlanChosen
 from tts_tui.tree.search_tree import Node, SearchTree
 
@@ -22,7 +22,7 @@ ATTEMPTS, BACKOFF = 3, 0.5
 """How often a prompt is read before that is given up; seconds before the second time, doubled for the third."""
 
 
-class Guide:
+class SearchController:
     """Chooses for one search.
 
     Args:
@@ -36,11 +36,11 @@ class Guide:
     """
 
     def __init__(
-        self, calibration: Calibration, tree: SearchTree, reading: Reading | None = None, trouble: str = ""
+        self, calibration: Calibration, tree: SearchTree, reading: PromptEncoding | None = None, trouble: str = ""
     ) -> None:
         plan, start = tree.plan, tree.start
         self._tree = tree
-        self._reading = reading or Reading()
+        self._reading = reading or PromptEncoding()
         own = (calibration.score, calibration.vote)
         self._apart = (
             f" with score {own[0]} and vote {own[1]}, not those of this search: what is expected is rough"
@@ -50,8 +50,8 @@ class Guide:
         if trouble:
             self._apart += f"; without the policy's reading of the prompt ({trouble})"
         self._weight = start.prm.parameters / max(1, start.policy.parameters) if start.prm else 0.0
-        wish = wish_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
-        self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.state))
+        wish = objective_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
+        self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.hidden_state))
 
     def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
         """The next choice; see `Controller.choose`.
@@ -71,7 +71,7 @@ class Guide:
         scoring = max(0.0, self._weight * tree.counts.prm_computed - self.controller.calibration.overhead)
         rate = 1 + scoring / max(1, tree.counts.completion)
         seen = [
-            Seen(group, path_score(node.scores, plan.score), len(node.path_ids) * rate, node in independent)
+            Observation(group, path_score(node.scores, plan.score), len(node.path_ids) * rate, node in independent)
             for node, group in zip(nodes, groups, strict=True)
         ]
         votes = tally(
@@ -88,7 +88,7 @@ class Guide:
         return replace(choice, usage=usage, basis=choice.basis + self._apart)
 
 
-class Guides:
+class ControllerFactory:
     """Makes those who choose for a search. Its prompt is read once, if the calibration knows what to make of that.
 
     Args:
@@ -100,7 +100,7 @@ class Guides:
     def __init__(self, policy: Policy, prompt: Prompt, given: Calibration | None = None) -> None:
         self._policy, self._prompt, self._given = policy, prompt, given
         self._lock = asyncio.Lock()
-        self._reading: Reading | None = None
+        self._reading: PromptEncoding | None = None
         # What readings have cost that failed or were cancelled.
         self._failed = Usage()
         self._trouble = ""
@@ -110,7 +110,7 @@ class Guides:
         """What reading has cost, as far as it is not written down."""
         return self._failed + (self._reading.usage if self._reading is not None else Usage())
 
-    async def of(self, tree: SearchTree) -> Guide:
+    async def of(self, tree: SearchTree) -> SearchController:
         """Who chooses for the search as it is planned now.
 
         Raises:
@@ -120,22 +120,22 @@ class Guides:
         found = calibration_of(tree, self._given)
         price_of(found, tree.plan.mean_tokens, tree.plan.goal_accuracy)  # refuses before anything is paid for
         async with self._lock:
-            if found.reader is not None and self._reading is None and isinstance(self._policy, Reads):
+            if found.projection is not None and self._reading is None and isinstance(self._policy, ExposesHiddenStates):
                 self._reading = await self._read(self._policy)
         reading = replace(self._reading, usage=self.owed) if self._reading is not None else None
-        return Guide(found, tree, reading, self._trouble)
+        return SearchController(found, tree, reading, self._trouble)
 
     def told(self) -> None:
         """What reading cost has been written down."""
         self._failed = Usage()
         if self._reading is not None:
-            self._reading = Reading(self._reading.state)
+            self._reading = PromptEncoding(self._reading.hidden_state)
 
-    async def _read(self, policy: Reads) -> Reading:
+    async def _read(self, policy: ExposesHiddenStates) -> PromptEncoding:
         """What the policy makes of the prompt; empty where it fails for good, for the text tells something, too."""
         for attempt in range(ATTEMPTS):
             try:
-                reading = await policy.read(self._prompt, self._spend)
+                reading = await policy.encode_prompt(self._prompt, self._spend)
             except BackendError as error:
                 self._trouble = str(error)
                 if not error.retryable:
@@ -144,7 +144,7 @@ class Guides:
             else:
                 self._trouble = ""
                 return reading
-        return Reading()
+        return PromptEncoding()
 
     def _spend(self, usage: Usage) -> None:
         self._failed += usage
@@ -162,11 +162,11 @@ def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibr
     return given or find(policy, prm) or priors.calibration(policy, prm, plan.score, plan.vote)
 
 
-def wish_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Wish:
+def objective_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Objective:
     """What a plan wants of the controller.
 
     Raises:
         PlanError: It is out of reach.
     """
     price = price_of(calibration, plan.mean_tokens, plan.goal_accuracy)
-    return Wish(plan.n, plan.m, plan.budget.tokens, price, scores)
+    return Objective(plan.n, plan.m, plan.budget.tokens, price, scores)

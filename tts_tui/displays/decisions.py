@@ -133,7 +133,7 @@ def _answer(choice: PlanChosen) -> str:
     seen = plural(choice.samples, "solution")
     if choice.answer is None:
         return f"none in {seen}"
-    return f"{one_line(choice.answer, 24)}, {phrases.share(choice.sure)} sure after {seen}"
+    return f"{one_line(choice.answer, 24)}, {phrases.share(choice.confidence)} sure after {seen}"
 
 
 def _plans(choice: PlanChosen, width: int, rows: int) -> list[Text]:
@@ -253,7 +253,7 @@ def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> li
     said = phrases.levels(choice) if spacious else phrases.likeliest(choice)
     parts = [pass1, Text(said), Text(phrases.chosen(choice), style="bold")]
     if choice.answer is not None:
-        parts.insert(2, Text(f"{phrases.share(choice.sure)} sure of {one_line(choice.answer, 12)}"))
+        parts.insert(2, Text(f"{phrases.share(choice.confidence)} sure of {one_line(choice.answer, 12)}"))
     why = Text(f" why     {phrases.why(choice)}", no_wrap=True)
     basis = Text(f" basis   {phrases.basis(choice)}", style="dim", no_wrap=True)
     for line in (why, basis):

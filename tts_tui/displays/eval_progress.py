@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from tts_tui.displays.base import is_terminal
-from tts_tui.evaluation.runner import Standing
+from tts_tui.evaluation.runner import EvalStatus
 from tts_tui.formatting import bar, one_line, plural, short
 
 _SILENCE = 60.0
@@ -45,7 +45,7 @@ class EvalProgress:
             self._write("\n")
             self._open = False
 
-    def __call__(self, standing: Standing) -> None:
+    def __call__(self, standing: EvalStatus) -> None:
         """Shows one, if it is worth a line."""
         if self._drawn:
             width = shutil.get_terminal_size((100, 24)).columns - 1
@@ -55,7 +55,7 @@ class EvalProgress:
             self._write(f"tts-tui: {said(standing, drawn=False)}\n")
             self._shown, self._when = standing.done * _STEPS // standing.total, monotonic()
 
-    def _is_due(self, standing: Standing) -> bool:
+    def _is_due(self, standing: EvalStatus) -> bool:
         further = standing.done * _STEPS // standing.total > self._shown
         return further or standing.done == standing.total or monotonic() - self._when > _SILENCE
 
@@ -67,7 +67,7 @@ class EvalProgress:
             return
 
 
-def said(standing: Standing, *, drawn: bool = True) -> str:
+def said(standing: EvalStatus, *, drawn: bool = True) -> str:
     """A standing in one line: how much is done, how much longer it takes, how many are right."""
     parts = [f"{standing.done}/{standing.total}"]
     if drawn:

@@ -10,11 +10,11 @@ from rich.style import Style
 from rich.text import Text
 
 from tts_tui.displays import decisions, phrases, status_lines
-from tts_tui.displays.outline import Row, rows
+from tts_tui.displays.outline import OutlineRow, rows
 from tts_tui.displays.score_colors import BARS, HEAT, degree
 from tts_tui.formatting import bar, digits, one_line, tail
 from tts_tui.tree.search_tree import Node, SearchTree, State
-from tts_tui.tree.totals import Tally
+from tts_tui.tree.totals import AnswerVotes
 
 Heat = Literal["bar", "colour", "digits"]
 
@@ -43,11 +43,11 @@ class Moment:
     scored: float = 0.0
     tick: int = 0
     title: str = ""
-    votes: Sequence[Tally] = ()
+    votes: Sequence[AnswerVotes] = ()
     unicode: bool = True
 
 
-class Look(NamedTuple):
+class RowView(NamedTuple):
     """All that decides how a step's line looks, apart from the terminal: equal looks are equal lines.
 
     Attributes:
@@ -112,8 +112,8 @@ def _fit(line: Text, width: int, unicode: bool) -> None:
 _ASCII = str.maketrans(dict(zip("├│└─★✗…·●■‖×✎", "||`-*x.-*#=x+", strict=True)))
 
 
-def _row(row: Row, tree: SearchTree, width: int, moment: Moment) -> Text:
-    shown = look(
+def _row(row: OutlineRow, tree: SearchTree, width: int, moment: Moment) -> Text:
+    shown = row_view(
         row.node,
         row.rails,
         _times(row.node),
@@ -124,7 +124,7 @@ def _row(row: Row, tree: SearchTree, width: int, moment: Moment) -> Text:
     return node_line(shown, width, tick=moment.tick, unicode=moment.unicode)
 
 
-def look(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) -> Look:
+def row_view(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) -> RowView:
     """How a step looks now.
 
     Args:
@@ -136,7 +136,7 @@ def look(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) 
     """
     root = node.parent is None
     fields = {"value": node.score, **more}
-    return Look(
+    return RowView(
         root=root,
         text=problem if root else node.text,
         rails=rails,
@@ -148,7 +148,7 @@ def look(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) 
     )
 
 
-def node_line(look: Look, width: int, *, tick: int = 0, unicode: bool = True, heat: Heat = "bar") -> Text:
+def node_line(look: RowView, width: int, *, tick: int = 0, unicode: bool = True, heat: Heat = "bar") -> Text:
     """The line of a step, which may be longer than `width`: its score, rails, state as glyph and word, and text.
 
     Args:
@@ -195,7 +195,7 @@ def _rails(rails: str, width: int) -> str:
     return rails if len(rails) <= most else "…" + rails[len(rails) - most + 1 :]
 
 
-def _what(line: Text, look: Look, width: int, tick: int, unicode: bool) -> None:
+def _what(line: Text, look: RowView, width: int, tick: int, unicode: bool) -> None:
     """Glyph and word of the step's state, then its text."""
     for mark in look.marks:
         glyph = mark.glyph

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tts_tui.answers.voting import Candidate, tally
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.tree.totals import Tally
+from tts_tui.tree.totals import AnswerVotes
 
 FEW = 200
 """Solutions up to which votes are counted whenever they may have changed."""
@@ -32,9 +32,9 @@ class Votes:
         self._tree: SearchTree | None = None
         self._revision = -1
         self._next = 0.0
-        self._votes: tuple[Tally, ...] = ()
+        self._votes: tuple[AnswerVotes, ...] = ()
 
-    def of(self, tree: SearchTree) -> tuple[Tally, ...]:
+    def of(self, tree: SearchTree) -> tuple[AnswerVotes, ...]:
         """The votes as they stand."""
         if tree.finished is not None:
             return tree.finished.votes

@@ -33,7 +33,7 @@ from tts_tui.tree.events import (
 from tts_tui.tree.search_tree import Node, SearchTree
 
 
-def tell(event: AnyEvent, tree: SearchTree) -> str | None:
+def describe(event: AnyEvent, tree: SearchTree) -> str | None:
     """The sentence of `event`, which `tree` has just taken in; None if it needs none."""
     teller = _TELLERS.get(type(event))
     return teller(event, tree) if teller is not None else None

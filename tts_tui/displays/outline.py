@@ -14,7 +14,7 @@ RECENT = 400
 
 
 @dataclass(slots=True)
-class Row:
+class OutlineRow:
     """One line of the outline.
 
     Attributes:
@@ -39,7 +39,7 @@ class _Chosen:
     size: int = 0
 
 
-def rows(tree: SearchTree, writing: Iterable[int], height: int) -> list[Row]:
+def rows(tree: SearchTree, writing: Iterable[int], height: int) -> list[OutlineRow]:
     """The outline of `tree` in at most `height` lines, the root first.
 
     Steps that are being written come first, then the winner, then solutions, then what was kept, then the rest, the
@@ -54,7 +54,7 @@ def rows(tree: SearchTree, writing: Iterable[int], height: int) -> list[Row]:
     if not tree.nodes or height < 1:
         return []
     chosen = _choose(tree, writing, height - 1)
-    shown: list[Row] = []
+    shown: list[OutlineRow] = []
     _draw(chosen, tree.root, "", shown)
     return shown
 
@@ -115,7 +115,7 @@ def _by_interest(tree: SearchTree, writing: Iterable[int]) -> Iterator[Node]:
     yield from later
 
 
-def _draw(chosen: _Chosen, root: Node, rails: str, shown: list[Row]) -> None:
+def _draw(chosen: _Chosen, root: Node, rails: str, shown: list[OutlineRow]) -> None:
     """Depth first, without recursion: a path may be deeper than Python's stack."""
     stack: list[tuple[Node, str, str]] = [(root, "", "")]
     while stack:
@@ -123,7 +123,7 @@ def _draw(chosen: _Chosen, root: Node, rails: str, shown: list[Row]) -> None:
         children = chosen.children.get(node.id, [])
         direct = sum(1 for child in children if child.id not in chosen.tops)
         distinct = sum(1 for child in node.children if child.merged_into is None)
-        shown.append(Row(node, own, distinct - direct, node.id in chosen.tops))
+        shown.append(OutlineRow(node, own, distinct - direct, node.id in chosen.tops))
         for child in reversed(children):
             last = child is children[-1]
             stack.append((child, below + ("└─" if last else "├─"), below + ("  " if last else "│ ")))

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from tts_tui.displays import phrases
 from tts_tui.displays.base import Display
-from tts_tui.displays.narration import tell
+from tts_tui.displays.narration import describe
 from tts_tui.formatting import plural
 from tts_tui.tree.events import (
     AnyEvent,
@@ -54,7 +54,7 @@ class PlainDisplay(Display):
             self._resumed(event)
         elif isinstance(event, SearchFinished):
             return
-        elif (sentence := tell(event, self.tree)) is None or self._enough(event):
+        elif (sentence := describe(event, self.tree)) is None or self._enough(event):
             if event.t - self._spoke_at >= SUMMARY:
                 self._summary(event.t)
         else:

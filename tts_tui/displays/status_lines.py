@@ -15,7 +15,7 @@ from tts_tui.displays import phrases
 from tts_tui.formatting import bar, clock, one_line, percent, plural, short
 from tts_tui.plan import Plan
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.tree.totals import Tally
+from tts_tui.tree.totals import AnswerVotes
 
 SEPARATOR = Text(" │ ", style="dim")
 SMALL, LARGE = 6, 10
@@ -139,7 +139,7 @@ def flop(number: float) -> str:
 # -- what came of it ---------------------------------------------------------------------------------------------------
 
 
-def answers_line(votes: Sequence[Tally], width: int, *, over: bool, blocks: bool = True) -> Text:
+def answers_line(votes: Sequence[AnswerVotes], width: int, *, over: bool, blocks: bool = True) -> Text:
     """The answers with their votes, best first.
 
     Args:

@@ -13,7 +13,7 @@ _DOUBT = 0.5
 """Spread of the seconds of a plan's searches, as a share of their mean, before any is known."""
 
 
-class Pace:
+class TimeEstimate:
     """Learns from searches how long the others will take.
 
     Args:

@@ -17,7 +17,7 @@ SAMPLED = ("majority", "best-of-n")
 """Strategies whose solutions are independent samples of the policy, as long as it does not sample greedily."""
 
 
-class Run:
+class LoadedRun:
     """A run, as far as it is.
 
     Args:
@@ -78,7 +78,7 @@ def _named(model: ModelInfo | None) -> str:
     return "none" if model is None else model.name
 
 
-def load(folders: Sequence[Path]) -> list[Run]:
+def load(folders: Sequence[Path]) -> list[LoadedRun]:
     """The runs of several folders, each with a name of its own.
 
     Raises:
@@ -97,12 +97,12 @@ def load(folders: Sequence[Path]) -> list[Run]:
     return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
-def _read(folder: Path, name: str) -> Run:
+def _read(folder: Path, name: str) -> LoadedRun:
     place = folder.expanduser()
     if not place.is_dir():
         what = "is a file, and no folder of a run" if place.exists() else "is not there"
         raise UsageError(f"{folder} {what}: give the folder that `tts-tui eval` wrote")
-    run = Run(folder, name, read_header(place), read_items(place), read_outcomes(place))
+    run = LoadedRun(folder, name, read_header(place), read_items(place), read_outcomes(place))
     if not run.outcomes:
         raise UsageError(f"nothing in {folder} is done yet: let `tts-tui eval` go on until problems are")
     return run

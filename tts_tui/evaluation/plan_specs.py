@@ -128,9 +128,9 @@ def make(spec: Spec, solver: Solver, **defaults: Any) -> tuple[str, Plan]:
     try:
         plan = solver.plan(spec.strategy, **{**defaults, **own})
         if drawing:
-            plan = plan.with_(sampling=replace(plan.sampling, **drawing))
+            plan = plan.replace(sampling=replace(plan.sampling, **drawing))
         if limits:
-            plan = plan.with_(budget=replace(plan.budget, **limits))
+            plan = plan.replace(budget=replace(plan.budget, **limits))
         solver.check(plan)
     except TTSError as error:
         raise PlanError(f"the plan {_name(spec, spec.n)}: {error}") from error

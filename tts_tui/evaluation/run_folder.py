@@ -262,7 +262,7 @@ class RunFolder:
                 raise self._differs(f"problem {place} is {had.id} there and {given.id} now", had, given)
         for name, plan in plans.items():
             before = self.header.plans.get(name)
-            if before is not None and before.with_(why=plan.why) != plan:
+            if before is not None and before.replace(why=plan.why) != plan:
                 raise self._differs(f"the plan {name} has other settings", before, plan)
 
     def compare_models(self, policy: ModelInfo, prm: ModelInfo | None, *, scores: bool = True) -> None:

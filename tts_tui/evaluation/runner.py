@@ -16,7 +16,7 @@ from tts_tui.answers.grading import Grader
 from tts_tui.concurrency import concurrently
 from tts_tui.errors import BackendError, PlanError, RecordError, RecordVersion, SolverClosed, TTSError, UsageError
 from tts_tui.evaluation.datasets.loading import Dataset, Item, listed
-from tts_tui.evaluation.eta import Pace
+from tts_tui.evaluation.eta import TimeEstimate
 from tts_tui.evaluation.judging import Judge, failure_of, outcome_of
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.run_folder import Header, RunFolder, Source
@@ -45,7 +45,7 @@ class PlanStanding(Struct, frozen=True):
     failed: int
 
 
-class Standing(Struct, frozen=True):
+class EvalStatus(Struct, frozen=True):
     """How an evaluation stands.
 
     Attributes:
@@ -99,7 +99,7 @@ class Evaluation:
         *,
         specs: tuple[str, str] = ("", ""),
         concurrency: int = 4,
-        tell: Callable[[Standing], None] = lambda standing: None,
+        tell: Callable[[EvalStatus], None] = lambda standing: None,
         judge: Judge | None = None,
     ) -> None:
         if concurrency < 1:
@@ -114,7 +114,7 @@ class Evaluation:
                 folder.compare_calibration(name, named(solver.calibration))
         self._waiting = dict.fromkeys(self.plans, 0)
         self._failures: list[str] = []
-        self._pace = Pace()
+        self._pace = TimeEstimate()
         self.notes: list[str] = []
         self._ids = {item.id for item in dataset.items}
         self._done: dict[str, Counter[str]] = {name: Counter() for name in self.plans}
@@ -133,12 +133,12 @@ class Evaluation:
         found = self.folder.outcomes.get((name, item.id))
         return found is not None and found.reason != "failed" and not found.undecided
 
-    def standing(self, newest: Outcome | None = None) -> Standing:
+    def standing(self, newest: Outcome | None = None) -> EvalStatus:
         """How it stands."""
         plans = {name: PlanStanding(own["done"], own["right"], own["failed"]) for name, own in self._done.items()}
         done = sum(plan.done for plan in plans.values())
         left = self._pace.left(self._waiting, self._at_once)
-        return Standing(done, len(self._ids) * len(self.plans), plans, self._pace.rate, left, newest)
+        return EvalStatus(done, len(self._ids) * len(self.plans), plans, self._pace.rate, left, newest)
 
     def _add_up(self, outcome: Outcome, sign: int) -> None:
         if outcome.problem in self._ids and outcome.plan in self._done:
@@ -147,7 +147,7 @@ class Evaluation:
             own["right"] += sign * outcome.right
             own["failed"] += sign * (outcome.reason == "failed")
 
-    async def run(self) -> Standing:
+    async def run(self) -> EvalStatus:
         """Runs what is not done. Cancelled, it keeps all, and the next call goes on.
 
         Raises:
@@ -159,7 +159,7 @@ class Evaluation:
             return self.standing()
         self._waiting = {name: sum(name == other for _, other in pending) for name in self.plans}
         await self._open({name for _, name in pending})
-        self._pace = Pace(self._earlier())
+        self._pace = TimeEstimate(self._earlier())
         self._tell(self.standing())
         if self._judge is not None:
             await self._work(iter(pending), self._judge)
@@ -319,7 +319,7 @@ def _recorded(path: Path, item: Item, plan: Plan) -> SearchTree | None:
     try:
         tree = load(path)
         start = tree.start
-        if start.problem == check_problem(item.problem) and start.plan.with_(why=plan.why) == plan:
+        if start.problem == check_problem(item.problem) and start.plan.replace(why=plan.why) == plan:
             return tree
     except RecordVersion:
         raise

@@ -68,7 +68,7 @@ def is_right(solution: Solution, problem: Problem) -> bool:
     return solution.answer is not None and same(solution.answer, problem.answer)
 
 
-class Settings(Struct, frozen=True):
+class SamplingSettings(Struct, frozen=True):
     """What samples depend on beside their problem; samples of other settings are not read.
 
     Attributes:
@@ -83,7 +83,7 @@ class Settings(Struct, frozen=True):
 
 
 class _Stored(Struct, frozen=True):
-    settings: Settings
+    settings: SamplingSettings
     sampled: Sampled
 
 
@@ -95,7 +95,7 @@ class SampleCache:
         settings: What they were sampled with; others are left alone, and not read.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: SamplingSettings) -> None:
         self.folder, self.settings = folder, settings
 
     def _path(self, problem: Problem) -> Path:
@@ -157,7 +157,7 @@ async def sample_all(
     return await concurrently(one(*pair) for pair in wanted)
 
 
-async def _sample(policy: Policy, problem: Problem, count: int, settings: Settings) -> Sampled:
+async def _sample(policy: Policy, problem: Problem, count: int, settings: SamplingSettings) -> Sampled:
     prompt = await policy.prompt(problem.question)
     seeds = [zlib.crc32(f"{problem.question}#{number}".encode()) for number in range(count)]
     solutions = await concurrently(solution(policy, prompt, seed, settings) for seed in seeds)
@@ -165,7 +165,7 @@ async def _sample(policy: Policy, problem: Problem, count: int, settings: Settin
 
 
 async def solution(
-    policy: Policy, prompt: Prompt, seed: int, settings: Settings, begun: Solution | None = None
+    policy: Policy, prompt: Prompt, seed: int, settings: SamplingSettings, begun: Solution | None = None
 ) -> Solution:
     """Samples one solution to its end.
 

@@ -133,7 +133,7 @@ def area(right: Sequence[float], wrong: Sequence[float]) -> float | None:
     return float((ranks - len(right) * (len(right) + 1) / 2) / (len(right) * len(wrong)))
 
 
-class Calibration(Struct, frozen=True):
+class ReliabilityCurve(Struct, frozen=True):
     """Whether what has the score p is right in p of the cases.
 
     Attributes:
@@ -145,7 +145,7 @@ class Calibration(Struct, frozen=True):
     bins: tuple[tuple[float, float, int], ...]
 
 
-def calibration(scored: Iterable[tuple[float, bool]], bins: int = 10) -> Calibration:
+def calibration(scored: Iterable[tuple[float, bool]], bins: int = 10) -> ReliabilityCurve:
     """In bins of about equally many; equal scores are never in two of them."""
     pairs = sorted(scored)
     parts: list[list[tuple[float, bool]]] = []
@@ -159,7 +159,7 @@ def calibration(scored: Iterable[tuple[float, bool]], bins: int = 10) -> Calibra
         start = end
     table = tuple((fmean(p for p, _ in part), fmean(right for _, right in part), len(part)) for part in parts)
     error = sum(abs(p - right) * count for p, right, count in table) / len(pairs) if pairs else 0.0
-    return Calibration(error, table)
+    return ReliabilityCurve(error, table)
 
 
 def within(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:

@@ -9,7 +9,7 @@ from itertools import combinations
 from tts_tui.answers.canonical import canonical
 from tts_tui.answers.grading import Grader, is_simple
 from tts_tui.search.tasks import Stopped
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import AnswersMatched, Notice
 from tts_tui.tree.search_tree import Node, SearchTree
 
@@ -19,7 +19,9 @@ SECONDS_STOPPED = 3.0
 """The same of a search that was stopped: someone waits."""
 
 
-async def settle(grader: Grader, journal: Journal, solutions: Sequence[Node], stopped: Stopped | None = None) -> None:
+async def match_answers(
+    grader: Grader, journal: EventLog, solutions: Sequence[Node], stopped: Stopped | None = None
+) -> None:
     """Find out which answers of `solutions` mean the same, and write it down.
 
     What the tree knows is not asked again, and answers that are plain numbers or words need no asking at all. Pairs
@@ -39,7 +41,7 @@ async def settle(grader: Grader, journal: Journal, solutions: Sequence[Node], st
         return
 
     def found(left: str, right: str) -> None:
-        journal.write(AnswersMatched(t=journal.now, left=left, right=right))
+        journal.append(AnswersMatched(t=journal.now, left=left, right=right))
 
     seconds = SECONDS if stopped is None else SECONDS_STOPPED
     try:
@@ -52,7 +54,7 @@ async def settle(grader: Grader, journal: Journal, solutions: Sequence[Node], st
         pairs = "1 pair" if count == 1 else f"{count:,} pairs"
         message = f"{pairs} of answers could not be compared and vote apart from each other: {why}"
         if message not in journal.tree.notices:
-            journal.write(Notice(t=journal.now, message=message))
+            journal.append(Notice(t=journal.now, message=message))
 
 
 def undecided(grader: Grader, tree: SearchTree, solutions: Sequence[Node]) -> int:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tts_tui.errors import StrategyError, TTSError
 from tts_tui.protocols import Strategy
-from tts_tui.search.tasks import Stopped, Tasks
-from tts_tui.tree.event_log import Journal
+from tts_tui.search.tasks import Stopped, TaskScope
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import BranchBegun
 from tts_tui.tree.search_tree import Node
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tts_tui.search.search import Search
 
 
-class Run:
+class StrategyRun:
     """The strategy at work below one node.
 
     Attributes:
@@ -51,17 +51,17 @@ class Branches:
         strategy: Who decides; set before the first run.
     """
 
-    def __init__(self, journal: Journal, tasks: Tasks, view: Callable[[Run], Search]) -> None:
+    def __init__(self, journal: EventLog, tasks: TaskScope, view: Callable[[StrategyRun], Search]) -> None:
         self.strategy: Strategy | None = None
         self._journal = journal
         self._tasks = tasks
         self._view = view
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, StrategyRun] = {}
 
     def begin(self, node: Node) -> None:
         """The search goes on from `node`, too."""
         if node not in self._journal.tree.branches:
-            self._journal.write(BranchBegun(t=self._journal.now, node=node.id))
+            self._journal.append(BranchBegun(t=self._journal.now, node=node.id))
         self.sync()
 
     def sync(self) -> None:
@@ -69,7 +69,7 @@ class Branches:
         tree = self._journal.tree
         for root in (tree.search_root, *tree.branches):
             if root.id not in self._runs and not tree.is_cut(root) and self._tasks.are_open:
-                run = self._runs[root.id] = Run(root)
+                run = self._runs[root.id] = StrategyRun(root)
                 run.task = self._tasks.spawn(self._follow(run))
 
     def end_cut(self) -> None:
@@ -96,7 +96,7 @@ class Branches:
         roots = dict.fromkeys(node.id for node in (tree.search_root, *tree.branches))
         return [node for id in roots if id in self._runs for node in self._runs[id].solutions]
 
-    async def _follow(self, run: Run) -> None:
+    async def _follow(self, run: StrategyRun) -> None:
         strategy = self.strategy
         assert strategy is not None
         try:

@@ -13,18 +13,18 @@ from tts_tui.errors import BackendBadResponse, BackendError, BudgetExhausted, Co
 from tts_tui.plan import Plan
 from tts_tui.protocols import Chunk, Finish, Policy, Prompt, StepRequest, Usage
 from tts_tui.search.merging import Merger
-from tts_tui.search.pausing import Gate
+from tts_tui.search.pausing import PauseGate
 from tts_tui.search.scoring import Scorer
-from tts_tui.search.slots import CHANGED, CUT, ENDED, Draft, Ended, Work
-from tts_tui.search.speculation import Ahead, Early, Spawn
-from tts_tui.tree.event_log import Journal
+from tts_tui.search.slots import CHANGED, CUT, ENDED, SlotCancelled, SlotTask, StepDraft
+from tts_tui.search.speculation import Spawn, SpeculativeStep, Speculator
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import WRITTEN, By, SolutionFound, StepFailed, StepFinished, StepStarted, StepStreamed
 from tts_tui.tree.search_tree import Node
 
 NOTHING = Usage()
 
 
-class Writer:
+class StepGenerator:
     """Writes steps of one search.
 
     Args:
@@ -48,7 +48,7 @@ class Writer:
         self,
         policy: Policy,
         prompt: Prompt,
-        journal: Journal,
+        journal: EventLog,
         scorer: Scorer | None,
         attempts: int,
         backoff: float,
@@ -63,9 +63,9 @@ class Writer:
         self._session = journal.tree.start.run
         # Whether a step repeats a sibling is decided right after it is finished: a kill leaves it open for one at most.
         self._unsettled = journal.tree.newest
-        self._works: set[Work] = set()
-        self.ahead = Ahead(policy, journal, spawn, self._request, self._check_budget)
-        self.gate = Gate()
+        self._works: set[SlotTask] = set()
+        self.ahead = Speculator(policy, journal, spawn, self._request, self._check_budget)
+        self.gate = PauseGate()
         self.merger = Merger(journal)
         self.last_error = self.last_problem = ""
 
@@ -73,9 +73,9 @@ class Writer:
     def _plan(self) -> Plan:
         return self._journal.tree.plan
 
-    def open(self, parent: Node, by: By) -> Work:
+    def open_slot(self, parent: Node, by: By) -> SlotTask:
         """Work on a slot of `parent`, which `step` or `roll` then does."""
-        work = Work(parent, by)
+        work = SlotTask(parent, by)
         self._works.add(work)
         return work
 
@@ -93,7 +93,7 @@ class Writer:
                 work.end(CHANGED)
         self.ahead.forget()
 
-    async def step(self, work: Work, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
+    async def generate_step(self, work: SlotTask, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
         """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
         node = self._journal.tree.at(work.at, slot, group)
         if node is not None:
@@ -108,11 +108,11 @@ class Writer:
         if node.merged_into is None:
             if self.gate.is_open:
                 self.ahead.whole(node, survivors)
-            await self.settle(node)
+            await self.score_step(node)
             self.ahead.settled(node, survivors if self.gate.is_open else 0)
         return node if node.merged_into is None else None
 
-    async def roll(self, work: Work, slot: int, group: int) -> Node | None:
+    async def generate_rollout(self, work: SlotTask, slot: int, group: int) -> Node | None:
         """The last step of the continuation in that slot, written on from wherever a recording left it."""
         parent = work.at
         last = self._last(parent, slot, group)
@@ -123,30 +123,30 @@ class Writer:
         if last is None:
             return None
         for node in last.path[parent.depth :]:  # one after the other: their scores are asked for already
-            await self.settle(node)
+            await self.score_step(node)
         return last
 
-    def given(self, parent: Node, slot: int, text: str, ids: tuple[int, ...], finish: Finish) -> Node:
+    def insert(self, parent: Node, slot: int, text: str, ids: tuple[int, ...], finish: Finish) -> Node:
         """A step that a person wrote; it cost no tokens."""
         node = self._start(parent, slot, WRITTEN, by="person")
         event = StepFinished(t=self._journal.now, node=node.id, ids=ids, text=text, finish=finish, usage=NOTHING)
-        self._journal.write(event)
+        self._journal.append(event)
         return node
 
-    async def settle(self, node: Node) -> None:
+    async def score_step(self, node: Node) -> None:
         """Does what is still to do for a whole step: read its answer, score it. Safe to call again."""
         if node.merged_into is not None:
             return
         if node.terminal and not node.solved:
-            self.solve(node)
+            self.record_solution(node)
         if self._scorer:
             await self._scorer.score(node)
         self._check_budget()
 
-    def solve(self, node: Node) -> None:
+    def record_solution(self, node: Node) -> None:
         """Reads the answer out of the path that ends with `node`."""
         answer = extract(node.path_text, finished=node.terminal)
-        self._journal.write(SolutionFound(t=self._journal.now, node=node.id, answer=answer))
+        self._journal.append(SolutionFound(t=self._journal.now, node=node.id, answer=answer))
 
     # -- where a continuation stands ---------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Writer:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    async def _try(self, work: Work, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
+    async def _try(self, work: SlotTask, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
         """Fills the slot; None if it cannot be filled, or shall not any more."""
         work.begin()
         try:
@@ -172,9 +172,9 @@ class Writer:
                 if work.ended or self._journal.tree.closed(origin, place, group):
                     return None
                 if work.by == "strategy":
-                    await self.gate.passing()
+                    await self.gate.wait()
                 early = None if rollout else self.ahead.take(origin, place, group)
-                draft = Draft(self._start(origin, place, group, early.head if early else NOTHING, work.by), work)
+                draft = StepDraft(self._start(origin, place, group, early.head if early else NOTHING, work.by), work)
                 try:
                     return await self._write(draft, early, attempt, rollout)
                 except BackendError as error:
@@ -183,7 +183,7 @@ class Writer:
         except asyncio.CancelledError:
             if not work.forgive():
                 raise
-        except Ended:
+        except SlotCancelled:
             work.forgive()
         finally:
             self._works.discard(work)
@@ -202,12 +202,12 @@ class Writer:
     def _start(self, parent: Node, slot: int, group: int, ahead: Usage = NOTHING, by: By = "strategy") -> Node:
         tree = self._journal.tree
         number = len(tree.nodes)
-        self._journal.write(
+        self._journal.append(
             StepStarted(t=self._journal.now, node=number, parent=parent.id, slot=slot, group=group, ahead=ahead, by=by)
         )
         return tree.nodes[number]  # by then listeners may have begun others
 
-    async def _write(self, draft: Draft, early: Early | None, attempt: int, rollout: bool) -> Node:
+    async def _write(self, draft: StepDraft, early: SpeculativeStep | None, attempt: int, rollout: bool) -> Node:
         """Streams into `draft`; in a rollout, every step end begins a new one. Returns the last step."""
         try:
             if early is not None:
@@ -217,7 +217,7 @@ class Writer:
         except BackendError as error:
             self._fail(draft, str(error), retry=error.retryable and attempt < self._attempts)
             raise
-        except (BudgetExhausted, asyncio.CancelledError, Ended):
+        except (BudgetExhausted, asyncio.CancelledError, SlotCancelled):
             self._fail(draft, draft.work.ended or ENDED, retry=False)
             raise
         except Exception as error:
@@ -227,7 +227,7 @@ class Writer:
         self._finish(draft, finish if rollout else self._ending(finish, draft.text))
         return draft.node
 
-    async def _read(self, draft: Draft, attempt: int, rollout: bool) -> Finish:
+    async def _read(self, draft: StepDraft, attempt: int, rollout: bool) -> Finish:
         assert draft.node.parent is not None
         draft.work.check()
         request = self._request(draft.node.parent, draft.node.slot, draft.node.group, attempt, rollout)
@@ -241,20 +241,20 @@ class Writer:
                 self._check_budget()  # not before: a step that is whole is kept, whatever it cost
         raise BackendBadResponse("the policy's stream ended without saying why")
 
-    async def _next(self, draft: Draft) -> None:
+    async def _next(self, draft: StepDraft) -> None:
         """A step of a rollout is whole: the next one begins."""
         self._finish(draft, "step")
         if self._scorer:
             self._scorer.submit(draft.node)  # scored while the next step is written
         draft.work.check()
         if draft.work.by == "strategy":
-            await self.gate.passing()
+            await self.gate.wait()
         draft.begin(self._start(draft.node, 0, draft.node.group, by=draft.work.by))
         draft.work.check()
 
-    async def _read_early(self, draft: Draft, early: Early) -> Finish:
+    async def _read_early(self, draft: StepDraft, early: SpeculativeStep) -> Finish:
         """The same for a step that was begun before it was asked for."""
-        early.take(draft.spend)
+        early.claim(draft.spend)
         try:
             draft.work.check()
             while (item := await early.read()) is not None:
@@ -270,9 +270,9 @@ class Writer:
                 draft.spend(early.rest())
         raise BackendBadResponse("the policy's stream ended without saying why")
 
-    def _take(self, draft: Draft, chunk: Chunk, usage: Usage) -> None:
+    def _take(self, draft: StepDraft, chunk: Chunk, usage: Usage) -> None:
         draft.add(chunk)
-        self._journal.write(StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=usage))
+        self._journal.append(StepStreamed(t=self._journal.now, node=draft.node.id, text=chunk.text, usage=usage))
         draft.work.check()
 
     def _ending(self, finish: Finish, text: str) -> Finish:
@@ -301,8 +301,8 @@ class Writer:
             session=self._session,
         )
 
-    def _finish(self, draft: Draft, finish: Finish) -> None:
-        self._journal.write(
+    def _finish(self, draft: StepDraft, finish: Finish) -> None:
+        self._journal.append(
             StepFinished(
                 t=self._journal.now,
                 node=draft.node.id,
@@ -313,8 +313,8 @@ class Writer:
             )
         )
 
-    def _fail(self, draft: Draft, error: str, *, retry: bool) -> None:
-        self._journal.write(
+    def _fail(self, draft: StepDraft, error: str, *, retry: bool) -> None:
+        self._journal.append(
             StepFailed(t=self._journal.now, node=draft.node.id, error=error, retry=retry, usage=draft.usage)
         )
 

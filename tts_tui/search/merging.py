@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import StepMerged
 from tts_tui.tree.search_tree import Node
 
@@ -18,7 +18,7 @@ class Merger:
         journal: The search's.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: EventLog) -> None:
         self._journal = journal
         self._claimed: set[int] = set()
 
@@ -38,7 +38,7 @@ class Merger:
         older, younger = sorted((node, twin), key=lambda one: one.id)
         for gone, stays in ((younger, older), (older, younger)):
             if not self._in_use(gone):
-                self._journal.write(StepMerged(t=self._journal.now, node=gone.id, into=stays.id))
+                self._journal.append(StepMerged(t=self._journal.now, node=gone.id, into=stays.id))
                 return gone
         return None
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class Gate:
+class PauseGate:
     """Open at first; while it is closed, only what `step` and `round` let through passes."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Gate:
                 count += 1
         return count
 
-    async def passing(self) -> None:
+    async def wait(self) -> None:
         """Returns once the caller may pass."""
         if self._open:
             return

@@ -10,10 +10,10 @@ from tts_tui.answers.voting import Candidate, tally
 from tts_tui.budget import flops
 from tts_tui.plan import Plan
 from tts_tui.search.tasks import Stopped
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import Reason, SearchFinished
 from tts_tui.tree.search_tree import Node, SearchTree
-from tts_tui.tree.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tally, Tokens
+from tts_tui.tree.totals import AnswerVotes, Flops, PlanSummary, PolicyTokens, PrmTokens, Tokens
 
 
 class Result(Struct, frozen=True):
@@ -42,7 +42,7 @@ class Result(Struct, frozen=True):
         return self.finished.reason
 
     @property
-    def votes(self) -> tuple[Tally, ...]:
+    def votes(self) -> tuple[AnswerVotes, ...]:
         """Every answer, best first."""
         return self.finished.votes
 
@@ -63,7 +63,7 @@ def _summary(plan: Plan) -> PlanSummary:
 
 
 def finish(
-    journal: Journal, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "", undecided: int = 0
+    journal: EventLog, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "", undecided: int = 0
 ) -> SearchFinished:
     """Vote by the present plan, and write the last event.
 
@@ -105,7 +105,7 @@ def finish(
         nodes=len(tree),
         undecided=undecided,
     )
-    journal.write(finished)
+    journal.append(finished)
     return finished
 
 

@@ -11,7 +11,7 @@ from tts_tui.concurrency import concurrently
 from tts_tui.errors import BackendBadResponse, BackendError, ContextExceeded, WrongServer
 from tts_tui.protocols import Prompt, RewardModel, ScoreRequest, StepScore
 from tts_tui.search.tasks import Stopped
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import Notice, ScoreFailed, StepScored
 from tts_tui.tree.search_tree import Node
 
@@ -54,7 +54,7 @@ class Scorer:
         self,
         prm: RewardModel,
         prompt: Prompt,
-        journal: Journal,
+        journal: EventLog,
         attempts: int,
         backoff: float,
         needed: Callable[[], bool],
@@ -135,7 +135,7 @@ class Scorer:
                     return await self._halves(nodes)
                 retry = error.retryable and not last
                 ids = tuple(node.id for node in nodes)
-                self._journal.write(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
+                self._journal.append(ScoreFailed(t=self._journal.now, nodes=ids, error=str(error), retry=retry))
                 if not retry:
                     self.last_error = str(error)
                     return error
@@ -162,13 +162,13 @@ class Scorer:
     def _write(self, node: Node, score: StepScore) -> None:
         now = self._journal.now
         self._scored = True
-        self._journal.write(
+        self._journal.append(
             StepScored(node.id, score.score, score.computed, score.cached, score.unseen, t=now),
         )
         self._settle(node.id)  # now, and not when the rest of a batch that was refused is settled
         if score.unseen and not self._said:
             self._said = True
-            self._journal.write(
+            self._journal.append(
                 Notice(
                     t=now,
                     message=f"the path to step {node.label} is longer than the {self._prm.info.context} tokens of the "

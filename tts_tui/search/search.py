@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
 from tts_tui.plan import Plan
 from tts_tui.protocols import Policy, Prompt, RewardModel, Strategy, Usage
-from tts_tui.search.branches import Branches, Run
-from tts_tui.search.generation import Writer
+from tts_tui.search.branches import Branches, StrategyRun
+from tts_tui.search.generation import StepGenerator
 from tts_tui.search.scoring import Scorer
-from tts_tui.search.steering import Hand
-from tts_tui.search.tasks import Stopped, Tasks, Watch
-from tts_tui.tree.event_log import Journal
+from tts_tui.search.steering import Steering
+from tts_tui.search.tasks import Stopped, StopSignal, TaskScope
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import (
     HAND,
     By,
@@ -33,12 +33,12 @@ from tts_tui.tree.events import (
     SearchContinued,
     SearchPaused,
     SearchStepped,
-    WrittenAhead,
+    SpeculativeTokens,
 )
 from tts_tui.tree.search_tree import Node, SearchTree
 
 if TYPE_CHECKING:
-    from tts_tui.controller.search_adapter import Guides
+    from tts_tui.controller.search_adapter import ControllerFactory
 
 __all__ = ["ATTEMPTS", "BACKOFF", "Expansion", "Search", "Stopped"]
 
@@ -96,22 +96,22 @@ class Search:
         policy: Policy,
         prm: RewardModel | None,
         prompt: Prompt,
-        journal: Journal,
+        journal: EventLog,
         choose: Callable[[Plan], Strategy],
-        guides: Callable[[], Guides] | None = None,
+        guides: Callable[[], ControllerFactory] | None = None,
     ) -> None:
         self.root: Node = journal.tree.search_root
         self._journal = journal
-        self._tasks = Tasks()
-        self._watch = Watch(journal)
-        journal.on_failure = self._watch.look
-        self._run: Run | None = None
+        self._tasks = TaskScope()
+        self._watch = StopSignal(journal)
+        journal.on_failure = self._watch.recheck
+        self._run: StrategyRun | None = None
         self._guides = guides
         self._places: dict[tuple[str, int, int, int], asyncio.Task[Node | None]] = {}
         self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF, self._needs_scores) if prm else None
-        self._writer = Writer(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
+        self._writer = StepGenerator(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
         self._branches = Branches(journal, self._tasks, self._view)
-        self.hand = Hand(self, policy, journal, self._tasks, self._writer, self._branches, choose)
+        self.steering = Steering(self, policy, journal, self._tasks, self._writer, self._branches, choose)
 
     @property
     def plan(self) -> Plan:
@@ -139,7 +139,7 @@ class Search:
         search.root = root
         return search
 
-    def _view(self, run: Run) -> Search:
+    def _view(self, run: StrategyRun) -> Search:
         search = self.below(run.root)
         search._run = run
         return search
@@ -209,11 +209,11 @@ class Search:
             choice = (await guides.of(self.tree)).choose(samples, searched, done)
             choice = replace(choice, t=self._journal.now, root=self.root.id)
             if not self._is_over():
-                self._journal.write(choice)
+                self._journal.append(choice)
                 guides.told()
         finally:
             if guides.owed != Usage():  # the prompt was read, and no choice was written that tells of it
-                self._journal.write(WrittenAhead(t=self._journal.now, node=self.root.id, usage=guides.owed))
+                self._journal.append(SpeculativeTokens(t=self._journal.now, node=self.root.id, usage=guides.owed))
                 guides.told()
         return choice
 
@@ -221,14 +221,14 @@ class Search:
         """Says that the search goes on with `nodes`."""
         fresh = tuple(node.id for node in nodes if not node.kept or self._is_news(node, why))
         if fresh and not self._is_over():
-            self._journal.write(NodesKept(t=self._journal.now, nodes=fresh, why=why))
+            self._journal.append(NodesKept(t=self._journal.now, nodes=fresh, why=why))
 
     def prune(self, nodes: Sequence[Node], why: str) -> None:
         """Gives `nodes` up, those left out that a person has restored."""
         restored = self.tree.restored
         fresh = tuple(node.id for node in nodes if self.tree.is_apart(node) or not (node.pruned or node.id in restored))
         if fresh and not self._is_over():
-            self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
+            self._journal.append(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
             self._writer.ahead.drop(nodes)
 
     # -- what people call, to no effect once the search is over; more in `hand` --------------------------------------
@@ -237,15 +237,15 @@ class Search:
         """Starts no new step of a strategy until `go_on`; steps that are being written are finished."""
         if self._tasks.are_open and self._writer.gate.is_open:
             self._writer.gate.close()
-            self._journal.write(SearchPaused(t=self._journal.now))
-            self._watch.look()
+            self._journal.append(SearchPaused(t=self._journal.now))
+            self._watch.recheck()
 
     def go_on(self) -> None:
         """Ends a pause."""
         if self._tasks.are_open and not self._writer.gate.is_open:
             self._writer.gate.open()
-            self._journal.write(SearchContinued(t=self._journal.now))
-            self._watch.look()
+            self._journal.append(SearchContinued(t=self._journal.now))
+            self._watch.recheck()
 
     def step(self) -> None:
         """Lets one step through a pause, which it begins if there is none."""
@@ -258,7 +258,7 @@ class Search:
     def _let(self, through: Callable[[], None], *, round: bool) -> None:
         self.pause()
         if self._tasks.are_open:
-            self._journal.write(SearchStepped(t=self._journal.now, round=round))
+            self._journal.append(SearchStepped(t=self._journal.now, round=round))
             through()
 
     def stop(self, reason: Reason = "interrupted", detail: str = "stopped by the user") -> None:
@@ -273,7 +273,7 @@ class Search:
 
     def recheck(self) -> None:
         """The limits have changed."""
-        self._watch.look()
+        self._watch.recheck()
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class Search:
         solutions = self._solutions()
         for node in solutions:
             if not node.solved:
-                self._writer.solve(node)
+                self._writer.record_solution(node)
         return solutions, None
 
     async def _work(self, strategy: Strategy, steer: Callable[[Search], None] | None) -> None:
@@ -323,10 +323,10 @@ class Search:
         self._branches.strategy = strategy
         if steer is not None:
             steer(self)
-        self.hand.take_up()
+        self.steering.take_up()
         self._branches.sync()
         while True:
-            while running := [*self._branches.running(), *self.hand.running()]:
+            while running := [*self._branches.running(), *self.steering.running()]:
                 await asyncio.wait(running)
             if self._writer.gate.is_open:
                 return
@@ -373,11 +373,11 @@ class Search:
         task = self._places.get(key)
         if task is None or task.done():
             writer = self._writer
-            work = writer.open(node, by)
+            work = writer.open_slot(node, by)
             if kind == "step":
-                task = self._tasks.spawn(writer.step(work, slot, group, merge, survivors))
+                task = self._tasks.spawn(writer.generate_step(work, slot, group, merge, survivors))
             else:
-                task = self._tasks.spawn(writer.roll(work, slot, group))
+                task = self._tasks.spawn(writer.generate_rollout(work, slot, group))
             place = self._places[key] = task
             work.on_end = lambda: self._leave(key, place)
             task.add_done_callback(lambda _: self._leave(key, place))

@@ -15,11 +15,11 @@ CUT = "cut by hand before the step was whole"
 CHANGED = "the plan was changed before the step was whole"
 
 
-class Ended(Exception):
+class SlotCancelled(Exception):
     """Leaves the writing of a step that nobody wants any more."""
 
 
-class Work:
+class SlotTask:
     """A slot that is being filled, and the way to end that without anybody noticing a cancellation.
 
     Attributes:
@@ -60,7 +60,7 @@ class Work:
             Ended: It was.
         """
         if self.ended:
-            raise Ended
+            raise SlotCancelled
 
     def forgive(self) -> bool:
         """Takes the cancellation back; says whether it was the only one."""
@@ -70,10 +70,10 @@ class Work:
         return self._task.uncancel() == 0
 
 
-class Draft:
+class StepDraft:
     """A step that is being written."""
 
-    def __init__(self, node: Node, work: Work) -> None:
+    def __init__(self, node: Node, work: SlotTask) -> None:
         self.work = work
         self.begin(node)
 

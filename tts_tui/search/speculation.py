@@ -23,15 +23,15 @@ from msgspec.structs import replace
 
 from tts_tui.errors import BudgetExhausted, ContextExceeded
 from tts_tui.plan import Plan
-from tts_tui.protocols import Chunk, Claim, Policy, Spacious, StepRequest, Usage
-from tts_tui.tree.event_log import Journal
-from tts_tui.tree.events import WrittenAhead
+from tts_tui.protocols import Chunk, Claim, HasSpareCapacity, Policy, StepRequest, Usage
+from tts_tui.tree.event_log import EventLog
+from tts_tui.tree.events import SpeculativeTokens
 from tts_tui.tree.search_tree import Node
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
-class Early:
+class SpeculativeStep:
     """A step that is written before anybody has asked for it.
 
     Args:
@@ -64,13 +64,13 @@ class Early:
         """Starts to write."""
         self._task = spawn(self._write())
 
-    def take(self, spend: Callable[[Usage], None]) -> None:
+    def claim(self, spend: Callable[[Usage], None]) -> None:
         """Somebody reads from now on, and counts; `spend` is told what comes after the last chunk."""
         self._taken, self._spend = True, spend
         self._claim.make()
 
     @property
-    def broken(self) -> bool:
+    def failed(self) -> bool:
         """Whether it failed before anybody needed it."""
         return self._error is not None
 
@@ -120,7 +120,7 @@ class Early:
         self._spend(usage)
 
 
-class Ahead:
+class Speculator:
     """All steps of one search that nobody has asked for yet.
 
     Args:
@@ -135,7 +135,7 @@ class Ahead:
     def __init__(
         self,
         policy: Policy,
-        journal: Journal,
+        journal: EventLog,
         spawn: Spawn,
         request: Callable[[Node, int, int], StepRequest],
         check: Callable[[], None],
@@ -145,7 +145,7 @@ class Ahead:
         self._spawn = spawn
         self._request = request
         self._check = check
-        self._early: dict[tuple[int, int, int], Early] = {}
+        self._early: dict[tuple[int, int, int], SpeculativeStep] = {}
         # Steps of a round that have their scores, by depth and group.
         self._rivals: dict[tuple[int, int], list[Node]] = {}
 
@@ -158,13 +158,13 @@ class Ahead:
         plan = self._plan
         limited = plan.budget.tokens is not None or plan.budget.flops is not None
         return plan.speculation == "on" or (
-            plan.speculation == "auto" and isinstance(self._policy, Spacious) and not limited
+            plan.speculation == "auto" and isinstance(self._policy, HasSpareCapacity) and not limited
         )
 
-    def take(self, parent: Node, slot: int, group: int) -> Early | None:
+    def take(self, parent: Node, slot: int, group: int) -> SpeculativeStep | None:
         """What is there for a slot that is asked for now, if anything is."""
         early = self._early.pop((parent.id, group, slot), None)
-        return None if early is None or early.broken else early
+        return None if early is None or early.failed else early
 
     def whole(self, node: Node, survivors: int) -> None:
         """`node` is whole and waits for its score: its first child may be begun."""
@@ -211,7 +211,7 @@ class Ahead:
     def _begin(self, node: Node, children: int) -> None:
         """Begins the first `children` of `node`, as far as there is room: one that waits would be no gain."""
         room = children
-        if self._plan.speculation == "auto" and isinstance(self._policy, Spacious):
+        if self._plan.speculation == "auto" and isinstance(self._policy, HasSpareCapacity):
             room = self._policy.spare - self._unborn()
         for slot in range(children):
             if (node.id, node.group, slot) in self._early or self._journal.tree.at(node, slot, node.group):
@@ -223,7 +223,7 @@ class Ahead:
                 request = self._request(node, slot, node.group)
             except ContextExceeded:
                 return
-            early = Early(self._policy, request, self._counter(node), self._check)
+            early = SpeculativeStep(self._policy, request, self._counter(node), self._check)
             self._early[node.id, node.group, slot] = early
             early.begin(self._spawn)
 
@@ -234,6 +234,6 @@ class Ahead:
     def _counter(self, node: Node) -> Callable[[Usage], None]:
         def count(usage: Usage) -> None:
             if usage != Usage():
-                self._journal.write(WrittenAhead(t=self._journal.now, node=node.id, usage=usage))
+                self._journal.append(SpeculativeTokens(t=self._journal.now, node=node.id, usage=usage))
 
         return count

@@ -14,14 +14,14 @@ from msgspec.structs import replace
 
 from tts_tui.answers.canonical import boxed
 from tts_tui.errors import BackendError, UsageError
-from tts_tui.plan import Plan, restarts
+from tts_tui.plan import Plan, requires_restart
 from tts_tui.preflight import check_ids
-from tts_tui.protocols import Finish, Policy, Strategy, Writes
+from tts_tui.protocols import EncodesText, Finish, Policy, Strategy
 from tts_tui.search.branches import Branches
-from tts_tui.search.generation import Writer
+from tts_tui.search.generation import StepGenerator
 from tts_tui.search.slots import ENDED
-from tts_tui.search.tasks import Tasks
-from tts_tui.tree.event_log import Journal
+from tts_tui.search.tasks import TaskScope
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import HAND, WRITTEN, NodesKept, NodesPruned, Notice, PlanChanged
 from tts_tui.tree.search_tree import Node
 
@@ -33,16 +33,16 @@ RESTORED = "restored by hand"
 INTERRUPTED = ("interrupted", ENDED)
 
 
-class Hand:
+class Steering:
     """A person's hand in one search. All methods raise `UsageError`, one sentence, where something cannot be done."""
 
     def __init__(
         self,
         search: Search,
         policy: Policy,
-        journal: Journal,
-        tasks: Tasks,
-        writer: Writer,
+        journal: EventLog,
+        tasks: TaskScope,
+        writer: StepGenerator,
         branches: Branches,
         choose: Callable[[Plan], Strategy],
     ) -> None:
@@ -82,7 +82,7 @@ class Hand:
         """
         node = self._own(node)
         self._check_can_follow(node)
-        if not isinstance(self._policy, Writes):
+        if not isinstance(self._policy, EncodesText):
             raise UsageError("this policy cannot take a step in words: use one that can, such as embedded")
         if not text.strip() or "\0" in text:
             raise UsageError("the step says nothing: write some text")
@@ -109,7 +109,7 @@ class Hand:
         fresh = tuple(node.id for node in dict.fromkeys(nodes) if not node.cut)
         if not fresh:
             raise UsageError("this is cut already: restore it to go on with it")
-        self._journal.write(NodesPruned(t=self._journal.now, nodes=fresh, why=BY_HAND, by="person"))
+        self._journal.append(NodesPruned(t=self._journal.now, nodes=fresh, why=BY_HAND, by="person"))
         self._branches.end_cut()
         self._writer.end_cut()
 
@@ -126,7 +126,7 @@ class Hand:
         self._check_whole(node)
         if node.parent is not None and self._tree.is_cut(node.parent):
             raise UsageError(f"step {node.label} stands below a cut: restore what was cut above it first")
-        self._journal.write(NodesKept(t=self._journal.now, nodes=(node.id,), why=RESTORED, by="person"))
+        self._journal.append(NodesKept(t=self._journal.now, nodes=(node.id,), why=RESTORED, by="person"))
         if node.ended:
             self._branches.sync()
         else:
@@ -146,8 +146,8 @@ class Hand:
         if plan == before:
             return
         strategy = self._choose(plan)
-        self._journal.write(PlanChanged(t=self._journal.now, plan=plan))
-        if restarts(before, plan):
+        self._journal.append(PlanChanged(t=self._journal.now, plan=plan))
+        if requires_restart(before, plan):
             self._writer.end_strategy()
             self._branches.restart(strategy)
         elif replace(before, score=plan.score, vote=plan.vote, budget=plan.budget, why=plan.why) != plan:
@@ -166,7 +166,7 @@ class Hand:
         for node in tree.nodes[1:]:
             if node in given:
                 if node.score is None:
-                    self._spawn(self._writer.settle(node))
+                    self._spawn(self._writer.score_step(node))
             elif node.by_hand and not tree.is_cut(node):
                 self._take_up(node)
         for id in sorted(tree.restored):
@@ -229,7 +229,7 @@ class Hand:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    async def _write(self, parent: Node, slot: int, text: str, finish: Finish, policy: Writes) -> None:
+    async def _write(self, parent: Node, slot: int, text: str, finish: Finish, policy: EncodesText) -> None:
         try:
             ids = await policy.encode(text)
             check_ids(ids)
@@ -243,14 +243,14 @@ class Hand:
         elif self._tree.is_cut(parent):
             self._left_out(f"step {parent.label} was cut meanwhile")
         else:
-            await self._finish(self._writer.given(parent, slot, text, ids, finish))
+            await self._finish(self._writer.insert(parent, slot, text, ids, finish))
 
     def _left_out(self, why: str) -> None:
-        self._journal.write(Notice(t=self._journal.now, message=f"the step that you wrote was left out: {why}"))
+        self._journal.append(Notice(t=self._journal.now, message=f"the step that you wrote was left out: {why}"))
 
     async def _finish(self, node: Node) -> None:
         """Has a whole step of a person scored; from one that a person wrote the search goes on."""
-        await self._writer.settle(node)
+        await self._writer.score_step(node)
         goes_on = node.group == WRITTEN and not node.ended and not self._tree.is_cut(node)
         if goes_on and node not in self._tree.branches:
             self._branches.begin(node)

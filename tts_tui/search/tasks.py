@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from tts_tui.errors import SolverClosed, StrategyError
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import Reason
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Stopped(Exception):
         self.detail = detail
 
 
-class Tasks:
+class TaskScope:
     """Tasks that end with the search: children of its one `asyncio.TaskGroup`."""
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ class Tasks:
             self.close()  # the group ends the others now, and would not end new ones
 
 
-class Watch:
+class StopSignal:
     """Ends a search when somebody says so, or when its time is up. Paused time does not count."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: EventLog) -> None:
         self._journal = journal
         self._stopped: Stopped | None = None
         self._bell = asyncio.Event()
@@ -78,9 +78,9 @@ class Watch:
     def stop(self, reason: Reason, detail: str) -> None:
         """Ends the search; the first reason counts."""
         self._stopped = self._stopped or Stopped(reason, detail)
-        self.look()
+        self.recheck()
 
-    def look(self) -> None:
+    def recheck(self) -> None:
         """The limit has changed, or a pause has begun or ended."""
         self._bell.set()
 

@@ -18,7 +18,7 @@ with a `SinkError`.
 """
 
 
-class Journal:
+class EventLog:
     """The one place through which events enter a search.
 
     Attributes:
@@ -40,7 +40,7 @@ class Journal:
         """Seconds that the search has run; the time between an interruption and its resumption does not count."""
         return self._clock() - self._zero
 
-    def write(self, event: AnyEvent) -> None:
+    def append(self, event: AnyEvent) -> None:
         """Folds `event` into the tree and hands it to every sink.
 
         Never raises what a sink raised: the caller may be a backend or a person. The search looks at `failure`.
@@ -57,7 +57,7 @@ class Journal:
                 self._sinks.remove(sink)
                 self._fail(error)
         for message in stopped:  # only now, so that the others have the event itself first
-            self.write(Notice(t=self.now, message=message, warning=True))
+            self.append(Notice(t=self.now, message=message, warning=True))
 
     def _fail(self, error: BaseException) -> None:
         if self.failure is None:

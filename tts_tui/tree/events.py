@@ -16,7 +16,7 @@ from tts_tui.errors import RecordCorrupt
 from tts_tui.formatting import escape_json
 from tts_tui.plan import Plan
 from tts_tui.protocols import Count, Finish, ModelInfo, TokenId, Usage
-from tts_tui.tree.totals import Flops, PlanSummary, Tally, Tokens
+from tts_tui.tree.totals import AnswerVotes, Flops, PlanSummary, Tokens
 
 FORMAT = 4
 """Version of the event format; a reader refuses a newer one."""
@@ -106,7 +106,7 @@ class StepStarted(Event, frozen=True):
     by: By = "strategy"
 
 
-class WrittenAhead(Event, frozen=True):
+class SpeculativeTokens(Event, frozen=True):
     """Tokens were written beyond the end of a step, in case that the search goes on from it.
 
     Of the root it also tells what reading the prompt has cost for a choice that was not made.
@@ -252,7 +252,7 @@ class PlanChosen(Event, frozen=True):
     high: float
     levels: tuple[float, float, float]
     answer: str | None
-    sure: float
+    confidence: float
     changes: float
     considered: tuple[Considered, ...]
     chosen: str
@@ -325,7 +325,7 @@ class SearchFinished(Event, frozen=True, omit_defaults=False):
     tokens: Tokens
     flops: Flops
     seconds: float
-    votes: tuple[Tally, ...]
+    votes: tuple[AnswerVotes, ...]
     nodes: Count
     undecided: Count = 0
 
@@ -334,7 +334,7 @@ AnyEvent = (
     SearchStarted
     | SearchResumed
     | StepStarted
-    | WrittenAhead
+    | SpeculativeTokens
     | StepStreamed
     | StepFinished
     | StepFailed

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tts_tui.errors import UsageError
 from tts_tui.protocols import Usage
-from tts_tui.tree.event_log import Journal
+from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import Origin, StepFinished, StepScored, StepStarted
 from tts_tui.tree.search_tree import Node, SearchTree
 
@@ -25,7 +25,7 @@ def origin_of(tree: SearchTree, node: Node) -> Origin:
     return Origin(tree.start.run, node.id, node.depth)
 
 
-def copy_path(node: Node, journal: Journal, *, scores: bool) -> None:
+def copy_path(node: Node, journal: EventLog, *, scores: bool) -> None:
     """Writes the steps to `node` down as the first of a new search. They cost nothing there.
 
     Args:
@@ -38,7 +38,7 @@ def copy_path(node: Node, journal: Journal, *, scores: bool) -> None:
         by: Literal["strategy", "person"] = "person" if step.by_hand else "strategy"
         assert step.ids is not None and step.finish is not None
         t, ids = journal.now, tuple(step.ids)
-        journal.write(StepStarted(t=t, node=number, parent=parent, slot=step.slot, group=step.group, by=by))
-        journal.write(StepFinished(t=t, node=number, ids=ids, text=step.text, finish=step.finish, usage=Usage()))
+        journal.append(StepStarted(t=t, node=number, parent=parent, slot=step.slot, group=step.group, by=by))
+        journal.append(StepFinished(t=t, node=number, ids=ids, text=step.text, finish=step.finish, usage=Usage()))
         if scores and step.score is not None:
-            journal.write(StepScored(t=t, node=number, score=step.score))
+            journal.append(StepScored(t=t, node=number, score=step.score))

@@ -10,10 +10,10 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tts_tui.answers.equivalence import Matching
-from tts_tui.budget import Counts
+from tts_tui.answers.equivalence import AnswerClasses
+from tts_tui.budget import TokenCounts
 from tts_tui.errors import RecordCorrupt
-from tts_tui.plan import Plan, restarts
+from tts_tui.plan import Plan, requires_restart
 from tts_tui.protocols import Usage
 from tts_tui.tree.events import (
     ROOT,
@@ -34,13 +34,13 @@ from tts_tui.tree.events import (
     SearchStarted,
     SearchStepped,
     SolutionFound,
+    SpeculativeTokens,
     StepFailed,
     StepFinished,
     StepMerged,
     StepScored,
     StepStarted,
     StepStreamed,
-    WrittenAhead,
 )
 from tts_tui.tree.node import NO_CHILDREN, Node, State
 
@@ -75,11 +75,11 @@ class SearchTree:
         self.nodes: list[Node] = []
         self.started: SearchStarted | None = None
         self.finished: SearchFinished | None = None
-        self.counts = Counts()
+        self.counts = TokenCounts()
         self.ahead = Usage()
         self.newest: Node | None = None
         self.solutions: list[Node] = []
-        self.matching = Matching()
+        self.matching = AnswerClasses()
         self.branches: list[Node] = []
         self.restored: set[int] = set()
         self.plan = Plan()
@@ -97,7 +97,7 @@ class SearchTree:
             SearchStarted: self._started,
             SearchResumed: self._resumed,
             StepStarted: self._step_started,
-            WrittenAhead: self._written_ahead,
+            SpeculativeTokens: self._written_ahead,
             StepStreamed: self._step_streamed,
             StepFinished: self._step_finished,
             StepFailed: self._step_failed,
@@ -269,7 +269,7 @@ class SearchTree:
         else:
             parent.children.append(node)
 
-    def _written_ahead(self, event: WrittenAhead) -> None:
+    def _written_ahead(self, event: SpeculativeTokens) -> None:
         self._node(event.node)
         self.ahead += event.usage
         self.counts.add(event.usage)
@@ -362,7 +362,7 @@ class SearchTree:
     def _plan_changed(self, event: PlanChanged) -> None:
         self.revision += 1
         before, self.plan = self.plan, event.plan
-        if not restarts(before, event.plan):
+        if not requires_restart(before, event.plan):
             return
         self.choices.clear()
         for node in self.nodes:

@@ -47,7 +47,7 @@ class Flops(Struct, frozen=True):
     prm: float
 
 
-class Tally(Struct, frozen=True):
+class AnswerVotes(Struct, frozen=True):
     """An answer's share of the vote.
 
     Attributes:

@@ -22,21 +22,21 @@ from tts_tui.solver import check_problem
 from tts_tui.tree.recording import Recording
 from tts_tui.tree.search_tree import SearchTree
 from tts_tui.ui import recordings
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.player import Player
 from tts_tui.ui.run_model import RunModel
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.screens.dialogs import Choice, Palette
+from tts_tui.ui.screens.dialogs import ChoiceDialog, Palette
 from tts_tui.ui.screens.home import HomeScreen, describe
 from tts_tui.ui.screens.pulsing import Pulsing
 from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings
-from tts_tui.ui.shutdown import LeavingApp
+from tts_tui.ui.shutdown import ShutdownApp
 
 ONLY_SHOWS = "this session only shows recordings: open the terminal UI with `tts-tui` to solve problems"
 
 
-class TTSApp(LeavingApp):
+class TTSApp(ShutdownApp):
     """The app.
 
     Args:
@@ -67,7 +67,7 @@ class TTSApp(LeavingApp):
 
     def __init__(
         self,
-        models: Models | None,
+        models: ModelLoader | None,
         plan: Plan | None,
         settings: Settings | None = None,
         opening: Callable[[TTSApp], Runner | None] | None = None,
@@ -262,7 +262,7 @@ class TTSApp(LeavingApp):
             else:
                 self.read(stored[place - len(live)].path, beside)
 
-        self.push_screen(Choice("Compare with which run?", lines), show)
+        self.push_screen(ChoiceDialog("Compare with which run?", lines), show)
 
     def compare(self, first: RunModel, second: RunModel) -> None:
         """Opens two runs side by side."""

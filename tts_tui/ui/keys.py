@@ -8,7 +8,7 @@ from textual.theme import BUILTIN_THEMES
 from tts_tui.errors import ConfigError
 from tts_tui.ui.app import TTSApp
 from tts_tui.ui.screens.compare import CompareScreen
-from tts_tui.ui.screens.dialogs import Choice, Question, Write
+from tts_tui.ui.screens.dialogs import ChoiceDialog, Question, Write
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.home import HomeScreen
 from tts_tui.ui.screens.plan import PlanForm
@@ -16,7 +16,7 @@ from tts_tui.ui.screens.run import RunScreen
 from tts_tui.ui.settings import Settings, check_keymap
 from tts_tui.ui.widgets.tree_view import TreeView
 
-OWNERS = (TTSApp, HomeScreen, RunScreen, TreeView, CompareScreen, PlanForm, Write, Choice, Question, Help)
+OWNERS = (TTSApp, HomeScreen, RunScreen, TreeView, CompareScreen, PlanForm, Write, ChoiceDialog, Question, Help)
 
 
 def known() -> dict[str, tuple[str, str]]:

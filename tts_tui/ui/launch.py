@@ -17,7 +17,7 @@ from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
 from tts_tui.tree.recording import Recording
 from tts_tui.ui.app import TTSApp
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.settings import Settings
 
@@ -25,7 +25,7 @@ Opening = Callable[[TTSApp], "Runner | None"]
 """Opens something in the app that has just started; gives the run whose exit code is the session's."""
 
 
-def launch(models: Models | None, plan: Plan | None, settings: Settings, opening: Opening | None = None) -> int:
+def launch(models: ModelLoader | None, plan: Plan | None, settings: Settings, opening: Opening | None = None) -> int:
     """Runs the app to its end; returns the exit code.
 
     Raises:

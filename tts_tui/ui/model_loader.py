@@ -27,7 +27,7 @@ def quieten() -> None:
     logging.disable(logging.CRITICAL)
 
 
-class Models:
+class ModelLoader:
     """Loads the models when they are needed, and says how they are.
 
     Args:

@@ -12,7 +12,7 @@ from tts_tui.formatting import bar, digits, one_line, plural
 from tts_tui.plan import Plan, Score
 from tts_tui.search.slots import ENDED
 from tts_tui.tree.search_tree import Node
-from tts_tui.tree.totals import Tally
+from tts_tui.tree.totals import AnswerVotes
 from tts_tui.ui.run_model import RunModel
 
 MOST_SCORES = 12
@@ -68,7 +68,7 @@ def answers(model: RunModel, width: int, height: int) -> list[Text]:
     return lines
 
 
-def _weight(model: RunModel, tally: Tally) -> str:
+def _weight(model: RunModel, tally: AnswerVotes) -> str:
     """`score 0.118 from 3 solutions, 10 samples`: samples that said the same are one solution of a beam search."""
     solutions = len(tally.solutions)
     samples = sum(max(1, model.folding.times(id)) for id in tally.solutions)

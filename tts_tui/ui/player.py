@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tts_tui.tree.events import AnyEvent, StepFinished, StepStreamed
-from tts_tui.ui.run_model import RunModel, Told
+from tts_tui.ui.run_model import RunModel, StoryLine
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 SILENCE = 2.0
@@ -45,7 +45,7 @@ class Player:
         self._stands = 0  # events that the model has
         self._clock = 0.0
         self._known = 0  # events that were played at least once
-        self._story: list[Told] = []
+        self._story: list[StoryLine] = []
         self._told_at: list[int] = []  # positions at which each sentence of the story was told
         self._needed: array[int] | None = None
 

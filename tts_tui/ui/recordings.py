@@ -25,7 +25,7 @@ HEAD = 4_000_000
 """Bytes at its beginning that are read for its first one; it holds the problem and the ids of the prompt."""
 
 
-class Run(msgspec.Struct, frozen=True):
+class RecordedRun(msgspec.Struct, frozen=True):
     """A recording as lists show it.
 
     Attributes:
@@ -99,7 +99,7 @@ def _unwritable(place: Path, why: str) -> UsageError:
     return UsageError(f"the folder {place} cannot be written ({why}): set {HOME} to one that can")
 
 
-def recent(limit: int = 20) -> list[Run]:
+def recent(limit: int = 20) -> list[RecordedRun]:
     """The newest recordings, newest first. Reads the ends of each file only, and never raises."""
     try:
         with os.scandir(folder()) as entries:
@@ -120,7 +120,7 @@ def _age(entry: os.DirEntry[str]) -> float:
         return 0.0
 
 
-def look(path: Path) -> Run:
+def look(path: Path) -> RecordedRun:
     """What a recording is, from its first and its last event."""
     try:
         with open_regular(path) as file:
@@ -129,18 +129,18 @@ def look(path: Path) -> Run:
             file.seek(max(0, size - TAIL))
             last = file.read()
     except OSError as error:
-        return Run(path, broken=error.strerror or str(error))
+        return RecordedRun(path, broken=error.strerror or str(error))
     except UsageError:
-        return Run(path, broken="it is not a regular file")
+        return RecordedRun(path, broken="it is not a regular file")
     try:
         start = decode(first)
         if not isinstance(start, SearchStarted):
-            return Run(path, broken="it is no recording of a search")
+            return RecordedRun(path, broken="it is no recording of a search")
         SearchTree().apply(start)
     except TTSError:
-        return Run(path, broken="its first line is no event" if first else "it is empty")
+        return RecordedRun(path, broken="its first line is no event" if first else "it is empty")
     finished = next((event for event in _last(last) if isinstance(event, SearchFinished)), None)
-    run = Run(path, start.problem, start.plan.strategy, _when(start.created))
+    run = RecordedRun(path, start.problem, start.plan.strategy, _when(start.created))
     if finished is None:
         return run
     return msgspec.structs.replace(

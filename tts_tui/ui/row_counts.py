@@ -30,7 +30,7 @@ class Siblings:
     sums: list[int] | None = None
 
 
-class Counted:
+class RowCounts:
     """Rows of the steps of a tree: which have one, which are open, and how many rows are below each.
 
     Args:

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple, Protocol
 from rich.style import Style
 from rich.text import Text
 
-from tts_tui.displays.frame import Heat, Look, fold_column, look, node_line
+from tts_tui.displays.frame import Heat, RowView, fold_column, node_line, row_view
 from tts_tui.displays.outline import RECENT
 from tts_tui.tree.events import ROOT
 from tts_tui.tree.search_tree import Node, SearchTree
-from tts_tui.ui.tree_rows import Folding, Line
+from tts_tui.ui.tree_rows import TreeLine, TreeRows
 
 Value = Literal["score", "min", "prod"]
 
@@ -27,7 +27,7 @@ class Shown(Protocol):
         """The tree."""
 
     @property
-    def folding(self) -> Folding:
+    def folding(self) -> TreeRows:
         """Its rows."""
 
     @property
@@ -35,7 +35,7 @@ class Shown(Protocol):
         """Ids of the steps that are being written."""
 
 
-class Row(NamedTuple):
+class StyledRow(NamedTuple):
     """A row with all that decides how it looks: equal rows need no painting.
 
     Attributes:
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     """
 
     id: int
-    look: Look
+    look: RowView
     cursor: bool
     found: bool
     spin: int
@@ -76,9 +76,9 @@ class Looks:
         self.folding = shown.folding
         self.value: Value = "score"
         self.needle = ""
-        self._kept: dict[int, Look] | None = None
+        self._kept: dict[int, RowView] | None = None
 
-    def freeze(self, rows: Iterable[Row]) -> None:
+    def freeze(self, rows: Iterable[StyledRow]) -> None:
         """From now on rows stay; steps look as they do in `rows`, others as they do when they are seen first."""
         if self._kept is None:
             self.folding = self.shown.folding.frozen()
@@ -91,12 +91,12 @@ class Looks:
             self.folding.sync()
             self.folding.thaw(frozen)
 
-    def rows(self, top: int, height: int, cursor: int | None, spin: int) -> list[Row]:
+    def rows(self, top: int, height: int, cursor: int | None, spin: int) -> list[StyledRow]:
         """The rows from `top` on, at most `height`."""
         values: dict[int, float] = {}
         return [self._row(line, cursor, spin, values) for line in self.folding.window(top, height)]
 
-    def _row(self, line: Line, cursor: int | None, spin: int, values: dict[int, float]) -> Row:
+    def _row(self, line: TreeLine, cursor: int | None, spin: int, values: dict[int, float]) -> StyledRow:
         id, folding = line.id, self.folding
         node = self.shown.tree.nodes[id]
         fold = "" if not folding.foldable(id) else "▾" if folding.is_open(id) else "▸"
@@ -105,21 +105,21 @@ class Looks:
         else:
             problem = self.shown.tree.start.problem if id == ROOT else ""
             value = path_value(node, self.value, values)
-            seen = look(
+            seen = row_view(
                 node, line.rails, folding.times(id), problem=problem, value=value, hidden=line.hidden, fold=fold
             )
             if self._kept is not None:
                 self._kept[id] = seen
-        return Row(id, seen, id == cursor, self.matches(node), spin if seen.state == "writing" else 0)
+        return StyledRow(id, seen, id == cursor, self.matches(node), spin if seen.state == "writing" else 0)
 
-    def grown(self, row: Row, spin: int) -> Row:
+    def grown(self, row: StyledRow, spin: int) -> StyledRow:
         """The row of a step that is still being written, as its text is by now; any other row as it is."""
         node = self.shown.tree.nodes[row.id]
         if row.look.state != "writing" or node.state != "writing":
             return row
         return row._replace(look=row.look._replace(text=node.text), spin=spin)
 
-    def draw(self, row: Row, width: int, heat: Heat) -> Text:
+    def draw(self, row: StyledRow, width: int, heat: Heat) -> Text:
         """The line of a row, at most `width` columns."""
         line = node_line(row.look, width, tick=row.spin, heat=heat)
         if row.found:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tts_tui.displays.live_metrics import Rate, Votes
-from tts_tui.displays.narration import tell
+from tts_tui.displays.narration import describe
 from tts_tui.tree.events import (
     AnyEvent,
     NodesKept,
@@ -22,11 +22,11 @@ from tts_tui.tree.events import (
     StepStarted,
 )
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.tree.totals import Tally
-from tts_tui.ui.tree_rows import Folding
+from tts_tui.tree.totals import AnswerVotes
+from tts_tui.ui.tree_rows import TreeRows
 
 
-class Told(NamedTuple):
+class StoryLine(NamedTuple):
     """One sentence of the story of a run, `t` seconds after its beginning."""
 
     t: float
@@ -52,9 +52,9 @@ class RunModel:
 
     def __init__(self, tree: SearchTree | None = None, votes: Votes | None = None) -> None:
         self.tree = tree if tree is not None else SearchTree()
-        self.folding = Folding(self.tree)
+        self.folding = TreeRows(self.tree)
         self.writing: dict[int, None] = {}
-        self.decisions: list[Told] = []
+        self.decisions: list[StoryLine] = []
         self.policy_rate = Rate()
         self.prm_rate = Rate()
         self.counting = votes if votes is not None else Votes()
@@ -68,8 +68,8 @@ class RunModel:
     def hear(self, event: AnyEvent) -> None:
         """Takes note of an event that is in the tree already, and tells it."""
         self.note(event)
-        if (sentence := tell(event, self.tree)) is not None:
-            self.decisions.append(Told(event.t, sentence))
+        if (sentence := describe(event, self.tree)) is not None:
+            self.decisions.append(StoryLine(event.t, sentence))
 
     def note(self, event: AnyEvent) -> None:
         """The same without a word, for what was told before."""
@@ -100,7 +100,7 @@ class RunModel:
                     self.folding.changed(id)
 
     @property
-    def votes(self) -> tuple[Tally, ...]:
+    def votes(self) -> tuple[AnswerVotes, ...]:
         """The answers with their votes, best first."""
         return self.counting.of(self.tree)
 

@@ -15,7 +15,7 @@ from tts_tui.solver import Solver
 from tts_tui.tree.events import AnyEvent
 from tts_tui.tree.recording import Recording
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.run_model import RunModel
 
 
@@ -38,7 +38,7 @@ class Runner:
         on_change: Called with every change: events, the end.
     """
 
-    def __init__(self, models: Models, problem: str, plan: Plan, path: Path | None) -> None:
+    def __init__(self, models: ModelLoader, problem: str, plan: Plan, path: Path | None) -> None:
         self.models = models
         self.problem = problem
         self.plan = plan
@@ -55,14 +55,14 @@ class Runner:
         self._budget: Budget | None = None
 
     @classmethod
-    def fork(cls, models: Models, tree: SearchTree, node: int, plan: Plan, path: Path | None) -> Runner:
+    def fork(cls, models: ModelLoader, tree: SearchTree, node: int, plan: Plan, path: Path | None) -> Runner:
         """A run that begins with the path to `node` of another one, which stays as it is."""
         runner = cls(models, tree.start.problem, plan, path)
         runner._origin = (tree, node)
         return runner
 
     @classmethod
-    def resume(cls, models: Models, recording: Recording, budget: Budget | None = None) -> Runner:
+    def resume(cls, models: ModelLoader, recording: Recording, budget: Budget | None = None) -> Runner:
         """The run of a recording, which goes on in the same file.
 
         Raises:

@@ -19,7 +19,7 @@ from textual.worker import WorkerFailed
 from tts_tui.displays import signals
 from tts_tui.displays.session import INTERRUPTED, hear
 from tts_tui.ui.bindings import keys
-from tts_tui.ui.model_loader import Models
+from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Question
 
@@ -27,7 +27,7 @@ PATIENCE = 5.0
 """Seconds that searches have for their last events when the app is left."""
 
 
-class LeavingApp(App[int]):
+class ShutdownApp(App[int]):
     """An app whose searches end before it does.
 
     Attributes:
@@ -45,7 +45,7 @@ class LeavingApp(App[int]):
         )
     ]
 
-    models: Models | None
+    models: ModelLoader | None
     runners: list[Runner]
     hung_up = False
     _leaving = False

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from tts_tui.tree.events import ROOT
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.ui.row_counts import BLOCK, OPEN, SHOWN, Counted, Order, Siblings
+from tts_tui.ui.row_counts import BLOCK, OPEN, SHOWN, Order, RowCounts, Siblings
 
-__all__ = ["Folding", "Line", "Order"]
+__all__ = ["Order", "TreeLine", "TreeRows"]
 
 _WIDE = 32
 """From so many children on, their rows are also summed by blocks."""
@@ -22,7 +22,7 @@ _RAILS = 512
 """Characters of rails that are kept: more than any terminal shows of them."""
 
 
-class Line(NamedTuple):
+class TreeLine(NamedTuple):
     """One row.
 
     Attributes:
@@ -45,7 +45,7 @@ class _Place(NamedTuple):
     below: str
 
 
-class Folding(Counted):
+class TreeRows(RowCounts):
     """The rows of a tree, some of them folded away.
 
     The root is the first row and always open. A step that repeats a sibling has no row, nor has a failed attempt that
@@ -109,7 +109,7 @@ class Folding(Counted):
             id = self._parent[id]
             self.open(id)
 
-    def take_choices(self, other: Folding) -> None:
+    def take_choices(self, other: TreeRows) -> None:
         """Takes over what was opened and folded by hand in another view of the same run, and its order."""
         self._choices = dict(other._choices)
         self.set_order(other.order)
@@ -117,16 +117,16 @@ class Folding(Counted):
             if id < len(self._flags) and bool(self._flags[id] & OPEN) != open:
                 self._set_open(id, open)
 
-    def frozen(self) -> Folding:
+    def frozen(self) -> TreeRows:
         """The rows as they are now, for a view that stands still: what the tree does from now on changes nothing."""
-        rows = Folding(SearchTree())
+        rows = TreeRows(SearchTree())
         rows.tree, rows.order, rows.still = self.tree, self.order, True
         rows._flags, rows._parent, rows._rows = self._flags[:], self._parent[:], self._rows[:]
         rows._steps, rows._kids, rows._place = self._steps[:], self._kids[:], self._place[:]
         rows._twins = dict(self._twins)
         return rows
 
-    def thaw(self, frozen: Folding) -> None:
+    def thaw(self, frozen: TreeRows) -> None:
         """Takes over what was opened, folded and ordered by hand in rows that were `frozen`."""
         if frozen.order != self.order:
             self.set_order(frozen.order)
@@ -178,7 +178,7 @@ class Folding(Counted):
             raise IndexError(f"row {y} of {len(self)}")
         return self._walk_to(y)[-1].id
 
-    def window(self, top: int, height: int) -> list[Line]:
+    def window(self, top: int, height: int) -> list[TreeLine]:
         """The rows from `top` on, at most `height`."""
         top = max(top, 0)
         count = min(height, len(self) - top)
@@ -205,9 +205,9 @@ class Folding(Counted):
             if self._kids[id]:
                 left += reversed(self.children(id))
 
-    def _line(self, place: _Place) -> Line:
+    def _line(self, place: _Place) -> TreeLine:
         hidden = 0 if self._flags[place.id] & OPEN else self._steps[place.id]
-        return Line(place.id, place.rails, hidden)
+        return TreeLine(place.id, place.rails, hidden)
 
     def _enter(self, parent: _Place, id: int, place: int) -> _Place:
         above = parent.below

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.backends import tiny
 from tts_tui.backends.adapter import file as adapter_file
-from tts_tui.backends.adapter.file import FORMAT, Adapter, Head, Judgement, Shape, Sums
+from tts_tui.backends.adapter.file import FORMAT, Adapter, AdapterHead, ScoreModel, Shape, Sums
 from tts_tui.backends.adapter.lora import LowRank, adapted, fingerprint, learned, put
 from tts_tui.backends.adapter.text import FLOOR, AdapterText, alone, ends, log_ratios, stated
 from tts_tui.errors import BackendUnavailable
@@ -32,7 +32,7 @@ def changed(model: torch.nn.Module, shape: Shape = SHAPE, seed: int = 1) -> dict
 
 
 def an_adapter(model: torch.nn.Module, **changes: object) -> Adapter:
-    head = Head(SHAPE, "embedded", fingerprint(model), **changes)  # type: ignore[arg-type]
+    head = AdapterHead(SHAPE, "embedded", fingerprint(model), **changes)  # type: ignore[arg-type]
     return Adapter(head, torch.tensor([3, 65, 260]), changed(model))
 
 
@@ -152,8 +152,8 @@ def test_a_fingerprint_tells_weights_apart_but_not_precisions() -> None:
 def test_an_adapter_survives_being_written(tmp_path: Path) -> None:
     adapter = an_adapter(
         tiny.llama(),
-        step=Judgement(0.5, 1.0, 0.25, 2.0, 0.125),
-        answer=Judgement(-1.0),
+        step=ScoreModel(0.5, 1.0, 0.25, 2.0, 0.125),
+        answer=ScoreModel(-1.0),
         defaults={"score": "min", "vote": "prm-max"},
         about="made by a test",
     )
@@ -257,10 +257,10 @@ def test_sums_of_parts_are_those_of_the_whole() -> None:
 
 
 def test_a_judgement_is_a_logistic_model() -> None:
-    judgement = Judgement(0.5, 1.0, 0.25, 2.0, 0.125)
+    judgement = ScoreModel(0.5, 1.0, 0.25, 2.0, 0.125)
     logit = 0.5 + 1.0 * -1 + 0.25 * -2 + 2.0 * -3 + 0.125 * -4
     assert judgement.score(Sums(-1, -2), Sums(-3, -4)) == pytest.approx(1 / (1 + math.exp(-logit)))
-    assert Judgement(alone=0.5).score(Sums(), Sums(), -2.0) == pytest.approx(1 / (1 + math.exp(1)))
-    assert Judgement().score(Sums(), Sums(), -2.0) == 0.5
+    assert ScoreModel(alone=0.5).score(Sums(), Sums(), -2.0) == pytest.approx(1 / (1 + math.exp(1)))
+    assert ScoreModel().score(Sums(), Sums(), -2.0) == 0.5
     for bias in (-1e6, 1e6):
-        assert 0.0 < Judgement(bias).score(Sums(), Sums()) < 1.0
+        assert 0.0 < ScoreModel(bias).score(Sums(), Sums()) < 1.0

@@ -18,7 +18,7 @@ from tests.backends.adapter.test_lora import changed
 from tests.scripted import ScriptedPolicy
 from tts_tui import Solver, registry
 from tts_tui.backends.adapter import file
-from tts_tui.backends.adapter.file import Adapter, Head, Judgement, Shape, Sums
+from tts_tui.backends.adapter.file import Adapter, AdapterHead, ScoreModel, Shape, Sums
 from tts_tui.backends.adapter.lora import adapted, fingerprint, put
 from tts_tui.backends.adapter.reward_model import TITLE, AdapterPRM, shipped
 from tts_tui.backends.adapter.text import AdapterText, stated
@@ -29,12 +29,12 @@ from tts_tui.errors import BackendError, BackendUnavailable, ContextExceeded, Us
 from tts_tui.protocols import Prompt, ScoreRequest
 
 LAYOUT = AdapterText(tiny.TOKENIZER)
-HEAD = Head(
+HEAD = AdapterHead(
     Shape(2, 1, rank=3, scale=0.5),
     "",
     "",
-    step=Judgement(2.0, 0.3, 0.02, 0.1, 0.01),
-    answer=Judgement(3.0, 0.2, 0.03, 0.15, 0.01),
+    step=ScoreModel(2.0, 0.3, 0.02, 0.1, 0.01),
+    answer=ScoreModel(3.0, 0.2, 0.03, 0.15, 0.01),
     defaults={"score": "min", "vote": "prm-max"},
 )
 STEPS = ("Step 1: 7 + 8 = 15\n\n", "Step 2: 15 - 6 = 9\n\n", "So \\boxed{9}")
@@ -145,7 +145,7 @@ async def test_scores_are_those_of_a_plain_forward(path: Path) -> None:
 
 
 async def test_an_answer_counts_from_the_question_alone_too(base: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "alone.safetensors", base, answer=Judgement(3.0, 0.2, 0.03, 0.15, 0.01, 0.5))
+    path = write(tmp_path / "alone.safetensors", base, answer=ScoreModel(3.0, 0.2, 0.03, 0.15, 0.01, 0.5))
     asked = [
         request(*STEPS),
         request(*STEPS[:2]),
@@ -174,7 +174,7 @@ async def test_an_answer_counts_from_the_question_alone_too(base: Path, tmp_path
 
 
 async def test_a_solution_that_is_nothing_but_its_answer_is_run_and_counted_once(base: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "alone.safetensors", base, answer=Judgement(3.0, 0.2, 0.03, 0.15, 0.01, 0.5))
+    path = write(tmp_path / "alone.safetensors", base, answer=ScoreModel(3.0, 0.2, 0.03, 0.15, 0.01, 0.5))
     asked = request(stated("9"))
     async with running(path) as prm:
         (score,) = await prm.score([asked])

@@ -15,7 +15,7 @@ from tts_tui.backends.openai.policy import OpenAIPolicy
 from tts_tui.backends.openai.stream import unpack
 from tts_tui.backends.sglang.policy import SGLangPolicy
 from tts_tui.errors import BackendError
-from tts_tui.protocols import Writes
+from tts_tui.protocols import EncodesText
 
 STEP = "Let x = 3.\n\n"
 
@@ -26,7 +26,7 @@ async def test_a_local_model(tmp_path: Path) -> None:
         await policy.encode(STEP)
     await policy.start()
     try:
-        assert isinstance(policy, Writes)
+        assert isinstance(policy, EncodesText)
         assert tiny.decode(list(await policy.encode(STEP))) == STEP
     finally:
         await policy.close()
@@ -34,7 +34,7 @@ async def test_a_local_model(tmp_path: Path) -> None:
 
 async def test_an_openai_server_takes_texts_as_they_are() -> None:
     policy = OpenAIPolicy("http://127.0.0.1:1")
-    assert isinstance(policy, Writes)
+    assert isinstance(policy, EncodesText)
     assert unpack(await policy.encode(STEP)) == STEP
 
 
@@ -43,7 +43,7 @@ async def test_an_sglang_server_is_asked_for_ids() -> None:
         policy = SGLangPolicy(server.url)
         await policy.start()
         try:
-            assert isinstance(policy, Writes)
+            assert isinstance(policy, EncodesText)
             assert await policy.encode(STEP) == tuple(encode(STEP))
         finally:
             await policy.close()

@@ -15,7 +15,7 @@ from tests.backends.tiny import Answer, ask, ids_of, likeliest, piece, request
 from tts_tui.backends.engine import attention
 from tts_tui.backends.engine import engine as engine_module
 from tts_tui.backends.engine.engine import Engine
-from tts_tui.backends.engine.kv_cache import Node
+from tts_tui.backends.engine.kv_cache import RadixNode
 from tts_tui.errors import BackendError, ContextExceeded
 from tts_tui.protocols import Sampling, Usage
 
@@ -122,9 +122,9 @@ async def test_the_operations_of_other_devices(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_plan_copies_no_common_keys_and_no_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "WORTH", 16)
-    prompt = Node(tuple(range(20)), list(range(20)), None, 1)
-    scattered = Node((1,) * 9, list(range(30, 48, 2)), prompt, 2)
-    short = Node((2,), [99], prompt, 3)
+    prompt = RadixNode(tuple(range(20)), list(range(20)), None, 1)
+    scattered = RadixNode((1,) * 9, list(range(30, 48, 2)), prompt, 2)
+    short = RadixNode((2,), [99], prompt, 3)
     tails = ([100], [*range(200, 220), 60], [], [])
     paths = ([prompt, scattered], [prompt, scattered], [prompt, scattered], [prompt, short])
     new = ([101], [61], [70], [80])

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tts_tui.backends.engine.kv_cache import Node, RadixTree, Slots, runs
+from tts_tui.backends.engine.kv_cache import RadixNode, RadixTree, Slots, runs
 
 tokens = st.lists(st.integers(0, 2), max_size=8).map(tuple)
 
@@ -76,7 +76,7 @@ class TreeMachine(RuleBasedStateMachine):
     def longest(self, ids: tuple[int, ...]) -> int:
         return max(n for n in range(len(ids) + 1) if n == 0 or ids[:n] in self.known)
 
-    def slots_of(self, node: Node) -> list[int]:
+    def slots_of(self, node: RadixNode) -> list[int]:
         return [slot for part in self.tree.path(node) for slot in part.slots]
 
     @rule(ids=tokens, more=tokens)
@@ -104,14 +104,14 @@ class TreeMachine(RuleBasedStateMachine):
         assert self.slots_of(node) == [self.known[ids[:n]] for n in range(1, length + 1)]
 
     @rule(target=pinned, ids=tokens)
-    def pin(self, ids: tuple[int, ...]) -> tuple[Node, tuple[int, ...]]:
+    def pin(self, ids: tuple[int, ...]) -> tuple[RadixNode, tuple[int, ...]]:
         node, length = self.tree.match(ids)
         self.tree.pin(node)
         self.held.append(ids[:length])
         return node, ids[:length]
 
     @rule(one=consumes(pinned))
-    def unpin(self, one: tuple[Node, tuple[int, ...]]) -> None:
+    def unpin(self, one: tuple[RadixNode, tuple[int, ...]]) -> None:
         node, ids = one
         assert self.slots_of(node) == [self.known[ids[:n]] for n in range(1, len(ids) + 1)]
         self.tree.unpin(node)

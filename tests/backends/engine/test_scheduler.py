@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tts_tui.backends.engine import scheduler as module
-from tts_tui.backends.engine.scheduler import Row, Scheduler
+from tts_tui.backends.engine.scheduler import BatchRow, Scheduler
 
 
 class Bench:
@@ -21,15 +21,15 @@ class Bench:
     """
 
     def __init__(self, slots: int, seed: int, *, rows: int = 6, chunk: int = 5, letters: int = 3) -> None:
-        self.scheduler: Scheduler[Row] = Scheduler(slots, rows=rows, chunk=chunk)
+        self.scheduler: Scheduler[BatchRow] = Scheduler(slots, rows=rows, chunk=chunk)
         self.content: dict[int, tuple[int, ...]] = {}
         self.random = random.Random(seed)
         self.letters = letters
-        self.left: dict[Row, int] = {}
+        self.left: dict[BatchRow, int] = {}
         self.ran = self.samples = 0
 
-    def add(self, ids: tuple[int, ...], tokens: int) -> Row:
-        row = Row(ids, samples=tokens > 0)
+    def add(self, ids: tuple[int, ...], tokens: int) -> BatchRow:
+        row = BatchRow(ids, samples=tokens > 0)
         self.left[row] = tokens
         self.scheduler.add(row)
         return row

@@ -36,7 +36,7 @@ def test_other_wordings_find_their_kind(question: str, kind: str) -> None:
 
 
 def test_no_shot_asks_the_question_itself() -> None:
-    for shot in few_shot.shots():
+    for shot in few_shot.few_shot_examples():
         for asked in (shot.question, shot.question.upper(), f"  {shot.question}\n"):
             chosen = few_shot.choose(asked)
             assert len(chosen) == few_shot.COUNT
@@ -62,7 +62,7 @@ def test_the_chat_is_system_prompt_shots_question() -> None:
 
 
 def test_every_shipped_shot_is_right_and_in_the_format_that_works() -> None:
-    for shot in few_shot.shots():
+    for shot in few_shot.few_shot_examples():
         *steps, last = shot.solution.split("\n\n")
         assert [step.split(":")[0] for step in steps] == [f"Step {n}" for n in range(1, len(steps) + 1)]
         assert all(arithmetic_right(step) for step in steps), shot
@@ -71,7 +71,7 @@ def test_every_shipped_shot_is_right_and_in_the_format_that_works() -> None:
 
 
 def test_shots_are_no_problem_that_anything_is_measured_on() -> None:
-    for shot in few_shot.shots():
+    for shot in few_shot.few_shot_examples():
         if shot.kind in FAMILIES:
             assert split_of(shot.kind, shot.question) == "shots"
 

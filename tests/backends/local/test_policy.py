@@ -21,7 +21,7 @@ from tests.backends import tiny
 from tests.backends.tiny import Answer, ids_of, request
 from tts_tui.backends.local.policy import LocalPolicy
 from tts_tui.errors import BackendError, BackendUnavailable
-from tts_tui.protocols import Policy, Reads, Usage
+from tts_tui.protocols import ExposesHiddenStates, Policy, Usage
 
 
 @pytest.fixture(scope="module")
@@ -253,24 +253,24 @@ async def test_reading_a_prompt_gives_the_mean_state_of_the_problem_and_leaves_i
         return [{"role": "system", "content": "be brief"}, {"role": "user", "content": problem}]
 
     async with started(folder, messages=chat) as policy:
-        assert isinstance(policy, Reads)
+        assert isinstance(policy, ExposesHiddenStates)
         prompt = await policy.prompt("what is this")
-        reading = await policy.read(prompt)
+        reading = await policy.encode_prompt(prompt)
         assert reading.usage == Usage(prompt_computed=len(prompt.ids))
         own = policy._own_tokens(prompt)
         behind = policy._text("what is this").partition("what is this")[2]
         assert own == len(policy._ids("what is this" + behind)) < len(prompt.ids)
         (state,) = await policy.engine.states([prompt.ids], [own])
         mean = state.features.mean(0)
-        assert torch.tensor(reading.state) == pytest.approx(mean / mean.norm(), abs=1e-5)
-        assert sum(value * value for value in reading.state) == pytest.approx(1.0, abs=1e-4)
-        other = await policy.read(await policy.prompt("who goes there"))
-        assert other.state != reading.state
+        assert torch.tensor(reading.hidden_state) == pytest.approx(mean / mean.norm(), abs=1e-5)
+        assert sum(value * value for value in reading.hidden_state) == pytest.approx(1.0, abs=1e-4)
+        other = await policy.encode_prompt(await policy.prompt("who goes there"))
+        assert other.hidden_state != reading.hidden_state
         asked = await ask(policy, request(prompt.ids, 2))
         assert asked.usage.prompt_computed == 0
 
 
 async def test_a_problem_that_the_template_changes_is_read_all_the_same(folder: Path) -> None:
     async with started(folder, messages=lambda problem: [{"role": "user", "content": problem.upper()}]) as policy:
-        reading = await policy.read(await policy.prompt("what is this"))
-        assert len(reading.state) == tiny.llama().config.hidden_size
+        reading = await policy.encode_prompt(await policy.prompt("what is this"))
+        assert len(reading.hidden_state) == tiny.llama().config.hidden_size

@@ -16,9 +16,9 @@ from tts_tui import Sampling, StepRequest
 from tts_tui.backends.openai.policy import OpenAIPolicy
 from tts_tui.backends.remote import dispatcher as dispatching
 from tts_tui.backends.remote import prefix_lock as warming
-from tts_tui.backends.remote.concurrency import CALM_SECONDS, CUT, PATIENCE, Knee, Pace
-from tts_tui.backends.remote.dispatcher import Dispatch
-from tts_tui.backends.remote.prefix_lock import Warm
+from tts_tui.backends.remote.concurrency import CALM_SECONDS, CUT, PATIENCE, ConcurrencyLimit, SlowdownModel
+from tts_tui.backends.remote.dispatcher import Dispatcher
+from tts_tui.backends.remote.prefix_lock import PrefixLock
 from tts_tui.backends.sglang.policy import SGLangPolicy
 from tts_tui.protocols import Claim
 
@@ -35,7 +35,7 @@ async def settle() -> None:
 class Machine:
     """A server whose tokens a second grow up to a knee, and a client that keeps it as busy as the limit allows."""
 
-    def __init__(self, knee: Knee, full_at: int, noise: float = 0.0) -> None:
+    def __init__(self, knee: ConcurrencyLimit, full_at: int, noise: float = 0.0) -> None:
         self.knee, self.full_at, self.noise, self.now = knee, full_at, noise, 0.0
         self.limits: list[int] = []
 
@@ -56,33 +56,33 @@ class Machine:
 @given(full_at=st.integers(4, 230), noise=st.floats(0, 0.03))
 @settings(deadline=None, max_examples=50)
 def test_the_knee_is_found_from_below(full_at, noise):
-    machine = Machine(Knee(4), full_at, noise)
+    machine = Machine(ConcurrencyLimit(4), full_at, noise)
     machine.run(200)
     assert full_at / 1.2 <= machine.settled <= 2 * full_at
     assert max(machine.limits) <= 4 * full_at  # one level above is tried, and no more
 
 
 def test_a_machine_that_is_never_full_gets_the_most():
-    machine = Machine(Knee(8, most=96), 10_000)
+    machine = Machine(ConcurrencyLimit(8, most=96), 10_000)
     machine.run(60)
     assert machine.limits[-1] == 96
 
 
 def test_a_higher_level_is_tried_seldom():
-    machine = Machine(Knee(16), 16)
+    machine = Machine(ConcurrencyLimit(16), 16)
     machine.run(300)
     raised = sum(limit > 16 for limit in machine.limits)
     assert raised < 2 * len(machine.limits) / PATIENCE
 
 
 def test_a_window_that_was_not_full_says_nothing():
-    machine = Machine(Knee(16), 10_000)
+    machine = Machine(ConcurrencyLimit(16), 10_000)
     machine.run(60, load=0.5)
     assert set(machine.limits) == {16}
 
 
 def test_a_pause_says_nothing_of_the_server():
-    knee = Knee(16)
+    knee = ConcurrencyLimit(16)
     machine = Machine(knee, 10_000)
     for _ in range(3):
         machine.run(2)
@@ -92,7 +92,7 @@ def test_a_pause_says_nothing_of_the_server():
 
 
 def test_an_overload_cuts_once_a_burst_and_keeps_calm():
-    machine = Machine(Knee(100, most=100), 10_000)
+    machine = Machine(ConcurrencyLimit(100, most=100), 10_000)
     machine.run(2)
     for _ in range(50):
         machine.knee.overloaded(machine.now)
@@ -109,7 +109,7 @@ def test_an_overload_cuts_once_a_burst_and_keeps_calm():
 
 
 def test_a_number_that_the_user_gave_stays():
-    machine = Machine(Knee(7, least=7, most=7), 3)
+    machine = Machine(ConcurrencyLimit(7, least=7, most=7), 3)
     machine.run(30)
     machine.knee.overloaded(machine.now)
     machine.run(30)
@@ -122,7 +122,7 @@ def test_a_number_that_the_user_gave_stays():
 class Crowd:
     """Requests that wait for a slot, and hold it until they are told to let go."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatcher) -> None:
         self.dispatch = dispatch
         self.order: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -152,12 +152,12 @@ class Crowd:
             await settle()
 
 
-def fixed(limit: int) -> Knee:
-    return Knee(limit, least=limit, most=limit)
+def fixed(limit: int) -> ConcurrencyLimit:
+    return ConcurrencyLimit(limit, least=limit, most=limit)
 
 
 async def test_a_large_search_does_not_keep_a_small_one_waiting():
-    crowd = Crowd(Dispatch(fixed(1)))
+    crowd = Crowd(Dispatcher(fixed(1)))
     for number in range(20):
         crowd.come(f"large {number}", "large")
     await settle()
@@ -170,7 +170,7 @@ async def test_a_large_search_does_not_keep_a_small_one_waiting():
 
 
 async def test_what_is_ahead_of_its_time_goes_last_of_all_searches():
-    dispatch = Dispatch(fixed(2))
+    dispatch = Dispatcher(fixed(2))
     crowd = Crowd(dispatch)
     crowd.come("first", "a")
     crowd.come("second", "b")
@@ -186,7 +186,7 @@ async def test_what_is_ahead_of_its_time_goes_last_of_all_searches():
 
 
 async def test_what_was_ahead_of_its_time_takes_its_turn_once_somebody_needs_it():
-    dispatch = Dispatch(fixed(1))
+    dispatch = Dispatcher(fixed(1))
     crowd = Crowd(dispatch)
     crowd.come("first", "a")
     await settle()
@@ -202,7 +202,7 @@ async def test_what_was_ahead_of_its_time_takes_its_turn_once_somebody_needs_it(
 
 
 async def test_a_claim_that_is_made_after_the_wait_moves_nothing():
-    dispatch = Dispatch(fixed(1))
+    dispatch = Dispatcher(fixed(1))
     crowd = Crowd(dispatch)
     crowd.come("first", ahead=True)
     crowd.come("cancelled", ahead=True)
@@ -217,7 +217,7 @@ async def test_a_claim_that_is_made_after_the_wait_moves_nothing():
 
 
 async def test_who_has_given_up_waiting_takes_no_room():
-    dispatch = Dispatch(fixed(2))
+    dispatch = Dispatcher(fixed(2))
     crowd = Crowd(dispatch)
     for name in ("held", "held too", "waits"):
         crowd.come(name)
@@ -241,7 +241,7 @@ async def test_who_has_given_up_waiting_takes_no_room():
 @settings(deadline=None, max_examples=100)
 def test_no_order_of_cancellations_loses_a_slot(steps, rate):
     async def run() -> None:
-        dispatch = Dispatch(Knee(3, least=1, most=8), rate=rate)
+        dispatch = Dispatcher(ConcurrencyLimit(3, least=1, most=8), rate=rate)
         crowd = Crowd(dispatch)
         for number, (what, which) in enumerate(steps):
             names = list(crowd.tasks)
@@ -275,7 +275,7 @@ def test_no_order_of_cancellations_loses_a_slot(steps, rate):
 
 
 async def test_one_task_alone_waits_for_the_throttler():
-    dispatch = Dispatch(fixed(100), rate=5)
+    dispatch = Dispatcher(fixed(100), rate=5)
     crowd = Crowd(dispatch)
     for number in range(40):
         crowd.come(str(number), f"session {number % 3}")
@@ -293,7 +293,7 @@ async def test_one_task_alone_waits_for_the_throttler():
 
 @pytest.mark.parametrize("rate", [0.2, 1, 7.6])
 async def test_a_rate_below_one_a_second_is_one_too(rate):
-    dispatch = Dispatch(fixed(100), rate=rate)
+    dispatch = Dispatcher(fixed(100), rate=rate)
     crowd = Crowd(dispatch)
     for number in range(20):
         crowd.come(str(number))
@@ -315,7 +315,7 @@ class Clock:
 
 async def test_a_burst_of_overloads_is_one_and_they_double_while_they_last():
     clock = Clock()
-    dispatch = Dispatch(Knee(100, most=100), clock=clock)
+    dispatch = Dispatcher(ConcurrencyLimit(100, most=100), clock=clock)
     first = dispatching.FIRST_WAIT
     assert {dispatch.overloaded(None) for _ in range(10)} == {first}
     assert dispatch.free == 0 and dispatch.knee.limit == int(100 * CUT)
@@ -325,13 +325,13 @@ async def test_a_burst_of_overloads_is_one_and_they_double_while_they_last():
         waits.append(dispatch.overloaded(None))
     assert waits == [min(dispatching.LONGEST_WAIT, first * 2**power) for power in range(1, 9)]
     clock.now += 1000
-    dispatch.came(1)
+    dispatch.on_tokens(1)
     assert dispatch.overloaded(None) == first
 
 
 async def test_a_server_is_given_the_time_that_it_asks_for_within_reason():
     clock = Clock()
-    dispatch = Dispatch(fixed(4), clock=clock)
+    dispatch = Dispatcher(fixed(4), clock=clock)
     assert dispatch.overloaded(3.0) == 3.0
     crowd = Crowd(dispatch)
     crowd.come("waits")
@@ -352,7 +352,7 @@ class Prefill:
     """Requests for prompts, and who of them computes."""
 
     def __init__(self) -> None:
-        self.warm = Warm()
+        self.warm = PrefixLock()
         self.computing: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.firsts: dict[str, asyncio.Future[bool]] = {}
@@ -361,7 +361,7 @@ class Prefill:
         self.firsts[name] = asyncio.get_running_loop().create_future()
 
         async def work() -> None:
-            async with self.warm.turn(session, ids, claim) as began:
+            async with self.warm.acquire(session, ids, claim) as began:
                 self.computing.append(name)
                 if await self.firsts[name]:
                     began()
@@ -509,11 +509,11 @@ async def test_one_that_is_claimed_while_it_waits_for_another_goes_ahead_of_it()
 
 async def test_a_needed_step_passes_its_speculative_sibling_on_a_full_server():
     """Both classes together, as a policy uses them: the sibling holds the lead, and waits behind others for a slot."""
-    dispatch, warm, claim, sent = Dispatch(fixed(1)), Warm(), Claim(), []
+    dispatch, warm, claim, sent = Dispatcher(fixed(1)), PrefixLock(), Claim(), []
     warm.add("run", (0,))
 
     async def request(name: str, ids: tuple[int, ...], claim: Claim | None = None) -> None:
-        async with warm.turn("run", ids, claim) as began, dispatch.slot("run", claim):
+        async with warm.acquire("run", ids, claim) as began, dispatch.slot("run", claim):
             sent.append(name)
             await settle()
             began()
@@ -564,11 +564,11 @@ async def test_policies_send_what_is_needed_before_what_nobody_needs(kind, claim
 
 async def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(warming, "MOST", 10)
-    warm = Warm()
+    warm = PrefixLock()
     for number in range(100):
         warm.add("run", (number,))
     assert len(warm._known) == 10
-    async with asyncio.timeout(1), warm.turn("run", (99,)) as began:
+    async with asyncio.timeout(1), warm.acquire("run", (99,)) as began:
         began()
 
 
@@ -576,7 +576,7 @@ async def test_what_is_remembered_is_bounded(monkeypatch):
     ("base", "slope", "needed", "slack"), [(0.1, 0.01, 10, 3), (0.01, 0.0001, 16, 17), (1.0, 0.0, 8, 1e9)]
 )
 def test_how_many_more_streams_slow_the_others_by_a_share_is_found(base, slope, needed, slack):
-    pace, now = Pace(), 0.0
+    pace, now = SlowdownModel(), 0.0
     for running in [16, 12, 8, 4, 2, 1] * 3:
         for _ in range(10):
             now += base + slope * running
@@ -590,7 +590,7 @@ def test_how_many_more_streams_slow_the_others_by_a_share_is_found(base, slope, 
 
 
 def test_of_an_unknown_server_nothing_is_promised():
-    pace, now = Pace(), 0.0
+    pace, now = SlowdownModel(), 0.0
     assert pace.slack(8, 0.15) == 0
     for _ in range(100):  # always as many: what one more would cost is not seen
         now += 0.1
@@ -601,7 +601,7 @@ def test_of_an_unknown_server_nothing_is_promised():
 
 async def test_room_to_write_ahead_is_what_slows_the_others_little():
     now = [0.0]
-    dispatch = Dispatch(Knee(32), clock=lambda: now[0])
+    dispatch = Dispatcher(ConcurrencyLimit(32), clock=lambda: now[0])
     assert (dispatch.free, dispatch.spare) == (32, 0)
     async with AsyncExitStack() as stack:
         for running in (8, 16):
@@ -610,7 +610,7 @@ async def test_room_to_write_ahead_is_what_slows_the_others_little():
             for _ in range(100):
                 now[0] += 0.1 + 0.01 * running
                 for _ in range(running):
-                    dispatch.came(1)
+                    dispatch.on_tokens(1)
         assert dispatch.free > dispatch.spare == 3
         await stack.enter_async_context(dispatch.slot("a", claim := Claim()))
         assert (dispatch.ahead, dispatch.spare) == (1, 2)

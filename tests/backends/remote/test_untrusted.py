@@ -147,7 +147,7 @@ def plain_strings(kind: inspect.Type) -> bool:
 def test_no_reply_holds_a_string_that_could_be_told_as_it_came():
     found = set()
     for kind in wires():
-        if kind is sglang_stream.Event:  # made of a reply, and no reply
+        if kind is sglang_stream.StreamEvent:  # made of a reply, and no reply
             continue
         for field in inspect.type_info(kind).fields:
             if plain_strings(field.type) and field.name not in READABLE:
@@ -155,7 +155,7 @@ def test_no_reply_holds_a_string_that_could_be_told_as_it_came():
     assert found == OTHER
 
 
-@pytest.mark.parametrize("kind", [replies.Tokens, sglang_stream.Wire, server_doctor.Streamed])
+@pytest.mark.parametrize("kind", [replies.Tokens, sglang_stream.SSEPayload, server_doctor.Streamed])
 @pytest.mark.parametrize("number", [-1, MOST_TOKEN_IDS, 2**63, 2**70, 1.5, "7", None, True])
 def test_what_is_no_token_id_is_in_no_reply(kind, number):
     http = Http("http://server")

@@ -17,7 +17,7 @@ from tts_tui import Budget, Plan, Sampling, Solver, StepRequest, Usage, load
 from tts_tui.backends.remote.http import Http
 from tts_tui.backends.remote.replies import Generated, Model
 from tts_tui.backends.sglang.policy import SGLangPolicy
-from tts_tui.backends.sglang.stream import Wire
+from tts_tui.backends.sglang.stream import SSEPayload
 from tts_tui.errors import BackendBadResponse, BackendError, SolverClosed, WrongServer
 from tts_tui.tree.events import StepFailed
 
@@ -378,7 +378,7 @@ async def test_no_sentence_holds_the_key(fault, kind, sentence, way):
         try:
             with pytest.raises(kind) as raised:
                 if way == "events":
-                    async for _ in http.events("/generate", {}, Wire):
+                    async for _ in http.events("/generate", {}, SSEPayload):
                         pass
                 else:
                     await (http.get("/model_info", Model) if way == "get" else http.post("/generate", {}, Generated))

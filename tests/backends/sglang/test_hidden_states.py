@@ -20,7 +20,7 @@ from tts_tui.backends.sglang import hidden_states
 from tts_tui.backends.sglang.hidden_states import another, common, shows_states
 from tts_tui.backends.sglang.policy import SGLangPolicy
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, ContextExceeded
-from tts_tui.protocols import Prompt, Reading, Reads
+from tts_tui.protocols import ExposesHiddenStates, Prompt, PromptEncoding
 
 SHOWS = {"enable_return_hidden_states": True}
 PROBLEM = "What is 3 + 4?"
@@ -50,10 +50,10 @@ async def reader(server: dict | None = None, url: str = "", messages=chat):
 
 async def test_the_state_is_the_mean_over_the_problem_and_what_stands_behind_it():
     async with reader() as (policy, fake):
-        assert isinstance(policy, Reads)
+        assert isinstance(policy, ExposesHiddenStates)
         prompt = await policy.prompt(f"  {PROBLEM}\n")
-        reading = await policy.read(prompt)
-        assert reading.state == pytest.approx(mean(f"{PROBLEM}\n{BEHIND}"))
+        reading = await policy.encode_prompt(prompt)
+        assert reading.hidden_state == pytest.approx(mean(f"{PROBLEM}\n{BEHIND}"))
         before, asked = fake.bodies("/generate")
         assert before["input_ids"] == encode(f"Be brief. {BEFORE}  ")
         assert (before["sampling_params"]["max_new_tokens"], asked["sampling_params"]["max_new_tokens"]) == (0, 1)
@@ -65,8 +65,8 @@ async def test_the_state_is_the_mean_over_the_problem_and_what_stands_behind_it(
 async def test_asked_twice_it_is_the_same():
     async with reader() as (policy, _):
         prompt = await policy.prompt(PROBLEM)
-        first, again = await policy.read(prompt), await policy.read(prompt)
-        assert first.state == again.state
+        first, again = await policy.encode_prompt(prompt), await policy.encode_prompt(prompt)
+        assert first.hidden_state == again.hidden_state
         assert again.usage.prompt_computed == 1 + len(PROBLEM + BEHIND)
         assert first.usage + again.usage == policy.total
 
@@ -75,8 +75,8 @@ async def test_a_long_problem_is_asked_for_in_pieces():
     async with reader() as (policy, fake):
         problem = "".join(f"{number} and " for number in range(80))
         prompt = await policy.prompt(problem)
-        reading = await policy.read(prompt)
-        assert reading.state == pytest.approx(mean(problem + BEHIND))
+        reading = await policy.encode_prompt(prompt)
+        assert reading.hidden_state == pytest.approx(mean(problem + BEHIND))
         pieces = [body for body in fake.bodies("/generate") if body.get("return_hidden_states")]
         sizes = [len(body["input_ids"]) - body["logprob_start_len"] for body in pieces]
         assert max(sizes) == hidden_states.PIECE and sum(sizes) == len(problem + BEHIND)
@@ -96,7 +96,7 @@ async def test_a_long_problem_is_asked_for_in_pieces():
 )
 async def test_a_server_that_shows_no_last_states_is_not_asked(server):
     async with reader(server) as (policy, fake):
-        assert await policy.read(await policy.prompt(PROBLEM)) == Reading()
+        assert await policy.encode_prompt(await policy.prompt(PROBLEM)) == PromptEncoding()
         assert not fake.bodies("/generate")
         assert policy.total == Usage()
 
@@ -130,7 +130,7 @@ async def test_states_that_make_no_sense_are_refused_in_a_sentence(states):
     async with reader() as (policy, fake):
         fake.answers["/generate"] = answer
         with pytest.raises(BackendError) as caught:
-            await policy.read(await policy.prompt(PROBLEM))
+            await policy.encode_prompt(await policy.prompt(PROBLEM))
         assert str(caught.value).startswith(fake.url) and "\n" not in str(caught.value)
         assert policy.dispatch.running == 0
 
@@ -139,13 +139,13 @@ async def test_states_that_grow_wider_from_piece_to_piece_are_refused():
     async with reader() as (policy, fake):
         fake.states = lambda ids: [[1.0] * (2 if len(ids) < 200 else 3)] * len(ids)
         with pytest.raises(BackendBadResponse, match="gave no hidden states for the problem"):
-            await policy.read(await policy.prompt("0 and 1 and " * 20))
+            await policy.encode_prompt(await policy.prompt("0 and 1 and " * 20))
 
 
 async def test_states_of_nothing_but_zeros_stay_as_they_are():
     async with reader() as (policy, fake):
         fake.states = lambda ids: [[0.0, 0.0]] * len(ids)
-        assert (await policy.read(await policy.prompt(PROBLEM))).state == (0.0, 0.0)
+        assert (await policy.encode_prompt(await policy.prompt(PROBLEM))).hidden_state == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("reply", [{"hello": 1}, [], 7, {"meta_info": {"prompt_tokens": "many"}}])
@@ -156,7 +156,7 @@ async def test_a_reply_of_another_kind_is_refused(reply):
     async with reader() as (policy, fake):
         fake.answers["/generate"] = answer
         with pytest.raises(BackendBadResponse, match="gave no hidden states for the problem"):
-            await policy.read(await policy.prompt(PROBLEM))
+            await policy.encode_prompt(await policy.prompt(PROBLEM))
 
 
 @pytest.mark.parametrize("last", [Fault(500), Fault(200, '{"hello": 1}')])
@@ -166,7 +166,7 @@ async def test_a_reading_that_fails_midway_says_what_it_has_cost(last):
         await policy.start()
         late = []
         with pytest.raises(BackendError):
-            await policy.read(await policy.prompt("0 and 1 and " * 40), late.append)
+            await policy.encode_prompt(await policy.prompt("0 and 1 and " * 40), late.append)
         await policy.close()
     assert proxy.count == 3
     assert late == [policy.total] != [Usage()]
@@ -183,10 +183,10 @@ async def test_a_piece_that_comes_incomplete_is_asked_for_again_and_given_up_in_
 
         fake.states = some
         prompt = await policy.prompt(PROBLEM)
-        assert (await policy.read(prompt)).state == pytest.approx(mean(PROBLEM + BEHIND))
+        assert (await policy.encode_prompt(prompt)).hidden_state == pytest.approx(mean(PROBLEM + BEHIND))
         assert len(cut) == 2
-        given_up = await policy.read(prompt)
-        assert given_up.state == () and len(cut) == 2 + hidden_states.TRIES
+        given_up = await policy.encode_prompt(prompt)
+        assert given_up.hidden_state == () and len(cut) == 2 + hidden_states.TRIES
         assert given_up.usage.completion == hidden_states.TRIES
 
 
@@ -198,8 +198,8 @@ async def test_a_server_that_was_started_anew_without_the_flag_has_no_state():
 
     async with reader() as (policy, fake):
         fake.answers["/generate"] = refuse
-        reading = await policy.read(await policy.prompt(PROBLEM))
-        assert reading.state == () and reading.usage == policy.total
+        reading = await policy.encode_prompt(await policy.prompt(PROBLEM))
+        assert reading.hidden_state == () and reading.usage == policy.total
         assert reading.usage.prompt_computed > 0
 
 
@@ -210,20 +210,20 @@ async def test_an_overload_is_waited_for_and_a_server_that_is_gone_is_told():
         reader(url=proxy.url) as (policy, _),
     ):
         prompt = await policy.prompt(PROBLEM)
-        assert (await policy.read(prompt)).state == pytest.approx(mean(PROBLEM + BEHIND))
+        assert (await policy.encode_prompt(prompt)).hidden_state == pytest.approx(mean(PROBLEM + BEHIND))
         assert proxy.count == 1 + 2
         proxy.forever = Fault(then="reset")
         with pytest.raises(BackendUnavailable, match="broke the connection off"):
-            await policy.read(prompt)
+            await policy.encode_prompt(prompt)
 
 
 async def test_what_is_no_prompt_or_leaves_no_room_is_refused_before_it_is_sent():
     async with reader() as (policy, fake):
         for ids in ((), (3, -1)):
             with pytest.raises(BackendError, match="there is nothing to go on from"):
-                await policy.read(Prompt(PROBLEM, ids))
+                await policy.encode_prompt(Prompt(PROBLEM, ids))
         with pytest.raises(ContextExceeded):
-            await policy.read(Prompt(PROBLEM, (5,) * 5000))
+            await policy.encode_prompt(Prompt(PROBLEM, (5,) * 5000))
         assert not fake.bodies("/generate")
 
 
@@ -233,7 +233,9 @@ async def test_a_problem_that_cannot_be_found_in_its_prompt_is_read_with_all_aro
         return [{"role": "user", "content": "Nothing of it."}]
 
     async with reader(messages=other) as (policy, _):
-        assert (await policy.read(await policy.prompt(problem))).state == pytest.approx(mean("Nothing of it."))
+        assert (await policy.encode_prompt(await policy.prompt(problem))).hidden_state == pytest.approx(
+            mean("Nothing of it.")
+        )
 
 
 @pytest.mark.parametrize("problem", ["0 + 0?", "A + B?", "What?", "\\frac{1}{2}", "é"])

@@ -108,9 +108,13 @@ async def test_the_state_is_the_one_that_the_model_has_in_this_process_and_leave
             before, start = await settled(smollm2_server), server.total
             prompt = await server.prompt(problem)
             assert prompt == await local.prompt(problem)
-            reading, again, here = await server.read(prompt), await server.read(prompt), await local.read(prompt)
-            assert reading.state == pytest.approx(here.state, abs=1e-5)
-            assert again.state == pytest.approx(reading.state, abs=1e-6)
+            reading, again, here = (
+                await server.encode_prompt(prompt),
+                await server.encode_prompt(prompt),
+                await local.encode_prompt(prompt),
+            )
+            assert reading.hidden_state == pytest.approx(here.hidden_state, abs=1e-5)
+            assert again.hidden_state == pytest.approx(reading.hidden_state, abs=1e-6)
             assert reading.usage.prompt_computed == len(prompt.ids)
             assert again.usage.prompt_computed < len(prompt.ids)
             assert reading.usage + again.usage == server.total - start
@@ -192,7 +196,7 @@ async def test_a_router_keeps_a_search_on_one_worker_and_outlives_the_other(tiny
                 size = len(result.tree.start.prompt_ids)
                 assert result.tree.counts.prompt_computed <= size + 7, "the prompt was computed on one worker, once"
             events = []
-            long = plan.with_(n=4, total_tokens=600)
+            long = plan.replace(n=4, total_tokens=600)
             searches = [
                 asyncio.create_task(solver.solve(PROBLEM + str(i), long, sinks=[events.append])) for i in range(4)
             ]

@@ -117,7 +117,7 @@ async def test_a_resumed_search_asks_with_the_same_seeds(tmp_path):
         async with Solver(SGLangPolicy(server.url), ScriptedPRM(score)) as solver:
             # Some way into the second of three rounds.
             budget = Budget(tokens=size + 6 * len("Step 1: 3 + 4 = 7"))
-            first = await solver.solve(PROBLEM, plan.with_(budget=budget), record=record)
+            first = await solver.solve(PROBLEM, plan.replace(budget=budget), record=record)
             assert first.reason == "budget"
         before = asked(server)
         async with Solver(SGLangPolicy(server.url), ScriptedPRM(score)) as solver:

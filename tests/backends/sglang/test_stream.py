@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tts_tui import Sampling, StepRequest, Usage
 from tts_tui.backends.engine.detokenizer import CONTEXT, OVERSHOOT, Separator
 from tts_tui.backends.remote.http import Http
-from tts_tui.backends.sglang.stream import Cutter, Event, Reader, Wire
+from tts_tui.backends.sglang.stream import EventReader, SSEPayload, StepSplitter, StreamEvent
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, RequestRefused
 
 URL = "http://server"
@@ -46,12 +46,12 @@ def recorded(shared, name: str) -> list[list[bytes]]:
     return list(requests.values())
 
 
-def read(events: list[bytes]) -> list[Event]:
-    reader, http = Reader(URL, ["\n\n"]), Http(URL)
-    return [reader.read(http.event(data, http.decoder(Wire))) for data in events]
+def read(events: list[bytes]) -> list[StreamEvent]:
+    reader, http = EventReader(URL, ["\n\n"]), Http(URL)
+    return [reader.read(http.event(data, http.decoder(SSEPayload))) for data in events]
 
 
-def told(events: list[Event]) -> tuple[list[int], str, Usage]:
+def told(events: list[StreamEvent]) -> tuple[list[int], str, Usage]:
     """All ids, all text and all counts of a stream."""
     usage = sum((event.usage for event in events), Usage())
     return [token for event in events for token in event.ids], "".join(event.text for event in events), usage
@@ -143,10 +143,10 @@ def test_events_that_make_no_sense_are_one_sentence(data, kind, sentence):
 
 @pytest.mark.parametrize("totals", [range(1, 1000), [1] * 1000])
 def test_a_stream_that_goes_on_beyond_what_was_asked_for_is_damaged(totals):
-    reader, http, count = Reader(URL, most=8), Http(URL), 0
+    reader, http, count = EventReader(URL, most=8), Http(URL), 0
     with pytest.raises(BackendBadResponse, match="beyond the 8 tokens"):
         for total in totals:
-            reader.read(http.event(wire([7], total), http.decoder(Wire)))
+            reader.read(http.event(wire([7], total), http.decoder(SSEPayload)))
             count += 1
     assert 8 <= count <= 8 + OVERSHOOT
 
@@ -167,7 +167,7 @@ def test_a_stream_that_goes_on_beyond_what_was_asked_for_is_damaged(totals):
 def test_a_step_ends_only_at_a_stop_text_of_its_request(matched, stops, finish):
     data = wire([7], 1, "x", finish_reason={"type": "stop", "matched": matched})
     http = Http(URL)
-    event = Reader(URL, stops=stops).read(http.event(data, http.decoder(Wire)))
+    event = EventReader(URL, stops=stops).read(http.event(data, http.decoder(SSEPayload)))
     assert event.finish == finish and event.aborted is None
     assert (event.unasked is None) == (finish is not None)
     assert event.usage.completion == 1  # counted however it ended
@@ -210,9 +210,9 @@ def request(rollout: bool, ids: tuple[int, ...] = (0, 1, 2)) -> StepRequest:
     return StepRequest(ids=ids, sampling=Sampling(), max_tokens=100, rollout=rollout)
 
 
-def event(ids: list[int], **more) -> Event:
+def event(ids: list[int], **more) -> StreamEvent:
     text = "".join(VOCABULARY[token] for token in ids)
-    return Event(list(ids), text, Usage(completion=len(ids)), **more)
+    return StreamEvent(list(ids), text, Usage(completion=len(ids)), **more)
 
 
 @given(
@@ -220,7 +220,7 @@ def event(ids: list[int], **more) -> Event:
     before=st.integers(1, 2 * CONTEXT),
 )
 async def test_a_chunk_ends_with_the_token_that_completes_the_separator(pieces, before):
-    cutter = Cutter(request(True, tuple(range(before % len(VOCABULARY))) or (0,)), Texts())
+    cutter = StepSplitter(request(True, tuple(range(before % len(VOCABULARY))) or (0,)), Texts())
     chunks = []
     for number, piece in enumerate(pieces):
         chunks += await cutter.chunks(event(piece, finish="length" if number == len(pieces) - 1 else None))
@@ -242,11 +242,11 @@ async def test_a_chunk_ends_with_the_token_that_completes_the_separator(pieces, 
 
 async def test_texts_are_asked_for_only_where_a_step_ends_among_several_tokens():
     texts = Texts()
-    cutter = Cutter(request(True), texts)
+    cutter = StepSplitter(request(True), texts)
     for ids in ([0, 1, 2], [4], [0, 3], [3, 1]):  # the third and fourth hold one separator between them
         await cutter.chunks(event(ids))
     assert texts.asked == 1
-    alone = Cutter(request(False), texts)
+    alone = StepSplitter(request(False), texts)
     (chunk,) = await alone.chunks(event([0, 4], finish="step"))
     assert chunk.step_end and chunk.finish == "step" and texts.asked == 1
 
@@ -254,7 +254,7 @@ async def test_texts_are_asked_for_only_where_a_step_ends_among_several_tokens()
 async def test_the_prompt_is_counted_with_the_first_chunk():
     first = event([7, 7, 0])
     first.usage = Usage(prompt_computed=1, prompt_cached=9, completion=3)
-    chunks = await Cutter(request(True), Texts()).chunks(first)
+    chunks = await StepSplitter(request(True), Texts()).chunks(first)
     assert [chunk.usage for chunk in chunks] == [
         Usage(prompt_computed=1, prompt_cached=9, completion=1),
         Usage(completion=1),
@@ -264,7 +264,7 @@ async def test_the_prompt_is_counted_with_the_first_chunk():
 
 def test_an_error_in_a_stream_that_repeats_the_key_is_told_without_it():
     http = Http(URL, api_key="sesame")
-    wire = http.event(b'{"error": {"message": "no entry for sesame", "code": 400}}', http.decoder(Wire))
+    wire = http.event(b'{"error": {"message": "no entry for sesame", "code": 400}}', http.decoder(SSEPayload))
     with pytest.raises(BackendError) as caught:
-        Reader(URL).read(wire)
+        EventReader(URL).read(wire)
     assert "no entry for ***" in str(caught.value)

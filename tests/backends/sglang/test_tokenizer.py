@@ -8,7 +8,7 @@ from tests.fake_sglang import FakeSGLang
 from tts_tui.backends.local import download
 from tts_tui.backends.remote.http import Http
 from tts_tui.backends.sglang.server import SGLangServer
-from tts_tui.backends.sglang.tokenizer import OwnTokenizer
+from tts_tui.backends.sglang.tokenizer import LocalTokenizer
 from tts_tui.errors import WrongServer
 
 CHAT = [{"role": "user", "content": "What is 2 + 3?"}]
@@ -34,7 +34,7 @@ async def test_its_ids_are_those_of_a_new_server(smollm2_server):
     await server.start()
     ids, _ = await server.tokenize(CHAT)
     await server.close()
-    assert OwnTokenizer(str(smollm2_server.model)).ids(CHAT) == ids
+    assert LocalTokenizer(str(smollm2_server.model)).ids(CHAT) == ids
 
 
 async def test_a_tokenizer_that_is_not_here_is_a_sentence():

@@ -298,7 +298,7 @@ async def test_every_step_is_scored_and_what_is_too_long_is_left_out(monkeypatch
 
 def test_a_run_is_measured_without_a_model_and_its_profile_is_shown(capsys, tmp_path, home):
     items, outcomes = voted(40)
-    changed = SCORED.with_(n=6)
+    changed = SCORED.replace(n=6)
     folder = write(tmp_path / "run", {"best-of-n:6": changed}, items, outcomes, prm=TITLE)
     assert main.run(["profile-prm", str(folder)]) == 0
     out, err = capsys.readouterr()
@@ -325,7 +325,7 @@ NAME = "qwen-7b"
 def profiled(capsys, folder, outcomes, *more):
     """Measures a run; what is said of score and vote, on one line."""
     items = [item(number) for number in range(len(outcomes))]
-    run = write(folder, {"best-of-n:6": SCORED.with_(n=6)}, items, outcomes)
+    run = write(folder, {"best-of-n:6": SCORED.replace(n=6)}, items, outcomes)
     assert main.run(["profile-prm", str(run), "--name", NAME, *more]) == 0
     paragraphs = capsys.readouterr().out.split("\n\n")
     return " ".join(next(one for one in paragraphs if one.startswith("Score and vote")).split())
@@ -436,7 +436,7 @@ def test_a_run_whose_steps_are_not_known_says_why(capsys, tmp_path, home, family
     items = family_items([family], "validation", 4) if family else plain
     names = {one.id: other.id for one, other in zip(plain, items, strict=True)}
     outcomes = [replace(one, problem=names[one.problem]) for one in voted(4)[1]]
-    folder = write(tmp_path / "run", {"best-of-n:6": SCORED.with_(n=6)}, items, outcomes)
+    folder = write(tmp_path / "run", {"best-of-n:6": SCORED.replace(n=6)}, items, outcomes)
     assert main.run(["profile-prm", str(folder)]) == 0
     assert f"Steps and first errors: not measured, since {said}" in " ".join(capsys.readouterr().out.split())
 
@@ -498,7 +498,7 @@ async def test_steps_of_a_run_on_families_are_taken_from_its_recordings(tmp_path
     one = Item("validation-add0-0000", problem.question, problem.answer, family="add0")
     other = Item("validation-add0-0001", "Not the question of that number", "1", family="add0")
     folder = tmp_path / "run"
-    plan = SCORED.with_(n=4)
+    plan = SCORED.replace(n=4)
     async with Solver(ScriptedPolicy(script, counted=True), ScriptedPRM(lambda path: 0.5)) as solver:
         recording = tmp_path / "one.jsonl"
         result = await solver.solve(problem.question, plan=plan, record=recording)

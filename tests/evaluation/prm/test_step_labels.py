@@ -11,10 +11,10 @@ from tests.scripted import ScriptedPolicy, encode
 from tts_tui.answers.canonical import extract
 from tts_tui.evaluation.datasets.families import Problem
 from tts_tui.evaluation.prm.step_labels import roll_out, step_labels
-from tts_tui.evaluation.samples import Rollouts, Sampled, Settings, Solution
+from tts_tui.evaluation.samples import Rollouts, Sampled, SamplingSettings, Solution
 
 SUM = Problem("addsub", "train", 0, "What is 7 + 8 - 6?", "9", ("7 + 8 = 15", "15 - 6 = 9"))
-SETTINGS = Settings("scripted")
+SETTINGS = SamplingSettings("scripted")
 
 
 def solution(*steps: str) -> Solution:
@@ -127,7 +127,7 @@ async def test_a_beginning_that_solutions_share_is_rolled_out_once() -> None:
 async def test_a_continuation_has_the_tokens_that_are_left() -> None:
     policy = Noted({})
     begun = solution("Let us see.", "\\boxed{1}")
-    await roll_out(policy, Sampled(SUM, (begun,)), Settings("scripted", 0.5, 100), 1)
+    await roll_out(policy, Sampled(SUM, (begun,)), SamplingSettings("scripted", 0.5, 100), 1)
     (request,) = policy.requests
     assert request.max_tokens == 100 - len(begun.ids[0]) and request.rollout
     assert request.sampling.temperature == 0.5

@@ -366,7 +366,7 @@ def test_plots_and_all_forms_are_written(capsys, tmp_path, run):
 
 
 def test_lines_of_a_picture_are_families_of_plans_and_votes_over_fewer_samples(tmp_path):
-    plans = {"best-of-n:4": SCORED, "best-of-n:8": SCORED.with_(n=8), "beam:4,m=2": default_plan("beam", n=4, m=2)}
+    plans = {"best-of-n:4": SCORED, "best-of-n:8": SCORED.replace(n=8), "beam:4,m=2": default_plan("beam", n=4, m=2)}
     done = [one for name in plans for one in outcomes(name)]
     runs = load([write(tmp_path / "run", plans, ITEMS, done)])
     found = {line.label: line for line in lines(make(runs), runs, "flops")}
@@ -376,7 +376,7 @@ def test_lines_of_a_picture_are_families_of_plans_and_votes_over_fewer_samples(t
 
 
 def test_a_plan_that_is_alone_in_its_line_is_called_as_in_the_tables(tmp_path, run):
-    plans = {"best-of-n:4": SCORED, "best-of-n:8": SCORED.with_(n=8), "beam:4,m=2": default_plan("beam", n=4, m=2)}
+    plans = {"best-of-n:4": SCORED, "best-of-n:8": SCORED.replace(n=8), "beam:4,m=2": default_plan("beam", n=4, m=2)}
     done = [one for name in plans for one in outcomes(name)]
     runs = load([write(tmp_path / "run", plans, ITEMS, done)])
     assert [line.label for line in lines(make(runs), runs, "tokens")][:2] == ["best-of-n", "beam:4,m=2"]

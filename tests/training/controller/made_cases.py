@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from tts_tui.training.controller.cases import Case, Drawn, Searched
+from tts_tui.training.controller.cases import Case, Sample, SearchOutcome
 
 AGREEMENT = 3.0
 
@@ -36,7 +36,7 @@ def pooled(
     """
     wrong: list[int] = []
 
-    def drawn(sampled: bool = True) -> Drawn:
+    def drawn(sampled: bool = True) -> Sample:
         right = rng.random() < pass1
         answer = "right"
         if not right:
@@ -44,12 +44,12 @@ def pooled(
             wrong.append(max(wrong, default=0) + 1 if new else rng.choice(wrong))
             answer = f"wrong {wrong[-1]}"
         odds = rng.gauss(apart / 2 if right else -apart / 2, 1.0)
-        return Drawn(answer, right, (0.5, 1 / (1 + math.exp(-odds))), 100.0, sampled)
+        return Sample(answer, right, (0.5, 1 / (1 + math.exp(-odds))), 100.0, sampled)
 
-    def part() -> tuple[Drawn, ...]:
+    def part() -> tuple[Sample, ...]:
         return (max((drawn(False) for _ in range(4)), key=lambda one: one.scores),)
 
-    searches = {"dvts": Searched(4 * parts, tuple(part() for _ in range(parts)), 320.0 * parts)} if parts else {}
+    searches = {"dvts": SearchOutcome(4 * parts, tuple(part() for _ in range(parts)), 320.0 * parts)} if parts else {}
     return Case(str(number), family, values, tuple(drawn() for _ in range(count)), searches)
 
 

@@ -20,15 +20,15 @@ from tts_tui.evaluation.outcomes import Answered, Outcome
 from tts_tui.plan import Plan
 from tts_tui.protocols import ModelInfo
 from tts_tui.training.controller import calibrate as calibrating
-from tts_tui.training.controller.calibrate import Models, calibrate, cases_of
-from tts_tui.training.controller.cases import Case, Drawn, Hand, Searched, elect
+from tts_tui.training.controller.calibrate import CalibratedModels, calibrate, cases_of
+from tts_tui.training.controller.cases import Case, Sample, SearchOutcome, SolutionSet, elect
 from tts_tui.training.controller.prior_curves import case
 from tts_tui.training.controller.simulation import replayed
 from tts_tui.tree.totals import Flops, PolicyTokens, PrmTokens, Tokens
 
 POLICY = ModelInfo("small", 100, 4096)
 PRM = ModelInfo("judge", 50, 4096)
-MODELS = Models(POLICY, PRM)
+MODELS = CalibratedModels(POLICY, PRM)
 
 
 def made(count: int) -> list[Case]:
@@ -96,8 +96,8 @@ def test_the_command_refuses_a_file_that_cannot_be_written_before_a_model_is_loa
 
 
 def test_votes_of_hands_are_those_of_the_plan():
-    hand = Hand("last", "prm-vote")
-    hand.add([Drawn("1", True, (0.4,), 1.0), Drawn("1", True, (0.4,), 1.0), Drawn("2", False, (0.6,), 1.0)])
+    hand = SolutionSet("last", "prm-vote")
+    hand.add([Sample("1", True, (0.4,), 1.0), Sample("1", True, (0.4,), 1.0), Sample("2", False, (0.6,), 1.0)])
     assert hand.elected == 0 and hand.is_right
     assert elect(hand.seen, "prm-max") == 1
     assert elect([], "majority") == -1
@@ -138,8 +138,8 @@ def test_a_case_that_is_never_searched_is_played_by_its_samples_alone():
 
 
 def test_searches_know_their_width_and_solutions():
-    one = Drawn("1", True, (0.5,), 1.0, False)
-    search = Searched(16, ((one,), (), (one,), (one,)), 64.0)
+    one = Sample("1", True, (0.5,), 1.0, False)
+    search = SearchOutcome(16, ((one,), (), (one,), (one,)), 64.0)
     assert search.width == 4
     assert len(search.solutions) == 3
 

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from tests.training.controller.made_cases import uniform
 from tts_tui.answers.voting import Candidate, tally
-from tts_tui.controller.difficulty import Seen
+from tts_tui.controller.difficulty import Observation
 from tts_tui.evaluation.outcomes import Answered, Outcome
 from tts_tui.plan import Plan
 from tts_tui.training.controller.cases import (
-    Drawn,
-    Hand,
+    Sample,
+    SolutionSet,
     cost,
     draws,
     elect,
@@ -112,8 +112,8 @@ def test_votes_are_those_of_a_search(vote):
     for _ in range(200):
         answers = [rng.choice(["1", "2", "3", None]) for _ in range(rng.randint(0, 6))]
         scores = [rng.choice([(), (0.2,), (0.5,), (0.8,)]) for _ in answers]
-        hand = Hand("last", vote)
-        hand.add(Drawn(answer, answer == "1", score, 1.0) for answer, score in zip(answers, scores, strict=True))
+        hand = SolutionSet("last", vote)
+        hand.add(Sample(answer, answer == "1", score, 1.0) for answer, score in zip(answers, scores, strict=True))
         candidates = [Candidate(place, *pair) for place, pair in enumerate(zip(answers, scores, strict=True))]
         winner = next((one.answer for one in tally(candidates, "last", vote)), None)
         assert hand.is_right == (winner == "1")
@@ -121,17 +121,17 @@ def test_votes_are_those_of_a_search(vote):
 
 
 def test_a_hand_without_the_right_answer_is_wrong():
-    hand = Hand("last", "majority")
+    hand = SolutionSet("last", "majority")
     assert (hand.elected, hand.right_group, hand.is_right) == (-1, -1, False)
-    hand.add([Drawn(None, False, (), 5.0), Drawn("2", False, (), 5.0)])
+    hand.add([Sample(None, False, (), 5.0), Sample("2", False, (), 5.0)])
     assert (hand.elected, hand.right_group, hand.is_right) == (0, -1, False)
-    assert hand.seen == [Seen(-1, None, 5.0), Seen(0, None, 5.0)]
+    assert hand.seen == [Observation(-1, None, 5.0), Observation(0, None, 5.0)]
 
 
 def test_ties_go_to_the_answer_that_was_seen_first():
-    assert elect([Seen(0, 0.5), Seen(1, 0.5)], "prm-max") == 0
-    assert elect([Seen(0, 0.5), Seen(1, 0.25), Seen(1, 0.25)], "prm-vote") == 0
-    assert elect([Seen(0), Seen(1), Seen(1), Seen(0)], "majority") == 0
+    assert elect([Observation(0, 0.5), Observation(1, 0.5)], "prm-max") == 0
+    assert elect([Observation(0, 0.5), Observation(1, 0.25), Observation(1, 0.25)], "prm-vote") == 0
+    assert elect([Observation(0), Observation(1), Observation(1), Observation(0)], "majority") == 0
 
 
 def test_orders_are_random_and_lose_nothing():

@@ -15,7 +15,7 @@ from tts_tui.cli.main import run as cli
 from tts_tui.controller import calibration, priors
 from tts_tui.displays.eval_progress import EvalProgress
 from tts_tui.evaluation.run_folder import read_outcomes
-from tts_tui.evaluation.runner import PlanStanding, Standing
+from tts_tui.evaluation.runner import EvalStatus, PlanStanding
 from tts_tui.training.controller import cost_estimate
 from tts_tui.training.controller.cost_estimate import Cost, Time
 
@@ -101,8 +101,8 @@ def test_tokens_are_told_with_two_digits():
     assert "up to 60 samples: about 590,000 tokens, " in Cost((2, 2), 60, (400_000.0, 188_765.0), "by guess").said
 
 
-def standing(done: int, left: tuple[float, float] | None) -> Standing:
-    return Standing(done, 10, {"best-of-n:4": PlanStanding(done, 0, 0)}, None, left)
+def standing(done: int, left: tuple[float, float] | None) -> EvalStatus:
+    return EvalStatus(done, 10, {"best-of-n:4": PlanStanding(done, 0, 0)}, None, left)
 
 
 def test_time_counts_the_parts_that_follow_and_is_told_once():

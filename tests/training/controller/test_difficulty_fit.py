@@ -12,8 +12,8 @@ import pytest
 
 from tests.training.controller.made_cases import AGREEMENT, pooled, uniform
 from tts_tui.controller.calibration import Curve
-from tts_tui.controller.controller import chance
-from tts_tui.controller.difficulty import Evidence, after, before
+from tts_tui.controller.controller import cloglog
+from tts_tui.controller.difficulty import AnswerLikelihood, prior, update
 from tts_tui.training.controller.cases import Case
 from tts_tui.training.controller.curve_fit import curves, ridge
 from tts_tui.training.controller.difficulty_fit import (
@@ -27,7 +27,7 @@ from tts_tui.training.controller.difficulty_fit import (
     reader,
 )
 
-UNIFORM = before(0.5, 2.0)
+UNIFORM = prior(0.5, 2.0)
 CENTRE = (0.5, -0.5, 1.0)
 USUAL = (
     Curve(strategy="best-of-n", alone=(0.0,) * 5, win=(-1.0, *(0.0,) * 5), lose=(-2.0, *(0.0,) * 5)),
@@ -72,7 +72,7 @@ def test_a_beginning_is_judged_by_samples_that_it_does_not_show():
 
 def test_further_right_samples_follow_the_belief():
     assert predictive(UNIFORM, 4) == pytest.approx([1 / 5] * 5, abs=0.003)  # of a uniform belief all are alike
-    hard = predictive(before(0.02, 200.0), 10)
+    hard = predictive(prior(0.02, 200.0), 10)
     assert hard.sum() == pytest.approx(1)
     assert hard @ np.arange(11) == pytest.approx(0.2, abs=0.02)
 
@@ -184,10 +184,10 @@ def test_the_reach_counts_the_votes_of_the_largest_plans():
 # -- after samples -----------------------------------------------------------------------------------------------------
 
 
-def mean_surprise(cases: list[Case], how: Evidence) -> float:
+def mean_surprise(cases: list[Case], how: AnswerLikelihood) -> float:
     """Mean surprise about which answer is right."""
     found = beginnings(cases, "last", "prm-max", redraws=2, seed=9)
-    chances = [after(UNIFORM, one.hand.seen, how).joint[one.hand.right_group].sum() for one in found]
+    chances = [update(UNIFORM, one.hand.seen, how).joint[one.hand.right_group].sum() for one in found]
     return -fmean(math.log(share + 1e-9) for share in chances)
 
 
@@ -197,7 +197,7 @@ def test_evidence_learns_to_trust_scores_that_tell_and_no_others():
         uniform(30, seed, count=9, apart=apart) for seed, apart in ((6, 2.0), (7, 0.0), (8, 2.0))
     )
     priors = [UNIFORM] * 30
-    usual = Evidence(slope=0.7, agreement=2.0)
+    usual = AnswerLikelihood(slope=0.7, agreement=2.0)
     told, untold = (evidence(cases, priors, "last", "prm-max", usual, effort=60) for cases in (telling, silent))
     assert told.slope > usual.slope > untold.slope
     assert mean_surprise(others, told) < mean_surprise(others, usual) < mean_surprise(others, untold)
@@ -208,16 +208,16 @@ def test_without_scores_nothing_is_trusted():
         Case(case.id, "", (), tuple(type(one)(one.answer, one.right, (), 1.0) for one in case.pool), {})
         for case in uniform(6, count=4)
     ]
-    found = evidence(cases, [UNIFORM] * 6, "last", "majority", Evidence(), effort=10)
+    found = evidence(cases, [UNIFORM] * 6, "last", "majority", AnswerLikelihood(), effort=10)
     assert (found.slope, found.intercept, found.searched_slope, found.searched_intercept) == (0, 0, 0, 0)
 
 
 def test_on_problems_drawn_from_the_model_beliefs_are_calibrated():
     cases = uniform(300, seed=10, count=5)
-    how = Evidence(slope=1.2, agreement=AGREEMENT)  # as they were drawn
+    how = AnswerLikelihood(slope=1.2, agreement=AGREEMENT)  # as they were drawn
     sure, right = [], []
     for one in beginnings(cases, "last", "prm-max", sizes=(4,), redraws=1, searches=False):
-        belief = after(UNIFORM, one.hand.seen, how)
+        belief = update(UNIFORM, one.hand.seen, how)
         sure.append(belief.right[one.hand.elected])
         right.append(one.hand.is_right)
     low = [flag for share, flag in zip(sure, right, strict=True) if share < 0.5]
@@ -234,7 +234,7 @@ def drawn(weights: tuple[float, ...], count: int, seed: int = 0) -> tuple[list[t
     """Places, and results by a curve with these weights."""
     rng = random.Random(seed)
     places = [(1.0, rng.uniform(-2, 2), rng.uniform(-1, 1)) for _ in range(count)]
-    return places, [rng.random() < chance(weights, place) for place in places]
+    return places, [rng.random() < cloglog(weights, place) for place in places]
 
 
 def test_ridge_recovers_the_weights_of_a_curve():
@@ -261,14 +261,14 @@ def test_ridge_takes_results_that_all_are_alike():
     for result in (True, False):
         found = ridge(places, [result] * 100, CENTRE, 1.0)
         assert all(map(math.isfinite, found))
-        chances = [chance(found, place) for place in places]
+        chances = [cloglog(found, place) for place in places]
         assert fmean(chances) > 0.9 if result else fmean(chances) < 0.1
 
 
 @pytest.mark.slow
 def test_curves_say_how_often_plans_are_right():
     cases = uniform(80, seed=11, count=16, parts=4)
-    how = Evidence(slope=1.2, agreement=AGREEMENT)
+    how = AnswerLikelihood(slope=1.2, agreement=AGREEMENT)
     found = curves(cases, [UNIFORM] * 80, [0.5] * 80, how, "last", "prm-max", USUAL)
     assert [curve.strategy for curve in found] == ["best-of-n", "dvts"]  # no beam search was run
     sampling, tree = found
@@ -277,21 +277,21 @@ def test_curves_say_how_often_plans_are_right():
     assert (sampling.cost, tree.cost) == (1.0, 0.8)
     for pass1 in (0.2, 0.5, 0.8):
         logit = math.log(pass1 / (1 - pass1))
-        chances = [chance(sampling.alone, (1.0, logit, math.log2(n), logit * math.log2(n), 0.0)) for n in (1, 4, 16)]
+        chances = [cloglog(sampling.alone, (1.0, logit, math.log2(n), logit * math.log2(n), 0.0)) for n in (1, 4, 16)]
         assert chances[0] == pytest.approx(pass1, abs=0.2)
         assert chances == sorted(chances)
     place = (1.0, 0.0, 0.0, 2.0, 2.0, 0.0)
     sure = (1.0, 2.0, 3.0, 2.0, 2.0, 0.0)
-    assert chance(sampling.lose, sure) < chance(sampling.lose, place)
+    assert cloglog(sampling.lose, sure) < cloglog(sampling.lose, place)
 
 
 def test_curves_of_little_evidence_stay_near_the_prior():
     few = uniform(2, seed=12, count=4)
-    (found,) = curves(few, [UNIFORM] * 2, [0.5] * 2, Evidence(), "last", "prm-max", USUAL[:1])
+    (found,) = curves(few, [UNIFORM] * 2, [0.5] * 2, AnswerLikelihood(), "last", "prm-max", USUAL[:1])
     assert math.dist(found.win, USUAL[0].win) < 1.0
     assert found.problems == 2
 
 
 def test_a_strategy_that_is_not_among_the_usual_has_no_curve():
     cases = uniform(3, seed=13, count=4)
-    assert curves(cases, [UNIFORM] * 3, [0.5] * 3, Evidence(), "last", "majority", USUAL) == ()
+    assert curves(cases, [UNIFORM] * 3, [0.5] * 3, AnswerLikelihood(), "last", "majority", USUAL) == ()

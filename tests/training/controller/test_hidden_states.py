@@ -7,7 +7,7 @@ import pytest
 from tests.scripted import ScriptedPolicy
 from tts_tui.errors import ContextExceeded, RecordCorrupt, UsageError
 from tts_tui.evaluation.datasets.loading import Item
-from tts_tui.protocols import ModelInfo, Reading
+from tts_tui.protocols import ModelInfo, PromptEncoding
 from tts_tui.training.controller.hidden_states import kept, read
 
 ITEMS = [Item(str(number), f"problem {number}", "1") for number in range(20)]
@@ -24,7 +24,7 @@ class Shows(ScriptedPolicy):
         if prompt.problem == self.fails:
             raise self.error
         self.asked.append(prompt.problem)
-        return Reading(self.state)
+        return PromptEncoding(self.state)
 
 
 async def test_all_prompts_are_read_and_kept(tmp_path):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tests.training.controller.made_cases import pooled, uniform
 from tts_tui.controller.calibration import Calibration, Curve
-from tts_tui.controller.difficulty import Evidence, Outlook
+from tts_tui.controller.difficulty import AnswerLikelihood, DifficultyModel
 from tts_tui.training.controller.simulation import play, replayed
 
 NEVER = (-20.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -21,8 +21,8 @@ KNOWN = Calibration(
     source="a test",
     probe=4,
     sample_tokens=100.0,
-    outlook=Outlook((), (), (), (), 0.0, 2.0),
-    evidence=Evidence(slope=1.2),
+    difficulty=DifficultyModel((), (), (), (), 0.0, 2.0),
+    likelihood=AnswerLikelihood(slope=1.2),
     curves=(SAMPLES,),
 )
 BOTH = replace(KNOWN, curves=(SAMPLES, TREE))

@@ -15,8 +15,8 @@ from tts_tui.backends.adapter.file import Shape
 from tts_tui.backends.adapter.lora import adapted, learned
 from tts_tui.backends.adapter.text import AdapterText
 from tts_tui.training.prm import fit as fit_module
-from tts_tui.training.prm.fit import Fit, Progress, Recipe, vocabulary
-from tts_tui.training.prm.texts import Mixture, Part, Text, Writer
+from tts_tui.training.prm.fit import Fit, FitProgress, Recipe, vocabulary
+from tts_tui.training.prm.texts import Mixture, Part, Text, TextSampler
 
 LAYOUT = AdapterText(tiny.TOKENIZER)
 SHAPE = Shape(2, 0, rank=4)
@@ -25,7 +25,7 @@ MODEL = tiny.llama()
 
 
 def texts() -> Iterator[Text]:
-    return iter(Writer(("add0",), (), [(Mixture(practice=0.0), 0)], 0))
+    return iter(TextSampler(("add0",), (), [(Mixture(practice=0.0), 0)], 0))
 
 
 CHOICES = vocabulary(list(itertools.islice(texts(), 300)), LAYOUT)
@@ -40,8 +40,8 @@ class Interrupted(Exception):
     """Raised in the middle of a training."""
 
 
-def until(tokens: int, told: list[Progress] | None = None):
-    def tell(progress: Progress) -> None:
+def until(tokens: int, told: list[FitProgress] | None = None):
+    def tell(progress: FitProgress) -> None:
         if told is not None:
             told.append(progress)
         if progress.tokens >= tokens:
@@ -55,9 +55,9 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole() -> tuple[dict[str, Tensor], list[Progress]]:
+def whole() -> tuple[dict[str, Tensor], list[FitProgress]]:
     """An uninterrupted training: its weights, and what it told."""
-    told: list[Progress] = []
+    told: list[FitProgress] = []
     fit = a_fit()
     fit.run(texts(), told.append)
     return fit.tensors, told
@@ -75,7 +75,7 @@ def test_a_vocabulary_is_the_tokens_of_the_texts() -> None:
     assert own.tolist() == sorted({*tiny.ids_of("abcd\n"), tiny.EOS})
 
 
-def test_the_loss_falls_and_only_the_adapter_changes(whole: tuple[dict[str, Tensor], list[Progress]]) -> None:
+def test_the_loss_falls_and_only_the_adapter_changes(whole: tuple[dict[str, Tensor], list[FitProgress]]) -> None:
     tensors, told = whole
     assert told[0].loss > 2.0 and told[-1].loss < 0.7 * told[0].loss
     assert told[-1].tokens >= told[-1].total == RECIPE.tokens > told[-2].tokens
@@ -118,7 +118,7 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path: 
         with pytest.raises(Interrupted):
             fit.run(texts(), until(stop))
     last = a_fit(state)
-    told: list[Progress] = []
+    told: list[FitProgress] = []
     last.run(texts(), told.append)
     assert same(last.tensors, reference.tensors) and last.done == reference.done
     if stops[-1] > 2000:  # it did not begin again
@@ -147,7 +147,7 @@ def test_a_state_of_another_training_is_not_gone_on_from(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("content", [b"", b"no state at all", None])
 def test_a_state_that_cannot_be_read_is_not_used(
-    tmp_path: Path, content: bytes | None, whole: tuple[dict[str, Tensor], list[Progress]]
+    tmp_path: Path, content: bytes | None, whole: tuple[dict[str, Tensor], list[FitProgress]]
 ) -> None:
     state = tmp_path / "training.pt"
     if content is None:

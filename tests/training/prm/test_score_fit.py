@@ -15,7 +15,7 @@ from tests.backends.adapter.test_reward_model import CHOICES, HEAD, MODEL, base,
 from tests.evaluation.prm.test_step_labels import SUM, solution
 from tts_tui.answers.canonical import extract
 from tts_tui.backends.adapter import file as adapter_file
-from tts_tui.backends.adapter.file import Judgement, Sums
+from tts_tui.backends.adapter.file import ScoreModel, Sums
 from tts_tui.backends.adapter.lora import adapted, put
 from tts_tui.backends.adapter.text import AdapterText
 from tts_tui.evaluation.datasets.families import Problem
@@ -134,7 +134,7 @@ def test_what_is_fitted_tells_right_steps_from_wrong_ones() -> None:
     # An answer that is likely behind an unlikely step is wrong.
     assert answer.score(likely, likely) > 0.9 and answer.score(likely, unlikely) < 0.2
     assert answer.lowest_before + answer.total_before > step.lowest_before + step.total_before
-    flags = scored(adapter_file.Head(HEAD.shape, "", "", step, answer), some_reads(1, 20))
+    flags = scored(adapter_file.AdapterHead(HEAD.shape, "", "", step, answer), some_reads(1, 20))
     assert all(good[-1] > 0.5 > bad[-1] and good[1] > 0.5 > bad[1] for good, bad in (one.scores for one in flags))
 
 
@@ -147,7 +147,7 @@ def test_an_answer_that_is_unlikely_from_the_question_alone_can_be_told_by_that(
     assert step.alone == 0.0
     assert answer.alone > max(answer.lowest, answer.total, answer.lowest_before, answer.total_before)
     assert answer.score(same[1], same[0], -0.5) > 0.9 and answer.score(same[1], same[0], -3.5) < 0.1
-    head = adapter_file.Head(HEAD.shape, "", "", step, answer)
+    head = adapter_file.AdapterHead(HEAD.shape, "", "", step, answer)
     assert all(right[-1] > 0.5 > wrong[-1] for right, wrong in (one.scores for one in scored(head, reads)))
 
 
@@ -176,5 +176,5 @@ def test_every_problem_weighs_the_same() -> None:
 
 def test_where_all_steps_are_right_nothing_is_fitted() -> None:
     right = Sampled(SUM, (solution("7 + 8 = 15", "\\boxed{9}"),))
-    assert fit([Read(right, ((Sums(), Sums()),), (0.0,))]) == (Judgement(), Judgement())
-    assert fit([]) == (Judgement(), Judgement())
+    assert fit([Read(right, ((Sums(), Sums()),), (0.0,))]) == (ScoreModel(), ScoreModel())
+    assert fit([]) == (ScoreModel(), ScoreModel())

@@ -19,7 +19,7 @@ from tts_tui.evaluation.samples import Sampled, Solution
 from tts_tui.training.prm import texts as texts_module
 from tts_tui.training.prm.corruptions import near, slipped
 from tts_tui.training.prm.practice import PRACTICE, fact
-from tts_tui.training.prm.texts import FACTS, Mixture, Part, Text, Writer, other_plan, own_text, row
+from tts_tui.training.prm.texts import FACTS, Mixture, Part, Text, TextSampler, other_plan, own_text, row
 
 LAYOUT = AdapterText(tiny.TOKENIZER)
 NOTHING = Mixture(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -40,7 +40,7 @@ def some(
     count: int, *, families: tuple[str, ...] = TRAINED, own: tuple[Sampled, ...] = (), **shares: float
 ) -> list[Text]:
     mixture = Mixture(**{name: shares.get(name, 0.0) for name in Mixture.__struct_fields__})
-    return list(islice(Writer(families, own, [(mixture, 0)], 0), count))
+    return list(islice(TextSampler(families, own, [(mixture, 0)], 0), count))
 
 
 # --- practice ---------------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_a_near_number_is_another_one() -> None:
 
 def test_the_same_seed_writes_the_same_texts() -> None:
     def first(seed: int, count: int) -> list[Text]:
-        return list(islice(Writer(TRAINED, (), [(Mixture(), 0)], seed), count))
+        return list(islice(TextSampler(TRAINED, (), [(Mixture(), 0)], seed), count))
 
     texts = first(0, 60)
     random.seed(1)
@@ -204,9 +204,9 @@ def test_facts_have_no_question() -> None:
 
 def test_one_mixture_follows_another() -> None:
     worked, facts = msgspec.structs.replace(NOTHING, worked=1.0), msgspec.structs.replace(NOTHING, facts=1.0)
-    texts = list(islice(Writer(("add0",), (), [(worked, 7), (facts, 3), (worked, 1)], 0), 40))
+    texts = list(islice(TextSampler(("add0",), (), [(worked, 7), (facts, 3), (worked, 1)], 0), 40))
     assert [bool(text.question) for text in texts] == [True] * 7 + [False] * 3 + [True] * 30
-    assert list(islice(Writer(("add0",), (), [(worked, 7), (facts, 0)], 0), 7)) == texts[:7]
+    assert list(islice(TextSampler(("add0",), (), [(worked, 7), (facts, 0)], 0), 7)) == texts[:7]
 
 
 def test_without_families_only_practice_is_drawn() -> None:
@@ -272,7 +272,7 @@ def test_a_row_says_at_each_token_what_follows_where_that_is_learned() -> None:
 
 
 def test_every_learned_target_is_the_next_token() -> None:
-    for text in islice(Writer(TRAINED, (), [(Mixture(), 0)], 3), 50):
+    for text in islice(TextSampler(TRAINED, (), [(Mixture(), 0)], 3), 50):
         found = row(text, LAYOUT)
         assert len(found.ids) == len(found.targets) and found.targets[-1] == -1
         pairs = zip(found.targets, found.ids[1:], strict=False)

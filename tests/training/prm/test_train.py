@@ -18,10 +18,10 @@ from tts_tui.errors import BackendError, TTSError, UnknownName, UsageError
 from tts_tui.evaluation.datasets.data_files import Columns
 from tts_tui.evaluation.datasets.families import TRAINED, UNSEEN, problems, split_of
 from tts_tui.evaluation.own import read_problems
-from tts_tui.evaluation.samples import SampleCache, Settings, sample_all
+from tts_tui.evaluation.samples import SampleCache, SamplingSettings, sample_all
 from tts_tui.training.prm import train as run_module
 from tts_tui.training.prm.fit import Recipe
-from tts_tui.training.prm.train import Wish, check, chosen, command, train
+from tts_tui.training.prm.train import TrainConfig, check, chosen, command, train
 
 QUICK = Recipe(tokens=4000, batch=300, rate=1e-2, warmup=2)
 
@@ -50,8 +50,8 @@ def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_LOOKED_AT", 200)
 
 
-def wish(folder: Path, **changes: object) -> Wish:
-    return Wish(folder / "prm.safetensors", folder / "work", **changes)  # type: ignore[arg-type]
+def wish(folder: Path, **changes: object) -> TrainConfig:
+    return TrainConfig(folder / "prm.safetensors", folder / "work", **changes)  # type: ignore[arg-type]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_what_cannot_be_trained_is_refused(
     Path("file").touch()
     paths = {name: Path(value) for name, value in changes.items() if name in ("own", "out", "work")}
     with pytest.raises(kind) as caught:
-        check(Wish(**{"out": Path("a.safetensors"), "work": Path("work"), **changes, **paths}))
+        check(TrainConfig(**{"out": Path("a.safetensors"), "work": Path("work"), **changes, **paths}))
     assert says in str(caught.value)
 
 
@@ -269,7 +269,7 @@ async def test_another_number_of_rollouts_is_not_that_of_the_last_call(guesser: 
     policy = LocalPolicy(guesser, dtype="float32", kv_tokens=500, threads=1)
     await policy.start()
     try:
-        cache = SampleCache(tmp_path / "samples", Settings("guesser"))
+        cache = SampleCache(tmp_path / "samples", SamplingSettings("guesser"))
         sampled = await sample_all(policy, [(one, 2) for one in asked], cache)
         for count in (1, 3):
             rolled = await run_module._rolled(policy, sampled, cache, count, lambda line: None)
@@ -289,10 +289,12 @@ async def test_what_fails_while_sampling_is_said_as_it_is(guesser: Path, tmp_pat
     await policy.start()
     try:
         with pytest.raises(NotADirectoryError):
-            await sample_all(policy, asked, SampleCache(tmp_path / "own.jsonl" / "samples", Settings("guesser")))
+            await sample_all(
+                policy, asked, SampleCache(tmp_path / "own.jsonl" / "samples", SamplingSettings("guesser"))
+            )
         await policy.engine.close()
         with pytest.raises(BackendError, match="the engine was closed"):
-            await sample_all(policy, asked, SampleCache(tmp_path / "samples", Settings("guesser")))
+            await sample_all(policy, asked, SampleCache(tmp_path / "samples", SamplingSettings("guesser")))
     finally:
         await policy.close()
 
@@ -380,10 +382,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 def test_the_command_wishes_for_what_was_typed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wishes: list[Wish] = []
+    wishes: list[TrainConfig] = []
     everything = {"problems": 8, "auc_within": 0.9, "pass@1": 0.3, "majority": 0.4, "prm-max": 0.6, "pass@k": 0.7}
 
-    def trained(wish: Wish, tell: object) -> dict:
+    def trained(wish: TrainConfig, tell: object) -> dict:
         wishes.append(wish)
         return {"validation": {"all": everything}, "defaults": {"score": "min", "vote": "prm-max"}}
 
@@ -396,7 +398,7 @@ def test_the_command_wishes_for_what_was_typed(
     assert "on 8 validation problems: AUC within problems 0.9" in out and "--prm adapter:a.safetensors" in out
     assert "what is done is kept in a.safetensors.work" in err
     (wanted,) = wishes
-    assert wanted == Wish(
+    assert wanted == TrainConfig(
         Path("a.safetensors"),
         Path("a.safetensors.work"),
         families=("add0", "mul1"),
@@ -410,7 +412,7 @@ def test_the_command_wishes_for_what_was_typed(
     )
     assert command(wanted) == f"tts-tui train-prm {given}"
     assert main.run(["train-prm"]) == 0
-    assert wishes[1] == Wish(Path("prm.safetensors"), Path("prm.safetensors.work"))
+    assert wishes[1] == TrainConfig(Path("prm.safetensors"), Path("prm.safetensors.work"))
     assert command(wishes[1]) == "tts-tui train-prm"
     assert main.run(["train-prm", "--policy", "hf:a/b", "--problems", str(write(tmp_path / "own.jsonl"))]) == 0
     assert command(wishes[2]) == "tts-tui train-prm --policy hf:a/b --problems own.jsonl"

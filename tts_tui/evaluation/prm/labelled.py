@@ -20,7 +20,7 @@ from tts_tui.evaluation.run_folder import file_name
 from tts_tui.protocols import Prompt
 
 if TYPE_CHECKING:
-    from tts_tui.evaluation.loaded_run import Run
+    from tts_tui.evaluation.loaded_run import LoadedRun
     from tts_tui.evaluation.samples import Sampled
     from tts_tui.tree.search_tree import SearchTree
 
@@ -53,7 +53,7 @@ class Judged(Struct, frozen=True, kw_only=True):
         return replace(self, scores=scores)
 
 
-def scored_plan(run: Run) -> str:
+def scored_plan(run: LoadedRun) -> str:
     """The plan whose scored solutions say most about the PRM: that with the most independent ones.
 
     Raises:
@@ -87,7 +87,7 @@ def of_outcomes(outcomes: Sequence[Outcome]) -> list[Judged]:
     ]
 
 
-def of_recordings(run: Run, plan: str) -> list[Judged]:
+def of_recordings(run: LoadedRun, plan: str) -> list[Judged]:
     """The scored solutions of family problems, with their steps and what a program tells of these."""
     from tts_tui.tree.recording import load
 

@@ -16,7 +16,7 @@ import msgspec
 
 from tts_tui.concurrency import concurrently, task_group
 from tts_tui.evaluation.datasets.families import Problem, equations
-from tts_tui.evaluation.samples import Rollouts, Sampled, Settings, Solution, is_right, solution
+from tts_tui.evaluation.samples import Rollouts, Sampled, SamplingSettings, Solution, is_right, solution
 from tts_tui.protocols import Policy
 
 Beginning = tuple[str, ...]
@@ -48,7 +48,7 @@ def step_holds(step: str, problem: Problem) -> bool:
     return not problem.steps or all(equal for _, _, equal in equations(step))
 
 
-async def roll_out(policy: Policy, sampled: Sampled, settings: Settings, count: int) -> Sampled:
+async def roll_out(policy: Policy, sampled: Sampled, settings: SamplingSettings, count: int) -> Sampled:
     """Samples continuations of the beginnings about which neither program nor samples can tell.
 
     Args:

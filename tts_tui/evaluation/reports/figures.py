@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tts_tui.controller.levels import LEVELS, level_of
 from tts_tui.evaluation.datasets.loading import Item
-from tts_tui.evaluation.loaded_run import Run
+from tts_tui.evaluation.loaded_run import LoadedRun
 from tts_tui.evaluation.outcomes import Outcome, elected
 from tts_tui.evaluation.prm.voting_report import wilson
 from tts_tui.evaluation.statistics import pass_at_k
@@ -70,7 +70,7 @@ class Figure(Struct, frozen=True):
 class Entry(Struct, frozen=True):
     """A plan of a run, with its outcomes on the problems that are reported."""
 
-    run: Run
+    run: LoadedRun
     plan: str
     outcomes: tuple[Outcome, ...]
 
@@ -84,7 +84,7 @@ class Entry(Struct, frozen=True):
         return Figure(self.run.name, self.plan, group, measure, fmean(values), None, None, len(values))
 
 
-def difficulty(run: Run) -> dict[str, str]:
+def difficulty(run: LoadedRun) -> dict[str, str]:
     """How hard problems are, from the run's plan with the most independent samples; empty if there is none."""
     if run.reference is None:
         return {}

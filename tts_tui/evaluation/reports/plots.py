@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tts_tui.controller.levels import LEVELS
 from tts_tui.errors import UsageError
-from tts_tui.evaluation.loaded_run import Run
+from tts_tui.evaluation.loaded_run import LoadedRun
 from tts_tui.evaluation.reports.figures import Figure
 from tts_tui.evaluation.reports.report import Report
 
@@ -19,7 +19,7 @@ _SHARED = "what plans of one run share is counted for the one that came first"
 _KINDS = ("svg", "png")
 
 
-class Line(Struct, frozen=True):
+class PlotLine(Struct, frozen=True):
     """Accuracy against cost: a family of plans that differ in N, or one plan's votes over fewer samples.
 
     Attributes:
@@ -33,7 +33,7 @@ class Line(Struct, frozen=True):
     resampled: bool
 
 
-def lines(report: Report, runs: Sequence[Run], cost: str) -> list[Line]:
+def lines(report: Report, runs: Sequence[LoadedRun], cost: str) -> list[PlotLine]:
     """The lines of a picture, the cost being tokens or flops."""
     known = {(one.run, one.plan, one.group, one.measure): one for one in report.figures}
     families: dict[str, list[tuple[float, Figure]]] = {}
@@ -48,7 +48,9 @@ def lines(report: Report, runs: Sequence[Run], cost: str) -> list[Line]:
                 names[own] = own if own in families else before + plan
                 families.setdefault(own, []).append((spent.value, accuracy))
             found += _votes(known, run, plan, cost, before)
-    whole = [Line(names[own], tuple(sorted(points, key=lambda one: one[0])), False) for own, points in families.items()]
+    whole = [
+        PlotLine(names[own], tuple(sorted(points, key=lambda one: one[0])), False) for own, points in families.items()
+    ]
     return [*whole, *found]
 
 
@@ -58,7 +60,9 @@ def family(plan: str) -> str:
     return ",".join(filter(None, (head.partition(":")[0], rest)))
 
 
-def _votes(known: dict[tuple[str, str, str, str], Figure], run: Run, plan: str, cost: str, before: str) -> list[Line]:
+def _votes(
+    known: dict[tuple[str, str, str, str], Figure], run: LoadedRun, plan: str, cost: str, before: str
+) -> list[PlotLine]:
     """Votes over fewer samples of a plan: the majority, which needs no PRM, and the plan's own."""
     settings = run.plans[plan]
     own = f"{settings.score} {settings.vote}"
@@ -73,11 +77,11 @@ def _votes(known: dict[tuple[str, str, str, str], Figure], run: Run, plan: str, 
             if (*key, f"accuracy {vote}") in known
         )
         if len(points) > 1:
-            found.append(Line(f"{before}{vote} of {plan}, fewer samples", points, True))
+            found.append(PlotLine(f"{before}{vote} of {plan}, fewer samples", points, True))
     return found
 
 
-def draw(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
+def draw(report: Report, runs: Sequence[LoadedRun], folder: Path) -> list[Path]:
     """Writes the pictures, as SVG and PNG, and says which they are.
 
     Raises:
@@ -104,7 +108,7 @@ def _figure() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _costs(report: Report, runs: Sequence[Run], cost: str) -> Any:
+def _costs(report: Report, runs: Sequence[LoadedRun], cost: str) -> Any:
     figure, axes = _figure()
     for number, line in enumerate(lines(report, runs, cost)):
         costs = [spent for spent, _ in line.points]

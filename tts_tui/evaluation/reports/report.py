@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from tts_tui.controller.levels import bounds
-from tts_tui.evaluation.loaded_run import Run, load
+from tts_tui.evaluation.loaded_run import LoadedRun, load
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.reports.figures import Entry, Figure, difficulty, of_entry
 from tts_tui.evaluation.statistics import Paired, holm, paired
@@ -84,7 +84,7 @@ def report_text(folders: Sequence[Path]) -> str:
     return as_text(make(load(folders)))
 
 
-def make(runs: Sequence[Run]) -> Report:
+def make(runs: Sequence[LoadedRun]) -> Report:
     """The report of runs.
 
     Several runs are reported on the problems that every plan of all of them has done; one run on all that is done.
@@ -127,7 +127,7 @@ def label(runs: Sequence[object], entry: Entry) -> str:
     return f"{entry.run.name} {entry.plan}" if len(runs) > 1 else entry.plan
 
 
-def _about(run: Run) -> About:
+def _about(run: LoadedRun) -> About:
     data = run.header.dataset
     name = " ".join(filter(None, (data.name, data.split)))
     return About(run.name, str(run.folder), name, *run.models, len(run.problems), run.done, run.wanted)
@@ -136,7 +136,7 @@ def _about(run: Run) -> About:
 # -- what is compared --------------------------------------------------------------------------------------------------
 
 
-def _models(runs: Sequence[Run]) -> list[str]:
+def _models(runs: Sequence[LoadedRun]) -> list[str]:
     """Warnings of runs that are not of the same models."""
     found = []
     for place, what in enumerate(("policy", "PRM")):
@@ -147,7 +147,7 @@ def _models(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def _chosen_by(runs: Sequence[Run]) -> list[str]:
+def _chosen_by(runs: Sequence[LoadedRun]) -> list[str]:
     """By what plans of `auto` chose, each calibration once."""
     users: dict[str, list[str]] = {}
     for run in runs:
@@ -168,7 +168,7 @@ def _brief(basis: str) -> str:
     return f"{basis[:begin]}{source}" + ("" if source.endswith("…") else ".")
 
 
-def _unfinished(runs: Sequence[Run]) -> list[str]:
+def _unfinished(runs: Sequence[LoadedRun]) -> list[str]:
     found = []
     for run in runs:
         if run.done < run.wanted:
@@ -184,7 +184,7 @@ def _unfinished(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def _shared(runs: Sequence[Run]) -> tuple[set[str] | None, list[str]]:
+def _shared(runs: Sequence[LoadedRun]) -> tuple[set[str] | None, list[str]]:
     """Problems that all plans have done, where several runs are compared; and what is to be said of the others."""
     if len(runs) == 1:
         return None, []
@@ -222,7 +222,7 @@ def _took(one: Outcome) -> bool:
     return any((policy.prompt_computed, policy.prompt_cached, policy.completion, prm.computed, prm.cached))
 
 
-def _shares(runs: Sequence[Run]) -> list[str]:
+def _shares(runs: Sequence[LoadedRun]) -> list[str]:
     """That what plans share makes them look cheaper than they are alone."""
     if not runs:
         return []
@@ -244,7 +244,7 @@ def _names(ids: Sequence[str]) -> str:
     return ", ".join(ids[:_NAMED]) + more
 
 
-def _levels(runs: Sequence[Run]) -> tuple[dict[str, Mapping[str, str]], list[str]]:
+def _levels(runs: Sequence[LoadedRun]) -> tuple[dict[str, Mapping[str, str]], list[str]]:
     """How hard the problems of every run are, and where that is from."""
     found: dict[str, Mapping[str, str]] = {}
     notes = []
@@ -267,7 +267,7 @@ def _levels(runs: Sequence[Run]) -> tuple[dict[str, Mapping[str, str]], list[str
     return found, notes
 
 
-def _tests(runs: Sequence[Run], entries: Sequence[Entry]) -> tuple[Compared, ...]:
+def _tests(runs: Sequence[LoadedRun], entries: Sequence[Entry]) -> tuple[Compared, ...]:
     """Every two plans, on the problems that both have done and that are the same."""
     found = []
     for one, other in combinations(entries, 2):

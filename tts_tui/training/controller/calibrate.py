@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from tts_tui._version import __version__
 from tts_tui.controller import priors
-from tts_tui.controller.calibration import Calibration, Point, Reader, names_of
+from tts_tui.controller.calibration import Calibration, HiddenStateProjection, Point, names_of
 from tts_tui.controller.controller import SAMPLING
-from tts_tui.controller.difficulty import Belief, Outlook
+from tts_tui.controller.difficulty import DifficultyModel, Posterior
 from tts_tui.controller.prompt_features import NAMES, features
 from tts_tui.errors import UsageError
 from tts_tui.evaluation.datasets.loading import Item
@@ -24,7 +24,7 @@ from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.plan import Plan, Score, Vote
 from tts_tui.protocols import ModelInfo
 from tts_tui.training.controller import curve_fit, difficulty_fit
-from tts_tui.training.controller.cases import Case, Hand, draws, joined, overhead, pool_of, searched, shuffled
+from tts_tui.training.controller.cases import Case, SolutionSet, draws, joined, overhead, pool_of, searched, shuffled
 from tts_tui.training.controller.simulation import Played, replayed
 from tts_tui.training.controller.validation import forecasts, judged
 
@@ -39,7 +39,7 @@ ENOUGH = 0.01
 """How much accuracy below its best the usual price may cost."""
 
 
-class Models(Struct, frozen=True):
+class CalibratedModels(Struct, frozen=True):
     """What a calibration is of.
 
     Attributes:
@@ -64,7 +64,7 @@ def cases_of(
     items: Sequence[Item],
     outcomes: Mapping[tuple[str, str], Outcome],
     plans: Mapping[str, Plan],
-    models: Models,
+    models: CalibratedModels,
     states: Mapping[str, tuple[float, ...]] | None = None,
 ) -> list[Case]:
     """The problems that were sampled, with whatever searches there are; failed ones are left out.
@@ -100,7 +100,11 @@ def overhead_of(items: Sequence[Item], outcomes: Mapping[tuple[str, str], Outcom
 
 
 def calibrate(
-    cases: Sequence[Case], models: Models, source: str, m: int = 4, tell: Callable[[str], None] = lambda line: None
+    cases: Sequence[Case],
+    models: CalibratedModels,
+    source: str,
+    m: int = 4,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
     """The calibration that the cases give.
 
@@ -153,7 +157,7 @@ def calibrate(
     return replace(whole, probe=probe, price=usual, frontier=tuple(frontier), validation=validation)
 
 
-def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
+def fit(cases: Sequence[Case], models: CalibratedModels, source: str) -> Calibration:
     """All parts but the frontier."""
     usual = priors.calibration(models.policy, models.prm, models.score, models.vote)
     score, vote = usual.score, usual.vote
@@ -161,7 +165,7 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
     reach, reaches = difficulty_fit.reach(
         cases, outlook.names, score, vote
     )  # of those that were only sampled, from these
-    how = difficulty_fit.evidence(cases, beliefs, score, vote, usual.evidence)
+    how = difficulty_fit.evidence(cases, beliefs, score, vote, usual.likelihood)
     names = names_of(models.policy, models.prm)
     measured = [at for at, case in enumerate(cases) if case.searches] or list(range(len(cases)))
     return Calibration(
@@ -176,10 +180,10 @@ def fit(cases: Sequence[Case], models: Models, source: str) -> Calibration:
         vote=vote,
         sample_tokens=round(difficulty_fit.mean_sample(cases), 2),
         overhead=round(models.weight * models.overhead, 2),
-        reader=reader,
-        outlook=outlook,
-        reach=reach,
-        evidence=how,
+        projection=reader,
+        difficulty=outlook,
+        solvability=reach,
+        likelihood=how,
         curves=curve_fit.curves(
             [cases[at] for at in measured],
             [beliefs[at] for at in measured],
@@ -204,12 +208,16 @@ def _choices(calibration: Calibration) -> list[tuple[str, ...]]:
     return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
 
 
-def _prompts(cases: Sequence[Case]) -> tuple[Reader | None, list[Case], tuple[Outlook, list[Belief]]]:
+def _prompts(
+    cases: Sequence[Case],
+) -> tuple[HiddenStateProjection | None, list[Case], tuple[DifficultyModel, list[Posterior]]]:
     """The outlook by text and states, with as many directions of these as say most of problems that it does not know.
 
     The cases come back with the features that it takes.
     """
-    best: tuple[float, tuple[Reader | None, list[Case], tuple[Outlook, list[Belief]]]] | None = None
+    best: (
+        tuple[float, tuple[HiddenStateProjection | None, list[Case], tuple[DifficultyModel, list[Posterior]]]] | None
+    ) = None
     for count in DIRECTIONS:
         reader = difficulty_fit.reader(cases, count)
         if reader is None and count:
@@ -261,7 +269,7 @@ def fixed(cases: Sequence[Case], score: Score, vote: Vote, once: float = 0.0) ->
     found: dict[str, list[tuple[bool, float]]] = {}
 
     def note(name: str, drawn: Sequence[Any], tokens: float, by: Vote) -> None:
-        hand = Hand(score, by)
+        hand = SolutionSet(score, by)
         hand.add(drawn)
         found.setdefault(name, []).append((hand.is_right, tokens))
 

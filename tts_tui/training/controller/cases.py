@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from tts_tui.answers.canonical import canonical
 from tts_tui.answers.voting import path_score
-from tts_tui.controller.difficulty import Seen
+from tts_tui.controller.difficulty import Observation
 from tts_tui.evaluation.outcomes import Answered, Outcome
 from tts_tui.plan import Plan, Score, Vote
 
 
-class Drawn(Struct, frozen=True):
+class Sample(Struct, frozen=True):
     """A solution.
 
     Attributes:
@@ -50,8 +50,8 @@ class Case(Struct, frozen=True):
     id: str
     family: str
     values: tuple[float, ...]
-    pool: tuple[Drawn, ...]
-    searches: Mapping[str, Searched]
+    pool: tuple[Sample, ...]
+    searches: Mapping[str, SearchOutcome]
     state: tuple[float, ...] = ()
 
     @property
@@ -60,7 +60,7 @@ class Case(Struct, frozen=True):
         return sum(one.right for one in self.pool)
 
 
-class Searched(Struct, frozen=True):
+class SearchOutcome(Struct, frozen=True):
     """What a tree search came to.
 
     Attributes:
@@ -71,7 +71,7 @@ class Searched(Struct, frozen=True):
     """
 
     n: int
-    parts: tuple[tuple[Drawn, ...], ...]
+    parts: tuple[tuple[Sample, ...], ...]
     tokens: float
     length: float = 0.0
 
@@ -81,7 +81,7 @@ class Searched(Struct, frozen=True):
         return self.n // len(self.parts)
 
     @property
-    def solutions(self) -> tuple[Drawn, ...]:
+    def solutions(self) -> tuple[Sample, ...]:
         """All of them."""
         return tuple(one for part in self.parts for one in part)
 
@@ -115,31 +115,31 @@ def overhead(pairs: Sequence[tuple[Outcome, Outcome]]) -> float:
     return min(max(0.0, read[0] - rise * sampled[0]), read[0])
 
 
-def pool_of(outcome: Outcome, weight: float, once: float = 0.0) -> tuple[Drawn, ...]:
+def pool_of(outcome: Outcome, weight: float, once: float = 0.0) -> tuple[Sample, ...]:
     """The independent samples of an outcome; each bears a share of the scoring by its length (see `cost`)."""
     total = sum(one.tokens for one in outcome.solutions) or 1
     scoring = weight * max(0.0, outcome.tokens.prm.computed - once) / total
     return tuple(_drawn(one, one.tokens * (1 + scoring), one.tokens) for one in outcome.solutions)
 
 
-def searched(outcome: Outcome, plan: Plan, weight: float, once: float = 0.0) -> Searched:
+def searched(outcome: Outcome, plan: Plan, weight: float, once: float = 0.0) -> SearchOutcome:
     """What a tree search came to; its parts bear equal shares of the cost."""
     whole, length = cost(outcome, weight, once), float(outcome.tokens.policy.completion)
     many = max(1, len(outcome.solutions))
     found = [_drawn(one, whole / many, length / many, sampled=False) for one in outcome.solutions]
     if plan.strategy != "dvts":
-        return Searched(plan.n, (tuple(found),), whole, length)
+        return SearchOutcome(plan.n, (tuple(found),), whole, length)
     subtrees = plan.n // plan.m
     alone = [(one,) for one in found[:subtrees]]
-    return Searched(plan.n, (*alone, *[()] * (subtrees - len(alone))), whole, length)
+    return SearchOutcome(plan.n, (*alone, *[()] * (subtrees - len(alone))), whole, length)
 
 
-def _drawn(one: Answered, tokens: float, length: float, sampled: bool = True) -> Drawn:
+def _drawn(one: Answered, tokens: float, length: float, sampled: bool = True) -> Sample:
     answer = canonical(one.answer) if one.answer is not None else None
-    return Drawn(answer, one.right, one.scores, tokens, sampled, length)
+    return Sample(answer, one.right, one.scores, tokens, sampled, length)
 
 
-class Hand:
+class SolutionSet:
     """Solutions so far in a case, as the controller would see them.
 
     Args:
@@ -150,16 +150,16 @@ class Hand:
     def __init__(self, score: Score, vote: Vote) -> None:
         self.score: Score = score
         self.vote: Vote = vote
-        self.drawn: list[Drawn] = []
-        self.seen: list[Seen] = []
+        self.drawn: list[Sample] = []
+        self.seen: list[Observation] = []
         self._groups: dict[str, int] = {}
 
-    def add(self, drawn: Iterable[Drawn]) -> None:
+    def add(self, drawn: Iterable[Sample]) -> None:
         """More solutions."""
         for one in drawn:
             group = -1 if one.answer is None else self._groups.setdefault(one.answer, len(self._groups))
             self.drawn.append(one)
-            self.seen.append(Seen(group, path_score(one.scores, self.score), one.tokens, one.sampled))
+            self.seen.append(Observation(group, path_score(one.scores, self.score), one.tokens, one.sampled))
 
     @property
     def elected(self) -> int:
@@ -177,7 +177,7 @@ class Hand:
         return self.elected >= 0 and self.elected == self.right_group
 
 
-def elect(seen: Sequence[Seen], vote: Vote) -> int:
+def elect(seen: Sequence[Observation], vote: Vote) -> int:
     """Group of the answer that a vote takes, by the rules of `tts_tui.answers.voting`; -1 if nobody votes."""
     known = [(one.group, one.score) for one in seen if one.group >= 0]
     scored = [(group, score) for group, score in known if score is not None]
@@ -194,16 +194,16 @@ def elect(seen: Sequence[Seen], vote: Vote) -> int:
     return max(weights, key=weights.__getitem__)
 
 
-def draws(case: Case, rng: random.Random) -> list[Drawn]:
+def draws(case: Case, rng: random.Random) -> list[Sample]:
     """The pool in a random order: prefixes of it are random subsets."""
     return rng.sample(case.pool, len(case.pool))
 
 
-def shuffled(search: Searched, rng: random.Random) -> list[tuple[Drawn, ...]]:
+def shuffled(search: SearchOutcome, rng: random.Random) -> list[tuple[Sample, ...]]:
     """Its parts in a random order."""
     return rng.sample(search.parts, len(search.parts))
 
 
-def joined(parts: Sequence[tuple[Drawn, ...]]) -> list[Drawn]:
+def joined(parts: Sequence[tuple[Sample, ...]]) -> list[Sample]:
     """Solutions of several parts."""
     return [one for part in parts for one in part]

@@ -12,7 +12,7 @@ from tts_tui.backends.local import download
 from tts_tui.displays.eval_progress import EvalProgress, span
 from tts_tui.errors import TTSError
 from tts_tui.evaluation.outcomes import Outcome
-from tts_tui.evaluation.runner import Evaluation, Standing, samples
+from tts_tui.evaluation.runner import EvalStatus, Evaluation, samples
 from tts_tui.formatting import plural
 from tts_tui.protocols import ModelInfo
 
@@ -117,12 +117,12 @@ class Time:
         self._cost, self._say = cost, say
         self._said = False
 
-    def follow(self, part: int, progress: EvalProgress) -> Callable[[Standing], None]:
+    def follow(self, part: int, progress: EvalProgress) -> Callable[[EvalStatus], None]:
         """Who is told of the standings of a part."""
         searches, tokens = self._cost.searches[part], self._cost.tokens[part]
         later = sum(self._cost.tokens[part + 1 :])
 
-        def tell(standing: Standing) -> None:
+        def tell(standing: EvalStatus) -> None:
             progress(standing)
             if self._said or standing.left is None or standing.done >= standing.total or not tokens:
                 return

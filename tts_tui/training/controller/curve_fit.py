@@ -10,11 +10,11 @@ import numpy as np
 from msgspec import Struct
 from scipy.optimize import minimize
 
-from tts_tui.controller.calibration import Curve, Place, Start
-from tts_tui.controller.controller import SAMPLING, odds, position, start
-from tts_tui.controller.difficulty import Belief, Evidence, after
+from tts_tui.controller.calibration import ContinueFeatures, Curve, StartFeatures
+from tts_tui.controller.controller import SAMPLING, logit, position, start
+from tts_tui.controller.difficulty import AnswerLikelihood, Posterior, update
 from tts_tui.plan import Score, Vote
-from tts_tui.training.controller.cases import Case, Drawn, Hand, draws, joined, shuffled
+from tts_tui.training.controller.cases import Case, Sample, SolutionSet, draws, joined, shuffled
 from tts_tui.training.controller.difficulty_fit import REDRAWS, SHRINKAGE, SIZES
 
 
@@ -22,7 +22,7 @@ class Step(Struct, frozen=True):
     """One way on from a beginning: where it began, whether it was right, whether it is right afterwards."""
 
     strategy: str
-    place: Place
+    place: ContinueFeatures
     was: bool
     now: bool
 
@@ -37,17 +37,17 @@ class Stand(Struct, frozen=True):
         parts: Further parts of every search.
     """
 
-    hand: Hand
+    hand: SolutionSet
     had: int
     pass1: float
     sure: float
     reach: float
-    samples: Sequence[Drawn]
-    parts: Mapping[str, Sequence[tuple[Drawn, ...]]]
+    samples: Sequence[Sample]
+    parts: Mapping[str, Sequence[tuple[Sample, ...]]]
 
-    def step(self, strategy: str, more: int, drawn: Sequence[Drawn]) -> Step:
+    def step(self, strategy: str, more: int, drawn: Sequence[Sample]) -> Step:
         """What becomes of it with `drawn`, which took `more` candidates."""
-        longer = Hand(self.hand.score, self.hand.vote)
+        longer = SolutionSet(self.hand.score, self.hand.vote)
         longer.add([*self.hand.drawn, *drawn])
         place = position(self.pass1, self.sure, more, self.had, self.reach)
         return Step(strategy, place, self.hand.is_right, longer.is_right)
@@ -55,16 +55,16 @@ class Stand(Struct, frozen=True):
 
 def steps(
     cases: Sequence[Case],
-    priors: Sequence[Belief],
+    priors: Sequence[Posterior],
     reaches: Sequence[float],
-    how: Evidence,
+    how: AnswerLikelihood,
     score: Score,
     vote: Vote,
 ) -> Iterator[Step]:
     """What going on from random beginnings came to, by every strategy that was measured."""
     sampling = "majority" if vote == "majority" else "best-of-n"
     for case, prior, reach in zip(cases, priors, reaches, strict=True):
-        for stand in _stands(case, prior, reach, how, Hand(score, vote)):
+        for stand in _stands(case, prior, reach, how, SolutionSet(score, vote)):
             for end in _ends(len(case.pool) - len(stand.samples), len(case.pool)):
                 more = end - (len(case.pool) - len(stand.samples))
                 yield stand.step(sampling, more, stand.samples[:more])
@@ -73,26 +73,26 @@ def steps(
                     yield stand.step(name, case.searches[name].width * count, joined(left[:count]))
 
 
-def _stands(case: Case, prior: Belief, reach: float, how: Evidence, empty: Hand) -> Iterator[Stand]:
+def _stands(case: Case, prior: Posterior, reach: float, how: AnswerLikelihood, empty: SolutionSet) -> Iterator[Stand]:
     """Random beginnings of a case, of all sizes that leave samples over."""
     rng = random.Random(f"1{case.id}")
     for size in SIZES:
         for _ in range(REDRAWS if size < len(case.pool) else 0):
             order = draws(case, rng)
             parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
-            hand = Hand(empty.score, empty.vote)
+            hand = SolutionSet(empty.score, empty.vote)
             hand.add(order[:size])
             had, begun = size, _some(case, parts, rng)
             for name, count in begun.items():
                 hand.add(joined(parts[name][:count]))
                 had += count * case.searches[name].width
-            belief = after(prior, hand.seen, how)
+            belief = update(prior, hand.seen, how)
             sure = belief.right[hand.elected] if hand.elected >= 0 else 0.0
             left = {name: own[begun.get(name, 0) :] for name, own in parts.items()}
             yield Stand(hand, had, belief.pass1, sure, reach, order[size:], left)
 
 
-def _some(case: Case, parts: Mapping[str, Sequence[tuple[Drawn, ...]]], rng: random.Random) -> dict[str, int]:
+def _some(case: Case, parts: Mapping[str, Sequence[tuple[Sample, ...]]], rng: random.Random) -> dict[str, int]:
     """How many parts of a search a beginning has already; mostly none, and never all."""
     divided = [name for name, search in case.searches.items() if len(search.parts) > 1]
     if not divided or rng.random() < 0.4:
@@ -111,9 +111,9 @@ def _ends(size: int, most: int) -> list[int]:
 
 def curves(
     cases: Sequence[Case],
-    priors: Sequence[Belief],
+    priors: Sequence[Posterior],
     reaches: Sequence[float],
-    how: Evidence,
+    how: AnswerLikelihood,
     score: Score,
     vote: Vote,
     usual: Sequence[Curve],
@@ -151,16 +151,16 @@ def curves(
 
 def _alone(
     cases: Sequence[Case], reaches: Sequence[float], strategy: str, score: Score, vote: Vote
-) -> tuple[list[tuple[Start, bool]], list[int], float, int]:
+) -> tuple[list[tuple[StartFeatures, bool]], list[int], float, int]:
     """What plans came to from nothing: places and results, sizes, cost of a candidate in samples, problems."""
     rng = random.Random(2)
-    found: list[tuple[Start, bool]] = []
+    found: list[tuple[StartFeatures, bool]] = []
     sizes: set[int] = set()
     costs: list[tuple[float, float]] = []
     for case, far in zip(cases, reaches, strict=True):
-        x = odds((case.right + 0.3) / (len(case.pool) + 0.6), 0.003)
+        x = logit((case.right + 0.3) / (len(case.pool) + 0.6), 0.003)
         sample = fmean(one.tokens for one in case.pool)
-        taken: dict[int, Sequence[Drawn]] = {}
+        taken: dict[int, Sequence[Sample]] = {}
         if strategy in SAMPLING:
             order, whole = draws(case, rng), (sample, sample)
             taken = {n: order[:n] for n in (1, *_ends(1, len(order)))}
@@ -171,7 +171,7 @@ def _alone(
         else:
             continue
         for n, drawn in taken.items():
-            hand = Hand(score, vote)
+            hand = SolutionSet(score, vote)
             hand.add(drawn)
             found.append((start(x, n, far), hand.is_right))
             sizes.add(n)

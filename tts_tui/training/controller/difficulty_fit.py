@@ -13,10 +13,18 @@ from msgspec.structs import replace
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln
 
-from tts_tui.controller.calibration import Reader
-from tts_tui.controller.difficulty import GRID, Belief, Evidence, Near, Outlook, after, before
+from tts_tui.controller.calibration import HiddenStateProjection
+from tts_tui.controller.difficulty import (
+    GRID,
+    AnswerLikelihood,
+    DifficultyModel,
+    KernelNeighbours,
+    Posterior,
+    prior,
+    update,
+)
 from tts_tui.plan import Score, Vote
-from tts_tui.training.controller.cases import Case, Hand, draws, joined, shuffled
+from tts_tui.training.controller.cases import Case, SolutionSet, draws, joined, shuffled
 
 SIZES = (1, 2, 4, 8)
 """Sizes of the beginnings that searches are learnt to go on from."""
@@ -45,30 +53,32 @@ def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
 # -- before any sample -------------------------------------------------------------------------------------------------
 
 
-def reader(cases: Sequence[Case], count: int) -> Reader | None:
+def reader(cases: Sequence[Case], count: int) -> HiddenStateProjection | None:
     """The `count` directions in which the hidden states of the cases' prompts differ most; None if it has no states."""
     states = np.array([case.state for case in cases if case.state], dtype=float)
     if not count or len(states) <= count:
         return None
     centre = states.mean(axis=0)
     _, _, axes = np.linalg.svd(states - centre, full_matrices=False)
-    return Reader(_floats(centre), tuple(_floats(axis) for axis in axes[:count]))
+    return HiddenStateProjection(_floats(centre), tuple(_floats(axis) for axis in axes[:count]))
 
 
-def outlook(cases: Sequence[Case], names: Sequence[str], seed: int = 0) -> tuple[Outlook, list[Belief], float]:
+def outlook(
+    cases: Sequence[Case], names: Sequence[str], seed: int = 0
+) -> tuple[DifficultyModel, list[Posterior], float]:
     """The outlook, what it would have said of each case had it not been fitted on it, and how good that is."""
     right = np.array([case.right for case in cases], dtype=float)
     total = np.array([len(case.pool) for case in cases], dtype=float)
     found, (a, b), quality = _outlook(cases, names, right, total, seed)
-    return found, [before(float(x / (x + y)), float(x + y)) for x, y in zip(a, b, strict=True)], quality
+    return found, [prior(float(x / (x + y)), float(x + y)) for x, y in zip(a, b, strict=True)], quality
 
 
-def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote) -> tuple[Outlook, list[float]]:
+def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote) -> tuple[DifficultyModel, list[float]]:
     """From a prompt to how often the largest plans that were measured are right; likewise."""
     right, total = np.zeros(len(cases)), np.zeros(len(cases))
     for at, case in enumerate(cases):
         for drawn in (case.pool, *(search.solutions for search in case.searches.values())):
-            hand = Hand(score, vote)
+            hand = SolutionSet(score, vote)
             hand.add(drawn)
             right[at] += hand.is_right
             total[at] += 1
@@ -82,7 +92,7 @@ Counts = tuple[np.ndarray, np.ndarray]
 
 def _outlook(
     cases: Sequence[Case], names: Sequence[str], right: np.ndarray, total: np.ndarray, seed: int
-) -> tuple[Outlook, Counts, float]:
+) -> tuple[DifficultyModel, Counts, float]:
     """How strongly it is held back is chosen by the likelihood of cases that it does not know.
 
     Of problems above all, and half as much of whole families: what only tells families apart is worth little.
@@ -114,7 +124,9 @@ def _outlook(
     weights, bias = _regress(_standard(values, centre, spread), right, total, strength)
     near = _near(scaled, right / total, width, weight)
     return (
-        Outlook(tuple(names), _floats(centre), _floats(spread), _floats(weights), round(bias, 5), concentration, near),
+        DifficultyModel(
+            tuple(names), _floats(centre), _floats(spread), _floats(weights), round(bias, 5), concentration, near
+        ),
         crossed,
         quality,
     )
@@ -129,12 +141,12 @@ def _counts(
     return concentration * mean + near @ share, concentration * (1 - mean) + near @ (1 - share)
 
 
-def _near(scaled: np.ndarray, share: np.ndarray, width: float, weight: float) -> Near:
+def _near(scaled: np.ndarray, share: np.ndarray, width: float, weight: float) -> KernelNeighbours:
     """The cases, those with equal features together."""
     together: dict[tuple[float, ...], list[float]] = {}
     for row, own in zip(scaled, share, strict=True):
         together.setdefault(tuple(float(value) for value in row), []).append(float(own))
-    return Near(
+    return KernelNeighbours(
         tuple(together),
         tuple(len(own) for own in together.values()),
         tuple(round(sum(own), 4) for own in together.values()),
@@ -202,7 +214,7 @@ class Beginning(Struct, frozen=True):
     """
 
     at: int
-    hand: Hand
+    hand: SolutionSet
     right: int
     rest: int
 
@@ -223,7 +235,7 @@ def beginnings(
         for size in sizes:
             for _ in range(redraws if size < len(case.pool) else 0):
                 order = draws(case, rng)
-                hand = Hand(score, vote)
+                hand = SolutionSet(score, vote)
                 hand.add(order[:size])
                 if searches and case.searches and rng.random() < 0.6:
                     search = rng.choice(list(case.searches.values()))
@@ -232,15 +244,20 @@ def beginnings(
 
 
 def evidence(
-    cases: Sequence[Case], priors: Sequence[Belief], score: Score, vote: Vote, usual: Evidence, effort: int = 220
-) -> Evidence:
+    cases: Sequence[Case],
+    priors: Sequence[Posterior],
+    score: Score,
+    vote: Vote,
+    usual: AnswerLikelihood,
+    effort: int = 220,
+) -> AnswerLikelihood:
     """How samples are to be read: what makes right answers, and the other samples, most likely."""
     found = list(beginnings(cases, score, vote, redraws=2))
     scored = any(seen.score is not None for one in found for seen in one.hand.seen)
 
-    def unpack(x: np.ndarray) -> Evidence:
+    def unpack(x: np.ndarray) -> AnswerLikelihood:
         trust = 1.0 if scored else 0.0
-        return Evidence(
+        return AnswerLikelihood(
             slope=trust * abs(x[0]),
             intercept=trust * x[1],
             searched_slope=trust * abs(x[2]),
@@ -254,7 +271,7 @@ def evidence(
         how = unpack(x)
         total = 0.0
         for one in found:
-            belief = after(priors[one.at], one.hand.seen, how)
+            belief = update(priors[one.at], one.hand.seen, how)
             total -= float(np.log(belief.joint[one.hand.right_group].sum() + 1e-9))
             total -= float(np.log(predictive(belief, one.rest)[one.right] + 1e-9))
         return (total + SHRINKAGE * float(((x - start) ** 2).sum())) / len(found)
@@ -267,7 +284,7 @@ def evidence(
     return replace(how, **rounded)
 
 
-def predictive(belief: Belief, total: int) -> np.ndarray:
+def predictive(belief: Posterior, total: int) -> np.ndarray:
     """Probabilities of 0 … `total` right ones among as many further samples."""
     right = np.arange(total + 1)[:, None]
     ways = gammaln(total + 1) - gammaln(right + 1) - gammaln(total - right + 1)

@@ -12,14 +12,14 @@ from msgspec import Struct
 from tts_tui.errors import ContextExceeded, RecordCorrupt, UsageError
 from tts_tui.evaluation.datasets.loading import Item
 from tts_tui.files import open_regular
-from tts_tui.protocols import Policy, Reading, Reads
+from tts_tui.protocols import ExposesHiddenStates, Policy, PromptEncoding
 from tts_tui.tree.recording import whole_lines
 
 _AT_ONCE = 8
 _DIGITS = 6
 
 
-class State(Struct, frozen=True):
+class KeptState(Struct, frozen=True):
     """The state of one prompt (`Reading.state`), and whose it is: the policy's name."""
 
     problem: str
@@ -44,7 +44,7 @@ def kept(path: Path, policy: str) -> dict[str, tuple[float, ...]]:
         with open_regular(path) as file:
             size = whole_lines(file)
             file.seek(0)
-            lines = [msgspec.json.decode(line, type=State) for line in file.read(size).splitlines()]
+            lines = [msgspec.json.decode(line, type=KeptState) for line in file.read(size).splitlines()]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, RecursionError) as error:
@@ -75,15 +75,15 @@ async def read(
     """
     found = kept(path, policy.info.name)
     left = [item for item in items if item.id not in found]
-    if not left or not isinstance(policy, Reads):
+    if not left or not isinstance(policy, ExposesHiddenStates):
         return found
 
-    async def one(item: Item) -> State:
+    async def one(item: Item) -> KeptState:
         try:
-            reading = await policy.read(await policy.prompt(item.problem))
+            reading = await policy.encode_prompt(await policy.prompt(item.problem))
         except ContextExceeded:
-            reading = Reading()
-        return State(item.id, tuple(round(value, _DIGITS) for value in reading.state), policy.info.name)
+            reading = PromptEncoding()
+        return KeptState(item.id, tuple(round(value, _DIGITS) for value in reading.hidden_state), policy.info.name)
 
     try:
         with path.open("ab+") as file:
@@ -91,7 +91,7 @@ async def read(
             for at in range(0, len(left), _AT_ONCE):
                 batch = await asyncio.gather(*map(one, left[at : at + _AT_ONCE]), return_exceptions=True)
                 for state in batch:
-                    if isinstance(state, State) and state.state:
+                    if isinstance(state, KeptState) and state.state:
                         file.write(msgspec.json.encode(state) + b"\n")
                         found[state.problem] = state.state
                 file.flush()

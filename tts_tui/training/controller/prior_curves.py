@@ -13,8 +13,8 @@ import sys
 import numpy as np
 
 from tts_tui.controller.calibration import Curve
-from tts_tui.controller.difficulty import Evidence, before
-from tts_tui.training.controller.cases import Case, Drawn, Searched
+from tts_tui.controller.difficulty import AnswerLikelihood, prior
+from tts_tui.training.controller.cases import Case, Sample, SearchOutcome
 from tts_tui.training.controller.curve_fit import curves
 from tts_tui.training.controller.difficulty_fit import evidence
 
@@ -29,7 +29,7 @@ def case(number: int, rng: random.Random) -> Case:
     pass1 = rng.betavariate(CONCENTRATION / 2, CONCENTRATION / 2)
     wrong: list[int] = []
 
-    def drawn(sampled: bool = True) -> Drawn:
+    def drawn(sampled: bool = True) -> Sample:
         right = rng.random() < pass1
         odds = rng.gauss(APART / 2 if right else -APART / 2, 1.0)
         answer = "right"
@@ -37,13 +37,13 @@ def case(number: int, rng: random.Random) -> Case:
             new = rng.random() < AGREEMENT / (AGREEMENT + len(wrong))
             wrong.append(max(wrong, default=0) + 1 if new else rng.choice(wrong))
             answer = f"wrong {wrong[-1]}"
-        return Drawn(answer, right, (1 / (1 + np.exp(-odds)),), 1.0, sampled)
+        return Sample(answer, right, (1 / (1 + np.exp(-odds)),), 1.0, sampled)
 
-    def part() -> tuple[Drawn, ...]:
+    def part() -> tuple[Sample, ...]:
         best = max((drawn(False) for _ in range(WIDTH)), key=lambda one: one.scores)
         return (best,)
 
-    search = Searched(WIDTH * PARTS, tuple(part() for _ in range(PARTS)), float(WIDTH * PARTS))
+    search = SearchOutcome(WIDTH * PARTS, tuple(part() for _ in range(PARTS)), float(WIDTH * PARTS))
     return Case(str(number), "", (), tuple(drawn() for _ in range(POOL)), {"dvts": search})
 
 
@@ -51,9 +51,9 @@ def main() -> None:
     """Prints the tables."""
     rng = random.Random(0)
     cases = [case(number, rng) for number in range(PROBLEMS)]
-    priors = [before(0.5, CONCENTRATION)] * len(cases)
+    priors = [prior(0.5, CONCENTRATION)] * len(cases)
     out = sys.stdout.write
-    usual = Evidence(slope=1.0, searched_slope=1.0, searched_intercept=-1.0, power=0.2)
+    usual = AnswerLikelihood(slope=1.0, searched_slope=1.0, searched_intercept=-1.0, power=0.2)
     how = evidence(cases, priors, "last", "prm-max", usual)
     out("\n[evidence]\n")
     for name in how.__struct_fields__:

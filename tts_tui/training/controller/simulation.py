@@ -9,8 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tts_tui.controller.calibration import Calibration
-from tts_tui.controller.controller import SAMPLING, Controller, Wish
-from tts_tui.training.controller.cases import Case, Hand, draws, joined, shuffled
+from tts_tui.controller.controller import SAMPLING, Controller, Objective
+from tts_tui.training.controller.cases import Case, SolutionSet, draws, joined, shuffled
 
 
 class Played(Struct, frozen=True):
@@ -41,9 +41,9 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
     largest = max([len(pool), *(found.n for found in case.searches.values())])
     scores = calibration.vote != "majority"
     values = calibration.joined(case.values, case.state)
-    controller = Controller(calibration, Wish(largest, m, None, price, scores), values)
+    controller = Controller(calibration, Objective(largest, m, None, price, scores), values)
     parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
-    hand = Hand(calibration.score, calibration.vote)
+    hand = SolutionSet(calibration.score, calibration.vote)
     spent = calibration.overhead
     done: dict[str, int] = {}
     taken: list[str] = []
@@ -51,7 +51,7 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
         elected = hand.elected
         choice = controller.choose(hand.seen, elected, str(elected) if elected >= 0 else None, spent, done)
         if not choice.strategy:
-            return Played(hand.is_right, spent, choice.sure, tuple(taken))
+            return Played(hand.is_right, spent, choice.confidence, tuple(taken))
         taken.append(f"{choice.strategy}:{choice.n}")
         had = done.get(choice.strategy, 0)
         if choice.strategy in SAMPLING:

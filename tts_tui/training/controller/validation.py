@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from tts_tui.controller.calibration import Calibration
-from tts_tui.controller.difficulty import Belief, after
+from tts_tui.controller.difficulty import Posterior, update
 from tts_tui.controller.levels import Level, level_of
 from tts_tui.evaluation.statistics import area
 from tts_tui.evaluation.statistics import calibration as reliability
@@ -52,12 +52,12 @@ def forecasts(
     early, late = [], []
     usual = calibrations[0]
     priors = [
-        one.outlook.belief(one.joined(case.values, case.state)) for one, case in zip(calibrations, cases, strict=True)
+        one.difficulty.prior(one.joined(case.values, case.state)) for one, case in zip(calibrations, cases, strict=True)
     ]
     for begun in beginnings(cases, usual.score, usual.vote, (size,), redraws, seed=11, searches=False):
-        prior, how = priors[begun.at], calibrations[begun.at].evidence
+        prior, how = priors[begun.at], calibrations[begun.at].likelihood
         came = tuple(level_of(begun.right / begun.rest) == level for level in ENDS)
-        belief = after(prior, begun.hand.seen, how)
+        belief = update(prior, begun.hand.seen, how)
         elected = begun.hand.elected
         sure = belief.right[elected] if elected >= 0 else 0.0
         early.append(Forecast(begun.at, _chances(prior, begun.rest), came, 0.0, False))  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def forecasts(
     return early, late
 
 
-def _chances(belief: Belief, rest: int) -> tuple[float, float]:
+def _chances(belief: Posterior, rest: int) -> tuple[float, float]:
     """Probabilities that `rest` further samples show a hard, and an easy problem."""
     spread = predictive(belief, rest)
     shares = np.arange(rest + 1) / rest

@@ -18,7 +18,7 @@ from tts_tui.backends.adapter.file import Shape
 from tts_tui.backends.adapter.lora import adapted, learned, put
 from tts_tui.backends.adapter.text import AdapterText
 from tts_tui.backends.local.loading import first_line
-from tts_tui.training.prm.texts import Row, Text, row
+from tts_tui.training.prm.texts import Text, TrainingRow, row
 
 BATCHES = 16
 """Batches that are drawn together and sorted by length, so that little is padded."""
@@ -46,7 +46,7 @@ class Recipe(Struct, frozen=True):
     seed: int = 0
 
 
-class Progress(Struct, frozen=True):
+class FitProgress(Struct, frozen=True):
     """How far a training is: tokens done, loss of the last steps, tokens a second, and seconds left."""
 
     tokens: int
@@ -107,7 +107,7 @@ class Fit:
         """The adapter's weights as they are now."""
         return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
-    def run(self, texts: Iterator[Text], tell: Callable[[Progress], None]) -> None:
+    def run(self, texts: Iterator[Text], tell: Callable[[FitProgress], None]) -> None:
         """Trains until all tokens of the recipe are done.
 
         Args:
@@ -124,7 +124,7 @@ class Fit:
                 self.done += sum(len(one.ids) for one in batch)
                 speed = (self.done - first) / (time.monotonic() - began)
                 left = max(0, self._recipe.tokens - self.done)
-                tell(Progress(self.done, self._recipe.tokens, sum(losses) / len(losses), speed, left / speed))
+                tell(FitProgress(self.done, self._recipe.tokens, sum(losses) / len(losses), speed, left / speed))
                 if not left:
                     break
             if time.monotonic() - saved > SAVE_SECONDS:
@@ -132,14 +132,14 @@ class Fit:
                 saved = time.monotonic()
         self._save()
 
-    def _batches(self, texts: Iterator[Text]) -> list[list[Row]]:
+    def _batches(self, texts: Iterator[Text]) -> list[list[TrainingRow]]:
         """Some batches of rows of similar length, in random order."""
-        drawn: list[Row] = []
+        drawn: list[TrainingRow] = []
         while sum(len(one.ids) for one in drawn) < BATCHES * self._recipe.batch:
             drawn.append(row(next(texts), self._layout))
             self._drawn += 1
         drawn.sort(key=lambda one: len(one.ids))
-        batches: list[list[Row]] = [[]]
+        batches: list[list[TrainingRow]] = [[]]
         for one in drawn:
             if (len(batches[-1]) + 1) * len(one.ids) > self._recipe.batch and batches[-1]:
                 batches.append([])
@@ -147,7 +147,7 @@ class Fit:
         order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(self._drawn)).tolist()
         return [batches[place] for place in order]
 
-    def _step(self, batch: Sequence[Row]) -> float:
+    def _step(self, batch: Sequence[TrainingRow]) -> float:
         longest = max(len(one.ids) for one in batch)
         device = self._rows.device
         ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in batch], device=device)

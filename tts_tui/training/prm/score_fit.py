@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from msgspec import Struct
 
-from tts_tui.backends.adapter.file import Head, Judgement, Sums
+from tts_tui.backends.adapter.file import AdapterHead, ScoreModel, Sums
 from tts_tui.backends.adapter.text import ALONE_FLOOR, AdapterText, alone, ends, log_ratios
 from tts_tui.evaluation.prm.step_labels import step_labels
 from tts_tui.evaluation.prm.voting_report import Scored
@@ -121,7 +121,7 @@ def _cut(ratios: Sequence[float], pieces: Sequence[tuple[int, ...]]) -> Iterator
 # --- what the ratios mean ---------------------------------------------------------------------------------------------
 
 
-def fit(problems: Sequence[Read]) -> tuple[Judgement, Judgement]:
+def fit(problems: Sequence[Read]) -> tuple[ScoreModel, ScoreModel]:
     """Judgements of a step and of an answer, by logistic regression on labelled steps.
 
     Every problem weighs the same, whatever the number of its solutions. Weights are not negative: a token that is less
@@ -146,9 +146,9 @@ def fit(problems: Sequence[Read]) -> tuple[Judgement, Judgement]:
     return _logistic(inner), _logistic(last)
 
 
-def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> Judgement:
+def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> ScoreModel:
     if len({flag for _, flag, _ in examples}) < 2:
-        return Judgement()
+        return ScoreModel()
     x = torch.tensor([values for values, _, _ in examples])
     y = torch.tensor([float(flag) for _, flag, _ in examples])
     share = torch.tensor([weight for _, _, weight in examples])
@@ -166,17 +166,17 @@ def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> Judgement:
 
     optimizer.step(loss)
     weights = torch.nn.functional.softplus(raw.detach()).tolist()
-    return Judgement(float(bias.detach()), *(round(weight, 5) for weight in weights))
+    return ScoreModel(float(bias.detach()), *(round(weight, 5) for weight in weights))
 
 
-def scored(head: Head, problems: Sequence[Read]) -> list[Scored]:
+def scored(head: AdapterHead, problems: Sequence[Read]) -> list[Scored]:
     """The score of every step, as `AdapterPRM` gives it."""
     return [
         Scored(problem.sampled, tuple(_scores(head, problem)), tuple(problem.sampled.right)) for problem in problems
     ]
 
 
-def _scores(head: Head, problem: Read) -> Iterator[tuple[float, ...]]:
+def _scores(head: AdapterHead, problem: Read) -> Iterator[tuple[float, ...]]:
     for own, answer, solution in zip(problem.sums, problem.alone, problem.sampled.solutions, strict=True):
         before, scores = Sums(), []
         for step, text in zip(own, solution.steps, strict=True):

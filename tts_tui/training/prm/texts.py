@@ -84,7 +84,7 @@ STEPS_FIRST = 5600
 """Texts of `Mixture()` before those of `ANSWERS`."""
 
 
-class Writer:
+class TextSampler:
     """Draws texts without end, always the same ones for a seed.
 
     Args:
@@ -192,14 +192,14 @@ def other_plan(rng: random.Random, steps: tuple[str, ...]) -> tuple[str, ...]:
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 
-class Row(Struct, frozen=True):
+class TrainingRow(Struct, frozen=True):
     """Token ids, and what shall be predicted at each: the next token, or -1 where nothing is learned."""
 
     ids: tuple[int, ...]
     targets: tuple[int, ...]
 
 
-def row(text: Text, layout: Any) -> Row:
+def row(text: Text, layout: Any) -> TrainingRow:
     """The tokens of a text, laid out as the PRM will read it (`tts_tui.backends.adapter.text.AdapterText`)."""
     ids = list(layout.prompt(text.question)) if text.question else []
     learn = [False] * len(ids)
@@ -208,4 +208,4 @@ def row(text: Text, layout: Any) -> Row:
         ids += own
         learn += [part.learn] * len(own)
     follow = [ids[at + 1] if learn[at + 1] else -1 for at in range(len(ids) - 1)]
-    return Row(tuple(ids), (*follow, -1))
+    return TrainingRow(tuple(ids), (*follow, -1))

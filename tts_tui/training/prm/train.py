@@ -24,7 +24,7 @@ import torch
 from msgspec import Struct
 
 from tts_tui.backends.adapter import file
-from tts_tui.backends.adapter.file import Adapter, Head, Shape
+from tts_tui.backends.adapter.file import Adapter, AdapterHead, Shape
 from tts_tui.backends.adapter.lora import adapted, fingerprint
 from tts_tui.backends.adapter.text import AdapterText
 from tts_tui.backends.local import download
@@ -37,11 +37,11 @@ from tts_tui.evaluation.datasets.families import FAMILIES, TRAINED, Problem, pro
 from tts_tui.evaluation.own import read_problems
 from tts_tui.evaluation.prm.step_labels import roll_out, step_holds
 from tts_tui.evaluation.prm.voting_report import choose, report
-from tts_tui.evaluation.samples import SampleCache, Sampled, Settings, sample_all
+from tts_tui.evaluation.samples import SampleCache, Sampled, SamplingSettings, sample_all
 from tts_tui.formatting import one_line
-from tts_tui.training.prm.fit import Fit, Progress, Recipe, vocabulary
+from tts_tui.training.prm.fit import Fit, FitProgress, Recipe, vocabulary
 from tts_tui.training.prm.score_fit import Read, fit, read, scored
-from tts_tui.training.prm.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, Writer
+from tts_tui.training.prm.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, TextSampler
 
 Tell = Callable[[str], None]
 _LOOKED_AT = 6000
@@ -52,7 +52,7 @@ _EVERY = 10.0
 """Seconds between two lines that say how far it is."""
 
 
-class Wish(Struct, frozen=True):
+class TrainConfig(Struct, frozen=True):
     """What is to be trained.
 
     Attributes:
@@ -88,7 +88,7 @@ class Wish(Struct, frozen=True):
     threads: int | None = None
 
 
-def check(wish: Wish) -> None:
+def check(wish: TrainConfig) -> None:
     """Refuses what cannot be trained, before anything is loaded.
 
     Raises:
@@ -126,7 +126,7 @@ def _check_folder(option: str, folder: Path) -> None:
         raise UsageError(f"{option} cannot be written: the folder {there} is not writable")
 
 
-def train(wish: Wish, tell: Tell) -> dict[str, Any]:
+def train(wish: TrainConfig, tell: Tell) -> dict[str, Any]:
     """Trains, and writes the adapter and its figures.
 
     Args:
@@ -152,8 +152,8 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
     if not families and not any(any(one.right) for one in own):
         raise UsageError("the policy solves none of the problems: there is no right solution to learn from")
 
-    def writer() -> Writer:
-        return Writer(families, own, mixtures, wish.recipe.seed)
+    def writer() -> TextSampler:
+        return TextSampler(families, own, mixtures, wish.recipe.seed)
 
     texts = list(islice(writer(), _LOOKED_AT))
     choices = vocabulary(texts, layout)
@@ -163,7 +163,7 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
     fitted.run(iter(writer()), _paced(tell))
     reads = _read(fitted.model.eval(), layout, choices, sets, tell)
     about = _about(wish, shape, mixtures, sets)
-    head = Head(shape, wish.policy, fingerprint(model), *fit(reads["train"]), about=json.dumps(about))
+    head = AdapterHead(shape, wish.policy, fingerprint(model), *fit(reads["train"]), about=json.dumps(about))
     score, vote, table = choose(scored(head, reads["validation"]))
     head = msgspec.structs.replace(head, defaults={"score": score, "vote": vote})
     figures = {
@@ -179,7 +179,7 @@ def train(wish: Wish, tell: Tell) -> dict[str, Any]:
     return figures
 
 
-def _shape(wish: Wish, model: Any) -> Shape:
+def _shape(wish: TrainConfig, model: Any) -> Shape:
     depth = model.config.get_text_config().num_hidden_layers
     if wish.first is not None and wish.first >= depth:
         raise UsageError(f"there is no layer {wish.first} to adapt from: {wish.policy} has layers 0 to {depth - 1}")
@@ -194,7 +194,7 @@ def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
-def chosen(wish: Wish) -> dict[str, list[tuple[Problem, int]]]:
+def chosen(wish: TrainConfig) -> dict[str, list[tuple[Problem, int]]]:
     """Which problems are sampled, by their split, and how often."""
     if wish.own is not None:
         found = read_problems(wish.own, wish.columns)
@@ -211,7 +211,7 @@ def chosen(wish: Wish) -> dict[str, list[tuple[Problem, int]]]:
     }
 
 
-async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, list[Sampled]]]:
+async def _sampled(wish: TrainConfig, tell: Tell) -> tuple[tuple[Any, Any], dict[str, list[Sampled]]]:
     """The policy's tokenizer and network, and the samples with their rollouts."""
     options: dict[str, Any] = {"dtype": "float32", "threads": wish.threads}
     policy = EmbeddedPolicy(**options) if wish.policy == download.EMBEDDED.name else LocalPolicy(wish.policy, **options)
@@ -222,7 +222,7 @@ async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, l
         # What cannot be adapted or asked is refused before hours of sampling.
         adapted(network[1], _shape(wish, network[1]))
         AdapterText(network[0])
-        settings = Settings(fingerprint(network[1]), tokens=_longest(wish))
+        settings = SamplingSettings(fingerprint(network[1]), tokens=_longest(wish))
         cache = SampleCache(wish.work / "samples", settings)
         wanted = chosen(wish)
         if wish.own is not None:
@@ -236,7 +236,7 @@ async def _sampled(wish: Wish, tell: Tell) -> tuple[tuple[Any, Any], dict[str, l
     return network, whole
 
 
-def _longest(wish: Wish) -> int:
+def _longest(wish: TrainConfig) -> int:
     return wish.longest or (_LONGEST_OWN if wish.own else _LONGEST)
 
 
@@ -294,10 +294,10 @@ def _left(began: float, done: float, total: float) -> str:
     return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
 
-def _paced(tell: Tell) -> Callable[[Progress], None]:
+def _paced(tell: Tell) -> Callable[[FitProgress], None]:
     last = 0.0
 
-    def told(progress: Progress) -> None:
+    def told(progress: FitProgress) -> None:
         nonlocal last
         if (now := time.monotonic()) - last > _EVERY or progress.tokens >= progress.total:
             last = now
@@ -329,9 +329,9 @@ def _read(
 # --- what is told of it -----------------------------------------------------------------------------------------------
 
 
-def command(wish: Wish) -> str:
+def command(wish: TrainConfig) -> str:
     """The command that trains it."""
-    plain, words = Wish(wish.out, wish.work), ["tts-tui train-prm"]
+    plain, words = TrainConfig(wish.out, wish.work), ["tts-tui train-prm"]
     if wish.policy != plain.policy:
         words.append(f"--policy {wish.policy}")
     if wish.families:
@@ -352,7 +352,7 @@ def command(wish: Wish) -> str:
 
 
 def _about(
-    wish: Wish, shape: Shape, mixtures: Sequence[tuple[Mixture, int]], sets: dict[str, list[Sampled]]
+    wish: TrainConfig, shape: Shape, mixtures: Sequence[tuple[Mixture, int]], sets: dict[str, list[Sampled]]
 ) -> dict[str, Any]:
     return {
         "command": command(wish),

@@ -30,7 +30,7 @@ LAST = keys(
 """Keys that stand last in the footer."""
 
 
-class Viewing(Pulsing):
+class TreeScreen(Pulsing):
     """The keys of looking."""
 
     app: TTSApp

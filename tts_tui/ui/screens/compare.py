@@ -18,9 +18,9 @@ from tts_tui.formatting import one_line, percent, short
 from tts_tui.tree.search_tree import SearchTree
 from tts_tui.ui import panels
 from tts_tui.ui.run_model import RunModel
-from tts_tui.ui.screens.base import LAST, Viewing
+from tts_tui.ui.screens.base import LAST, TreeScreen
 from tts_tui.ui.widgets.field import Field
-from tts_tui.ui.widgets.lazy_static import Quiet
+from tts_tui.ui.widgets.lazy_static import LazyStatic
 from tts_tui.ui.widgets.tree_view import TreeView
 
 FRAMES = 8.0
@@ -30,7 +30,7 @@ STACKED = 20
 """Rows below which two trees, one over the other, need them all."""
 
 
-class CompareScreen(Viewing):
+class CompareScreen(TreeScreen):
     """Puts two runs side by side; both may still be running.
 
     Args:
@@ -71,12 +71,12 @@ class CompareScreen(Viewing):
         with Horizontal(id="pair"):
             for side in ("left", "right"):
                 with Vertical(classes="half"):
-                    yield Quiet(id=f"{side}-status")
+                    yield LazyStatic(id=f"{side}-status")
                     yield TreeView(id=f"{side}-tree")
-                    yield Quiet(id=f"{side}-answers")
-                    yield Quiet(id=f"{side}-choices", classes="choices")
+                    yield LazyStatic(id=f"{side}-answers")
+                    yield LazyStatic(id=f"{side}-choices", classes="choices")
         yield Field(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
-        yield Quiet(id="table")
+        yield LazyStatic(id="table")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
@@ -112,12 +112,15 @@ class CompareScreen(Viewing):
                 model.pull()
             view.pull(self._tick)
             width = max(10, view.size.width)
-            self.query_one(f"#{side}-status", Quiet).put([panels.status(model, width)])
-            self.query_one(f"#{side}-answers", Quiet).put(panels.answers(model, width, 3))
-            chosen, course = self.query_one(f"#{side}-choices", Quiet), decisions.course(model.tree, width, self._rows)
+            self.query_one(f"#{side}-status", LazyStatic).put([panels.status(model, width)])
+            self.query_one(f"#{side}-answers", LazyStatic).put(panels.answers(model, width, 3))
+            chosen, course = (
+                self.query_one(f"#{side}-choices", LazyStatic),
+                decisions.course(model.tree, width, self._rows),
+            )
             chosen.put(course)
             chosen.display = bool(course)  # without lines it would be a blank one
-        self.query_one("#table", Quiet).put(table(*self.models, width=self.size.width))
+        self.query_one("#table", LazyStatic).put(table(*self.models, width=self.size.width))
 
     @property
     def _rows(self) -> int:

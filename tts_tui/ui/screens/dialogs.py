@@ -15,7 +15,7 @@ from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tts_tui.ui.widgets.prompt import Prompt
+from tts_tui.ui.widgets.prompt import ProblemInput
 
 
 class Dialog(ModalScreen[ScreenResultType]):
@@ -82,10 +82,10 @@ class Write(Dialog["str | None"]):
         """A field and what it is for."""
         with Vertical(classes="dialog"):
             yield Static(f"Your own next step after step {self._where}; the search goes on from it.", markup=False)
-            yield Prompt(self._text, id="own-step", placeholder="Step 2: 15 - 6 = 9")
+            yield ProblemInput(self._text, id="own-step", placeholder="Step 2: 15 - 6 = 9")
             yield Static("enter  add it     ctrl+j  new line     esc  back", markup=False, classes="hint")
 
-    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+    def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
         """Gives the text back."""
         if event.text.strip():
             self.dismiss(event.text)
@@ -95,7 +95,7 @@ class Write(Dialog["str | None"]):
         self.dismiss(None)
 
 
-class Choice(Dialog["int | None"]):
+class ChoiceDialog(Dialog["int | None"]):
     """Lets people choose one of some lines.
 
     Args:

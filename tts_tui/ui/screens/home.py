@@ -17,14 +17,14 @@ from tts_tui.formatting import one_line
 from tts_tui.plan import Plan
 from tts_tui.ui import panels
 from tts_tui.ui.bindings import keys
-from tts_tui.ui.recordings import Run, recent, remove
+from tts_tui.ui.recordings import RecordedRun, recent, remove
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Question
 from tts_tui.ui.screens.help import Help
 from tts_tui.ui.screens.plan import PlanForm
 from tts_tui.ui.screens.pulsing import Pulsing
-from tts_tui.ui.widgets.lazy_static import Quiet
-from tts_tui.ui.widgets.prompt import Prompt
+from tts_tui.ui.widgets.lazy_static import LazyStatic
+from tts_tui.ui.widgets.prompt import ProblemInput
 
 if TYPE_CHECKING:
     from tts_tui.ui.app import TTSApp
@@ -71,15 +71,15 @@ class HomeScreen(Pulsing):
     def __init__(self) -> None:
         super().__init__()
         self._example = -1
-        self._rows: list[Runner | Run] = []
-        self._stored: list[Run] = []
+        self._rows: list[Runner | RecordedRun] = []
+        self._stored: list[RecordedRun] = []
         self._live: list[Runner] = []
 
     def compose(self) -> ComposeResult:
         """Field, plan, lists."""
-        yield Quiet(id="home-head")
-        yield Prompt(id="problem", placeholder="A problem, in words or LaTeX. Enter solves it.")
-        yield Quiet(id="home-plan")
+        yield LazyStatic(id="home-head")
+        yield ProblemInput(id="problem", placeholder="A problem, in words or LaTeX. Enter solves it.")
+        yield LazyStatic(id="home-plan")
         with Horizontal(id="home-lists"):
             with Vertical(id="home-left"):
                 yield Static("Examples", classes="title")
@@ -92,7 +92,7 @@ class HomeScreen(Pulsing):
 
     def on_mount(self) -> None:
         """Starts to look after the models."""
-        field = self.query_one("#problem", Prompt)
+        field = self.query_one("#problem", ProblemInput)
         field.border_title = "Problem"
         field.border_subtitle = "enter solves · ctrl+j new line"
         field.focus()
@@ -128,12 +128,12 @@ class HomeScreen(Pulsing):
             head.append(line.append(models.said, style="bold"))
             if models.trouble:
                 head.append(Text(f" ! {one_line(models.trouble, 300)}"))
-        self.query_one("#home-head", Quiet).put(head)
+        self.query_one("#home-head", LazyStatic).put(head)
         if plan is not None:
             limits = dict(panels.plan_lines(plan))
             names = [name for name in limits if name != "why"]
             said = f" plan  {', '.join(limits[name] for name in names)}"
-            self.query_one("#home-plan", Quiet).put([Text(said), Text(f"       {limits['why']}", style="dim")])
+            self.query_one("#home-plan", LazyStatic).put([Text(said), Text(f"       {limits['why']}", style="dim")])
         running = [runner for runner in self.app.runners if not runner.done]
         if running != self._live:
             self.refresh_runs()
@@ -162,7 +162,7 @@ class HomeScreen(Pulsing):
 
     # -- acting ------------------------------------------------------------------------------------------------------
 
-    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+    def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
         """Solves what was typed."""
         if self.app.screen is not self:  # Enter came twice
             return
@@ -178,7 +178,7 @@ class HomeScreen(Pulsing):
         else:
             self._open(self._rows[event.option_index])
 
-    def _open(self, row: Runner | Run) -> None:
+    def _open(self, row: Runner | RecordedRun) -> None:
         self.query_one("#problem").focus()  # whoever comes back may type
         if isinstance(row, Runner):
             self.app.show_runner(row)
@@ -188,24 +188,24 @@ class HomeScreen(Pulsing):
     def on_key(self, event: object) -> None:
         """Digits choose an example, unless they are typed into the field."""
         key = getattr(event, "key", "")
-        if key in "12345" and len(key) == 1 and not isinstance(self.focused, Prompt):
+        if key in "12345" and len(key) == 1 and not isinstance(self.focused, ProblemInput):
             self._put(int(key) - 1)
 
     def _put(self, place: int) -> None:
         self._example = place
-        field = self.query_one("#problem", Prompt)
+        field = self.query_one("#problem", ProblemInput)
         field.replace(EXAMPLES[place], (0, 0), field.document.end)  # can be undone, unlike setting the text
         field.move_cursor(field.document.end)
         field.focus()
 
-    def _marked(self) -> Runner | Run | None:
+    def _marked(self) -> Runner | RecordedRun | None:
         place = self.query_one("#runs", OptionList).highlighted
         return self._rows[place] if place is not None and place < len(self._rows) else None
 
-    def _marked_recording(self) -> Run | None:
+    def _marked_recording(self) -> RecordedRun | None:
         """The recording that is marked in the list, if that has the keys."""
         marked = self._marked()
-        if isinstance(marked, Run) and self.query_one("#runs").has_focus:
+        if isinstance(marked, RecordedRun) and self.query_one("#runs").has_focus:
             return marked
         return None
 
@@ -272,7 +272,7 @@ class HomeScreen(Pulsing):
         self.app.push_screen(Help(self))
 
 
-def describe(run: Run) -> Text:
+def describe(run: RecordedRun) -> Text:
     """One recording in a line."""
     when = run.when.astimezone().strftime("%d %b %H:%M") if run.when else ""
     line = Text(f"{when} ", style="dim", no_wrap=True, overflow="ellipsis")

@@ -122,7 +122,7 @@ class PlanForm(Dialog["Plan | None"]):
         """Another strategy brings its own defaults along, such as no temperature for a greedy sample."""
         if event.select.id != "strategy" or event.value == self._plan.strategy:
             return
-        fresh = self._renew(str(event.value)).with_(budget=self._plan.budget, seed=self._plan.seed)
+        fresh = self._renew(str(event.value)).replace(budget=self._plan.budget, seed=self._plan.seed)
         self._plan = fresh
         for name in ("n", "m", "temperature", *WISHES):
             self.query_one(f"#{name}", Input).value = self._text(name)
@@ -165,8 +165,8 @@ class PlanForm(Dialog["Plan | None"]):
             values[name] = self.query_one(f"#{name}", Select).value
         if values["strategy"] != AUTO:
             values.update(dict.fromkeys(WISHES))
-        changed = self._plan.with_(**values, budget=budget, sampling=sampling)
-        return changed if changed == self._plan else changed.with_(why="chosen by the user")
+        changed = self._plan.replace(**values, budget=budget, sampling=sampling)
+        return changed if changed == self._plan else changed.replace(why="chosen by the user")
 
     def _number(self, name: str, label: str, kind: Callable[[str], Any]) -> Any:
         text = self.query_one(f"#{name}", Input).value.strip()

@@ -23,10 +23,10 @@ from tts_tui.ui.run_model import RunModel
 from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.base import LAST
 from tts_tui.ui.screens.help import BAR
-from tts_tui.ui.screens.steering import TakingPart
+from tts_tui.ui.screens.steering import SteeringScreen
 from tts_tui.ui.widgets.decisions_view import StoryView
 from tts_tui.ui.widgets.field import Field
-from tts_tui.ui.widgets.lazy_static import Quiet
+from tts_tui.ui.widgets.lazy_static import LazyStatic
 from tts_tui.ui.widgets.step_view import StepView
 from tts_tui.ui.widgets.timeline import Timeline
 from tts_tui.ui.widgets.tree_view import TreeView
@@ -48,7 +48,7 @@ TURNS = ("tree", "step", "story", "plan")
 """Those that hide each other where there is no room for all; answers always have a line."""
 
 
-class RunScreen(TakingPart):
+class RunScreen(SteeringScreen):
     """Shows a run of this session, or a recording.
 
     Args:
@@ -104,20 +104,20 @@ class RunScreen(TakingPart):
 
     def compose(self) -> ComposeResult:
         """Two lines of numbers, the tree and its side, the answers."""
-        yield Quiet(id="status")
-        yield Quiet(id="gauges")
+        yield LazyStatic(id="status")
+        yield LazyStatic(id="gauges")
         if self.player is not None:
             yield Timeline(id="timeline")
         with Horizontal(id="middle"):
             with Vertical(id="left"):
                 yield TreeView(id="tree")
                 yield Field(id="find", placeholder="find in the tree; enter next, esc close", compact=True)
-                yield Quiet(id="answers")
-                yield Quiet(id="latest")
+                yield LazyStatic(id="answers")
+                yield LazyStatic(id="latest")
             with Vertical(id="side"):
                 yield StepView(id="step")
                 yield StoryView(id="story")
-                yield Quiet(id="plan")
+                yield LazyStatic(id="plan")
         yield Footer(compact=True, show_command_palette=self.app.size.width >= 100)
 
     def on_mount(self) -> None:
@@ -269,10 +269,10 @@ class RunScreen(TakingPart):
             return
         width = self.size.width
         frozen = " · view frozen, z goes on" if self.tree_view.frozen else ""
-        self.query_one("#status", Quiet).put(
+        self.query_one("#status", LazyStatic).put(
             [panels.status(model, width, title=self._title + frozen, trouble=self.trouble)]
         )
-        self.query_one("#gauges", Quiet).put([self._second_line(model, width)])
+        self.query_one("#gauges", LazyStatic).put([self._second_line(model, width)])
         if self.player is not None:
             self.query_one(Timeline).show(self.player)
 
@@ -331,7 +331,7 @@ class RunScreen(TakingPart):
         return panels.gauges(model, width)
 
     def _draw_panels(self, model: RunModel) -> None:
-        box = self.query_one("#answers", Quiet)
+        box = self.query_one("#answers", LazyStatic)
         if not self.has_class("-tall"):
             box.put([panels.answers_line(model, box.size.width)])
         else:
@@ -343,7 +343,7 @@ class RunScreen(TakingPart):
             self._draw_latest(model)
 
     def _draw_plan(self, model: RunModel) -> None:
-        box = self.query_one("#plan", Quiet)
+        box = self.query_one("#plan", LazyStatic)
         chooses = is_auto(model.tree)
         box.set_class(chooses, "-auto")
         if chooses:
@@ -358,12 +358,12 @@ class RunScreen(TakingPart):
 
     def _draw_latest(self, model: RunModel) -> None:
         """What `auto` chose last, in a line, where the plan panel is hidden."""
-        box = self.query_one("#latest", Quiet)
+        box = self.query_one("#latest", LazyStatic)
         box.display = bool(model.tree.choices) and self.size.height >= LATEST and "plan" in self._hidden()
         if box.display:
             box.put([decisions.latest(model.tree, box.size.width or self.size.width)])
 
-    def _room(self, box: Quiet) -> int:
+    def _room(self, box: LazyStatic) -> int:
         """Lines that the panel may have: the screen's, the side's, or, beside step and story, half of it."""
         if self.maximized is box:
             return max(1, self.size.height - self.query_one(Footer).size.height - box.gutter.height)

@@ -17,7 +17,7 @@ from tts_tui.tree.search_tree import Node
 from tts_tui.ui.bindings import keys
 from tts_tui.ui.player import Player
 from tts_tui.ui.runner import Runner
-from tts_tui.ui.screens.base import Viewing
+from tts_tui.ui.screens.base import TreeScreen
 from tts_tui.ui.screens.dialogs import Write
 from tts_tui.ui.screens.plan import PlanForm
 
@@ -27,7 +27,7 @@ FILM = frozenset({"event", "decision", "speed", "jump"})
 """Actions that need a recording."""
 
 
-class TakingPart(Viewing):
+class SteeringScreen(TreeScreen):
     """The keys of doing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -158,12 +158,12 @@ class TakingPart(Viewing):
     def action_expand(self) -> None:
         """More children."""
         if (node := self._act_on()) is not None:
-            self._do(lambda search: search.hand.expand(node))
+            self._do(lambda search: search.steering.expand(node))
 
     def action_prune(self) -> None:
         """Cuts, or restores."""
         if (node := self._act_on()) is not None:
-            self._do(lambda search: search.hand.restore(node) if node.pruned else search.hand.cut([node]))
+            self._do(lambda search: search.steering.restore(node) if node.pruned else search.steering.cut([node]))
 
     def action_write(self) -> None:
         """Asks for a step."""
@@ -174,7 +174,7 @@ class TakingPart(Viewing):
         def add(text: str | None) -> None:
             if text is None:
                 return
-            if self._do(lambda search: search.hand.write(node, text)):
+            if self._do(lambda search: search.steering.write(node, text)):
                 self._awaited = node.id
             elif self.runner is not None and self.runner.running:
                 self._ask_for_step(node, text)  # what was written is not lost
@@ -203,7 +203,7 @@ class TakingPart(Viewing):
             if plan is None or plan == self.model.tree.plan:
                 return
             if self.runner is not None and self.runner.running:
-                self._do(lambda search: search.hand.change(plan))
+                self._do(lambda search: search.steering.change(plan))
             else:
                 self._begin_fork(0, plan)
 
@@ -227,7 +227,7 @@ class TakingPart(Viewing):
             began = runner.model.tree.started is not None
             plan = runner.model.tree.plan if began else runner.plan
             self.app.pop_screen()
-            self.app.begin(runner.problem, plan=plan if self.trouble else plan.with_(seed=plan.seed + 1))
+            self.app.begin(runner.problem, plan=plan if self.trouble else plan.replace(seed=plan.seed + 1))
 
     def action_fork(self) -> None:
         """Begins a new run from here, after a look at its plan."""

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tts_tui.formatting import clock, one_line, wrap
-from tts_tui.ui.run_model import Told
+from tts_tui.ui.run_model import StoryLine
 
 MOST = 2000
 """Decisions that are shown, the last ones; all of them are in the recording."""
@@ -28,12 +28,12 @@ class StoryView(ScrollView, can_focus=True):
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
         self._first = 0  # place of the first decision that is shown
-        self._shown: list[Told] = []
+        self._shown: list[StoryLine] = []
         self._heights: list[int] = []
         self._width = 0
         self._rows: list[tuple[str, str]] = []
 
-    def put(self, events: Sequence[Told]) -> None:
+    def put(self, events: Sequence[StoryLine]) -> None:
         """Shows the story of a run as far as it has come; what was wrapped stays, also if a replay goes back."""
         width = self.scrollable_content_region.width
         told = self._first + len(self._shown)
@@ -59,7 +59,7 @@ class StoryView(ScrollView, can_focus=True):
             self.scroll_to(y=self.scroll_offset.y - above, animate=False, immediate=True)
         self.refresh()
 
-    def _goes_on(self, events: Sequence[Told]) -> bool:
+    def _goes_on(self, events: Sequence[StoryLine]) -> bool:
         """Whether it is the story that is shown, at another moment: the last decision that both have is the same."""
         both = min(len(events) - self._first, len(self._shown))
         if both <= 0:
@@ -71,7 +71,7 @@ class StoryView(ScrollView, can_focus=True):
         if gone := sum(self._heights[count:]):
             del self._rows[-gone:], self._heights[count:], self._shown[count:]
 
-    def _add(self, events: Sequence[Told]) -> None:
+    def _add(self, events: Sequence[StoryLine]) -> None:
         for event in events:
             rows = _rows(event, self._width)
             self._rows += rows
@@ -96,6 +96,6 @@ class StoryView(ScrollView, can_focus=True):
         return Strip(segments).crop_extend(0, width, style)
 
 
-def _rows(event: Told, width: int) -> list[tuple[str, str]]:
+def _rows(event: StoryLine, width: int) -> list[tuple[str, str]]:
     said = wrap(one_line(event.sentence, 500), max(10, width - INDENT)) or [""]
     return [(clock(event.t) if place == 0 else "", line) for place, line in enumerate(said)]

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.widgets import Static
 
 
-class Quiet(Static):
+class LazyStatic(Static):
     """Lines of text that a timer sets again and again; what stays the same costs no repaint."""
 
     ALLOW_MAXIMIZE = True

@@ -17,7 +17,7 @@ NEW_LINE = frozenset({"alt+enter", "shift+enter", "ctrl+j", "ctrl+enter"})
 """Keys for a new line; terminals differ in which of them arrive."""
 
 
-class Prompt(CleanPaste, TextArea):
+class ProblemInput(CleanPaste, TextArea):
     """Enter hands the text over; a new line is another key, and pasted text keeps its lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = []

@@ -20,8 +20,8 @@ from textual.widget import Widget
 from tts_tui.displays.frame import Heat
 from tts_tui.tree.events import ROOT
 from tts_tui.tree.search_tree import Node, SearchTree
-from tts_tui.ui.row_looks import Looks, Row, Shown, Value, best
-from tts_tui.ui.tree_rows import Folding
+from tts_tui.ui.row_looks import Looks, Shown, StyledRow, Value, best
+from tts_tui.ui.tree_rows import TreeRows
 
 Follow = Literal["off", "newest", "best"]
 
@@ -66,7 +66,7 @@ class RowsView(ScrollView):
         self.cursor_node: int | None = None
         self._shown: Shown | None = None
         self._looks: Looks | None = None
-        self._rows: list[Row] = []
+        self._rows: list[StyledRow] = []
         self._painted: tuple[int, int, int] = (-1, -1, -1)  # first row, width, height
         self._height = 0
         self._pulls = 0
@@ -135,7 +135,7 @@ class RowsView(ScrollView):
             self._take_in()
 
     @property
-    def _folding(self) -> Folding | None:
+    def _folding(self) -> TreeRows | None:
         """What there is to move in; None as long as there is not even a root."""
         return self._looks.folding if self._looks is not None and len(self._looks.folding) else None
 
@@ -263,7 +263,7 @@ class RowsView(ScrollView):
             strip = self._strips[key] = self._draw(self._looks, row, width, style)
         return strip
 
-    def _draw(self, looks: Looks, row: Row, width: int, style: Style) -> Strip:
+    def _draw(self, looks: Looks, row: StyledRow, width: int, style: Style) -> Strip:
         line = looks.draw(row, width, self._heat)
         # Dim is mixed from a row's own colours, and reversed it would be a block of another colour.
         segments = Segment.apply_style(line.render(self.app.console), style, _PLAIN if row.cursor else None)
@@ -314,7 +314,7 @@ def _within(node: Node, tree: SearchTree) -> int:
     return node.id
 
 
-def _in_turn(before: list[Row], after: list[Row], pulls: int) -> list[Row]:
+def _in_turn(before: list[StyledRow], after: list[StyledRow], pulls: int) -> list[StyledRow]:
     """The rows to show: of many growing steps only some with each pull, the others as they are on the screen."""
     growing = [y for y, (old, new) in enumerate(zip(before, after, strict=False)) if _grows(old, new)]
     turns = -(-len(growing) // GROWING)
@@ -324,7 +324,7 @@ def _in_turn(before: list[Row], after: list[Row], pulls: int) -> list[Row]:
     return [before[y] if y in waiting else row for y, row in enumerate(after)]
 
 
-def _grows(old: Row, new: Row) -> bool:
+def _grows(old: StyledRow, new: StyledRow) -> bool:
     """Whether a row is that of the same growing step, and nothing but its text and its spinner may have changed."""
     if new.look.state != "writing" or new.cursor:
         return False

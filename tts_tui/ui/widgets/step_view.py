@@ -15,7 +15,7 @@ from tts_tui.displays.prose import as_rich
 from tts_tui.formatting import clean
 from tts_tui.tree.search_tree import Node, SearchTree
 from tts_tui.ui import panels
-from tts_tui.ui.widgets.lazy_static import Quiet
+from tts_tui.ui.widgets.lazy_static import LazyStatic
 
 LIVE = 3000
 """Characters of a growing text that are drawn: the last ones. Drawing all of it would cost more with every token."""
@@ -37,7 +37,7 @@ class StepView(VerticalScroll, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """Head, then text."""
-        yield Quiet(id="step-head")
+        yield LazyStatic(id="step-head")
         yield Static(id="step-text", markup=False)
 
     def on_mount(self) -> None:
@@ -50,7 +50,7 @@ class StepView(VerticalScroll, can_focus=True):
             return False
         node = tree.nodes[id]
         head = panels.step_head(node, max(20, self.size.width - 2))
-        drawn = self.query_one(Quiet).put(head)
+        drawn = self.query_one(LazyStatic).put(head)
         writing = node.state == "writing"
         seen = (builtin_id(tree), id, node.state, len(node.text))
         if seen == self._seen:
@@ -69,7 +69,7 @@ class StepView(VerticalScroll, can_focus=True):
         seen = ("said", *(line.plain for line in lines))
         if seen != self._seen:
             self._seen = seen
-            self.query_one(Quiet).put([])
+            self.query_one(LazyStatic).put([])
             self.query_one("#step-text", Static).update(Group(*lines))
 
     def _live(self, node: Node) -> RenderableType:

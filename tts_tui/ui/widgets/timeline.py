@@ -8,10 +8,10 @@ from textual.message import Message
 
 from tts_tui.formatting import clock
 from tts_tui.ui.player import Player
-from tts_tui.ui.widgets.lazy_static import Quiet
+from tts_tui.ui.widgets.lazy_static import LazyStatic
 
 
-class Timeline(Quiet):
+class Timeline(LazyStatic):
     """`▶ ×4  event 812 of 2,043  00:12 of 00:42  ────●──────`."""
 
     class Sought(Message):
