@@ -15,7 +15,7 @@ from tts_tui.concurrency import concurrently
 from tts_tui.strategies.beam import official
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
     from tts_tui.tree.search_tree import Node
 
 
@@ -27,7 +27,7 @@ class Auto:
     needs_scores = False  # without a reward model the majority votes, and samples are all there is
     uses_width = True
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         """Goes on as chosen, round by round."""
         samples: list[Node] = []
         searched: dict[str, list[Node]] = {}
@@ -48,7 +48,7 @@ class Auto:
         raise AssertionError  # a count never ends
 
 
-async def _subtrees(search: Search, parts: int) -> list[Node]:
+async def _subtrees(search: SearchView, parts: int) -> list[Node]:
     """The first `parts` subtrees of DVTS; each has M of the first steps, whoever sampled them."""
     m = search.plan.m
     grown = [official(search, first=m, beams=1, start=m * part, merge=False) for part in range(parts)]

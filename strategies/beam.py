@@ -31,7 +31,7 @@ from tts_tui.answers.voting import path_score
 from tts_tui.concurrency import concurrently
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
     from tts_tui.tree.search_tree import Node
 
 _SPARE = 1_000_000
@@ -48,7 +48,7 @@ class BeamSearch:
     needs_scores = True
     uses_width = True
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         """Grows all beams together, round by round."""
         plan = search.plan
         plan.check_width()
@@ -58,7 +58,7 @@ class BeamSearch:
 
 
 async def official(
-    search: Search, *, first: int, beams: int, group: int = 0, start: int = 0, merge: bool = True
+    search: SearchView, *, first: int, beams: int, group: int = 0, start: int = 0, merge: bool = True
 ) -> list[Node]:
     """Beam search as the official code runs it.
 
@@ -107,14 +107,14 @@ def ended(node: Node) -> bool:
     return node.terminal or node.finish == "length"
 
 
-def select(search: Search, kept: Sequence[Node], pool: Sequence[Node], why: str) -> None:
+def select(search: SearchView, kept: Sequence[Node], pool: Sequence[Node], why: str) -> None:
     """Records a choice: `kept` go on, the rest of the `pool` is given up."""
     chosen = set(kept)
     search.keep(kept, f"among the best {len(kept)} {why}")
     search.prune([node for node in pool if node not in chosen], f"not among the best {len(kept)} {why}")
 
 
-async def _first_steps(search: Search, n: int, group: int, survivors: int, start: int, merge: bool) -> list[Node]:
+async def _first_steps(search: SearchView, n: int, group: int, survivors: int, start: int, merge: bool) -> list[Node]:
     """First steps; if none is usable, a second round in which anything goes."""
     ahead = survivors if merge else 0  # who shares the root's slots cannot tell which of them will go on
     steps = search.expand([search.root], n, start=start, group=group, merge=merge, survivors=ahead)
@@ -122,7 +122,7 @@ async def _first_steps(search: Search, n: int, group: int, survivors: int, start
     return _usable(search, await steps) or await search.expand([search.root], n, start=again, group=group, merge=False)
 
 
-async def _next_steps(search: Search, node: Node, m: int, group: int, survivors: int) -> list[Node]:
+async def _next_steps(search: SearchView, node: Node, m: int, group: int, survivors: int) -> list[Node]:
     """M usable next steps, or fewer; none if three rounds brought none."""
     for attempt in range(TRIES):
         steps = search.expand([node], m, start=attempt * m, group=group, survivors=survivors)
@@ -132,14 +132,14 @@ async def _next_steps(search: Search, node: Node, m: int, group: int, survivors:
     return []
 
 
-def _usable(search: Search, nodes: Sequence[Node]) -> list[Node]:
+def _usable(search: SearchView, nodes: Sequence[Node]) -> list[Node]:
     """Steps that say something and were not cut off."""
     search.prune([node for node in nodes if node.blank], "an empty step")
     search.prune([node for node in nodes if node.finish == "length"], "cut off at the step limit")
     return [node for node in nodes if not node.blank and node.finish != "length"]
 
 
-async def _search_and_learn(search: Search) -> list[Node]:
+async def _search_and_learn(search: SearchView) -> list[Node]:
     """Beam search as search-and-learn runs it, without its padding by copies."""
     plan = search.plan
     front = [search.root]
@@ -160,7 +160,7 @@ async def _search_and_learn(search: Search) -> list[Node]:
 
 
 async def sal_steps(
-    search: Search, nodes: Sequence[Node], share: Sequence[int], *, last: bool, group: int = 0
+    search: SearchView, nodes: Sequence[Node], share: Sequence[int], *, last: bool, group: int = 0
 ) -> list[Node]:
     """Next steps in search-and-learn's order: the first copy of every beam, then the second. The last depth runs on.
 
@@ -175,12 +175,12 @@ async def sal_steps(
     return sorted(ends, key=lambda node: node.path[depth].slot)
 
 
-def sal_value(search: Search, node: Node) -> float:
+def sal_value(search: SearchView, node: Node) -> float:
     """The plan's score over the whole path; 0 where scores are missing."""
     return path_score(node.scores, search.plan.score) or 0.0
 
 
-def _sal_best(search: Search, nodes: Sequence[Node], k: int) -> list[Node]:
+def _sal_best(search: SearchView, nodes: Sequence[Node], k: int) -> list[Node]:
     """The `k` nodes of the highest value; of equal ones those that a recording went on with, else the last ones."""
     return sorted(nodes, key=lambda node: (sal_value(search, node), node.kept))[-k:]
 

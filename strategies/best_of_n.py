@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
     from tts_tui.tree.search_tree import Node
 
 
@@ -22,7 +22,7 @@ class BestOfN:
     needs_scores = False  # its vote may: `plan.vote` decides
     uses_width = False
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         """Samples `n` solutions; steps are scored while later ones are still being written."""
         return await search.rollout(search.root, search.plan.n)
 

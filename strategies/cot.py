@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
     from tts_tui.tree.search_tree import Node
 
 
@@ -18,7 +18,7 @@ class ChainOfThought:
     needs_scores = False
     uses_width = False
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         """Samples one solution, whatever `n` is."""
         return await search.rollout(search.root, 1)
 

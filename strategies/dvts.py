@@ -15,7 +15,7 @@ from tts_tui.concurrency import concurrently
 from tts_tui.strategies.beam import ended, official, sal_steps, sal_value, select
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
     from tts_tui.tree.search_tree import Node
 
 
@@ -27,7 +27,7 @@ class DVTS:
     needs_scores = True
     uses_width = True
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         """Grows all subtrees at once."""
         plan = search.plan
         plan.check_width()
@@ -38,7 +38,7 @@ class DVTS:
         return [node for solutions in await concurrently(subtrees) for node in solutions]
 
 
-async def _search_and_learn(search: Search, group: int) -> list[Node]:
+async def _search_and_learn(search: SearchView, group: int) -> list[Node]:
     """One subtree as search-and-learn grows it; returns all siblings of its last step."""
     plan, node = search.plan, search.root
     steps: list[Node] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
     from tts_tui.tree.search_tree import Node
 
 
@@ -18,7 +18,7 @@ class Majority:
     needs_scores = False
     uses_width = False
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         """Samples `n` solutions. Copies are samples too, so they are kept, ties go to the lower slot."""
         return await search.rollout(search.root, search.plan.n)
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
         ScoreRequest,
         StepRequest,
         StepScore,
-        Strategy,
         Usage,
     )
     from tts_tui.search.result import Result
     from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView, Strategy
     from tts_tui.solver import Solver
     from tts_tui.tree.recording import load, read
     from tts_tui.tree.search_tree import Node, SearchTree
@@ -44,6 +44,7 @@ __all__ = [
     "ScoreRequest",
     "Search",
     "SearchTree",
+    "SearchView",
     "Solver",
     "StepRequest",
     "StepScore",

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta, Struct
-
-if TYPE_CHECKING:
-    from tts_tui.search.search import Search
-    from tts_tui.tree.search_tree import Node
 
 Finish = Literal["step", "eos", "boxed", "length"]
 """How a step ended: at the separator (the path can go on), at the end of the answer, with a box where the strategy
@@ -341,27 +337,4 @@ class Discoverable(Protocol):
         Raises:
             BackendError: It does not answer.
         """
-        ...
-
-
-class Strategy(Protocol):
-    """Decides what a search grows and prunes; does no work itself.
-
-    A strategy keeps no state that the tree does not show: run again over the same tree it takes the same decisions,
-    which is how a recording resumes.
-
-    Attributes:
-        name: What users type.
-        summary: One line for lists.
-        needs_scores: Whether its decisions need a reward model; a plan whose vote is a PRM vote needs one anyway.
-        uses_width: Whether the plan's `m` means anything to it.
-    """
-
-    name: str
-    summary: str
-    needs_scores: bool
-    uses_width: bool
-
-    async def run(self, search: Search) -> Sequence[Node]:
-        """Grows `search.tree` and returns the solutions that vote, in the order in which ties are broken."""
         ...

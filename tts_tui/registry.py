@@ -19,7 +19,8 @@ from msgspec import Struct
 
 from tts_tui.errors import PluginError, PluginWarning, TTSError, UnknownName, UsageError
 from tts_tui.profiles.specs import parse_prm
-from tts_tui.protocols import Policy, RewardModel, Strategy
+from tts_tui.protocols import Policy, RewardModel
+from tts_tui.search.strategy import Strategy
 
 
 @cache

@@ -28,10 +28,11 @@ from tts_tui.preflight import (
     same_prm,
 )
 from tts_tui.profiles import plan_defaults, profile_of, votes_for
-from tts_tui.protocols import Policy, Prompt, RewardModel, Strategy
+from tts_tui.protocols import Policy, Prompt, RewardModel
 from tts_tui.search.answer_matching import match_answers, undecided
 from tts_tui.search.result import Result, failure, finish
 from tts_tui.search.search import Search
+from tts_tui.search.strategy import Strategy
 from tts_tui.search.tasks import OwnedTasks, Stopped
 from tts_tui.tree.event_log import EventLog, Sink
 from tts_tui.tree.events import AnyEvent, Notice, Origin, PlanChanged, SearchFinished, SearchResumed, SearchStarted

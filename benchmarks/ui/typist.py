@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tts_tui import Chunk, ModelInfo, Plan, Prompt, ScoreRequest, Solver, StepRequest, StepScore, Usage
 from tts_tui.displays import session
-from tts_tui.displays.base import make
+from tts_tui.displays.factory import make
 from tts_tui.ui import launch
 from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.settings import Settings

@@ -18,10 +18,11 @@ from rich.console import Console
 
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Budget, Plan, SearchTree, Solver, Usage, formatting, load, read
-from tts_tui.answers.voting import tally
+from tts_tui.answers.voting import AnswerVotes, tally
 from tts_tui.displays import base as displays
 from tts_tui.displays import live, live_metrics, outline, session
-from tts_tui.displays.base import AnswerDisplay, Display
+from tts_tui.displays.base import Display
+from tts_tui.displays.factory import AnswerDisplay
 from tts_tui.displays.frame import Moment, frame
 from tts_tui.displays.json_lines import JsonDisplay
 from tts_tui.displays.live import LiveDisplay
@@ -46,7 +47,7 @@ from tts_tui.tree.events import (
     decode,
     encode,
 )
-from tts_tui.tree.totals import AnswerVotes, Flops, PlanSummary, PolicyTokens, PrmTokens, Tokens
+from tts_tui.tree.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tokens
 
 SEP = "\n\n"
 EVIL = "a\x1b[31mred\x1b]0;title\x07 [bold]mark[/bold] \x9b5m\u202eright\u200b to\u2066 left\r\x00 :smile: \ud800"

@@ -36,7 +36,7 @@ from tts_tui.evaluation.eta import TimeEstimate
 from tts_tui.evaluation.judging import is_right
 from tts_tui.evaluation.outcomes import elected
 from tts_tui.evaluation.plan_specs import make_all
-from tts_tui.evaluation.reports.report import report_text
+from tts_tui.evaluation.reports.tables import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
 from tts_tui.evaluation.runner import EvalStatus, Evaluation, PlanStanding
 from tts_tui.protocols import Prompt

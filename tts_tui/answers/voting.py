@@ -20,7 +20,20 @@ from msgspec import Struct
 
 from tts_tui.answers.canonical import canonical
 from tts_tui.plan import Score, Vote
-from tts_tui.tree.totals import AnswerVotes
+
+
+class AnswerVotes(Struct, frozen=True):
+    """An answer's share of the vote.
+
+    Attributes:
+        answer: The way it was written first.
+        weight: What the vote compares: a count, the best score, or a sum of scores.
+        solutions: Nodes that gave it.
+    """
+
+    answer: str
+    weight: float
+    solutions: tuple[int, ...]
 
 
 class Candidate(Struct, frozen=True):

@@ -18,7 +18,8 @@ from tts_tui import registry
 from tts_tui.backends.local import download
 from tts_tui.budget import Budget
 from tts_tui.displays import session
-from tts_tui.displays.base import is_terminal, make
+from tts_tui.displays.base import is_terminal
+from tts_tui.displays.factory import make
 from tts_tui.displays.progress import Progress
 from tts_tui.errors import TTSError, UnknownName, UsageError
 from tts_tui.formatting import one_line

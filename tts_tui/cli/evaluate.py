@@ -131,7 +131,7 @@ def _failures(evaluation: Evaluation) -> str:
 def report(folder: Path, standing: EvalStatus) -> str:
     """The report of a run."""
     try:
-        from tts_tui.evaluation.reports.report import report_text
+        from tts_tui.evaluation.reports.tables import report_text
     except ImportError:
         return _table(standing)
     text: str = report_text([folder])

@@ -1,4 +1,4 @@
-"""What all displays share, and the choice between them."""
+"""The base class of all displays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, TextIO
 
-from tts_tui.errors import UsageError
 from tts_tui.formatting import clean, one_line
 from tts_tui.tree.events import AnyEvent, Notice, SearchFinished, SearchResumed, StepFailed, StepFinished, StepStarted
 from tts_tui.tree.search_tree import SearchTree
@@ -109,20 +108,6 @@ class Display:
         return
 
 
-class AnswerDisplay(Display):
-    """The display called none: the answer alone, and why there is none on standard error."""
-
-    def conclude(self, finished: SearchFinished | None) -> None:
-        """Prints the answer, if there is one; says what went wrong, if anything did."""
-        if finished is None:
-            return
-        if finished.answer is not None:
-            text = one_line(finished.answer, len(finished.answer))
-            self.guard(lambda: print(text, file=self.out))
-        if finished.reason == "failed" or (finished.answer is None and finished.detail):
-            note(one_line(finished.detail, 1000))
-
-
 def discard(out: TextIO) -> None:
     """Sends the rest of `out` nowhere, so that Python does not complain about it at its end."""
     try:
@@ -134,33 +119,3 @@ def discard(out: TextIO) -> None:
 def is_terminal(out: TextIO) -> bool:
     """Whether `out` can be drawn on."""
     return out.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-
-
-def make(name: str | None, out: TextIO | None = None, *, title: str = "") -> Display:
-    """The display called `name`; None chooses live on a terminal and plain off it.
-
-    Args:
-        name: live, plain, json or none.
-        out: Where to write; standard output by default.
-        title: What the live display says beside the plan, such as the speed of a replay.
-
-    Raises:
-        UsageError: live was asked for where there is no terminal.
-    """
-    out = out or sys.stdout
-    if name == "live" and not is_terminal(out):
-        raise UsageError("the live display needs a terminal to draw on: use --display plain, or json")
-    name = name or ("live" if is_terminal(out) else "plain")
-    if name == "live":
-        from tts_tui.displays.live import LiveDisplay
-
-        return LiveDisplay(out, title=title)
-    if name == "plain":
-        from tts_tui.displays.plain import PlainDisplay
-
-        return PlainDisplay(out)
-    if name == "json":
-        from tts_tui.displays.json_lines import JsonDisplay
-
-        return JsonDisplay(out)
-    return AnswerDisplay(out)

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 from rich.style import Style
 from rich.text import Text
 
+from tts_tui.answers.voting import AnswerVotes
 from tts_tui.displays import decisions, phrases, status_lines
 from tts_tui.displays.outline import OutlineRow, rows
 from tts_tui.displays.score_colors import BARS, HEAT, degree
 from tts_tui.formatting import bar, digits, one_line, tail
 from tts_tui.tree.search_tree import Node, SearchTree, State
-from tts_tui.tree.totals import AnswerVotes
 
 Heat = Literal["bar", "colour", "digits"]
 

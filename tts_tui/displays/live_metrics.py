@@ -6,9 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tts_tui.answers.voting import Candidate, tally
+from tts_tui.answers.voting import AnswerVotes, Candidate, tally
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.tree.totals import AnswerVotes
 
 FEW = 200
 """Solutions up to which votes are counted whenever they may have changed."""

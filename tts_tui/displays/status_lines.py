@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tts_tui import registry
+from tts_tui.answers.voting import AnswerVotes
 from tts_tui.budget import flops
 from tts_tui.displays import phrases
 from tts_tui.formatting import bar, clock, one_line, percent, plural, short
 from tts_tui.plan import Plan
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.tree.totals import AnswerVotes
 
 SEPARATOR = Text(" │ ", style="dim")
 SMALL, LARGE = 6, 10

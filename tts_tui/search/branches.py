@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tts_tui.errors import StrategyError, TTSError
-from tts_tui.protocols import Strategy
+from tts_tui.search.strategy import Strategy
 from tts_tui.search.tasks import Stopped, TaskScope
 from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import BranchBegun
 from tts_tui.tree.search_tree import Node
 
 if TYPE_CHECKING:
-    from tts_tui.search.search import Search
+    from tts_tui.search.strategy import SearchView
 
 
 class StrategyRun:
@@ -51,7 +51,7 @@ class Branches:
         strategy: Who decides; set before the first run.
     """
 
-    def __init__(self, journal: EventLog, tasks: TaskScope, view: Callable[[StrategyRun], Search]) -> None:
+    def __init__(self, journal: EventLog, tasks: TaskScope, view: Callable[[StrategyRun], SearchView]) -> None:
         self.strategy: Strategy | None = None
         self._journal = journal
         self._tasks = tasks

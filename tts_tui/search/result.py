@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tts_tui.answers.voting import Candidate, tally
+from tts_tui.answers.voting import AnswerVotes, Candidate, tally
 from tts_tui.budget import flops
 from tts_tui.plan import Plan
 from tts_tui.search.tasks import Stopped
 from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import Reason, SearchFinished
 from tts_tui.tree.search_tree import Node, SearchTree
-from tts_tui.tree.totals import AnswerVotes, Flops, PlanSummary, PolicyTokens, PrmTokens, Tokens
+from tts_tui.tree.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tokens
 
 
 class Result(Struct, frozen=True):

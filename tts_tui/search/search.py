@@ -8,19 +8,21 @@ What a person does in it beside pausing is in `tts_tui.search.steering`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
 from tts_tui.errors import BudgetExhausted, StrategyError, TTSError
 from tts_tui.plan import Plan
-from tts_tui.protocols import Policy, Prompt, RewardModel, Strategy, Usage
+from tts_tui.protocols import Policy, Prompt, RewardModel, Usage
 from tts_tui.search.branches import Branches, StrategyRun
+from tts_tui.search.expansion import Expansion
 from tts_tui.search.generation import StepGenerator
 from tts_tui.search.scoring import Scorer
 from tts_tui.search.steering import Steering
+from tts_tui.search.strategy import ControllerFactory, Strategy
 from tts_tui.search.tasks import Stopped, StopSignal, TaskScope
 from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import (
@@ -37,42 +39,12 @@ from tts_tui.tree.events import (
 )
 from tts_tui.tree.search_tree import Node, SearchTree
 
-if TYPE_CHECKING:
-    from tts_tui.controller.search_adapter import ControllerFactory
-
-__all__ = ["ATTEMPTS", "BACKOFF", "Expansion", "Search", "Stopped"]
+__all__ = ["ATTEMPTS", "BACKOFF", "Search", "Stopped"]
 
 ATTEMPTS = 3
 """How often a step or a batch of scores is tried before it is given up."""
 BACKOFF = 0.2
 """Seconds before the first retry; doubled each time."""
-
-
-class Expansion:
-    """Steps on their way. Await it for all of them by slot, or iterate over it for each as soon as it is ready.
-
-    Steps that failed, that only repeat a sibling, or that a person has cut before the strategy went on with them
-    are left out. Ending the wait does not end the steps.
-    """
-
-    def __init__(self, tasks: Sequence[asyncio.Task[Node | None]], seen: Callable[[Node], bool]) -> None:
-        self._tasks = tasks
-        self._seen = seen
-
-    def __await__(self) -> Generator[Any, None, list[Node]]:
-        return self._all().__await__()
-
-    async def _all(self) -> list[Node]:
-        if self._tasks:  # not `gather`: others may wait for the same steps
-            await asyncio.wait(self._tasks)
-        nodes = [task.result() for task in self._tasks]
-        return [node for node in nodes if node is not None and self._seen(node)]
-
-    async def __aiter__(self) -> AsyncIterator[Node]:
-        for ready in asyncio.as_completed(self._tasks):
-            node = await ready
-            if node is not None and self._seen(node):
-                yield node
 
 
 class Search:
@@ -111,7 +83,9 @@ class Search:
         self._scorer = Scorer(prm, prompt, journal, ATTEMPTS, BACKOFF, self._needs_scores) if prm else None
         self._writer = StepGenerator(policy, prompt, journal, self._scorer, ATTEMPTS, BACKOFF, self._tasks.spawn)
         self._branches = Branches(journal, self._tasks, self._view)
-        self.steering = Steering(self, policy, journal, self._tasks, self._writer, self._branches, choose)
+        self.steering = Steering(
+            self.ask, self.recheck, policy, journal, self._tasks, self._writer, self._branches, choose
+        )
 
     @property
     def plan(self) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,17 +16,15 @@ from tts_tui.answers.canonical import boxed
 from tts_tui.errors import BackendError, UsageError
 from tts_tui.plan import Plan, requires_restart
 from tts_tui.preflight import check_ids
-from tts_tui.protocols import EncodesText, Finish, Policy, Strategy
+from tts_tui.protocols import EncodesText, Finish, Policy
 from tts_tui.search.branches import Branches
 from tts_tui.search.generation import StepGenerator
 from tts_tui.search.slots import ENDED
+from tts_tui.search.strategy import Strategy
 from tts_tui.search.tasks import TaskScope
 from tts_tui.tree.event_log import EventLog
 from tts_tui.tree.events import HAND, WRITTEN, NodesKept, NodesPruned, Notice, PlanChanged
 from tts_tui.tree.search_tree import Node
-
-if TYPE_CHECKING:
-    from tts_tui.search.search import Search
 
 BY_HAND = "cut by hand"
 RESTORED = "restored by hand"
@@ -38,7 +36,8 @@ class Steering:
 
     def __init__(
         self,
-        search: Search,
+        ask: Callable[[Node, int], asyncio.Task[Node | None]],
+        recheck: Callable[[], None],
         policy: Policy,
         journal: EventLog,
         tasks: TaskScope,
@@ -46,7 +45,8 @@ class Steering:
         branches: Branches,
         choose: Callable[[Plan], Strategy],
     ) -> None:
-        self._search = search
+        self._ask_for = ask
+        self._recheck = recheck
         self._policy = policy
         self._journal = journal
         self._tree = journal.tree
@@ -152,7 +152,7 @@ class Steering:
             self._branches.restart(strategy)
         elif replace(before, score=plan.score, vote=plan.vote, budget=plan.budget, why=plan.why) != plan:
             self._writer.ahead.forget()  # it was sampled in another way
-        self._search.recheck()
+        self._recheck()
 
     # -- what the search calls -----------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Steering:
         return slot
 
     def _ask(self, parent: Node, slot: int) -> None:
-        self._keep(self._search.ask(parent, slot))
+        self._keep(self._ask_for(parent, slot))
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         self._keep(self._tasks.spawn(work))

@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Struct
 
+from tts_tui.answers.voting import AnswerVotes
 from tts_tui.errors import RecordCorrupt
 from tts_tui.formatting import escape_json
 from tts_tui.plan import Plan
 from tts_tui.protocols import Count, Finish, ModelInfo, TokenId, Usage
-from tts_tui.tree.totals import AnswerVotes, Flops, PlanSummary, Tokens
+from tts_tui.tree.totals import Flops, PlanSummary, Tokens
 
 FORMAT = 4
 """Version of the event format; a reader refuses a newer one."""

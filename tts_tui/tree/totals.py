@@ -45,17 +45,3 @@ class Flops(Struct, frozen=True):
 
     policy: float
     prm: float
-
-
-class AnswerVotes(Struct, frozen=True):
-    """An answer's share of the vote.
-
-    Attributes:
-        answer: The way it was written first.
-        weight: What the vote compares: a count, the best score, or a sum of scores.
-        solutions: Nodes that gave it.
-    """
-
-    answer: str
-    weight: float
-    solutions: tuple[int, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from tts_tui.answers.voting import path_score
+from tts_tui.answers.voting import AnswerVotes, path_score
 from tts_tui.displays import decisions, status_lines
 from tts_tui.displays import phrases as words
 from tts_tui.displays.score_colors import HEAT, degree
@@ -12,7 +12,6 @@ from tts_tui.formatting import bar, digits, one_line, plural
 from tts_tui.plan import Plan, Score
 from tts_tui.search.slots import ENDED
 from tts_tui.tree.search_tree import Node
-from tts_tui.tree.totals import AnswerVotes
 from tts_tui.ui.run_model import RunModel
 
 MOST_SCORES = 12

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tts_tui.answers.voting import AnswerVotes
 from tts_tui.displays.live_metrics import Rate, Votes
 from tts_tui.displays.narration import describe
 from tts_tui.tree.events import (
@@ -22,7 +23,6 @@ from tts_tui.tree.events import (
     StepStarted,
 )
 from tts_tui.tree.search_tree import SearchTree
-from tts_tui.tree.totals import AnswerVotes
 from tts_tui.ui.tree_rows import TreeRows
 
 

@@ -15,8 +15,8 @@ from tts_tui.cli import main
 from tts_tui.cli.report import FORMATS
 from tts_tui.evaluation.loaded_run import load
 from tts_tui.evaluation.reports.plots import family, lines
-from tts_tui.evaluation.reports.report import make, report_text
-from tts_tui.evaluation.reports.tables import Table, as_markdown, drawn
+from tts_tui.evaluation.reports.report import make
+from tts_tui.evaluation.reports.tables import Table, as_markdown, drawn, report_text
 from tts_tui.evaluation.run_folder import read_header
 from tts_tui.formatting import is_hidden
 from tts_tui.plan import default_plan

@@ -7,12 +7,11 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 
 from msgspec import Struct
 
 from tts_tui.controller.levels import bounds
-from tts_tui.evaluation.loaded_run import LoadedRun, load
+from tts_tui.evaluation.loaded_run import LoadedRun
 from tts_tui.evaluation.outcomes import Outcome
 from tts_tui.evaluation.reports.figures import Entry, Figure, difficulty, of_entry
 from tts_tui.evaluation.statistics import Paired, holm, paired
@@ -71,17 +70,6 @@ class Report(Struct, frozen=True):
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
     sharing: tuple[str, ...] = ()
-
-
-def report_text(folders: Sequence[Path]) -> str:
-    """The report of run folders as plain text, at most 100 characters wide.
-
-    Raises:
-        UsageError: A folder is none of a run, or nothing in it is done.
-    """
-    from tts_tui.evaluation.reports.tables import as_text
-
-    return as_text(make(load(folders)))
 
 
 def make(runs: Sequence[LoadedRun]) -> Report:

@@ -6,13 +6,15 @@ import csv
 import io
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from tts_tui.controller.levels import LEVELS
+from tts_tui.evaluation.loaded_run import load
 from tts_tui.evaluation.reports.figures import Figure
-from tts_tui.evaluation.reports.report import About, Report
+from tts_tui.evaluation.reports.report import About, Report, make
 from tts_tui.formatting import clean, escape_json, one_line
 
 WIDTH = 100
@@ -308,3 +310,12 @@ def _cell(value: object) -> object:
 def as_json(report: Report) -> str:
     """All of a report as JSON."""
     return escape_json(msgspec.json.format(msgspec.json.encode(report), indent=2)).decode() + "\n"
+
+
+def report_text(folders: Sequence[Path]) -> str:
+    """The report of run folders as plain text, at most 100 characters wide.
+
+    Raises:
+        UsageError: A folder is none of a run, or nothing in it is done.
+    """
+    return as_text(make(load(folders)))
