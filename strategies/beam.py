@@ -1,6 +1,6 @@
 r"""Beam search under a PRM (arXiv 2502.06703, section 2.2; Snell et al., 2024).
 
-Two public implementations differ, and `plan.semantics` chooses. **official**, the paper's own code, is the default, for
+Two public implementations differ, and `plan.variant` chooses. **official**, the paper's own code, is the default, for
 three reasons: a beam that finishes keeps its place among the N / M, so a round never samples more than N steps; a
 step that was cut off is no end of an answer; and no beam is copied, so each vote is an independent sample. It is also
 what the paper's figures were made with.
@@ -52,7 +52,7 @@ class BeamSearch:
         """Grows all beams together, round by round."""
         plan = search.plan
         plan.check_width()
-        if plan.semantics == "sal":
+        if plan.variant == "search-and-learn":
             return await _search_and_learn(search)
         return await official(search, first=plan.n, beams=plan.n // plan.m)
 

@@ -1,7 +1,7 @@
 """Diverse verifier tree search (arXiv 2502.06703, section 2.2; Beeching et al., 2024).
 
 N / M independent subtrees, each a beam search with one beam: M steps are sampled, the best one is kept. They never
-wait for each other. `plan.semantics` chooses what they return: **official** (default) one solution each, so every
+wait for each other. `plan.variant` chooses what they return: **official** (default) one solution each, so every
 vote is an independent path; **sal** all M siblings of each subtree's last step, finished or not (an unfinished one
 votes only if an answer stands in it), as search-and-learn does, which gives N votes that are M by M nearly copies.
 """
@@ -31,7 +31,7 @@ class DVTS:
         """Grows all subtrees at once."""
         plan = search.plan
         plan.check_width()
-        if plan.semantics == "sal":
+        if plan.variant == "search-and-learn":
             subtrees = [_search_and_learn(search, group) for group in range(plan.n // plan.m)]
         else:
             subtrees = [official(search, first=plan.m, beams=1, group=group) for group in range(plan.n // plan.m)]

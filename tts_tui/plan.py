@@ -18,7 +18,7 @@ from tts_tui.protocols import SEPARATOR, Sampling
 
 Score = Literal["min", "last", "avg", "prod"]
 Vote = Literal["majority", "prm-max", "prm-vote"]
-Variant = Literal["official", "sal"]
+Variant = Literal["paper", "search-and-learn"]
 Speculation = Literal["auto", "on", "off"]
 
 MOST = 1_000_000
@@ -26,7 +26,7 @@ MOST = 1_000_000
 
 SCORES: tuple[str, ...] = get_args(Score)
 VOTES: tuple[str, ...] = get_args(Vote)
-SEMANTICS: tuple[str, ...] = get_args(Variant)
+VARIANTS: tuple[str, ...] = get_args(Variant)
 SPECULATIONS: tuple[str, ...] = get_args(Speculation)
 
 
@@ -44,13 +44,13 @@ class Plan(Struct, frozen=True):
         total_tokens: Most tokens of one path.
         max_depth: Most steps of a path that is grown step by step.
         separator: Text that ends a step.
-        semantics: Which public implementation decides where the two differ.
+        variant: Which public implementation decides where the two differ.
         speculation: Whether steps are written on while their round still waits for others (`tts_tui.search.speculation`): auto does
             so where the policy has room for it, so that no step becomes much slower by it, and no token is limited.
         budget: Limits of tokens, FLOPs and seconds.
-        mean_tokens: What a problem may cost on average under `auto`, in tokens of the policy (those of the PRM weigh as
+        target_tokens: What a problem may cost on average under `auto`, in tokens of the policy (those of the PRM weigh as
             much as their FLOPs); it spends more where that helps.
-        goal_accuracy: Share of right answers that `auto` is to reach as cheaply as it can; instead of `mean_tokens`.
+        target_accuracy: Share of right answers that `auto` is to reach as cheaply as it can; instead of `target_tokens`.
         seed: Seeds every sample; two runs with one seed draw alike as far as the backend's arithmetic does.
         why: The reason for this plan, one sentence.
     """
@@ -65,11 +65,11 @@ class Plan(Struct, frozen=True):
     total_tokens: int = 8192
     max_depth: int = 40
     separator: str = SEPARATOR
-    semantics: Variant = "official"
+    variant: Variant = "paper"
     speculation: Speculation = "auto"
     budget: Budget = Budget()
-    mean_tokens: int | None = None
-    goal_accuracy: float | None = None
+    target_tokens: int | None = None
+    target_accuracy: float | None = None
     seed: int = 0
     why: str = "chosen by the user"
 
@@ -77,7 +77,7 @@ class Plan(Struct, frozen=True):
         for name, value, known in (
             ("score", self.score, SCORES),
             ("vote", self.vote, VOTES),
-            ("semantics", self.semantics, SEMANTICS),
+            ("variant", self.variant, VARIANTS),
             ("speculation", self.speculation, SPECULATIONS),
         ):
             if value not in known:
@@ -98,12 +98,12 @@ class Plan(Struct, frozen=True):
             raise PlanError("the separator must not be empty")
 
     def _check_wishes(self) -> None:
-        if self.mean_tokens is not None and self.mean_tokens < 1:
-            raise PlanError(f"the mean cost must be at least 1 token, not {self.mean_tokens}")
-        if self.mean_tokens is not None and self.goal_accuracy is not None:
+        if self.target_tokens is not None and self.target_tokens < 1:
+            raise PlanError(f"the mean cost must be at least 1 token, not {self.target_tokens}")
+        if self.target_tokens is not None and self.target_accuracy is not None:
             raise PlanError("a mean cost and an accuracy to reach are two wishes: give one of them")
-        if self.goal_accuracy is not None and not 0 < self.goal_accuracy < 1:
-            raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.goal_accuracy}")
+        if self.target_accuracy is not None and not 0 < self.target_accuracy < 1:
+            raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.target_accuracy}")
 
     def check_width(self) -> None:
         """Checks what strategies that keep n / m survivors rely on; to `auto` n is the most, and any will do.
@@ -139,6 +139,4 @@ def default_plan(strategy: str, **changes: object) -> Plan:
 
 def requires_restart(before: Plan, after: Plan) -> bool:
     """Whether a change of plan has the strategy decide anew; score, vote, sampling and limits change as it goes."""
-    return any(
-        getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "semantics", "max_depth")
-    )
+    return any(getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "variant", "max_depth"))

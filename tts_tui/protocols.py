@@ -214,7 +214,7 @@ class Policy(Protocol):
 
 @runtime_checkable
 class HasSpareCapacity(Protocol):
-    """A policy that may have room to write steps ahead of their time; one that is not `Spacious` has none."""
+    """A policy that may have room to write steps ahead of their time; one that is not `HasSpareCapacity` has none."""
 
     @property
     def spare(self) -> int:

@@ -174,7 +174,7 @@ class Solver:
             plan: What to do; by default Best-of-N 16.
             record: File to record the search in; it must not exist.
             sinks: Called with every event; one that raises ends the search.
-            steer: Called with the search when it is about to begin; `Search.hand` is what a person may do in it.
+            steer: Called with the search when it is about to begin; `Search.steering` is what a person may do in it.
             tree: The empty tree to fold the events into; by default a new one.
 
         Raises:

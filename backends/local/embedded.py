@@ -46,7 +46,7 @@ class EmbeddedPolicy(LocalPolicy):
         await super().start()
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words, as the model would have written it; see `Writes.encode`."""
+        """Ids of a step in words, as the model would have written it; see `EncodesText.encode`."""
         return self.step_ids(text)
 
     def step_ids(self, text: str) -> tuple[int, ...]:

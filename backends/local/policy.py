@@ -114,13 +114,13 @@ class LocalPolicy:
         return await asyncio.to_thread(self._prompt, problem)
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words; see `Writes.encode`."""
+        """Ids of a step in words; see `EncodesText.encode`."""
         if self._tokenizer is None:
             raise BackendError("the policy has not been started")
         return tuple(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
     async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
-        """Its mean state over the problem; see `Reads.read`."""
+        """Its mean state over the problem; see `ExposesHiddenStates.encode_prompt`."""
         own = await asyncio.to_thread(self._own_tokens, prompt)
         (state,) = await self.engine.states([prompt.ids], [own])
         mean = state.features.mean(0)

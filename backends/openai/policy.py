@@ -76,7 +76,7 @@ STREAM_OPTIONS: tuple[dict[str, Any], ...] = (
 class OpenAIPolicy:
     """A policy on an OpenAI-compatible server.
 
-    It is not `Spacious`: what is written ahead in vain may be billed here, so that is done only where it is asked for.
+    It is not `HasSpareCapacity`: what is written ahead in vain may be billed here, so that is done only where it is asked for.
 
     Args:
         spec: `URL#MODEL`, such as `http://127.0.0.1:8000/v1#NAME`; `/v1` may be left out, and MODEL where there is one.
@@ -171,7 +171,7 @@ class OpenAIPolicy:
         return Prompt(problem, pack(text))
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words; see `Writes.encode`."""
+        """Ids of a step in words; see `EncodesText.encode`."""
         return pack(text)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:

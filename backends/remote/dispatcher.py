@@ -1,6 +1,6 @@
 """Which request goes to the server next, and how many are there at once.
 
-One `Dispatch` serves all searches of a policy. Searches take turns, so that one with many requests does not keep the
+One `Dispatcher` serves all searches of a policy. Searches take turns, so that one with many requests does not keep the
 others waiting; steps that are written ahead go last for as long as nobody needs them. A server that is overloaded is
 given time, and less to do.
 """

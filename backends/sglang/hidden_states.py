@@ -1,4 +1,4 @@
-"""The states that a policy on an SGLang server has over a problem, for `Reads`.
+"""The states that a policy on an SGLang server has over a problem, for `ExposesHiddenStates`.
 
 A server that was started with `--enable-return-hidden-states` returns them. What SGLang 0.5.23 does was seen on a
 running server, and what is done here follows from it:

@@ -173,11 +173,11 @@ class SGLangPolicy:
         return Prompt(problem, ids)
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words, by the server's own tokenizer; see `Writes.encode`."""
+        """Ids of a step in words, by the server's own tokenizer; see `EncodesText.encode`."""
         return await self.server.encode(text)
 
     async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
-        """Its mean state over the problem, from a server that was started to show it; see `Reads.read`.
+        """Its mean state over the problem, from a server that was started to show it; see `ExposesHiddenStates.encode_prompt`.
 
         Behind a router the worker that reads may be another one than the one that is sampled from.
         """

@@ -208,7 +208,7 @@ def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
         beliefs = [prior(mean, given.difficulty.concentration)] * len(own)
         outlook = replace(given.difficulty, bias=math.log(mean / (1 - mean)))
         how = difficulty_fit.evidence(own, beliefs, given.score, vote, given.likelihood)
-        found.append(replace(given, evidence=how, outlook=outlook))
+        found.append(replace(given, likelihood=how, difficulty=outlook))
     return [found[at] for at in placed]
 
 

@@ -55,8 +55,8 @@ PARTS: dict[str, Part] = {
     "votes": Part(("majority:48",), seed=1, every=4),
     "votes-2": Part(("majority:32",), seed=2, every=4),
     "votes-3": Part(("majority:24",), seed=3, every=4),
-    "auto-500": Part(("auto:64,mean_tokens=500",)),
-    "auto-1000": Part(("auto:64,mean_tokens=1000",)),
+    "auto-500": Part(("auto:64,target_tokens=500",)),
+    "auto-1000": Part(("auto:64,target_tokens=1000",)),
 }
 """All of it, by parts that may run beside each other. Plans of one part would share what the PRM reads: one a part."""
 

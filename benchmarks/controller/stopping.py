@@ -3,7 +3,7 @@
 The belief says which answer may be right and how often the policy gives it. A further sample gives the right answer or
 a wrong one; wrong ones agree as customers of a Chinese restaurant do, and none at all come as often as they came. Its
 score falls into each gap between the scores that were seen with the same chance, which is what follows from their being
-exchangeable and from nothing else; gaps are then weighed by what a score there says of being right (`Evidence`).
+exchangeable and from nothing else; gaps are then weighed by what a score there says of being right (`AnswerLikelihood`).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def arguments(planned: Planned, policy: Server, prm: Server | None, record: Path
     """Build the arguments of the command line."""
     plan = planned.plan
     spec = f"sglang:{policy.url}" if policy.stand_in.flavour == "sglang" else f"openai:{policy.url}#{NAME}"
-    names = ("n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth")
+    names = ("n", "m", "score", "vote", "variant", "speculation", "step_tokens", "total_tokens", "max_depth")
     options = {"strategy": plan.strategy, "temperature": plan.sampling.temperature, "record": record}
     options |= {name.replace("_", "-"): getattr(plan, name) for name in names}
     options |= {"policy": spec, "prm": f"sglang:{prm.url}" if prm else "none", "display": "json"}

@@ -60,7 +60,7 @@ MISTAKES = [
     (["solve", "x", "--prm", "nome"], "did you mean 'none'?"),
     (["solve", "x", "--score", "lats"], "did you mean 'last'?"),
     (["solve", "x", "--vote", "majorty"], "did you mean 'majority'?"),
-    (["solve", "x", "--semantics", "offical"], "did you mean 'official'?"),
+    (["solve", "x", "--variant", "offical"], "did you mean 'official'?"),
     (["solve", "x", "--display", "jsn"], "'jsn' is not one of"),
     (["solve", "x", "--display", "live"], "needs a terminal"),
     (["solve", "x", "--strategy", "beam", "-n", "10"], "n=10 is not divisible by m=4: use n=8 or n=12"),
@@ -235,12 +235,25 @@ def test_the_defaults_are_best_of_16():
 
 def test_options_reach_the_plan():
     plan = plan_of(
-        *("--strategy", "beam", "-n", "32", "-m", "8", "--score", "min", "--vote", "prm-max", "--semantics", "sal"),
+        *(
+            "--strategy",
+            "beam",
+            "-n",
+            "32",
+            "-m",
+            "8",
+            "--score",
+            "min",
+            "--vote",
+            "prm-max",
+            "--variant",
+            "search-and-learn",
+        ),
         *("--temperature", "0.5", "--top-p", "0.9", "--step-tokens", "7", "--total-tokens", "70", "--max-depth", "3"),
         *("--budget-tokens", "900", "--budget-flops", "1e12", "--timeout", "60", "--seed", "5"),
     )
     assert (plan.strategy, plan.n, plan.m, plan.score, plan.vote) == ("beam", 32, 8, "min", "prm-max")
-    assert (plan.semantics, plan.sampling.temperature, plan.sampling.top_p) == ("sal", 0.5, 0.9)
+    assert (plan.variant, plan.sampling.temperature, plan.sampling.top_p) == ("search-and-learn", 0.5, 0.9)
     assert (plan.step_tokens, plan.total_tokens, plan.max_depth, plan.seed) == (7, 70, 3, 5)
     assert plan.budget == Budget(900, 1e12, 60.0)
 
@@ -252,14 +265,16 @@ def test_one_greedy_sample_stays_greedy_unless_said_otherwise():
     assert (plan.sampling.temperature, plan.sampling.top_p) == (0.0, 0.5)
 
 
-@pytest.mark.parametrize("wish", [("--mean-tokens", "500"), ("--goal-accuracy", "0.5"), ("--calibration", "x.json")])
+@pytest.mark.parametrize(
+    "wish", [("--target-tokens", "500"), ("--target-accuracy", "0.5"), ("--calibration", "x.json")]
+)
 def test_what_only_auto_can_keep_to_is_refused_for_other_strategies(wish, capsys):
     code, _, err = call(capsys, "solve", "x", "--strategy", "beam", *wish)
     assert (code, err) == (2, f"tts-tui: {wish[0]} is for --strategy auto: add that, or leave it out\n")
 
 
 def test_two_wishes_are_refused_before_a_model_is_loaded(capsys):
-    wishes = ("--mean-tokens", "500", "--goal-accuracy", "0.5")
+    wishes = ("--target-tokens", "500", "--target-accuracy", "0.5")
     code, _, err = call(capsys, "solve", "x", "--strategy", "auto", *wishes)
     assert code == 2 and "two wishes" in err and "loading" not in err
 
@@ -270,10 +285,10 @@ def test_wishes_of_the_environment_are_for_auto_alone(monkeypatch):
     arguments = ["x", "--strategy", "majority"]
     with main.cli.commands["solve"].make_context("solve", arguments, parent=parent) as context:
         given = {name: value for name, value in context.params.items() if name not in ("prompt", "file")}
-        assert given["mean_tokens"] == 500
+        assert given["target_tokens"] == 500
         solver = Solver(ScriptedPolicy(lambda path, draw: "x"), None)
-        assert commands.make_plan(solver, given).mean_tokens is None
-        assert commands.make_plan(solver, {**given, "strategy": "auto"}).mean_tokens == 500
+        assert commands.make_plan(solver, given).target_tokens is None
+        assert commands.make_plan(solver, {**given, "strategy": "auto"}).target_tokens == 500
 
 
 def test_limits_replace_the_recorded_ones_one_by_one():

@@ -123,7 +123,7 @@ async def test_a_budget_too_small_for_any_plan_is_said_before_anything_is_sample
         await solve(alike, 0.9, plan, calibration=known)
 
 
-@pytest.mark.parametrize("wish", [{"mean_tokens": 500}, {"goal_accuracy": 0.8}])
+@pytest.mark.parametrize("wish", [{"target_tokens": 500}, {"target_accuracy": 0.8}])
 async def test_wishes_need_a_calibration(wish):
     with pytest.raises(PlanError, match="tts-tui calibrate"):
         await solve(alike, 0.9, Plan(strategy="auto", n=16, vote="prm-max", **wish))
@@ -172,9 +172,9 @@ async def test_a_prompt_is_read_once_for_all_choices_and_counted():
     outlook = DifficultyModel(
         (*NAMES, "state 1"), *[(0.0,) * width, (1.0,) * width], (*[0.0] * len(NAMES), 3.0), 0.0, 4.0
     )
-    plain = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 0.0),)))
+    plain = knowing(difficulty=outlook, projection=HiddenStateProjection((0.0, 0.0), ((0.0, 0.0),)))
     policy, result, told = await begun(
-        knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
+        knowing(difficulty=outlook, projection=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     )
     assert policy.asked == 1 and len(told) > 2
     assert [choice.usage.prompt_computed for choice in told] == [7, *[0] * (len(told) - 1)]
@@ -202,7 +202,7 @@ async def test_what_cannot_be_read_goes_by_its_text_and_says_so(monkeypatch):
     monkeypatch.setattr(search_adapter, "BACKOFF", 0.0)
     width = len(NAMES) + 1
     outlook = DifficultyModel((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
-    known = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
+    known = knowing(difficulty=outlook, projection=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     policy, events = Shows(scattered), []
     policy.errors = [BackendError("it was reset")] * 2
     async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
@@ -219,7 +219,7 @@ async def test_what_a_reading_that_failed_has_cost_is_counted(times, monkeypatch
     monkeypatch.setattr(search_adapter, "BACKOFF", 0.0)
     width = len(NAMES) + 1
     outlook = DifficultyModel((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
-    known = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
+    known = knowing(difficulty=outlook, projection=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     policy, events = Shows(scattered), []
     policy.errors, policy.lost = [BackendError("it was reset")] * times, Usage(prompt_computed=100)
     async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:
@@ -230,7 +230,7 @@ async def test_what_a_reading_that_failed_has_cost_is_counted(times, monkeypatch
 async def test_what_a_reading_has_cost_is_counted_in_a_search_that_is_stopped_meanwhile(tmp_path):
     width = len(NAMES) + 1
     outlook = DifficultyModel((*NAMES, "state 1"), (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 4.0)
-    known = knowing(outlook=outlook, reader=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
+    known = knowing(difficulty=outlook, projection=HiddenStateProjection((0.0, 0.0), ((0.0, 1.0),)))
     policy, record = Shows(scattered), tmp_path / "run.jsonl"
     policy.begun, policy.go_on, policy.lost = asyncio.Event(), asyncio.Event(), Usage(prompt_computed=100)
     async with Solver(policy, ScriptedPRM(lambda texts: 0.2), known) as solver:

@@ -81,7 +81,7 @@ def test_the_file_is_readable_and_has_a_format():
     save(MADE, path)
     stored = json.loads(path.read_text())
     assert stored["format"] == FORMAT
-    assert (stored["policy"], stored["prm"], stored["evidence"]["slope"]) == (POLICY.name, PRM.name, 0.9)
+    assert (stored["policy"], stored["prm"], stored["likelihood"]["slope"]) == (POLICY.name, PRM.name, 0.9)
     assert len(path.read_text().splitlines()) > 20
 
 
@@ -117,17 +117,17 @@ def test_a_damaged_file_is_refused(data):
         ("overhead", -1.0),
         ("price", 0.0),
         ("curves", [{"strategy": "dvts", "alone": [0.0] * 5, "win": [0.0] * 6, "lose": [0.0] * 6, "cost": 0.0}]),
-        ("reader", {"centre": [0.1, 0.2], "axes": [[1.0]]}),
-        ("reader", {"centre": [0.1, 0.2], "axes": [[1.0, 0.0]]}),
-        ("outlook", OUTLOOK | {"spread": [1.0] * (len(NAMES) - 1) + [0.0]}),
-        ("outlook", OUTLOOK | {"concentration": 0.0}),
-        ("outlook", OUTLOOK | {"near": {"rows": [], "problems": [1], "shares": [], "width": 0.1, "weight": 1.0}}),
+        ("projection", {"centre": [0.1, 0.2], "axes": [[1.0]]}),
+        ("projection", {"centre": [0.1, 0.2], "axes": [[1.0, 0.0]]}),
+        ("difficulty", OUTLOOK | {"spread": [1.0] * (len(NAMES) - 1) + [0.0]}),
+        ("difficulty", OUTLOOK | {"concentration": 0.0}),
+        ("difficulty", OUTLOOK | {"near": {"rows": [], "problems": [1], "shares": [], "width": 0.1, "weight": 1.0}}),
         ("frontier", [{"price": 0.1, "tokens": 100.0, "accuracy": 1.5}]),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path, name, value):
     save(MADE, tmp_path / "own.json")
-    stored = {**json.loads((tmp_path / "own.json").read_text()), "outlook": OUTLOOK}
+    stored = {**json.loads((tmp_path / "own.json").read_text()), "difficulty": OUTLOOK}
     decode(json.dumps(stored).encode(), "the file")
     with pytest.raises(CalibrationError, match=r"the file is damaged .*tts-tui calibrate"):
         decode(json.dumps({**stored, name: value}).encode(), "the file")
@@ -136,7 +136,7 @@ def test_numbers_that_cannot_be_are_refused(tmp_path, name, value):
 def test_an_outlook_that_lacks_some_of_its_numbers_is_refused(tmp_path):
     save(MADE, tmp_path / "own.json")
     stored = json.loads((tmp_path / "own.json").read_text())
-    stored["outlook"]["names"] = ["one more"] * (len(stored["outlook"]["weights"]) + 1)
+    stored["difficulty"]["names"] = ["one more"] * (len(stored["difficulty"]["weights"]) + 1)
     with pytest.raises(CalibrationError, match=r"the file is damaged \(an outlook has as many names as"):
         decode(json.dumps(stored).encode(), "the file")
 
@@ -178,15 +178,15 @@ def test_it_says_what_it_rests_on():
 
 def test_features_are_read_only_where_the_outlook_takes_them():
     assert MADE.values("What is 1 + 1?") == []
-    taking = replace(MADE, outlook=DifficultyModel(NAMES, *[(1.0,) * len(NAMES)] * 3, 0.0, 1.0))
+    taking = replace(MADE, difficulty=DifficultyModel(NAMES, *[(1.0,) * len(NAMES)] * 3, 0.0, 1.0))
     assert taking.values("What is 1 + 1?") == features("What is 1 + 1?")
 
 
 def test_hidden_states_become_features_and_none_is_the_centre():
     taking = replace(
         MADE,
-        outlook=DifficultyModel((*NAMES, "state 1", "state 2"), *[(1.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
-        reader=HiddenStateProjection((0.5, 0.0, -0.5), ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))),
+        difficulty=DifficultyModel((*NAMES, "state 1", "state 2"), *[(1.0,) * (len(NAMES) + 2)] * 3, 0.0, 1.0),
+        projection=HiddenStateProjection((0.5, 0.0, -0.5), ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))),
     )
     assert taking.values("What is 1 + 1?", (1.5, 1.0, 0.5))[-2:] == pytest.approx([1.0, 1.4])
     assert taking.values("What is 1 + 1?")[-2:] == [0.0, 0.0]
@@ -197,7 +197,7 @@ def test_hidden_states_become_features_and_none_is_the_centre():
 def test_a_calibration_from_before_there_were_readers_is_read(home):
     save(MADE, home / "calibrations" / file_name(POLICY.name, PRM.name))
     path = home / "calibrations" / file_name(POLICY.name, PRM.name)
-    older = {key: value for key, value in json.loads(path.read_text()).items() if key != "reader"}
+    older = {key: value for key, value in json.loads(path.read_text()).items() if key != "projection"}
     path.write_text(json.dumps(older))
     assert load(path) == MADE
 

@@ -157,7 +157,7 @@ def test_nobody_knows_what_a_sample_costs_before_there_is_one_unless_it_was_meas
 
 @pytest.mark.parametrize(("probe", "said"), [(1, "a first sample will"), (4, "the first 4 samples will")])
 def test_the_first_choice_says_how_many_samples_come(probe, said):
-    hard = replace(KNOWN, probe=probe, outlook=DifficultyModel((), (), (), (), -2.0, 2.0))
+    hard = replace(KNOWN, probe=probe, difficulty=DifficultyModel((), (), (), (), -2.0, 2.0))
     assert said in choose(WISH, seen=[], spent=0.0, calibration=hard).why
 
 
@@ -331,7 +331,7 @@ def test_the_chance_of_a_change_is_that_of_the_most_accurate_way_on():
 
 
 def test_a_problem_that_is_hard_by_its_prompt_is_expected_to_take_more_samples():
-    by_size = replace(KNOWN, outlook=DifficultyModel(("size",), (0.0,), (1.0,), (-1.5,), 0.0, 2.0))
+    by_size = replace(KNOWN, difficulty=DifficultyModel(("size",), (0.0,), (1.0,), (-1.5,), 0.0, 2.0))
     hard, easy = (Controller(by_size, WISH, [size]).choose([], -1, None, 0.0, {}) for size in (2.0, -2.0))
     assert hard.pass1 < 0.2 < 0.8 < easy.pass1
     assert "one sample in" in hard.why

@@ -57,7 +57,7 @@ SECOND = replace(
     high=0.48,
     levels=(0.04, 0.28, 0.68),
     answer="8",
-    sure=0.1,
+    confidence=0.1,
     considered=(
         Considered("beam:16", 0.46, 1095.8),
         Considered("dvts:16", 0.41, 1095.8),
@@ -76,7 +76,7 @@ LAST = replace(
     samples=7,
     pass1=0.1,
     answer="11",
-    sure=0.998,
+    confidence=0.998,
     considered=(Considered("stop", 0.998, 0.0), Considered("dvts:4", 0.97, 203.0)),
     chosen="stop",
     strategy="",
@@ -169,10 +169,10 @@ def test_a_share_is_never_rounded_to_certainty(share, text):
 
 def test_the_plan_of_auto_is_told_with_its_wish():
     assert short_plan(Plan(strategy="auto", n=64)) == "auto N up to 64 M 4"
-    assert phrases.plan(Plan(strategy="auto", n=64, mean_tokens=500)).startswith("auto, n up to 64, m 4, ")
-    assert "about 500 tokens on average" in phrases.plan(Plan(strategy="auto", mean_tokens=500))
+    assert phrases.plan(Plan(strategy="auto", n=64, target_tokens=500)).startswith("auto, n up to 64, m 4, ")
+    assert "about 500 tokens on average" in phrases.plan(Plan(strategy="auto", target_tokens=500))
     assert (
-        dict(panels.plan_lines(Plan(strategy="auto", goal_accuracy=0.8)))["wish"] == "80 % right as cheaply as it can"
+        dict(panels.plan_lines(Plan(strategy="auto", target_accuracy=0.8)))["wish"] == "80 % right as cheaply as it can"
     )
     assert "wish" not in dict(panels.plan_lines(Plan(strategy="auto")))
 
@@ -436,38 +436,38 @@ async def test_the_form_offers_auto_with_its_wishes():
         await pilot.press("ctrl+o")
         form = app.screen
         assert isinstance(form, PlanForm)
-        assert not form.query_one("#mean_tokens").parent.display
+        assert not form.query_one("#target_tokens").parent.display
         form.query_one("#strategy").value = "auto"
         await pilot.pause()
         await pilot.pause()
-        assert form.query_one("#mean_tokens").parent.display
+        assert form.query_one("#target_tokens").parent.display
         assert "N, most candidates" in picture(app)
         assert form.query_one("#n").value == "64"
-        form.query_one("#goal_accuracy").value = "80 %"
-        form.query_one("#mean_tokens").value = "500"
+        form.query_one("#target_accuracy").value = "80 %"
+        form.query_one("#target_tokens").value = "500"
         await pilot.press("ctrl+s")
         await pilot.pause()
         assert app.screen is form and "two wishes" in picture(app)
-        form.query_one("#mean_tokens").value = ""
+        form.query_one("#target_tokens").value = ""
         await pilot.press("ctrl+s")
         await pilot.pause()
-        assert (app.plan.strategy, app.plan.goal_accuracy, app.plan.mean_tokens) == ("auto", 0.8, None)
+        assert (app.plan.strategy, app.plan.target_accuracy, app.plan.target_tokens) == ("auto", 0.8, None)
         app.screen.look()
         await pilot.pause()
         assert "80 % right as cheaply as it can" in picture(app)
 
 
 async def test_another_strategy_forgets_the_wishes():
-    app = make(PLAN.replace(strategy="auto", mean_tokens=500))
+    app = make(PLAN.replace(strategy="auto", target_tokens=500))
     async with running(app) as pilot:
         await pilot.press("ctrl+o")
         form = app.screen
-        assert form.query_one("#mean_tokens").value == "500"
+        assert form.query_one("#target_tokens").value == "500"
         form.query_one("#strategy").value = "best-of-n"
         await pilot.pause()
-        form.query_one("#mean_tokens").value = "700"  # hidden
+        form.query_one("#target_tokens").value = "700"  # hidden
         await pilot.press("ctrl+s")
-        assert (app.plan.strategy, app.plan.mean_tokens) == ("best-of-n", None)
+        assert (app.plan.strategy, app.plan.target_tokens) == ("best-of-n", None)
 
 
 @pytest.mark.parametrize("text", ["much", "0", "120 %"])
@@ -475,7 +475,7 @@ async def test_a_wish_that_cannot_be_is_refused_in_the_form(text):
     app = make(PLAN.replace(strategy="auto"))
     async with running(app) as pilot:
         await pilot.press("ctrl+o")
-        app.screen.query_one("#goal_accuracy").value = text
+        app.screen.query_one("#target_accuracy").value = text
         await pilot.press("ctrl+s")
         await pilot.pause()
         assert isinstance(app.screen, PlanForm) and "! " in picture(app)

@@ -36,15 +36,15 @@ async def test_everything_that_a_person_does_is_told(tmp_path):
         match event:
             case NodesKept(by="strategy") if not search.tree.branches:
                 search.step()
-                search.hand.write(search.tree.root, "mine\x1b[31m [b]")
-                search.hand.expand(search.tree.root, 1)
+                search.steering.write(search.tree.root, "mine\x1b[31m [b]")
+                search.steering.expand(search.tree.root, 1)
                 search.round()
                 search.go_on()
             case NodesPruned(by="strategy", nodes=nodes) if not search.tree.restored:
-                search.hand.restore(search.tree.nodes[nodes[0]])
+                search.steering.restore(search.tree.nodes[nodes[0]])
             case SolutionFound(node=node) if search.tree.plan.vote != "majority":
-                search.hand.cut([search.tree.nodes[node]])
-                search.hand.change(search.tree.plan.with_(vote="majority"))
+                search.steering.cut([search.tree.nodes[node]])
+                search.steering.change(search.tree.plan.replace(vote="majority"))
 
     async with Solver(Talkative(script, piece=2), ScriptedPRM(lambda steps: 0.5)) as solver:
         plan = Plan(strategy="beam", n=4, m=2)

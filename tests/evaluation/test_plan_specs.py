@@ -35,12 +35,12 @@ def test_names_are_the_same_however_the_plan_was_typed(typed, name):
 
 def test_all_settings_reach_the_plan():
     text = (
-        "beam:8,m=2,score=min,vote=prm-max,semantics=sal,speculation=off,temperature=0.5,top_p=0.9,step_tokens=11,"
+        "beam:8,m=2,score=min,vote=prm-max,variant=search-and-learn,speculation=off,temperature=0.5,top_p=0.9,step_tokens=11,"
         "total_tokens=22,max_depth=3,seed=4,budget=500,flops=1e9,seconds=2.5"
     )
     (plan,) = make_all([text], solver()).values()
     assert (plan.strategy, plan.n, plan.m, plan.score, plan.vote) == ("beam", 8, 2, "min", "prm-max")
-    assert (plan.semantics, plan.speculation, plan.sampling.temperature) == ("sal", "off", 0.5)
+    assert (plan.variant, plan.speculation, plan.sampling.temperature) == ("search-and-learn", "off", 0.5)
     assert (plan.sampling.top_p, plan.step_tokens, plan.total_tokens) == (0.9, 11, 22)
     assert (plan.max_depth, plan.seed, plan.budget) == (3, 4, Budget(500, 1e9, 2.5))
 
@@ -80,8 +80,8 @@ def test_what_cannot_be_read_is_named(text, error, words):
         (["majority:0"], "the plan majority:0: n must be at least 1"),
         (["majority:4,budget=0"], "the plan majority:4,budget=0: the budget of tokens must be positive"),
         (["majority:4,temperature=-1"], "the temperature must not be negative"),
-        (["majority:4,mean_tokens=500"], "the plan majority:4,mean_tokens=500: mean_tokens is for auto alone"),
-        (["auto,mean_tokens=500,goal_accuracy=0.5"], "two wishes"),
+        (["majority:4,target_tokens=500"], "the plan majority:4,target_tokens=500: target_tokens is for auto alone"),
+        (["auto,target_tokens=500,target_accuracy=0.5"], "two wishes"),
         (["cot", "majority:4", "cot"], "the plans have cot twice"),
         (["majority", "majority:16"], "the plans have majority:16 twice"),
         (["dvts:8", "dvts:8,m=4"], "the plans have dvts:8 and dvts:8,m=4, which are the same"),

@@ -377,9 +377,9 @@ async def test_another_calibration_is_refused_and_the_same_goes_on(tmp_path):
 async def test_a_wish_that_no_problem_can_have_is_refused_before_any_search(tmp_path):
     reached = replace(calibrated("mine"), frontier=(Point(0.01, 100.0, 0.5),))
     with pytest.raises(
-        PlanError, match=r"the plan auto:4,goal_accuracy=0\.9 cannot be run: an accuracy of 90% is out of"
+        PlanError, match=r"the plan auto:4,target_accuracy=0\.9 cannot be run: an accuracy of 90% is out of"
     ):
-        await chosen(tmp_path, reached, "a", plans=("auto:4,goal_accuracy=0.9", "cot"))
+        await chosen(tmp_path, reached, "a", plans=("auto:4,target_accuracy=0.9", "cot"))
     assert not (tmp_path / "run.json").exists() and not (tmp_path / "recordings").exists()
 
 
@@ -448,7 +448,7 @@ def test_file_names_are_plain_and_never_shared():
 
 
 async def test_a_vote_over_an_outcome_elects_whom_the_search_did(tmp_path):
-    plans = ("best-of-n:8", "beam:8,m=2,vote=majority", "beam:8,m=2,semantics=sal", "dvts:8,m=2", "majority:6")
+    plans = ("best-of-n:8", "beam:8,m=2,vote=majority", "beam:8,m=2,variant=sal", "dvts:8,m=2", "majority:6")
     solver = Solver(Policy(), ScriptedPRM(lambda steps: (sum(map(len, steps)) % 7) / 7))
     made = make_all(plans, solver)
     with RunFolder(tmp_path) as folder:

@@ -60,7 +60,7 @@ class Person:
             self.broken.append(error)
 
     def _act(self, kind, chance):
-        search, hand, tree = self.search, self.search.hand, self.search.tree
+        search, hand, tree = self.search, self.search.steering, self.search.tree
         node = chance.choice(tree.nodes)
         match kind:
             case "expand":
@@ -77,9 +77,11 @@ class Person:
             case "change":
                 strategy = chance.choice(["beam", "dvts", "best-of-n", "majority", "cot"])
                 n, m = chance.choice([(4, 2), (4, 4), (6, 2)])
-                hand.change(tree.plan.with_(strategy=strategy, n=n, m=m, semantics=chance.choice(["official", "sal"])))
+                hand.change(
+                    tree.plan.replace(strategy=strategy, n=n, m=m, variant=chance.choice(["paper", "search-and-learn"]))
+                )
             case "vote":
-                hand.change(tree.plan.with_(vote=chance.choice(["majority", "prm-max"]), score="min"))
+                hand.change(tree.plan.replace(vote=chance.choice(["majority", "prm-max"]), score="min"))
             case _:
                 getattr(search, kind.replace(" ", "_"))()
 

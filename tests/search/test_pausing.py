@@ -19,7 +19,7 @@ class Crowd:
         self.tasks += [asyncio.create_task(self._come(name)) for name in names]
 
     async def _come(self, name):
-        await self.gate.passing()
+        await self.gate.wait()
         self.passed.append(name)
 
 

@@ -506,7 +506,7 @@ async def test_a_box_ends_a_beam_in_official_semantics_only(prm):
     policy = ScriptedPolicy(lambda path, draw: f"so \\boxed{{1}}{SEP}" if not path else "and that was it")
     _, events = await run(policy, prm, strategy="beam", n=2, m=2)
     assert {event.finish for event in of(StepFinished, events)} == {"boxed"}
-    _result, events = await run(policy, prm, strategy="beam", n=2, m=2, semantics="sal")
+    _result, events = await run(policy, prm, strategy="beam", n=2, m=2, variant="search-and-learn")
     assert "eos" in {event.finish for event in of(StepFinished, events)}
 
 

@@ -37,7 +37,9 @@ from tts_tui.tree.events import (
 
 SEP = "\n\n"
 EVERY = [
-    (name, semantics) for name in ("beam", "dvts", "best-of-n", "majority", "cot") for semantics in ("official", "sal")
+    (name, variant)
+    for name in ("beam", "dvts", "best-of-n", "majority", "cot")
+    for variant in ("paper", "search-and-learn")
 ]
 
 
@@ -78,8 +80,8 @@ class Searched:
         self.search = search
 
     @property
-    def hand(self):
-        return self.search.hand
+    def steering(self):
+        return self.search.steering
 
     @property
     def tree(self):
@@ -112,8 +114,8 @@ def once(kind, do, when=lambda run, event: True):
 
 async def test_more_children_are_asked_for_scored_and_vote(tmp_path):
     def more(run, event):
-        run.hand.expand(run.tree.nodes[event.node], 3)
-        run.hand.expand(run.tree.nodes[event.node])
+        run.steering.expand(run.tree.nodes[event.node], 3)
+        run.steering.expand(run.tree.nodes[event.node])
 
     whole = once(StepScored, more, lambda run, event: run.tree.nodes[event.node].depth == 2)
     run = await Searched(whole).run(tmp_path / "run.jsonl")
@@ -130,7 +132,7 @@ async def test_more_children_are_asked_for_scored_and_vote(tmp_path):
 async def test_a_pause_does_not_hold_what_a_person_asks_for():
     def ask(run, event):
         run.search.pause()
-        run.hand.expand(run.tree.nodes[event.node], 1)
+        run.steering.expand(run.tree.nodes[event.node], 1)
 
     def react(run, event):
         ask_once(run, event)
@@ -144,7 +146,7 @@ async def test_a_pause_does_not_hold_what_a_person_asks_for():
 
 async def test_the_search_waits_for_what_was_asked_for_by_hand():
     def ask(run, event):
-        run.hand.expand(run.tree.nodes[event.node].parent, 1)
+        run.steering.expand(run.tree.nodes[event.node].parent, 1)
 
     run = await Searched(once(SolutionFound, ask), strategy="cot", n=1, vote="majority").run(prm=False)
     asked = next(node for node in run.result.tree.nodes if node.by_hand)
@@ -157,10 +159,10 @@ async def test_the_search_waits_for_what_was_asked_for_by_hand():
 # -- a step in a person's words ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
-async def test_the_search_goes_on_from_a_step_that_a_person_wrote(strategy, semantics, tmp_path):
-    write = once(StepStreamed, lambda run, event: run.hand.write(run.tree.root, "let x = 3"))
-    run = await Searched(write, strategy=strategy, semantics=semantics).run(tmp_path / "run.jsonl")
+@pytest.mark.parametrize(("strategy", "variant"), EVERY)
+async def test_the_search_goes_on_from_a_step_that_a_person_wrote(strategy, variant, tmp_path):
+    write = once(StepStreamed, lambda run, event: run.steering.write(run.tree.root, "let x = 3"))
+    run = await Searched(write, strategy=strategy, variant=variant).run(tmp_path / "run.jsonl")
     tree = run.result.tree
     (mine,) = [node for node in tree.nodes if node.by_hand]
     assert (mine.text, mine.group, mine.finish, mine.usage) == (f"let x = 3{SEP}", WRITTEN, "step", Usage())
@@ -175,7 +177,7 @@ async def test_the_search_goes_on_from_a_step_that_a_person_wrote(strategy, sema
 
 
 async def test_a_written_answer_votes_and_nothing_follows_it():
-    write = once(StepStreamed, lambda run, event: run.hand.write(run.tree.root, "it is \\boxed{mine}"))
+    write = once(StepStreamed, lambda run, event: run.steering.write(run.tree.root, "it is \\boxed{mine}"))
     run = await Searched(write).run()
     mine = next(node for node in run.result.tree.nodes if node.by_hand)
     assert (mine.text, mine.finish, mine.answer) == ("it is \\boxed{mine}", "boxed", "mine")
@@ -186,7 +188,7 @@ async def test_a_written_answer_votes_and_nothing_follows_it():
 async def test_a_step_is_written_while_the_search_is_paused():
     def write(run, event):
         run.search.pause()
-        run.hand.write(run.tree.root, "mine")
+        run.steering.write(run.tree.root, "mine")
 
     def react(run, event):
         begin(run, event)
@@ -210,7 +212,7 @@ async def test_a_step_that_cannot_be_taken_is_left_out_with_a_notice(settings, s
                 raise BackendError("no such word")
             return await super().encode(text)
 
-    write = once(StepStreamed, lambda run, event: run.hand.write(run.tree.root, "twelve chars"))
+    write = once(StepStreamed, lambda run, event: run.steering.write(run.tree.root, "twelve chars"))
     run = await Searched(write, policy=Picky(three_steps, piece=2), **settings).run()
     assert [
         notice
@@ -226,7 +228,7 @@ async def test_a_step_whose_ids_are_none_is_left_out_with_a_notice(number):
         async def encode(self, text):
             return (1, number)
 
-    write = once(StepStreamed, lambda run, event: run.hand.write(run.tree.root, "twelve chars"))
+    write = once(StepStreamed, lambda run, event: run.steering.write(run.tree.root, "twelve chars"))
     run = await Searched(write, policy=Odd(three_steps, piece=2)).run()
     assert [notice for notice in run.result.tree.notices if "left out" in notice and str(number) in notice]
     assert run.result.reason == "solved" and not [node for node in run.result.tree.nodes if node.by_hand]
@@ -236,15 +238,15 @@ async def test_a_step_whose_ids_are_none_is_left_out_with_a_notice(number):
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["inside the event", "after it"])
-@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
-async def test_a_cut_ends_what_is_written_and_the_strategy_notices_nothing(strategy, semantics, inside):
+@pytest.mark.parametrize(("strategy", "variant"), EVERY)
+async def test_a_cut_ends_what_is_written_and_the_strategy_notices_nothing(strategy, variant, inside):
     def cut(run, event):
         nodes = [run.tree.nodes[event.node]]
-        run.hand.cut(nodes) if inside else asyncio.get_running_loop().call_soon(run.hand.cut, nodes)
+        run.steering.cut(nodes) if inside else asyncio.get_running_loop().call_soon(run.steering.cut, nodes)
 
     last = {"cot": 1}.get(strategy, 3)
     cut_one = once(StepStreamed, cut, lambda run, event: event.node == last)
-    run = await Searched(cut_one, strategy=strategy, semantics=semantics).run()
+    run = await Searched(cut_one, strategy=strategy, variant=variant).run()
     tree = run.result.tree
     node = tree.nodes[last]
     assert (node.state, node.why, node.cut, node.pruned) == ("failed", CUT, True, True)
@@ -252,8 +254,8 @@ async def test_a_cut_ends_what_is_written_and_the_strategy_notices_nothing(strat
     assert spent(tree).completion == tree.counts.completion == run.policy.sampled
 
 
-@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
-async def test_nothing_below_a_cut_votes_or_is_begun(strategy, semantics):
+@pytest.mark.parametrize(("strategy", "variant"), EVERY)
+async def test_nothing_below_a_cut_votes_or_is_begun(strategy, variant):
     begun = []
 
     def react(run, event):
@@ -263,10 +265,10 @@ async def test_nothing_below_a_cut_votes_or_is_begun(strategy, semantics):
 
     def cut(run, event):
         begun.append(event.node)
-        run.hand.cut([run.tree.nodes[event.node].path[0]])
+        run.steering.cut([run.tree.nodes[event.node].path[0]])
 
     cut_first = once(StepFinished, cut, lambda run, event: run.tree.nodes[event.node].depth == 2)
-    run = await Searched(react, strategy=strategy, semantics=semantics).run()
+    run = await Searched(react, strategy=strategy, variant=variant).run()
     tree = run.result.tree
     assert begun
     assert not [node for tally in run.result.votes for node in tally.solutions if tree.is_cut(tree.nodes[node])]
@@ -275,7 +277,7 @@ async def test_nothing_below_a_cut_votes_or_is_begun(strategy, semantics):
 
 async def test_everything_can_be_cut():
     def cut(run, event):
-        run.hand.cut(run.tree.root.children)
+        run.steering.cut(run.tree.root.children)
 
     run = await Searched(once(SolutionFound, cut)).run()
     assert (run.result.answer, run.result.reason) == (None, "unsolved")
@@ -283,7 +285,7 @@ async def test_everything_can_be_cut():
 
 async def test_a_cut_step_leaves_its_place_to_others_in_a_beam():
     policy = ScriptedPolicy(lambda path, draw: f"{'abcd'[draw]}{SEP}" if not path else "\\boxed{1}", counted=True)
-    cut = once(StepScored, lambda run, event: run.hand.cut([run.tree.nodes[event.node]]))
+    cut = once(StepScored, lambda run, event: run.steering.cut([run.tree.nodes[event.node]]))
     run = Searched(cut, policy=policy)
     run.prm = ScriptedPRM(lambda steps: {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.1}.get(steps[0][0], 0.5))
     await run.run()
@@ -291,7 +293,7 @@ async def test_a_cut_step_leaves_its_place_to_others_in_a_beam():
     assert [run.result.tree.nodes[node].text for node in kept] == [f"b{SEP}", f"c{SEP}"]
 
 
-@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
+@pytest.mark.parametrize(("strategy", "variant"), EVERY)
 @given(
     seed=st.integers(0, 50),
     cuts=st.lists(
@@ -302,10 +304,10 @@ async def test_a_cut_step_leaves_its_place_to_others_in_a_beam():
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_strategy_decides_alike_when_it_runs_again_over_the_recorded_tree(
-    strategy, semantics, seed, cuts, tmp_path_factory
+    strategy, variant, seed, cuts, tmp_path_factory
 ):
     path = tmp_path_factory.mktemp("run") / "run.jsonl"
-    result, _, _ = await steered(cuts, plan(strategy, semantics=semantics, speculation="off"), seed, path)
+    result, _, _ = await steered(cuts, plan(strategy, variant=variant, speculation="off"), seed, path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
     policy, prm = models(seed)
@@ -321,7 +323,7 @@ async def test_the_strategy_decides_alike_when_it_runs_again_over_the_recorded_t
 async def test_the_search_goes_on_from_a_step_that_was_restored(tmp_path):
     def react(run, event):
         if isinstance(event, NodesPruned) and event.by == "strategy" and not run.of(BranchBegun):
-            run.hand.restore(run.tree.nodes[event.nodes[0]])
+            run.steering.restore(run.tree.nodes[event.nodes[0]])
 
     run = await Searched(react).run(tmp_path / "run.jsonl")
     tree = run.result.tree
@@ -341,8 +343,8 @@ async def test_a_branch_begins_once_also_if_it_was_cut_and_restored_again():
             return
         done.append(event.node)
         node = run.tree.root.children[0]
-        run.hand.cut([node])
-        run.hand.restore(node)
+        run.steering.cut([node])
+        run.steering.restore(node)
 
     run = await Searched(react).run()
     assert len(done) > 1
@@ -353,8 +355,8 @@ async def test_a_branch_begins_once_also_if_it_was_cut_and_restored_again():
 
 async def test_a_restored_solution_votes_again():
     def restore(run, event):
-        run.hand.cut([run.tree.nodes[event.node]])
-        run.hand.restore(run.tree.nodes[event.node])
+        run.steering.cut([run.tree.nodes[event.node]])
+        run.steering.restore(run.tree.nodes[event.node])
 
     run = await Searched(once(SolutionFound, restore), strategy="best-of-n").run()
     assert sum(len(tally.solutions) for tally in run.result.votes) == 4
@@ -364,7 +366,7 @@ async def test_a_restored_solution_votes_again():
 async def test_a_strategy_does_not_prune_again_what_a_person_restored(tmp_path):
     def react(run, event):
         if isinstance(event, NodesPruned) and event.by == "strategy" and not run.tree.restored:
-            run.hand.restore(run.tree.nodes[event.nodes[0]])
+            run.steering.restore(run.tree.nodes[event.nodes[0]])
 
     path = tmp_path / "run.jsonl"
     await Searched(react).run(path)
@@ -382,7 +384,9 @@ async def test_a_strategy_does_not_prune_again_what_a_person_restored(tmp_path):
 @pytest.mark.parametrize("after", ["beam", "dvts", "best-of-n", "majority", "cot"])
 @pytest.mark.parametrize("before", ["beam", "dvts", "best-of-n", "cot"])
 async def test_another_strategy_goes_on_over_the_same_tree(before, after, tmp_path):
-    change = once(SolutionFound, lambda run, event: run.hand.change(run.tree.plan.with_(strategy=after, n=4, m=2)))
+    change = once(
+        SolutionFound, lambda run, event: run.steering.change(run.tree.plan.replace(strategy=after, n=4, m=2))
+    )
     run = await Searched(change, strategy=before, n=8, m=4, vote="prm-vote").run(tmp_path / "run.jsonl")
     tree = run.result.tree
     assert run.result.reason == "solved"
@@ -396,7 +400,9 @@ async def test_another_strategy_goes_on_over_the_same_tree(before, after, tmp_pa
 
 
 async def test_score_and_vote_change_without_a_step_being_written_anew():
-    change = once(SolutionFound, lambda run, event: run.hand.change(run.tree.plan.with_(vote="majority", score="min")))
+    change = once(
+        SolutionFound, lambda run, event: run.steering.change(run.tree.plan.replace(vote="majority", score="min"))
+    )
     run = await Searched(change, strategy="best-of-n").run()
     assert not run.of(StepFailed)
     assert (run.result.finished.plan.vote, run.result.finished.plan.score) == ("majority", "min")
@@ -405,7 +411,9 @@ async def test_score_and_vote_change_without_a_step_being_written_anew():
 
 async def test_sampling_and_limits_count_at_once():
     hot = Sampling(temperature=1.5)
-    change = once(NodesKept, lambda run, event: run.hand.change(run.tree.plan.with_(sampling=hot, step_tokens=99)))
+    change = once(
+        NodesKept, lambda run, event: run.steering.change(run.tree.plan.replace(sampling=hot, step_tokens=99))
+    )
     run = await Searched(change, speculation="off").run()
     first, rest = run.policy.requests[:4], run.policy.requests[4:]
     assert {(each.sampling.temperature, each.max_tokens) for each in first} == {(0.7, 2048)}
@@ -414,7 +422,7 @@ async def test_sampling_and_limits_count_at_once():
 
 
 async def test_a_changed_budget_ends_the_search():
-    change = once(NodesKept, lambda run, event: run.hand.change(run.tree.plan.with_(budget=Budget(tokens=1))))
+    change = once(NodesKept, lambda run, event: run.steering.change(run.tree.plan.replace(budget=Budget(tokens=1))))
     run = await Searched(change).run()
     assert (run.result.reason, run.result.finished.detail) == ("budget", "the budget of 1 tokens is spent")
 
@@ -425,8 +433,8 @@ async def test_what_the_old_strategy_pruned_is_taken_back_and_cuts_stay():
     def react(run, event):
         if isinstance(event, NodesPruned) and event.by == "strategy" and not cut:
             cut.append(run.tree.root.children[0])
-            run.hand.cut(cut)
-            run.hand.change(run.tree.plan.with_(strategy="best-of-n"))
+            run.steering.cut(cut)
+            run.steering.change(run.tree.plan.replace(strategy="best-of-n"))
 
     run = await Searched(react).run()
     given_up = [node for node in run.result.tree.nodes if node.pruned]
@@ -434,7 +442,7 @@ async def test_what_the_old_strategy_pruned_is_taken_back_and_cuts_stay():
 
 
 async def test_a_plan_that_changes_nothing_is_no_event():
-    run = await Searched(once(NodesKept, lambda run, event: run.hand.change(run.tree.plan))).run()
+    run = await Searched(once(NodesKept, lambda run, event: run.steering.change(run.tree.plan))).run()
     assert not run.of(PlanChanged)
 
 
@@ -444,10 +452,10 @@ async def test_plans_that_this_search_cannot_follow():
     def change(run, event):
         for kind, changes in ((UnknownName, {"strategy": "bim"}), (PlanError, {"strategy": "beam", "n": 3, "m": 2})):
             with pytest.raises(kind) as caught:
-                run.hand.change(run.tree.plan.with_(**changes))
+                run.steering.change(run.tree.plan.replace(**changes))
             said.append(str(caught.value))
         with pytest.raises(PlanError) as caught:
-            run.hand.change(run.tree.plan.with_(strategy="beam"))
+            run.steering.change(run.tree.plan.replace(strategy="beam"))
         said.append(str(caught.value))
 
     run = await Searched(once(StepFinished, change), strategy="majority", vote="majority").run()
@@ -561,9 +569,9 @@ async def forked(tmp_path, choose, plan=None, **options):
     return first, node, result, policy
 
 
-@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
-async def test_a_fork_begins_with_the_path_that_was_there_and_pays_nothing_for_it(strategy, semantics, tmp_path):
-    other = plan(strategy, semantics=semantics)
+@pytest.mark.parametrize(("strategy", "variant"), EVERY)
+async def test_a_fork_begins_with_the_path_that_was_there_and_pays_nothing_for_it(strategy, variant, tmp_path):
+    other = plan(strategy, variant=variant)
     first, node, result, policy = await forked(tmp_path, lambda tree: tree.solutions[0].path[1], other)
     tree = result.tree
     origin = tree.start.origin
@@ -651,7 +659,7 @@ def lines_until(path, found):
 
 
 async def test_what_was_asked_for_by_hand_is_asked_for_again(tmp_path):
-    ask = once(StepScored, lambda run, event: run.hand.expand(run.tree.nodes[event.node], 1))
+    ask = once(StepScored, lambda run, event: run.steering.expand(run.tree.nodes[event.node], 1))
     await Searched(ask).run(tmp_path / "run.jsonl")
     result = await resumed(tmp_path / "cut.jsonl", lines_until(tmp_path / "run.jsonl", b'"by":"person"'))
     asked = [node for node in result.tree.nodes if node.by_hand]
@@ -661,7 +669,7 @@ async def test_what_was_asked_for_by_hand_is_asked_for_again(tmp_path):
 
 
 async def test_a_written_step_gets_its_score_and_its_branch(tmp_path):
-    write = once(StepStreamed, lambda run, event: run.hand.write(run.tree.root, "mine"))
+    write = once(StepStreamed, lambda run, event: run.steering.write(run.tree.root, "mine"))
     await Searched(write).run(tmp_path / "run.jsonl")
     result = await resumed(tmp_path / "cut.jsonl", lines_until(tmp_path / "run.jsonl", b'"text":"mine'))
     (mine,) = result.tree.branches
@@ -672,7 +680,7 @@ async def test_a_written_step_gets_its_score_and_its_branch(tmp_path):
 async def test_a_restored_step_gets_its_branch(tmp_path):
     def react(run, event):
         if isinstance(event, NodesPruned) and not run.tree.restored:
-            run.hand.restore(run.tree.nodes[event.nodes[0]])
+            run.steering.restore(run.tree.nodes[event.nodes[0]])
 
     await Searched(react).run(tmp_path / "run.jsonl")
     result = await resumed(tmp_path / "cut.jsonl", lines_until(tmp_path / "run.jsonl", b"restored by hand"))
@@ -682,7 +690,7 @@ async def test_a_restored_step_gets_its_branch(tmp_path):
 
 async def test_a_changed_plan_holds_and_may_be_given_another_budget(tmp_path):
     change = once(
-        NodesKept, lambda run, event: run.hand.change(run.tree.plan.with_(strategy="majority", vote="majority"))
+        NodesKept, lambda run, event: run.steering.change(run.tree.plan.replace(strategy="majority", vote="majority"))
     )
     await Searched(change).run(tmp_path / "run.jsonl")
     lines = lines_until(tmp_path / "run.jsonl", b"plan_changed")
@@ -733,7 +741,7 @@ def whole_and_ended(tree):
 async def test_what_cannot_be_done_is_said_in_a_sentence(do, says):
     def react(run, event):
         with pytest.raises(UsageError, match=says):
-            do(run.hand, run.tree)
+            do(run.steering, run.tree)
 
     await Searched(once(SolutionFound, react), strategy="best-of-n").run()
 
@@ -744,7 +752,7 @@ async def test_steps_that_are_not_whole_or_only_repeat_others():
     def react(run, event):
         for node in run.tree.nodes[1:]:
             try:
-                run.hand.expand(node, 1)
+                run.steering.expand(node, 1)
             except UsageError as error:
                 said.append(str(error))
 
@@ -762,7 +770,7 @@ async def test_steps_that_are_not_whole_or_only_repeat_others():
 async def test_a_policy_that_takes_no_words():
     def react(run, event):
         with pytest.raises(UsageError, match="cannot take a step in words"):
-            run.hand.write(run.tree.root, "mine")
+            run.steering.write(run.tree.root, "mine")
 
     await Searched(once(StepStarted, react), policy=ScriptedPolicy(three_steps)).run()
 
@@ -771,11 +779,11 @@ async def test_nothing_can_be_done_once_the_search_is_over():
     run = await Searched(lambda run, event: None).run()
     heard = len(run.events)
     for do in (
-        lambda: run.hand.expand(run.tree.root),
-        lambda: run.hand.cut([run.tree.nodes[1]]),
-        lambda: run.hand.restore(run.tree.nodes[1]),
-        lambda: run.hand.change(Plan()),
-        lambda: run.hand.write(run.tree.root, "x"),
+        lambda: run.steering.expand(run.tree.root),
+        lambda: run.steering.cut([run.tree.nodes[1]]),
+        lambda: run.steering.restore(run.tree.nodes[1]),
+        lambda: run.steering.change(Plan()),
+        lambda: run.steering.write(run.tree.root, "x"),
     ):
         with pytest.raises(UsageError, match="the search is over"):
             do()
@@ -815,15 +823,13 @@ ACTS = st.lists(
     cut=st.lists(st.floats(0, 1), min_size=2, max_size=2),
     speculation=st.sampled_from(["on", "off"]),
 )
-@pytest.mark.parametrize(("strategy", "semantics"), EVERY)
+@pytest.mark.parametrize(("strategy", "variant"), EVERY)
 async def test_any_history_replays_resumes_and_leaves_nothing_behind(
-    strategy, semantics, acts, seed, cut, speculation, tmp_path_factory
+    strategy, variant, acts, seed, cut, speculation, tmp_path_factory
 ):
     path = tmp_path_factory.mktemp("run") / "run.jsonl"
     before = asyncio.all_tasks()
-    result, person, policy = await steered(
-        acts, plan(strategy, semantics=semantics, speculation=speculation), seed, path
-    )
+    result, person, policy = await steered(acts, plan(strategy, variant=variant, speculation=speculation), seed, path)
     tree = result.tree
     assert person.broken == []
     assert policy.running == 0

@@ -141,7 +141,7 @@ async def test_sal_semantics_visit_what_search_and_learn_visits(name, seed, word
 
     done = grow(world, aggregate)
     result, fronts, returned = await run(
-        script, rule, strategy=name, n=n, m=m, max_depth=depth, semantics="sal", score=score
+        script, rule, strategy=name, n=n, m=m, max_depth=depth, variant="search-and-learn", score=score
     )
     tree = result.tree
     visited = {address: node.text for node in tree.nodes[1:] for address in addresses(tree, [node.id])}
@@ -184,7 +184,7 @@ async def test_equal_samples_are_all_counted(name):
 async def test_the_paper_s_settings_are_the_defaults():
     plan = Plan()
     assert (plan.m, plan.step_tokens, plan.total_tokens, plan.max_depth) == (4, 2048, 8192, 40)
-    assert (plan.separator, plan.sampling.temperature, plan.semantics) == ("\n\n", 0.7, "official")
+    assert (plan.separator, plan.sampling.temperature, plan.variant) == ("\n\n", 0.7, "paper")
 
 
 @pytest.mark.parametrize("name", ["beam", "dvts"])
@@ -216,7 +216,7 @@ def test_every_strategy_is_found_and_says_what_it_is():
     assert all(each.summary for each in strategies().values())
 
 
-@pytest.mark.parametrize(("module", "part"), [(dvts, "official"), (dvts, "_search_and_learn"), (auto, "official")])
+@pytest.mark.parametrize(("module", "part"), [(dvts, "paper"), (dvts, "_search_and_learn"), (auto, "paper")])
 async def test_a_part_of_a_search_that_fails_leaves_no_other_part_at_work(module, part, monkeypatch):
     begun = []
 
@@ -228,7 +228,7 @@ async def test_a_part_of_a_search_that_fails_leaves_no_other_part_at_work(module
 
     class Stub:
         root = None
-        plan = Plan("dvts", n=8, m=2, semantics="sal" if part == "_search_and_learn" else "official")
+        plan = Plan("dvts", n=8, m=2, variant="search-and-learn" if part == "_search_and_learn" else "paper")
 
     monkeypatch.setattr(module, part, grow)
     before = asyncio.all_tasks()

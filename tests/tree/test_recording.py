@@ -29,9 +29,9 @@ def path_script(path, draw):
 
 
 PLANS = [
-    Plan(strategy=name, n=8, m=4, max_depth=14, semantics=semantics)
+    Plan(strategy=name, n=8, m=4, max_depth=14, variant=variant)
     for name in ("best-of-n", "beam", "dvts")
-    for semantics in ("official", "sal")
+    for variant in ("paper", "search-and-learn")
 ]
 
 
@@ -69,13 +69,13 @@ async def record(path, plan):
         return await solver.solve("p", plan, record=path)
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.strategy}-{plan.semantics}")
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.strategy}-{plan.variant}")
 async def test_a_replay_is_the_same_bit_for_bit(plan, tmp_path):
     result = await record(tmp_path / "run.jsonl", plan)
     assert picture(load(tmp_path / "run.jsonl")) == picture(result.tree)
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.strategy}-{plan.semantics}")
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.strategy}-{plan.variant}")
 async def test_every_prefix_resumes_to_the_same_answer_without_asking_again(plan, tmp_path):
     whole = tmp_path / "whole.jsonl"
     result = await record(whole, plan)

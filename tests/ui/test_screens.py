@@ -529,7 +529,7 @@ async def test_what_was_written_is_not_lost_where_it_cannot_stand():
         runner = await paused(app, pilot)
         await pilot.press("i")
         await until(lambda: isinstance(app.screen, Write) and isinstance(app.focused, ProblemInput), pilot)
-        runner.search.hand.write = lambda node, text: (_ for _ in ()).throw(UsageError("not there"))
+        runner.search.steering.write = lambda node, text: (_ for _ in ()).throw(UsageError("not there"))
         await pilot.press(*"Mine", "enter")
         await until(lambda: isinstance(app.screen, Write), pilot)
         assert app.screen.query_one(ProblemInput).text == "Mine"

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from tts_tui.ui.settings import Settings
 
 _PLAN = (
-    "n", "m", "score", "vote", "semantics", "speculation", "step_tokens", "total_tokens", "max_depth", "seed",
-    "mean_tokens", "goal_accuracy",
+    "n", "m", "score", "vote", "variant", "speculation", "step_tokens", "total_tokens", "max_depth", "seed",
+    "target_tokens", "target_accuracy",
 )  # fmt: skip
 _AUTO = "auto"
-_WISHES = ("mean_tokens", "goal_accuracy")
+_WISHES = ("target_tokens", "target_accuracy")
 """Options that only `auto` can keep to."""
 
 

@@ -116,7 +116,7 @@ plan = options(
     option(
         "--vote", metavar="NAME", help="Vote of the solutions: majority, prm-max or prm-vote.  [default: suits the PRM]"
     ),
-    option("--semantics", metavar="NAME", help="Where implementations differ: official or sal.  [default: official]"),
+    option("--variant", metavar="NAME", help="Where implementations differ: official or sal.  [default: official]"),
     option(
         "--speculation",
         metavar="WHEN",
@@ -131,15 +131,15 @@ plan = options(
     option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
     option("--budget-flops", type=float, help="Stop after this many FLOPs.  [default: no limit]"),
     option(
-        "--mean-tokens",
+        "--target-tokens",
         type=int,
         help="What auto may spend on a problem on average; more where it helps.  [default: what the calibration says]",
     ),
     option(
-        "--goal-accuracy",
+        "--target-accuracy",
         type=float,
         metavar="SHARE",
-        help="Share of right answers that auto is to reach as cheaply as it can, such as 0.8; not with --mean-tokens.  "
+        help="Share of right answers that auto is to reach as cheaply as it can, such as 0.8; not with --target-tokens.  "
         "[default: none]",
     ),
     calibration,

@@ -72,20 +72,20 @@ class Objective(Struct, frozen=True):
     scores: bool
 
 
-def price_of(calibration: Calibration, mean_tokens: float | None, accuracy: float | None) -> float:
+def price_of(calibration: Calibration, target_tokens: float | None, accuracy: float | None) -> float:
     """The price that comes to a wish.
 
     Args:
         calibration: With the frontier that was measured.
-        mean_tokens: What a problem may cost on average; the most accurate answers for that.
+        target_tokens: What a problem may cost on average; the most accurate answers for that.
         accuracy: The accuracy that is wanted; as cheaply as possible.
 
     Raises:
         PlanError: Both are given, or the calibration never reached it.
     """
-    if mean_tokens is not None and accuracy is not None:
+    if target_tokens is not None and accuracy is not None:
         raise PlanError("a mean cost and an accuracy are two wishes: give one of them")
-    if mean_tokens is None and accuracy is None:
+    if target_tokens is None and accuracy is None:
         return calibration.price
     if not calibration.frontier:
         raise PlanError(
@@ -102,19 +102,19 @@ def price_of(calibration: Calibration, mean_tokens: float | None, accuracy: floa
                 f"{best:.0%}"
             )
         return reached[0].price
-    assert mean_tokens is not None
-    if mean_tokens < points[0].tokens * 0.8:
+    assert target_tokens is not None
+    if target_tokens < points[0].tokens * 0.8:
         raise PlanError(
-            f"{mean_tokens:.0f} tokens a problem are too few for any plan: the least that was measured is "
+            f"{target_tokens:.0f} tokens a problem are too few for any plan: the least that was measured is "
             f"{points[0].tokens:.0f}"
         )
-    below = [point for point in points if point.tokens <= mean_tokens] or points[:1]
-    above = [point for point in points if point.tokens > mean_tokens]
+    below = [point for point in points if point.tokens <= target_tokens] or points[:1]
+    above = [point for point in points if point.tokens > target_tokens]
     left = below[-1]
-    if not above or left.tokens >= mean_tokens:
+    if not above or left.tokens >= target_tokens:
         return left.price
     right = above[0]
-    share = (mean_tokens - left.tokens) / (right.tokens - left.tokens)
+    share = (target_tokens - left.tokens) / (right.tokens - left.tokens)
     return math.exp((1 - share) * math.log(left.price) + share * math.log(right.price))
 
 
@@ -332,10 +332,10 @@ def position(pass1: float, sure: float, more: int, had: int, reach: float) -> Co
     return 1.0, logit(pass1, _FAR), logit(sure, 1 - _SURE), math.log2(more), math.log2(1 + had), logit(reach, _FAR)
 
 
-def start(logit: float, n: int, reach: float) -> StartFeatures:
+def start(log_odds: float, n: int, reach: float) -> StartFeatures:
     """Where a plan of `n` candidates starts, as curves take it (`Curve.alone`)."""
     size = math.log2(n)
-    return 1.0, logit, size, logit * size, logit(reach, _FAR)
+    return 1.0, log_odds, size, log_odds * size, logit(reach, _FAR)
 
 
 def cloglog(weights: Sequence[float], values: Sequence[float]) -> float:

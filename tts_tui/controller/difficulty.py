@@ -1,9 +1,9 @@
 """How hard a problem is for a policy: a distribution over its pass@1, before anything is sampled and after.
 
-Before: a Beta distribution by the problem's text, and by what became of problems that are like it (`Outlook`). After:
+Before: a Beta distribution by the problem's text, and by what became of problems that are like it (`DifficultyModel`). After:
 each of the samples' answers may be the right one, or none of them is; every such hypothesis, together with every
-pass@1, explains the samples more or less well (`Evidence`), and Bayes' rule weighs them. One calculation therefore
-gives both how hard the problem is and how likely each answer is right (`Belief`):
+pass@1, explains the samples more or less well (`AnswerLikelihood`), and Bayes' rule weighs them. One calculation therefore
+gives both how hard the problem is and how likely each answer is right (`Posterior`):
 
     P(p, h | samples)  ~  P(p)  x  p^k (1 - p)^(n - k)  x  how PRM scores of right answers look, for h against the rest
                                 x  how wrong answers agree with each other, for the rest

@@ -118,7 +118,7 @@ class ControllerFactory:
             PlanError: What the plan wishes for is out of reach.
         """
         found = calibration_of(tree, self._given)
-        price_of(found, tree.plan.mean_tokens, tree.plan.goal_accuracy)  # refuses before anything is paid for
+        price_of(found, tree.plan.target_tokens, tree.plan.target_accuracy)  # refuses before anything is paid for
         async with self._lock:
             if found.projection is not None and self._reading is None and isinstance(self._policy, ExposesHiddenStates):
                 self._reading = await self._read(self._policy)
@@ -168,5 +168,5 @@ def objective_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Objec
     Raises:
         PlanError: It is out of reach.
     """
-    price = price_of(calibration, plan.mean_tokens, plan.goal_accuracy)
+    price = price_of(calibration, plan.target_tokens, plan.target_accuracy)
     return Objective(plan.n, plan.m, plan.budget.tokens, price, scores)

@@ -110,10 +110,10 @@ def up_to(plan: Plan) -> str:
 
 def wish(plan: Plan) -> str:
     """What `auto` is to reach, if someone said so: `about 500 tokens on average`."""
-    if plan.mean_tokens is not None:
-        return f"about {plural(plan.mean_tokens, 'token')} on average"
-    if plan.goal_accuracy is not None:
-        return f"{share(plan.goal_accuracy)} right as cheaply as it can"
+    if plan.target_tokens is not None:
+        return f"about {plural(plan.target_tokens, 'token')} on average"
+    if plan.target_accuracy is not None:
+        return f"{share(plan.target_accuracy)} right as cheaply as it can"
     return ""
 
 

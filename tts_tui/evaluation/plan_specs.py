@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tts_tui import registry
 from tts_tui.errors import PlanError, TTSError, UnknownName, UsageError
-from tts_tui.plan import SCORES, SEMANTICS, SPECULATIONS, VOTES, Plan
+from tts_tui.plan import SCORES, SPECULATIONS, VARIANTS, VOTES, Plan
 from tts_tui.solver import Solver
 
 FORM = "STRATEGY[:N][,m=4][,score=last][,vote=prm-max][,temperature=0.7][,budget=TOKENS]…"
@@ -18,7 +18,7 @@ FORM = "STRATEGY[:N][,m=4][,score=last][,vote=prm-max][,temperature=0.7][,budget
 _NAMES: dict[str, tuple[str, ...]] = {
     "score": SCORES,
     "vote": VOTES,
-    "semantics": SEMANTICS,
+    "variant": VARIANTS,
     "speculation": SPECULATIONS,
 }
 _NUMBERS: dict[str, Callable[[str], float]] = {
@@ -32,12 +32,12 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "budget": int,
     "flops": float,
     "seconds": float,
-    "mean_tokens": int,
-    "goal_accuracy": float,
+    "target_tokens": int,
+    "target_accuracy": float,
 }
 _KEYS = (
-    "m", "score", "vote", "semantics", "speculation", "temperature", "top_p", "step_tokens", "total_tokens",
-    "max_depth", "seed", "budget", "flops", "seconds", "mean_tokens", "goal_accuracy",
+    "m", "score", "vote", "variant", "speculation", "temperature", "top_p", "step_tokens", "total_tokens",
+    "max_depth", "seed", "budget", "flops", "seconds", "target_tokens", "target_accuracy",
 )  # fmt: skip
 """All keys, in the order in which names have them."""
 _ONE = "cot"
@@ -113,7 +113,7 @@ def make(spec: Spec, solver: Solver, **defaults: Any) -> tuple[str, Plan]:
     Raises:
         UsageError: The settings contradict each other, or the models cannot do that.
     """
-    wish = next((key for key in ("mean_tokens", "goal_accuracy") if key in spec.settings), None)
+    wish = next((key for key in ("target_tokens", "target_accuracy") if key in spec.settings), None)
     if wish is not None and spec.strategy != "auto":
         raise PlanError(f"the plan {_name(spec, spec.n)}: {wish} is for auto alone, leave it out")
     own = dict(spec.settings)

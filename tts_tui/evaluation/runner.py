@@ -225,7 +225,7 @@ class Evaluation:
             check_models(given, policy, prm)
         found, plan = given or find(policy, prm) or priors.calibration(policy, prm), self.plans[name]
         try:
-            price_of(found, plan.mean_tokens, plan.goal_accuracy)
+            price_of(found, plan.target_tokens, plan.target_accuracy)
         except PlanError as error:
             raise PlanError(f"the plan {name} cannot be run: {error}") from error
         return named(found)

@@ -277,7 +277,7 @@ class StepGenerator:
 
     def _ending(self, finish: Finish, text: str) -> Finish:
         """The official code takes a box as the end of the answer, whatever follows."""
-        official = self._plan.semantics == "official"
+        official = self._plan.variant == "paper"
         return "boxed" if finish == "step" and official and boxed(text) is not None else finish
 
     def _request(self, parent: Node, slot: int, group: int, attempt: int = 1, rollout: bool = False) -> StepRequest:

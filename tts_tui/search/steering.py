@@ -135,7 +135,7 @@ class Steering:
     def change(self, plan: Plan) -> None:
         """Goes on by another plan. Score, vote, sampling and limits count at once.
 
-        Another strategy, n, m, semantics or depth has the strategy decide anew, over the same tree.
+        Another strategy, n, m, variant or depth has the strategy decide anew, over the same tree.
 
         Raises:
             PlanError: The plan cannot be followed, or not with the models of this search.

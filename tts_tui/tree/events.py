@@ -19,8 +19,8 @@ from tts_tui.plan import Plan
 from tts_tui.protocols import Count, Finish, ModelInfo, TokenId, Usage
 from tts_tui.tree.totals import Flops, PlanSummary, Tokens
 
-FORMAT = 4
-"""Version of the event format; a reader refuses a newer one."""
+FORMAT = 5
+"""Version of the event format. Every recording names its own, and a reader refuses any other."""
 
 ROOT = 0
 """Id of the root node, which holds the prompt."""
@@ -76,7 +76,8 @@ class SearchStarted(Event, frozen=True):
     prompt_ids: tuple[TokenId, ...]
     version: str
     created: str
-    format: int = msgspec.field(default=FORMAT)
+    # A factory, because plain defaults are left out when an event is written.
+    format: int = msgspec.field(default_factory=lambda: FORMAT)
     run: str = ""
     origin: Origin | None = None
 
@@ -95,7 +96,7 @@ class StepStarted(Event, frozen=True):
         parent: The node that it continues.
         slot: Which of the parent's continuations this is, from 0. A retry has the same slot and a new node.
         group: Which independent part of the search it belongs to (a DVTS subtree); part of the slot's identity.
-        ahead: What of it was written, and counted by `WrittenAhead`, before it was asked for.
+        ahead: What of it was written, and counted by `SpeculativeTokens`, before it was asked for.
         by: Who asked for it, or wrote it.
     """
 

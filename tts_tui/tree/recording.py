@@ -131,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
     Raises:
         UsageError: The file cannot be read, or is not a regular file.
         RecordCorrupt: It is not a recording, or a line before the last is damaged.
-        RecordVersion: It was written by a newer version.
+        RecordVersion: It was written by a version with another format.
     """
     try:
         with open_regular(path) as file:
@@ -154,7 +154,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
 
 class _Header(msgspec.Struct):
     event: str
-    format: int = FORMAT
+    format: int = 0
     version: str = "?"
 
 
@@ -165,10 +165,11 @@ def _check_header(path: str | os.PathLike[str], line: bytes) -> None:
         raise RecordCorrupt(f"{path} is not a recording: its first line is no event") from None
     if header.event != "search_started":
         raise RecordCorrupt(f"{path} is not a recording of a search: it begins with {header.event!r}")
-    if header.format > FORMAT:
+    if header.format != FORMAT:
+        what = "update tts-tui" if header.format > FORMAT else "replay it with the version that wrote it"
         raise RecordVersion(
-            f"{path} was written by tts-tui {header.version} in format {header.format}; this version reads up to "
-            f"{FORMAT}: update tts-tui"
+            f"{path} was written by tts-tui {header.version} in format {header.format or 'unknown'}, and this version "
+            f"reads format {FORMAT}: {what}"
         )
 
 

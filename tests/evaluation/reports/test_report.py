@@ -288,7 +288,7 @@ def test_a_calibration_is_told_once_and_briefly(tmp_path):
     source = f"tts-tui calibrate on 339 problems of families ({','.join(f'family{n}' for n in range(30))}, validation)"
     first, second = f"2026-11-28T09:59:09+00:00, {source}", f"2026-11-29T09:59:09+00:00, {source}"
     auto = default_plan("auto")
-    plans = dict.fromkeys(("auto", "auto,goal_accuracy=0.5", "auto:4"), auto)
+    plans = dict.fromkeys(("auto", "auto,target_accuracy=0.5", "auto:4"), auto)
     done = [outcome(one, plan, [("1", (0.5,))]) for plan in plans for one in ITEMS]
     places = []
     for name in ("one", "two"):
@@ -298,7 +298,7 @@ def test_a_calibration_is_told_once_and_briefly(tmp_path):
         places.append(folder)
     notes = [note for note in figures(places[0])[0].notes if "chose by" in note]
     assert notes == [
-        "auto and auto,goal_accuracy=0.5 in one chose by 2026-11-28T09:59:09+00:00, tts-tui calibrate on 339 problems "
+        "auto and auto,target_accuracy=0.5 in one chose by 2026-11-28T09:59:09+00:00, tts-tui calibrate on 339 problems "
         "of families …",
         "auto:4 in one chose by 2026-11-29T09:59:09+00:00, tts-tui calibrate on 339 problems of families …",
     ]

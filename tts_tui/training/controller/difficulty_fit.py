@@ -33,7 +33,7 @@ _CONCENTRATIONS = (0.3, 0.5, 0.8, 1.2, 2.0)
 _WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.3)
 _WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 _STEPS = (0.4, 0.4, 0.4, 0.5, 0.2, 0.8, -0.2)
-"""First steps of the search for the fields of `Evidence`: by itself it begins with a twentieth, or nothing at 0."""
+"""First steps of the search for the fields of `AnswerLikelihood`: by itself it begins with a twentieth, or nothing at 0."""
 REDRAWS = 4
 SHRINKAGE = 2.0
 """How much a prior weighs, as the precision of a curve's weights."""

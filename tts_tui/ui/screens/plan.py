@@ -34,17 +34,17 @@ NUMBERS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("seed", "seed", int),
     ("tokens", "at most tokens", int),
     ("seconds", "at most seconds", float),
-    ("mean_tokens", "mean tokens wished", int),
-    ("goal_accuracy", "or share right", _share),
+    ("target_tokens", "mean tokens wished", int),
+    ("target_accuracy", "or share right", _share),
 )
 """Field, label, kind; an empty limit, or wish, is none."""
 LIMITS = ("tokens", "seconds")
-WISHES = ("mean_tokens", "goal_accuracy")
+WISHES = ("target_tokens", "target_accuracy")
 """What only `auto` can keep to."""
 HINTS = {
     **dict.fromkeys(LIMITS, "no limit"),
-    "mean_tokens": "as calibrated, or such as 500 a problem",
-    "goal_accuracy": "or such as 80 %, as cheaply as it can",
+    "target_tokens": "as calibrated, or such as 500 a problem",
+    "target_accuracy": "or such as 80 %, as cheaply as it can",
 }
 
 
