@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -467,7 +468,9 @@ async def test_when_the_terminal_goes_the_search_ends_with_its_event(held, monke
     async with running(held) as pilot:
         runner = await begun(held, pilot)
         held.post_message(InputEnded())
+        await until(lambda: held.hung_up, pilot)
         held.post_message(InputEnded())
+        held._signalled(signal.SIGHUP)  # the kernel tells it in its own way, which is no second interruption
         await until(lambda: not held.is_running, pilot)
     assert runner.model.tree.finished.reason == "interrupted"
     assert held.return_value == 129

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_whatever_interrupts_it_the_recording_opens_and_the_terminal_is_whole(ho
     (path,) = recordings(home)
     finished = load(path).finished
     assert finished is None if kind == "SIGQUIT" else finished.reason == "interrupted"
+
+
+def test_a_terminal_that_closes_ends_the_search_with_its_event(home):
+    with Terminal("solve", LONG, "--display", "tui", "-n", "16", **home) as terminal:
+        terminal.wait(r"● running, \d+ writing")
+        watched = os.pidfd_open(terminal.pid())
+    assert select.select([watched], [], [], 30)[0]
+    os.close(watched)
+    (path,) = recordings(home)
+    assert load(path).finished.reason == "interrupted"
 
 
 def test_ctrl_c_while_the_model_loads_leaves_at_once(home):

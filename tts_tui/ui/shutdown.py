@@ -69,6 +69,8 @@ class ShutdownApp(App[int]):
 
     def _signalled(self, kind: int) -> None:
         """A signal from outside: stops what runs and leaves; the second one does not wait."""
+        if self.hung_up and kind == signals.HANG_UP:  # the end of the input has told it already
+            return
         if self._leaving or not self.is_running:
             self._leave_at_once()
         self._leaving = True
