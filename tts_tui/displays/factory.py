@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from tts_tui.displays.base import Display, is_terminal
+from tts_tui.displays.base import Display, is_terminal, note
 from tts_tui.errors import UsageError
 from tts_tui.formatting import one_line
 from tts_tui.tree.events import SearchFinished

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tts_tui.plan import Plan
+from tts_tui.protocols import Usage
 from tts_tui.search.expansion import Expansion
 from tts_tui.tree.events import PlanChosen
 from tts_tui.tree.search_tree import Node, SearchTree
@@ -90,6 +91,11 @@ class ControllerFactory(Protocol):
             CalibrationError: The calibration does not fit the models.
             PlanError: The plan's target is out of reach.
         """
+        ...
+
+    @property
+    def owed(self) -> Usage:
+        """Tokens that encoding the prompt cost and that no event has recorded yet."""
         ...
 
     def told(self) -> None:
