@@ -141,7 +141,7 @@ class Shows(ScriptedPolicy):
     asked, errors, lost = 0, (), Usage()
     begun, go_on = None, None
 
-    async def read(self, prompt, late=None):
+    async def encode_prompt(self, prompt, late=None):
         self.asked += 1
         try:
             if self.begun is not None:

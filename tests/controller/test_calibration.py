@@ -103,7 +103,7 @@ def test_another_format_is_refused_whatever_else_it_holds(format, age):
         decode(json.dumps({"format": format, "what": "ever"}).encode(), "the file")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": "one"}', b'{"format": 1, "policy": "x"}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b'{"format": "one"}', b'{"format": 2, "policy": "x"}'])
 def test_a_damaged_file_is_refused(data):
     with pytest.raises(CalibrationError, match=r"the file is damaged .*tts-tui calibrate"):
         decode(data, "the file")
@@ -121,7 +121,10 @@ def test_a_damaged_file_is_refused(data):
         ("projection", {"centre": [0.1, 0.2], "axes": [[1.0, 0.0]]}),
         ("difficulty", OUTLOOK | {"spread": [1.0] * (len(NAMES) - 1) + [0.0]}),
         ("difficulty", OUTLOOK | {"concentration": 0.0}),
-        ("difficulty", OUTLOOK | {"near": {"rows": [], "problems": [1], "shares": [], "width": 0.1, "weight": 1.0}}),
+        (
+            "difficulty",
+            OUTLOOK | {"neighbours": {"rows": [], "problems": [1], "shares": [], "width": 0.1, "weight": 1.0}},
+        ),
         ("frontier", [{"price": 0.1, "tokens": 100.0, "accuracy": 1.5}]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 import tts_tui.answers.grading
@@ -13,8 +14,9 @@ from tts_tui import Plan, SearchTree, Solver, load, read
 from tts_tui.answers.grading import Grader
 from tts_tui.displays.live_metrics import Votes
 from tts_tui.displays.narration import describe
+from tts_tui.errors import RecordVersion
 from tts_tui.search.result import Result
-from tts_tui.tree.events import FORMAT, AnswersMatched, Notice, SearchFinished, SearchStarted, decode, encode
+from tts_tui.tree.events import FORMAT, AnswersMatched, SearchFinished, SearchStarted, decode, encode
 
 ROOTS = ["\\sqrt{8}", "3", "2\\sqrt{2}", "3", "\\frac{4}{\\sqrt{2}}"]
 MAJORITY = Plan(strategy="majority", n=5, vote="majority")
@@ -216,15 +218,18 @@ async def test_the_event_is_told_in_a_sentence_and_survives_its_json_form(told):
     assert describe(event, SearchTree()) == "The answers \\sqrt8 and 2\\sqrt2 mean the same and vote together."
 
 
-async def test_recordings_of_older_formats_open_and_newer_ones_name_their_format(told, tmp_path):
+@pytest.mark.parametrize("format", [FORMAT - 1, FORMAT + 1])
+async def test_a_recording_names_its_format_and_another_one_is_refused(told, tmp_path, format):
     record = tmp_path / "run.jsonl"
-    async with solver(["1", "2", "2", "3", "x+1"]) as one:
+    async with solver(["1", "2", "2"]) as one:
         await one.solve("2 + 2?", MAJORITY, record=record)
     first, *rest = list(read(record))
     assert isinstance(first, SearchStarted)
     assert first.format == FORMAT
-    old = SearchStarted(**{name: getattr(first, name) for name in first.__struct_fields__} | {"format": 3})
-    older = tmp_path / "old.jsonl"
-    older.write_bytes(b"".join(encode(event) + b"\n" for event in [old, *rest]))
-    assert load(older).finished.answer == "2"
-    assert not any(isinstance(event, AnswersMatched | Notice) for event in rest)
+    assert f'"format":{FORMAT}' in record.read_text()
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(
+        b"".join(encode(event) + b"\n" for event in [msgspec.structs.replace(first, format=format), *rest])
+    )
+    with pytest.raises(RecordVersion, match=str(format)):
+        load(other)

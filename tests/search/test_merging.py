@@ -160,6 +160,6 @@ async def test_a_recording_in_which_alike_siblings_were_kept_goes_on_with_both(t
 
 async def test_searches_of_search_and_learn_merge_nothing():
     policy = InSlots(*[f"same{SEP}"] * 4)
-    _, events = await search(policy, BEAM.replace(variant="sal"))
+    _, events = await search(policy, BEAM.replace(variant="search-and-learn"))
     assert merged(events) == []
     assert len([event for event in events if isinstance(event, StepFinished)]) == 8

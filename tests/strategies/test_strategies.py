@@ -216,7 +216,7 @@ def test_every_strategy_is_found_and_says_what_it_is():
     assert all(each.summary for each in strategies().values())
 
 
-@pytest.mark.parametrize(("module", "part"), [(dvts, "paper"), (dvts, "_search_and_learn"), (auto, "paper")])
+@pytest.mark.parametrize(("module", "part"), [(dvts, "official"), (dvts, "_search_and_learn"), (auto, "official")])
 async def test_a_part_of_a_search_that_fails_leaves_no_other_part_at_work(module, part, monkeypatch):
     begun = []
 

@@ -87,7 +87,7 @@ def test_a_line_that_is_no_event():
     [
         ({"score": "mim"}, "did you mean 'min'"),
         ({"vote": "prm-mix"}, "did you mean 'prm-max'"),
-        ({"variant": "oficial"}, "did you mean 'official'"),
+        ({"variant": "papr"}, "did you mean 'paper'"),
         ({"n": 0}, "n must be at least 1"),
         ({"max_depth": -1}, "max_depth must be at least 1"),
         ({"sampling": Sampling(temperature=-1.0)}, "temperature must not be negative"),

@@ -24,7 +24,7 @@ from tts_tui.files import read_regular
 from tts_tui.plan import Score, Vote
 from tts_tui.protocols import ModelInfo
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; another one is refused with a sentence."""
 
 _NUMBERS = re.compile(rb"\[[\s\d.,eE+-]*\]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -78,7 +79,7 @@ class Display:
         except OSError as error:
             self.closed = True
             discard(self.out)
-            if not isinstance(error, BrokenPipeError):  # not a reader that has gone: a full disk behind a redirection
+            if error.errno not in (errno.EPIPE, errno.EIO):  # not a reader or terminal that is gone: a full disk
                 self.failed = True
                 self.warn(f"cannot write the output: {error.strerror or error}")
             self.on_closed()
