@@ -79,7 +79,8 @@ class Display:
         except OSError as error:
             self.closed = True
             discard(self.out)
-            if error.errno not in (errno.EPIPE, errno.EIO):  # not a reader or terminal that is gone: a full disk
+            gone = isinstance(error, BrokenPipeError) or error.errno == errno.EIO  # the reader, or the terminal
+            if not gone:  # such as a full disk
                 self.failed = True
                 self.warn(f"cannot write the output: {error.strerror or error}")
             self.on_closed()
