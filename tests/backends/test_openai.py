@@ -574,7 +574,7 @@ async def test_a_server_that_writes_on_beyond_what_was_asked_for_is_given_up(kin
     async with Endless(kind) as server, Started(server) as policy:
         with pytest.raises(BackendBadResponse, match="beyond the 100 tokens"):
             async for chunk in policy.stream(asks(await policy.prompt(PROBLEM), rollout=True, late=late.append)):
-                got.append(chunk)
+                got += [chunk]
         assert total(got) + sum(late, Usage()) == policy.total
     assert len(got) < 1000
 
