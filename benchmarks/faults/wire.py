@@ -125,7 +125,6 @@ class Listener:
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
         self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,14 +140,14 @@ class Listener:
         if self._back is not None:
             self._back.cancel()
         self.down()
+        await asyncio.sleep(0)  # a task that has not begun would leave its connection open
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def down(self) -> None:
         """Refuse new connections, and reset all open ones."""
-        if self._socket is not None and self._accepting is not None:
-            self._accepting.cancel()
+        if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
@@ -170,21 +169,21 @@ class Listener:
         self._socket.setblocking(False)
         self._port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
-        self._accepting = asyncio.create_task(self._accept(self._socket))
-
-    async def _accept(self, listening: socket.socket) -> None:
         # Not asyncio.start_server: Python 3.11 loses a connection whose server closes while it is accepted.
-        while True:
-            connection, _ = await asyncio.get_running_loop().sock_accept(listening)
-            self._accepted(*await asyncio.open_connection(sock=connection, limit=2**24))
+        asyncio.get_running_loop().add_reader(self._socket, self._accept, self._socket)
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        task = asyncio.create_task(self._connected(reader, writer))
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # the client has left already
+            return
+        task = asyncio.create_task(self._connected(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=2**24)
+        self._writers.add(writer)
         try:
             while (request := await _read(reader)) is not None:
                 if not await self._answer(request, reader, writer):
