@@ -42,6 +42,7 @@ class Server:
 
     async def _handle(self, request: Request, reply: Reply) -> None:
         stand_in, row = self.stand_in, Row()
+        reply.on_reset = row.inexact
         target = stand_in.target(request.path, request.json)
         fault, draw = self.weather.next(target)
         if target != "talk":

@@ -46,12 +46,14 @@ class Reply:
 
     Attributes:
         keep: Whether the connection can take another request afterwards.
+        on_reset: Called if the connection is reset before its next request: the client may not have read the reply.
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._chunked = False
         self.keep = True
+        self.on_reset: Callable[[], None] = lambda: None
 
     async def raw(self, data: bytes) -> None:
         """Write bytes as they are."""
@@ -126,7 +128,7 @@ class Listener:
         self._handle = handle
         self._socket: socket.socket | None = None
         self._port = 0
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, Reply | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._back: asyncio.Task[None] | None = None
         self.url = ""
@@ -151,8 +153,10 @@ class Listener:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
-        for writer in tuple(self._writers):
+        for writer, reply in tuple(self._writers.items()):
             reset(writer)
+            if reply is not None:
+                reply.on_reset()
 
     def restart(self, seconds: float) -> None:
         """Go down, and come back after a while on the same port."""
@@ -183,7 +187,7 @@ class Listener:
 
     async def _connected(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection, limit=2**24)
-        self._writers.add(writer)
+        self._writers[writer] = None
         try:
             while (request := await _read(reader)) is not None:
                 if not await self._answer(request, reader, writer):
@@ -191,12 +195,12 @@ class Listener:
         except (OSError, Broken, asyncio.IncompleteReadError):
             return
         finally:
-            self._writers.discard(writer)
+            del self._writers[writer]
             writer.close()
 
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request until the client leaves; returns whether the connection can be kept."""
-        reply = Reply(writer)
+        reply = self._writers[writer] = Reply(writer)
         work = asyncio.ensure_future(self._handle(request, reply))
         left = asyncio.create_task(_leave(reader))
         self.open += 1
