@@ -47,6 +47,7 @@ class Reply:
     Attributes:
         keep: Whether the connection can take another request afterwards.
         on_reset: Called if the connection is reset before its next request: the client may not have read the reply.
+        on_end: Called if the connection ends before its next request, for whatever reason.
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
@@ -54,6 +55,7 @@ class Reply:
         self._chunked = False
         self.keep = True
         self.on_reset: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
     async def raw(self, data: bytes) -> None:
         """Write bytes as they are."""
@@ -195,7 +197,8 @@ class Listener:
         except (OSError, Broken, asyncio.IncompleteReadError):
             return
         finally:
-            del self._writers[writer]
+            if (reply := self._writers.pop(writer)) is not None:
+                reply.on_end()
             writer.close()
 
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
