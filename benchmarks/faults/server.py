@@ -42,8 +42,11 @@ class Server:
 
     async def _handle(self, request: Request, reply: Reply) -> None:
         stand_in, row = self.stand_in, Row()
+        reply.on_reset = row.inexact
         target = stand_in.target(request.path, request.json)
         fault, draw = self.weather.next(target)
+        if target == "states":  # a search that is stopped leaves at once; of a stream it reads the last count
+            reply.on_end = row.inexact
         if target != "talk":
             stand_in.rows.append(row)
         done = False

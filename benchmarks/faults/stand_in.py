@@ -53,6 +53,10 @@ class Row(Struct):
     exact: bool = True
     bounded: bool = True
 
+    def inexact(self) -> None:
+        """Say that the client may not have counted all tokens."""
+        self.exact = False
+
 
 class StandIn:
     """The server side of a protocol.

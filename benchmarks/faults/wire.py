@@ -46,12 +46,16 @@ class Reply:
 
     Attributes:
         keep: Whether the connection can take another request afterwards.
+        on_reset: Called if the connection is reset before its next request: the client may not have read the reply.
+        on_end: Called if the connection ends before its next request, for whatever reason.
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._chunked = False
         self.keep = True
+        self.on_reset: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
     async def raw(self, data: bytes) -> None:
         """Write bytes as they are."""
@@ -125,9 +129,8 @@ class Listener:
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
         self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._port = 0
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, Reply | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._back: asyncio.Task[None] | None = None
         self.url = ""
@@ -141,19 +144,21 @@ class Listener:
         if self._back is not None:
             self._back.cancel()
         self.down()
+        await asyncio.sleep(0)  # a task that has not begun would leave its connection open
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def down(self) -> None:
         """Refuse new connections, and reset all open ones."""
-        if self._socket is not None and self._accepting is not None:
-            self._accepting.cancel()
+        if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
-        for writer in tuple(self._writers):
+        for writer, reply in tuple(self._writers.items()):
             reset(writer)
+            if reply is not None:
+                reply.on_reset()
 
     def restart(self, seconds: float) -> None:
         """Go down, and come back after a while on the same port."""
@@ -170,21 +175,21 @@ class Listener:
         self._socket.setblocking(False)
         self._port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
-        self._accepting = asyncio.create_task(self._accept(self._socket))
-
-    async def _accept(self, listening: socket.socket) -> None:
         # Not asyncio.start_server: Python 3.11 loses a connection whose server closes while it is accepted.
-        while True:
-            connection, _ = await asyncio.get_running_loop().sock_accept(listening)
-            self._accepted(*await asyncio.open_connection(sock=connection, limit=2**24))
+        asyncio.get_running_loop().add_reader(self._socket, self._accept, self._socket)
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        task = asyncio.create_task(self._connected(reader, writer))
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # the client has left already
+            return
+        task = asyncio.create_task(self._connected(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=2**24)
+        self._writers[writer] = None
         try:
             while (request := await _read(reader)) is not None:
                 if not await self._answer(request, reader, writer):
@@ -192,12 +197,13 @@ class Listener:
         except (OSError, Broken, asyncio.IncompleteReadError):
             return
         finally:
-            self._writers.discard(writer)
+            if (reply := self._writers.pop(writer)) is not None:
+                reply.on_end()
             writer.close()
 
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request until the client leaves; returns whether the connection can be kept."""
-        reply = Reply(writer)
+        reply = self._writers[writer] = Reply(writer)
         work = asyncio.ensure_future(self._handle(request, reply))
         left = asyncio.create_task(_leave(reader))
         self.open += 1
