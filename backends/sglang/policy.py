@@ -131,7 +131,7 @@ class SGLangPolicy:
 
         Raises:
             BackendUnavailable: No server answers, or another program does; the message says what to do.
-            WrongServer: The server has no policy, or none with a usable chat template.
+            WrongServer: The server serves a reward model, or a model without a usable chat template.
         """
         await self.server.start()
         model = self.server.model
@@ -317,7 +317,7 @@ def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, A
     Args:
         request: The continuation to generate.
         room: Maximum number of tokens to sample.
-        seeded: Whether to include the seed, which old versions of SGLang reject.
+        seeded: True to include the seed, which old versions of SGLang fail on.
     """
     sampling = request.sampling
     drawing: dict[str, Any] = {
