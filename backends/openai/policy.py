@@ -171,7 +171,7 @@ class OpenAIPolicy:
         await self.http.close()
 
     async def prompt(self, problem: str) -> Prompt:
-        """Return the prompt for `problem`: under the model's chat template if the server can apply it, or else as text.
+        """Return the prompt for `problem`: under the chat template if the server can apply it, or else as plain text.
 
         Raises:
             BackendBadResponse: The server can apply the chat template, but did not for this problem.
