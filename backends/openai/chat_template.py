@@ -1,4 +1,4 @@
-"""The chat template of a server that is asked for plain text: who applies it, and what is done where nobody does."""
+"""Chat templates for servers that complete plain text: how a server applies its own, and the prompt without one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 Messages = Sequence[dict[str, str]]
 Name = ServerText | str
 Template = Callable[[Http, Name, Messages], Awaitable[str | None]]
-"""From server, model and chat to the text that the model is to go on with; None if the server cannot."""
+"""Function from server, model and chat to the text that the model continues; None if the server cannot convert it."""
 
 NO_TEMPLATE = (
     "{url} cannot continue a text under its chat template (it has neither /tokenize nor /apply-template): problems are "
@@ -24,7 +24,7 @@ NO_TEMPLATE = (
 
 
 async def find_template(http: Http, model: Name) -> Template | None:
-    """The way in which the server applies its chat template; None if there is none."""
+    """Return a function that has the server apply its chat template; None if the server cannot."""
     for template in (_by_tokens, _by_text):
         if await template(http, model, [{"role": "user", "content": "Hello"}]):
             return template
@@ -32,12 +32,17 @@ async def find_template(http: Http, model: Name) -> Template | None:
 
 
 def plain(problem: str, family: str) -> str:
-    """A problem for a model that is not asked in a chat."""
+    """Return the prompt for `problem` as plain text, for a model without a chat template.
+
+    Args:
+        problem: The problem.
+        family: The prompt family, a key of `FAMILIES`, whose instructions are included.
+    """
     return f"Problem: {problem}\n\n{FAMILIES[family]}\n\nSolution:"
 
 
 async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
-    """SGLang and vLLM: the chat as token ids, and these as text."""
+    """Apply the template of SGLang or vLLM: convert the chat to token ids, and these to text."""
     body = {"model": model, "messages": list(chat), "add_generation_prompt": True}
     reply = await _ask(http, "/tokenize", body, Tokens)
     if reply is None or not reply.tokens:
@@ -46,7 +51,7 @@ async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
     text = await _text_of(http, model, ids)
     if text is None:
         return None
-    # A server that begins every text with its own mark would find it twice behind that of the template.
+    # A server that adds a beginning-of-text token to every text would have it twice, as the template adds one, too.
     again = await _ask(http, "/tokenize", {"model": model, "prompt": text}, Tokens)
     if again is not None and again.tokens[1:] == ids and (mark := await _text_of(http, model, ids[:1])):
         return text.removeprefix(mark)
@@ -54,7 +59,7 @@ async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
 
 
 async def _by_text(http: Http, model: Name, chat: Messages) -> str | None:
-    """llama.cpp."""
+    """Apply the template of llama.cpp, which returns the text directly."""
     reply = await _ask(http, "/apply-template", {"messages": list(chat)}, ChatText)
     return reply.prompt if reply else None
 
@@ -67,7 +72,7 @@ async def _text_of(http: Http, model: Name, ids: list[int]) -> str | None:
 
 
 async def _ask(http: Http, path: str, body: dict[str, Any], kind: type[T]) -> T | None:
-    """The answer; None if the server has no such thing, in whatever way it says so."""
+    """Return the reply; None if the server lacks the endpoint, however it reports that."""
     try:
         return await http.post(path, body, kind)
     except (RequestRefused, WrongServer, BackendBadResponse):

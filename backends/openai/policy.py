@@ -1,23 +1,25 @@
 """A policy on any server that speaks OpenAI's protocol: vLLM, llama.cpp, hosted models, SGLang's own routes.
 
-It is a second-class engine, for the protocol has texts where SGLang's has token ids. Each continuation is one streamed
-request to `/v1/completions`, whose prompt is the text of the whole path. What that means:
+This backend is less exact than the others, because the protocol exchanges text where SGLang's exchanges token ids. Each
+continuation is one streamed request to `/v1/completions`, whose prompt is the text of the complete path. The
+consequences:
 
-- **Ids are our own.** An id holds up to three bytes of UTF-8: `length << 24 | bytes`; 0 is the end of a text. Ids thus
-  give back the exact text of a path without any state, also from a recording in another process. A token is 1.2 to
-  2 of them, and the limit of a whole path (`total_tokens`) counts ids: such a path is that much shorter.
-- **Texts are tokenized anew** with each request, and not always into the tokens that were sampled.
-- **Steps are told apart here.** The protocol does not say whether a stop text or the end of the answer was met, so none
-  is asked for: the stream is closed at the separator, what stands behind it in the same event is dropped, and what the
-  server samples until it notices is in no count.
-- **Sampling is the plan's**: every parameter is sent, so that no server fills in its own (`openai_sampling`). Special
-  tokens are asked for as text, for a path without them would not be the one that was sampled; llama.cpp gives them only
-  where it was started with `--special`.
-- **The server must continue texts.** One that wraps them in a chat template is refused at the start.
-- **Counts are the server's** where it sends them: with every event (vLLM, SGLang), or at the end of a stream. Without,
-  one event with text is one token, and a prompt has as many tokens as its text has ids; of streams that are closed
-  early this guess stands. A server that does not tell what it had cached has all prompt tokens counted as computed.
-  `notes` say which of this holds.
+- **Ids are synthetic.** An id holds up to three bytes of UTF-8: `length << 24 | bytes`; 0 is the end of a text. So ids
+  can be converted back to the exact text of a path without any state, also from a recording in another process. A token
+  takes 1.2 to 2 ids, and the limit on the length of a path (`total_tokens`) counts ids: paths are shorter by this
+  factor.
+- **Text is tokenized again** with each request, and not always into the tokens that were sampled.
+- **Steps are split here.** The protocol does not report whether a stop text or the end of the completion was reached,
+  so no stop text is requested: the stream is closed at the separator, text after it in the same event is dropped, and
+  tokens that the server samples until it notices are not counted.
+- **Sampling follows the plan**: every parameter is sent, so that no server fills in its own
+  (`tts_tui.backends.openai.sampling`). Special tokens are requested as text, because a path without them would not be
+  the one that was sampled; llama.cpp returns them only if it was started with `--special`.
+- **The server must continue text.** A server that wraps it in a chat template is refused at the start.
+- **Counts are the server's** if it sends them: with every event (vLLM, SGLang), or at the end of a stream. Otherwise
+  one event with text counts as one token, and a prompt as many tokens as its text has ids; for streams that are closed
+  early, this estimate is final. If a server does not report how much of the prompt was cached, all prompt tokens count
+  as computed. `OpenAIPolicy.notes` reports which of this applies.
 """
 
 from __future__ import annotations
@@ -54,43 +56,46 @@ from tts_tui.profiles.prompts import family_of
 from tts_tui.protocols import Chunk, ModelInfo, Prompt, Sampling, StepRequest, Usage
 
 CONTEXT = 4096
-"""Context of a server that does not say how long its own is."""
+"""Context length in tokens that is assumed for a server that does not report its own."""
 LEAST_ROOM = 32
-"""Tokens that are asked for also where our guess leaves no room for them: the server knows better."""
+"""Minimum number of tokens to request, even if by our estimate there is no room: the server knows the exact number."""
 USELESS_ROOM = 8
-"""Tokens for which a refused request is not shortened further."""
+"""Number of tokens at or below which a refused request is not shortened further."""
 MOST_LISTED = 10
 
 PROBE = "Hello"
 MOST_READ = len(PROBE) + 2
-"""Most tokens of the probe: one a character, and marks of the beginning. Whoever reads more adds text of its own."""
+"""Maximum number of prompt tokens of the probe: one per character, and tokens for the beginning of the text. A server
+that counts more adds text of its own."""
 
 STREAM_OPTIONS: tuple[dict[str, Any], ...] = (
     {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     {"stream_options": {"include_usage": True}},
     {},
 )
-"""How a server is asked for counts; the first that it takes."""
+"""Alternative fields that request token counts; the first that a server accepts is used."""
 
 
 class OpenAIPolicy:
     """A policy on an OpenAI-compatible server.
 
-    It is not `HasSpareCapacity`: what is written ahead in vain may be billed here, so that is done only where it is asked for.
+    It does not implement `HasSpareCapacity`: unused speculative tokens may be billed by the server, so steps are
+    generated speculatively only on request.
 
     Args:
-        spec: `URL#MODEL`, such as `http://127.0.0.1:8000/v1#NAME`; `/v1` may be left out, and MODEL where there is one.
-        api_key: By default the environment variable TTS_TUI_API_KEY.
-        concurrency: Most requests at once; by default as many as the server gains from, which is found out.
-        rate: Most requests that begin in a second.
-        stall: Most seconds between two pieces of a stream before it counts as dead.
-        patience: Seconds that a server which was there and is gone may take to come back.
+        spec: The server and model as `URL#MODEL`, such as `http://127.0.0.1:8000/v1#NAME`; `/v1` may be left out, and
+            MODEL if the server has only one.
+        api_key: The server's API key; by default the value of the environment variable TTS_TUI_API_KEY.
+        concurrency: Maximum number of requests in flight; by default a limit that adapts to the measured throughput.
+        rate: Maximum number of requests that begin per second; None for no limit.
+        stall: Maximum seconds between two events of a stream before it counts as dead.
+        patience: Maximum seconds to wait for a server that was reachable before to come back.
 
     Attributes:
-        http: The connection.
-        dispatch: What goes when.
-        total: All tokens of this policy so far.
-        notes: What users should know of this server, a sentence each; complete after `start`.
+        http: The connection to the server.
+        dispatch: The dispatcher that orders and limits the requests.
+        total: All tokens that this policy has used so far.
+        notes: Limitations of this server that users should know of, a sentence each; complete after `start`.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class OpenAIPolicy:
         url, _, self._named = spec.partition("#")
         self._model: ServerText | str = self._named
         url = check_url(url)
-        # Names of servers' own, such as /tokenize, stand beside /v1 and not below it.
+        # Endpoints outside the protocol, such as /tokenize, are next to /v1 and not below it.
         self._prefixes = ("/v1",) if url.endswith("/v1") else ("/v1", "")
         self._prefix = self._prefixes[0]
         self.http = Http(url.removesuffix("/v1"), api_key=api_key, stall=stall)
@@ -130,17 +135,21 @@ class OpenAIPolicy:
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """Name, size, context and prompt family of the served model; valid after `start`.
+
+        Raises:
+            BackendError: The policy has not been started.
+        """
         if self._info is None:
             raise BackendError("the policy has not been started")
         return self._info
 
     async def start(self) -> None:
-        """Connects, looks at what is served, and has one token written to see that it works.
+        """Connect, find out what is served, and generate one token to check that it works.
 
         Raises:
-            UsageError: The model is not there, or has to be named.
-            BackendUnavailable: Nothing answers, or something else; the message says what to do.
+            UsageError: The server does not have the model, or has several and none is named.
+            BackendUnavailable: No server answers, or another program does; the message says what to do.
         """
         await self.http.open()
         served = self._choose(await self._models())
@@ -156,13 +165,17 @@ class OpenAIPolicy:
         self.notes = (*self._notes(), *await self._try())
 
     async def close(self) -> None:
-        """Ends the connection, and all requests with it. Safe to call twice."""
+        """Close the connection, which ends all requests. Safe to call twice."""
         await self._patience.close()
         await self.dispatch.close()
         await self.http.close()
 
     async def prompt(self, problem: str) -> Prompt:
-        """The problem under the model's chat template, if the server can apply it; else as plain text."""
+        """Return the prompt for `problem`: under the chat template if the server can apply it, or else as plain text.
+
+        Raises:
+            BackendBadResponse: The server can apply the chat template, but did not for this problem.
+        """
         if self._template is None:
             return Prompt(problem, pack(plain(problem, self.info.family)))
         text = await self._template(self.http, self._model, list(default_messages(problem, self.info)))
@@ -171,16 +184,16 @@ class OpenAIPolicy:
         return Prompt(problem, pack(text))
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words; see `EncodesText.encode`."""
+        """Return the ids of a step's text; see `EncodesText.encode`."""
         return pack(text)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
-        """Samples one continuation; see `Policy.stream`."""
+        """Generate one continuation; see `Policy.stream`."""
         text = unpack(request.ids)
         if not text:
             raise BackendError("there is nothing to go on from: the token ids are empty")
         room = request.max_tokens
-        if self._context is not None:  # servers refuse to leave room that they do not have
+        if self._context is not None:  # servers refuse requests for more tokens than they have room for
             room = min(room, max(self._context - len(request.ids), LEAST_ROOM))
         begun = False
         while True:
@@ -190,7 +203,7 @@ class OpenAIPolicy:
                         begun = True
                         yield chunk
                 return
-            except ContextExceeded:  # by our guess the prompt was shorter than it is
+            except ContextExceeded:  # the prompt is longer than estimated
                 if begun or room <= USELESS_ROOM:
                     raise
                 room //= 2
@@ -252,7 +265,11 @@ class OpenAIPolicy:
     # -- the server --------------------------------------------------------------------------------------------------
 
     async def _models(self) -> list[Served]:
-        """What the server lists; finds out where."""
+        """Return the models that the server lists, and set the prefix of its paths.
+
+        Raises:
+            WrongServer: The server has no list of models, and no model was named.
+        """
         for prefix in self._prefixes:
             try:
                 listed = await self.http.get(prefix + "/models", Listed)
@@ -271,14 +288,18 @@ class OpenAIPolicy:
         )
 
     def _served(self, entry: bytes) -> Served:
-        """What is understood of a model in a list; gateways have fields of their own."""
+        """Decode a listed model; if that fails, as with gateways' own fields, only its id."""
         try:
             return self.http.decode(entry, Served)
         except UnexpectedReply:
             return Served(self.http.decode(entry, Named).id)
 
     def _choose(self, models: list[Served]) -> Served | None:
-        """The model that is meant; None if it was named, and the server lists none at all."""
+        """Return the model to use; None if one was named and the server lists none at all.
+
+        Raises:
+            UsageError: The named model is not listed, or none was named and there is not exactly one.
+        """
         names = sorted(str(model.id) for model in models)
         if not models and self._named:
             return None
@@ -292,7 +313,7 @@ class OpenAIPolicy:
         raise UsageError(f"{self.http.url} {what}: write openai:URL#MODEL with one of {listed or 'its models'}")
 
     def _notes(self) -> list[str]:
-        """What the server's models and templates let one say."""
+        """Return notes about the server's chat template, context and number of weights."""
         notes = []
         if self._template is None:
             notes.append(NO_TEMPLATE.format(url=self.http.url))
@@ -303,17 +324,17 @@ class OpenAIPolicy:
         return notes
 
     async def _try(self) -> list[str]:
-        """Has one token written, asked for in full or with what the server takes; returns what is to be said of it.
+        """Generate one token, with all parameters or else with those that the server accepts; return notes about it.
 
         Raises:
-            BackendError: The server does not write, or does not continue texts.
+            BackendError: The server does not generate, or does not continue text.
         """
         everything = self._parameters.fields(Sampling(), 0)
         try:
             return self._judge(await self._probe({**everything, **self._options}))
         except RequestRefused:
             pass
-        # One after the other: a refusal does not reliably say what it is for.
+        # Try parameters one by one: a refusal does not reliably name the parameter it is for.
         await self._find_options()
         await self._parameters.find(lambda fields: self._probe({**fields, **self._options}))
         events = await self._probe({**self._parameters.fields(Sampling(), 0), **self._options})
@@ -335,7 +356,7 @@ class OpenAIPolicy:
                     raise
 
     async def _probe(self, fields: Fields) -> list[CompletionEvent]:
-        """The events of a request for one token; an overloaded server is given time."""
+        """Return the events of a request for one token; retries while the server is overloaded."""
         body = {"model": self._model, "prompt": PROBE, "max_tokens": 1, "stream": True, **fields}
         async with aclosing(self._patience.stream(partial(self._events, body))) as events:
             return [event async for event in events]
@@ -360,7 +381,7 @@ class OpenAIPolicy:
 
 
 def _context_of(served: Served | None) -> int | None:
-    """The longest sequence, as vLLM and SGLang, llama.cpp and gateways say it; None if none says."""
+    """Return the longest sequence in tokens, as vLLM and SGLang, llama.cpp or gateways report it; None if none does."""
     if served is None:
         return None
     meta = served.meta or ServedMeta()

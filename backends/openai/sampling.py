@@ -1,9 +1,10 @@
-"""Sampling parameters for OpenAI-compatible servers: which of them a server takes, and what is sent.
+"""Sampling parameters for OpenAI-compatible servers: which of them a server accepts, and the values that are sent.
 
-Servers fill in what a request leaves out, each in its own way: vLLM from the model's `generation_config.json`,
-llama.cpp with a top_k of 40 and a min_p of 0.05, MLX with temperature 0. So every parameter is sent with every request,
-with a value that changes nothing where the plan has none. Only temperature, top_p, seed and the penalties of presence
-and frequency are OpenAI's own; servers that refuse others are asked without them, and `note` says so.
+Servers fill in parameters that a request leaves out, each in its own way: vLLM from the model's
+`generation_config.json`, llama.cpp with a top_k of 40 and a min_p of 0.05, MLX with temperature 0. So every parameter
+is sent with every request, with a neutral value if the plan has none. Only temperature, top_p, seed and the presence
+and frequency penalties are OpenAI's own; servers that refuse others are asked without them, and `Parameters.note`
+reports it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from tts_tui.errors import RequestRefused
 from tts_tui.protocols import Sampling
 
 SEEDS = 2**31
-"""Seeds are below this number: llama.cpp takes 32 bits. Of two billion pairs of samples about one shares a seed."""
+"""Upper bound of seeds: llama.cpp takes 32 bits. About one in two billion pairs of samples shares a seed."""
 
 Fields = Mapping[str, Any]
-"""Some fields of a request."""
+"""Part of the fields of a request."""
 
 OPTIONAL: dict[str, Sequence[Fields]] = {
     "top_k": ({"top_k": -1}, {"top_k": 0}),
@@ -36,16 +37,16 @@ OPTIONAL: dict[str, Sequence[Fields]] = {
         {"skip_special_tokens": False},
     ),
 }
-"""What a server may refuse, by what it is called in notes: the ways to say it, with values that change nothing. MLX
-switches top_k off by 0, SGLang by -1; llama.cpp calls the penalty for repetition otherwise. A path is continued by its
-text, so special tokens that the model writes must stand in it."""
+"""Parameters that a server may refuse, by their names in notes, each with its alternative forms and neutral values. MLX
+disables top_k by 0, SGLang by -1; llama.cpp has another name for the repetition penalty. A path is continued from its
+text, so special tokens that the model generates must be part of it."""
 
 Probe = Callable[[Fields], Awaitable[object]]
-"""Sends a request with these fields."""
+"""Function that sends a request with the given fields."""
 
 
 class Parameters:
-    """The sampling parameters that one server takes; at first all of them.
+    """The sampling parameters that one server accepts; all of them until `find` is called.
 
     Args:
         url: The server's address, for messages.
@@ -56,10 +57,10 @@ class Parameters:
         self._taken = {name: ways[0] for name, ways in OPTIONAL.items()}
 
     def fields(self, sampling: Sampling, seed: int) -> dict[str, Any]:
-        """The fields of a request.
+        """Return the sampling fields of a request.
 
         Raises:
-            RequestRefused: The server does not take a parameter that `sampling` needs.
+            RequestRefused: The server does not accept a parameter that `sampling` needs.
         """
         fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         for way in self._taken.values():
@@ -76,10 +77,10 @@ class Parameters:
         return fields
 
     async def find(self, probe: Probe) -> None:
-        """Finds out which parameters the server takes, by trying each alone.
+        """Find out which parameters the server accepts, by trying each one separately.
 
         Raises:
-            BackendError: The server failed otherwise than by refusing.
+            BackendError: A request failed for another reason than a refusal.
         """
         self._taken = {}
         for name, ways in OPTIONAL.items():
@@ -93,7 +94,7 @@ class Parameters:
 
     @property
     def note(self) -> str | None:
-        """What users should know of it, in a sentence; None if the server takes all."""
+        """A sentence for users that names the parameters the server refuses; None if it accepts all."""
         missing = [name for name in OPTIONAL if name not in self._taken]
         if not missing:
             return None

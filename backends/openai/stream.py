@@ -1,4 +1,4 @@
-"""One completion as OpenAI-compatible servers stream it: text as ids of our own, events of the wire, and the chunks."""
+"""Streaming of one completion from an OpenAI-compatible server: packing of text into ids, events, and chunks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tts_tui.errors import (
 from tts_tui.protocols import Chunk, Finish, StepRequest, TokenCount, Usage
 
 END = 0
-"""The id of the end of a text; it stands for no bytes."""
+"""Id of the end of a text; it stands for no bytes."""
 BYTES = 3
-"""Bytes in an id: the length takes two more bits, and the tree keeps ids as 32-bit numbers."""
+"""Maximum number of bytes in an id: their number takes two more bits, and the tree stores ids as 32-bit numbers."""
 
 FINISH: dict[str, Finish] = {"stop": "eos", "length": "length"}
-"""No stop text is ever asked for, so "stop" is the end of the text."""
+"""Finish reasons by their names in the protocol. No stop text is ever requested, so "stop" is the end of the text."""
 
 PIECES = 5
-"""Events that one token may come in: gateways may split texts anew, down to single characters."""
+"""Maximum number of events that one token may be spread over: gateways may re-split texts, down to characters."""
 
 _TOO_LONG = re.compile(
     r"context.?(length|size|window)|max_model_len|\b(prompt|input|sequence)\b.{0,40}(too long|longer|exceed)",
@@ -38,17 +38,17 @@ _TOO_LONG = re.compile(
 
 
 def pack(text: str) -> tuple[int, ...]:
-    """`text` as ids, each of which holds up to three of its UTF-8 bytes and how many these are."""
+    """Return `text` as ids, each of which holds up to three of its UTF-8 bytes and their number."""
     data = text.encode(errors="replace")
     pieces = (data[at : at + BYTES] for at in range(0, len(data), BYTES))
     return tuple(len(piece) << 8 * BYTES | int.from_bytes(piece, "big") for piece in pieces)
 
 
 def unpack(ids: Sequence[int]) -> str:
-    """The text of ids, whatever pieces it was packed in.
+    """Return the text of ids, however it was divided when it was packed.
 
     Raises:
-        BackendError: They were not made by `pack`.
+        BackendError: The ids were not made by `pack`.
     """
     data = bytearray()
     for number in ids:
@@ -73,13 +73,13 @@ def _foreign() -> BackendError:
 
 
 class Details(Struct):
-    """What is said of prompt tokens."""
+    """The details of the prompt tokens: how many were cached."""
 
     cached_tokens: TokenCount | None = None
 
 
 class ReportedUsage(Struct):
-    """Tokens of a request so far."""
+    """Token counts of a request so far, as reported by the server."""
 
     prompt_tokens: TokenCount = 0
     completion_tokens: TokenCount = 0
@@ -87,7 +87,7 @@ class ReportedUsage(Struct):
 
 
 class CompletionChoice(Struct):
-    """New text, and how it ended; SGLang and vLLM also say at which stop text, or at which token."""
+    """New text, and how it ended; SGLang and vLLM also report the stop text or token."""
 
     text: str | None = None
     finish_reason: ServerText | None = None
@@ -96,7 +96,7 @@ class CompletionChoice(Struct):
 
 
 class CompletionEvent(Struct):
-    """One event as it is sent."""
+    """One event of a streamed completion, as sent by the server."""
 
     choices: list[CompletionChoice] = []
     usage: ReportedUsage | None = None
@@ -107,26 +107,30 @@ class CompletionEvent(Struct):
 
     @property
     def text(self) -> str:
-        """New text."""
+        """New text; empty if the event has none."""
         return (self.choices[0].text or "") if self.choices else ""
 
     @property
     def reason(self) -> ServerText | None:
-        """How the request ended, in the server's words; some servers send an empty string until then."""
+        """Finish reason in the server's words; None before the end, for which some servers send an empty string."""
         return (self.choices[0].finish_reason or None) if self.choices else None
 
     @property
     def stop_text(self) -> ServerText | None:
-        """The stop text at which the request ended, if the server names one."""
+        """Stop text at which the request ended; None if the server names none."""
         named = (self.choices[0].matched_stop, self.choices[0].stop_reason) if self.choices else ()
         return next((stop.text for stop in named if stop is not None and not stop.is_token and stop.text), None)
 
 
 def check(url: str, event: CompletionEvent) -> CompletionEvent:
-    """Return `event`, unless it says that the request failed.
+    """Return `event`, unless it reports that the request failed.
+
+    Args:
+        url: The server's address, for messages.
+        event: The event.
 
     Raises:
-        BackendError: It does.
+        BackendError: The event reports a failure.
     """
     if event.error is not None or event.object == "error":
         said = (event.error.text if event.error else None) or event.message or "without a reason"
@@ -135,7 +139,7 @@ def check(url: str, event: CompletionEvent) -> CompletionEvent:
 
 
 def _cut_off(url: str, event: CompletionEvent) -> BackendError:
-    """Return the error for a last event whose reason is not the end of the text, such as an abort or a content filter.
+    """Return the error for a last event whose reason is not a normal end, such as an abort or a content filter.
 
     SGLang reports invalid logits as a stop text.
     """
@@ -157,12 +161,12 @@ def _failed(url: str, code: int, said: ServerText | str) -> BackendError:
 
 
 def context_refused(error: RequestRefused) -> bool:
-    """Whether a refusal says that prompt and answer do not fit the context."""
+    """Return whether the reason for a refusal is that prompt and completion do not fit the context."""
     return _TOO_LONG.search(str(error)) is not None
 
 
 def context_exceeded(error: RequestRefused) -> ContextExceeded:
-    """The same, as what it means here."""
+    """Convert a refusal to a `ContextExceeded` error with advice for users."""
     return ContextExceeded(
         f"the path no longer fits the server's context: use a shorter prompt or fewer, shorter steps ({error})"
     )
@@ -172,13 +176,13 @@ def context_exceeded(error: RequestRefused) -> ContextExceeded:
 
 
 class UsageMeter:
-    """Counts the tokens of one stream: by what the server says, or else by what came.
+    """A counter for the tokens of one stream: by the server's counts, or else by the events received.
 
     Args:
-        prompt: Tokens of the prompt, if the server never says.
+        prompt: Number of prompt tokens to assume if the server never reports it.
 
     Attributes:
-        completion: Tokens sampled so far.
+        completion: Number of tokens sampled so far.
     """
 
     def __init__(self, prompt: int) -> None:
@@ -187,11 +191,11 @@ class UsageMeter:
         self._guess: int | None = prompt
 
     def add(self, event: CompletionEvent) -> Usage:
-        """What one event adds. A piece of text without a count is one token, until a count comes."""
+        """Return the usage that one event adds. Text without a count is one token, until a count corrects it."""
         if event.usage is None:
             usage = Usage(completion=1 if event.text else 0)
         else:
-            # A correction takes back no more than what the present step was said to cost: the others are settled.
+            # A correction takes back at most what was counted for the current step: earlier steps are settled.
             new = max(event.usage.completion_tokens - self.completion, -self._step)
             usage = self._prompt(event.usage) + Usage(completion=new)
         self.completion += usage.completion
@@ -199,11 +203,11 @@ class UsageMeter:
         return usage
 
     def step(self) -> None:
-        """A step has ended."""
+        """Record that a step has ended: later corrections leave its count unchanged."""
         self._step = 0
 
     def rest(self) -> Usage:
-        """The guess at the prompt, unless the server has said."""
+        """Return the estimated usage of the prompt, unless the server has reported it."""
         guess, self._guess = self._guess, None
         return Usage(prompt_computed=guess or 0)
 
@@ -217,21 +221,21 @@ class UsageMeter:
 
 
 class TextStepSplitter:
-    """Makes chunks of events: a chunk ends with the separator, and the last one waits until everything is counted.
+    """A converter from events to chunks: a chunk ends with the separator; the last one waits until all is counted.
 
     Args:
-        request: What was asked.
+        request: The request that is being answered.
 
     Attributes:
-        ids: All ids so far.
-        done: Nothing more needs to be read: the step that was asked for is whole, or the answer was cut off.
-        settled: All that the stream cost stands in its chunks.
+        ids: The ids of all chunks so far.
+        done: True if nothing more needs to be read: the requested step is finished, or the completion was cut off.
+        settled: True if the complete usage of the stream has been reported, in its chunks or by `rest`.
     """
 
     def __init__(self, request: StepRequest) -> None:
         self.ids: list[int] = []
         self.done = False
-        self.settled = True  # nothing came yet
+        self.settled = True  # no event came yet
         self._rollout = request.rollout
         self._separator = Separator(request.separator)
         self._meter = UsageMeter(len(request.ids))
@@ -243,7 +247,7 @@ class TextStepSplitter:
         self._is_endless = False
 
     def add(self, event: CompletionEvent) -> list[Chunk]:
-        """The chunks of one event, save the last of all."""
+        """Return the chunks of one event, except for the last chunk of the stream; see `last`."""
         self.settled = False
         self._due += self._meter.add(event)
         self._events += 1
@@ -263,10 +267,13 @@ class TextStepSplitter:
         return [self._chunk(text, end) for text, end in pieces]
 
     def last(self, url: str) -> Chunk:
-        """The last chunk.
+        """Return the last chunk of the stream.
+
+        Args:
+            url: The server's address, for messages.
 
         Raises:
-            BackendError: The stream ended, and the answer did not.
+            BackendError: The stream ended without a normal end of the completion, or exceeded the requested length.
         """
         if self._is_endless:
             raise endless(url, self._most)
@@ -279,7 +286,7 @@ class TextStepSplitter:
         return self._chunk(*self._last, self._finish)
 
     def rest(self) -> Usage:
-        """What a stream that ends early has cost and is in no chunk."""
+        """Return the part of the usage of a stream that ended early that is in no chunk."""
         self.settled = True
         return self._due + self._meter.rest()
 
@@ -292,7 +299,7 @@ class TextStepSplitter:
         return Chunk(ids, text, end, finish, usage)
 
     def _pieces(self, text: str) -> list[tuple[str, bool]]:
-        """`text`, cut behind each separator, and whether a step ends there."""
+        """Split `text` after each separator; return the pieces, and whether a step ends with each."""
         pieces, begin = [], 0
         if self._separator.within(text):
             for at, character in enumerate(text, 1):

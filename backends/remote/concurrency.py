@@ -1,36 +1,40 @@
-"""How many requests a server should have at once: found out from what comes back, instead of guessed by the user.
+"""Adaptive limit on concurrent requests to a server, derived from measured throughput instead of user configuration.
 
-More requests at a time make a batch larger, which costs each of them little until the machine is full; from there on
-they only wait for each other. That point, the knee, is where the tokens a second stop growing. It is looked for by
-doubling while doubling pays, and later by one level up now and then, for servers change.
+More concurrent requests make the server's batch larger, which costs each request little until the machine is
+saturated; beyond that point they only wait for each other. That point, the knee, is where the tokens per second stop
+growing. It is found by doubling the limit while doubling pays off; later, the next level is tried now and then, because
+a server's load changes.
 """
 
 from __future__ import annotations
 
 PIECE_SECONDS = 0.2
 PIECE_TOKENS = 8
-"""A sample of the pace is taken over at least this long and this many tokens."""
+"""Minimum duration and number of tokens of one sample of the pace."""
 FADE = 0.97
-"""What is left of older samples when one comes."""
+"""Factor by which the weight of older samples decays with each new sample."""
 ENOUGH = 4.0
-"""Weight of samples from which on the pace is known."""
+"""Total weight of samples required before the pace counts as known."""
 WINDOW_SECONDS = 1.0
 WINDOW_TOKENS = 64
-"""A rate is taken over at least this long and this many tokens."""
+"""Minimum duration and number of tokens of a window over which a rate is measured."""
 FULL = 0.8
-"""Share of the limit that must have been used in a window for its rate to say something about the limit."""
+"""Share of the limit that must be in use during a window for its rate to be evidence about the limit."""
 GAIN = 0.1
-"""A higher level must bring this much more tokens a second."""
+"""Relative increase in tokens per second that a higher level must bring to be kept."""
 PATIENCE = 20
-"""Full windows between two tries of the next level."""
+"""Full windows between two attempts at the next level."""
 CUT = 0.8
-"""What an overload leaves of the limit."""
+"""Factor by which an overload reduces the limit."""
 CALM_SECONDS = 15.0
-"""Seconds after an overload in which the limit does not rise."""
+"""Seconds after an overload during which the limit does not rise."""
 
 
 class SlowdownModel:
-    """How much slower each stream becomes with one more: seconds a token = base + slope x streams, least squares."""
+    """A model of how much one more stream slows down the others.
+
+    Fits seconds per token = base + slope x streams by least squares, with exponentially decaying weights.
+    """
 
     def __init__(self) -> None:
         self._began: float | None = None
@@ -38,7 +42,13 @@ class SlowdownModel:
         self._n = self._x = self._y = self._xx = self._xy = 0.0
 
     def tokens(self, count: int, running: int, now: float) -> None:
-        """`count` tokens came while `running` requests were under way."""
+        """Record that `count` tokens arrived while `running` requests were in flight.
+
+        Args:
+            count: Tokens that arrived.
+            running: Requests in flight.
+            now: Current time in seconds.
+        """
         if self._began is None:
             self._began = now
             return
@@ -51,11 +61,14 @@ class SlowdownModel:
             self._began, self._count, self._load = now, 0, 0
 
     def idle(self) -> None:
-        """Nothing is under way."""
+        """Record that no request is in flight, which discards the current sample."""
         self._began, self._count, self._load = None, 0, 0
 
     def slack(self, needed: int, share: float) -> float:
-        """How many streams beside `needed` ones make those slower by at most `share`; 0 while that is not known."""
+        """Return how many streams can run next to `needed` ones and slow those down by at most `share`.
+
+        Returns 0 while the pace is not known.
+        """
         spread = self._xx * self._n - self._x**2
         if self._n < ENOUGH or spread < (0.05 * self._x) ** 2:
             return 0.0
@@ -71,15 +84,15 @@ class SlowdownModel:
 
 
 class ConcurrencyLimit:
-    """The limit, and how it changes. Pure: told the time, reads no clock.
+    """An adaptive limit on concurrent requests. Pure: the time is passed in, no clock is read.
 
     Args:
-        start: First limit.
+        start: Initial limit.
         least: Lowest limit.
-        most: Highest limit, such as what the server says that it runs at once.
+        most: Highest limit, such as the number of requests that the server reports it can run at once.
 
     Attributes:
-        limit: Requests to have at once.
+        limit: Number of requests to have in flight at once.
     """
 
     def __init__(self, start: int = 32, *, least: int = 4, most: int = 256) -> None:
@@ -93,10 +106,16 @@ class ConcurrencyLimit:
         self._count = self._load = 0
 
     def tokens(self, count: int, running: int, now: float) -> None:
-        """`count` tokens came while `running` requests were under way."""
+        """Record that `count` tokens arrived while `running` requests were in flight, and adjust the limit.
+
+        Args:
+            count: Tokens that arrived.
+            running: Requests in flight.
+            now: Current time in seconds.
+        """
         if self._began is None:
             self._open(now)
-            return  # of the first ones nobody knows how long they took
+            return  # how long the first tokens took is unknown
         self._count += count
         self._load += count * running
         spent = now - self._began
@@ -107,11 +126,11 @@ class ConcurrencyLimit:
             self._open(now)
 
     def idle(self) -> None:
-        """Nothing is under way: the time until the next request says nothing about the server."""
+        """Record that no request is in flight: the time until the next one is no evidence about the server."""
         self._open(None)
 
     def overloaded(self, now: float) -> None:
-        """The server asked for less."""
+        """Record that the server reported an overload, and reduce the limit."""
         if now < self._calm:  # one burst is one overload, however many requests were in it
             return
         self.limit = max(self.least, int(self.limit * CUT))
@@ -119,16 +138,21 @@ class ConcurrencyLimit:
         self._rates.clear()
 
     def _open(self, now: float | None) -> None:
-        """Begins a window."""
+        """Begin a window at time `now`; None begins it with the next tokens."""
         self._began = now
         self._count = self._load = 0
 
     def _judge(self, rate: float, now: float) -> None:
-        """One full window at the present limit."""
+        """Adjust the limit after one full window at the current limit.
+
+        Args:
+            rate: Tokens per second in the window.
+            now: Current time in seconds.
+        """
         known = self._rates.get(self.limit)
         self._rates[self.limit] = rate if known is None else (known + rate) / 2
         if self._before is not None and rate < self._rates[self._before] * (1 + GAIN):
-            self.limit, self._before, self._rest = self._before, None, PATIENCE  # the step up did not pay
+            self.limit, self._before, self._rest = self._before, None, PATIENCE  # the step up did not pay off
             return
         if self._rest:
             self._rest -= 1

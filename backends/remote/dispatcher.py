@@ -1,8 +1,8 @@
-"""Which request goes to the server next, and how many are there at once.
+"""Order and concurrency of the requests that are sent to a server.
 
 One `Dispatcher` serves all searches of a policy. Searches take turns, so that one with many requests does not keep the
-others waiting; steps that are written ahead go last for as long as nobody needs them. A server that is overloaded is
-given time, and less to do.
+others waiting; speculative steps go last until a search needs them. After an overload, nothing is sent for a while, and
+then fewer requests at once.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from tts_tui.protocols import Claim
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
-"""Seconds that nothing is sent after an overload; doubled from the first to the longest while it lasts."""
+"""Seconds during which nothing is sent after an overload; doubled from the first to the longest while it lasts."""
 SLOWER = 0.15
-"""By how much requests that nobody needs yet may slow those down that somebody waits for."""
+"""Relative slowdown of needed requests that speculative requests may cause."""
 BURST = 4
-"""Requests that begin before the event loop does something else: hundreds at once would hold it up."""
+"""Requests that begin before control returns to the event loop: hundreds at once would block it."""
 LONGEST_ASKED = 120.0
-"""Most seconds that a server is believed, should it ask for more."""
+"""Upper bound in seconds on the waiting time that a server requests; longer times are cut to it."""
 
 
 class Dispatcher:
-    """Hands out leave to send.
+    """A scheduler that grants requests permission to be sent.
 
     Args:
-        knee: How many requests may be under way at once.
-        rate: Most requests that begin in a second; None for no limit.
-        clock: Seconds.
+        knee: The limit on requests in flight.
+        rate: Maximum number of requests that begin per second; None for no limit.
+        clock: Returns the current time in seconds.
 
     Attributes:
-        pace: How much slower requests become with one more.
-        running: Requests under way.
-        most_running: Most of them at any time.
+        knee: The limit on requests in flight.
+        pace: The model of how much one more request slows down the others.
+        running: Number of requests in flight.
+        most_running: Highest value that `running` has had.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class Dispatcher:
         self.knee = knee
         self.pace = SlowdownModel()
         self.running = self.most_running = 0
-        self._speculative: set[Claim] = set()  # those of them that were begun before anybody needed them
+        self._speculative: set[Claim] = set()  # claims of requests in flight that began speculatively
         self._clock = clock
-        # One queue a search, in turn; the second class is for steps ahead of their time.
+        # One queue per search, served in turn; the second class is for speculative steps.
         self._waiting: tuple[OrderedDict[str, deque[asyncio.Future[None]]], ...] = (OrderedDict(), OrderedDict())
         self._throttler = None if rate is None else Throttler(*_per(rate))
         self._starter: asyncio.Task[None] | None = None
@@ -63,29 +64,30 @@ class Dispatcher:
 
     @property
     def ahead(self) -> int:
-        """How many of the requests under way nobody needs so far."""
+        """Number of requests in flight that no search needs yet."""
         return sum(1 for claim in self._speculative if not claim.made)
 
     @property
     def free(self) -> int:
-        """How many more requests could be under way without making one wait that somebody needs."""
+        """Number of further requests that could be in flight without making a needed one wait."""
         if self._clock() < self._closed_until:
             return 0
         return max(0, self.knee.limit - self.running - sum(len(queue) for queue in self._waiting[0].values()))
 
     @property
     def spare(self) -> int:
-        """How many more requests could be under way without making those wait or slow that somebody needs."""
+        """Number of further requests that could be in flight without delaying or noticeably slowing needed ones."""
         slack = self.pace.slack(self.running - self.ahead, SLOWER) - self.ahead
         return max(0, int(min(self.free, slack)))
 
     @asynccontextmanager
     async def slot(self, session: str = "", claim: Claim | None = None) -> AsyncGenerator[None]:
-        """Waits for leave to have one more request under way, and gives it back at the end.
+        """Wait for permission to send one request, and release the slot when the context ends.
 
         Args:
-            session: Whose request it is.
-            claim: Until it is made, the request goes after all that are needed; then it takes its turn among them.
+            session: The search that the request belongs to.
+            claim: The claim on a speculative request. Until it is made, the request goes after all needed ones; then
+                it takes its turn among them. None for a request that is needed.
         """
         await self._enter(session, claim)
         if claim is not None:
@@ -104,14 +106,21 @@ class Dispatcher:
             self._pump()
 
     def on_tokens(self, tokens: int) -> None:
-        """So many tokens came back: how the knee is found."""
+        """Record that `tokens` tokens arrived, from which the limit and the slowdown are estimated."""
         self._wait = FIRST_WAIT
         now = self._clock()
         self.knee.tokens(tokens, self.running, now)
         self.pace.tokens(tokens, self.running, now)
 
     def overloaded(self, retry_after: float | None) -> float:
-        """The server asked for time: nothing is sent for that long. Returns how long."""
+        """Record that the server reported an overload, and suspend sending.
+
+        Args:
+            retry_after: Seconds that the server asked to wait; None if it did not ask for a time.
+
+        Returns:
+            Seconds during which nothing is sent.
+        """
         now = self._clock()
         self.knee.overloaded(now)
         left = self._closed_until - now
@@ -125,7 +134,7 @@ class Dispatcher:
         return wait
 
     async def close(self) -> None:
-        """Lets nobody go any more. Safe to call twice."""
+        """Stop granting slots. Safe to call twice."""
         if self._timer is not None:
             self._timer.cancel()
         if self._starter is not None:
@@ -143,7 +152,7 @@ class Dispatcher:
             with nullcontext() if claim is None else claim.told(partial(self._promote, session, leave)):
                 await leave
         except asyncio.CancelledError:
-            if leave.done() and not leave.cancelled():  # granted in the same moment: it goes to the next
+            if leave.done() and not leave.cancelled():  # granted at the same moment: pass the slot on
                 self.running -= 1
                 self._pump()
             else:
@@ -151,13 +160,13 @@ class Dispatcher:
             raise
 
     def _promote(self, session: str, leave: asyncio.Future[None]) -> None:
-        """Has a request that waits in the second class take its turn in the first: somebody needs it now."""
+        """Move a waiting speculative request to the first class, because a search needs it now."""
         if self._withdraw(session, leave):
             self._waiting[False].setdefault(session, deque()).append(leave)
             self._pump()
 
     def _withdraw(self, session: str, leave: asyncio.Future[None]) -> bool:
-        """Takes a request out of the queue that it waits in; says whether there was one."""
+        """Remove a request from the queue that it waits in; return whether it was in one."""
         for queues in self._waiting:
             if session in queues and leave in queues[session]:
                 queues[session].remove(leave)
@@ -167,7 +176,7 @@ class Dispatcher:
         return False
 
     def _pump(self) -> None:
-        """Gives leave to whoever may go now."""
+        """Grant slots to all requests that may be sent now."""
         if self._throttler is not None:
             if self._next_queue() is not None and (self._starter is None or self._starter.done()):
                 self._starter = asyncio.get_running_loop().create_task(self._start_at_rate(self._throttler))
@@ -184,14 +193,14 @@ class Dispatcher:
         self._pump()
 
     async def _start_at_rate(self, throttler: Throttler) -> None:
-        """The only one that waits for the throttler, which polls for everybody who does."""
+        """Grant slots at the throttler's rate; only this task waits for it, because it polls once for each waiter."""
         while self._open() and self._next_queue() is not None:
             async with throttler:
                 if self._open():
                     self._grant()
 
     def _open(self) -> bool:
-        """Whether one more may go; after an overload it is asked again when the time is over."""
+        """Return whether one more request may be sent; after an overload, schedule a retry for when the pause ends."""
         if self.running >= self.knee.limit:
             return False
         left = self._closed_until - self._clock()
@@ -209,14 +218,14 @@ class Dispatcher:
         return next((queues for queues in self._waiting if queues), None)
 
     def _grant(self) -> bool:
-        """Lets the next one go: of the search whose turn it is, the one that has waited longest."""
+        """Grant a slot to the longest waiting request of the search whose turn it is; return whether there was one."""
         queues = self._next_queue()
         if queues is None:
             return False
         session, queue = queues.popitem(last=False)
         leave = queue.popleft()
         if queue:
-            queues[session] = queue  # to the end: the others come first
+            queues[session] = queue  # at the end: the other searches come first
         if not leave.done():
             self.running += 1
             self.most_running = max(self.most_running, self.running)
@@ -225,5 +234,5 @@ class Dispatcher:
 
 
 def _per(rate: float) -> tuple[int, float]:
-    """`rate` as so many in so many seconds; the throttler takes whole numbers only."""
+    """Return `rate` as a count and a period in seconds; the throttler takes only integer counts."""
     return (round(rate), 1.0) if rate >= 1 else (1, 1.0 / rate)

@@ -1,8 +1,9 @@
-"""One server over HTTP: JSON in, typed values or a stream of them out, and every failure as one sentence.
+"""HTTP client for one server: JSON in, typed values or a stream of them out, and every failure as one sentence.
 
-What goes wrong between two machines is told apart here once, so that no backend needs to know the HTTP client's errors.
-The API key is sent, and stands in no message, log or recording: replies are decoded into the types of
-`tts_tui.backends.remote.replies`, whose strings are `ServerText`, and no error has a cause that may quote what a server sent.
+Network failures are classified here, in one place, so that no backend needs to know the HTTP client's errors. The API
+key is sent, but never appears in a message, log or recording: replies are decoded into the types of
+`tts_tui.backends.remote.replies`, whose strings are `ServerText`, and no error has a cause that may quote what a server
+sent.
 """
 
 from __future__ import annotations
@@ -32,33 +33,33 @@ from tts_tui.errors import (
 )
 
 API_KEY = "TTS_TUI_API_KEY"
-"""Environment variable of the key, which is better kept off command lines."""
+"""Environment variable that holds the API key, so that the key need not appear on command lines."""
 
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 120.0
-"""Most seconds until a reply is complete, and between two events of a stream."""
+"""Maximum seconds until a reply is complete, and between two events of a stream."""
 MOST_BYTES = 64 * 2**20
-"""Longest event, and longest reply that is no stream. An event that repeats 32 000 tokens and their text takes less
-than one MB, and 128 hidden states of 8192 numbers take 20 MB."""
+"""Maximum size of an event, and of a reply that is not a stream. An event that repeats 32 000 tokens and their text
+takes less than one MB, and 128 hidden states of 8192 numbers take 20 MB."""
 _DONE = b"[DONE]"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Raised by a decoder: RecursionError where values stand in one another thousands deep."""
+"""Errors raised by a decoder: RecursionError where values are nested thousands deep."""
 
 T = TypeVar("T")
 
 
 class UnexpectedReply(BackendBadResponse):
-    """Raised when a reply is JSON, and not what was asked for."""
+    """An error raised when a reply is valid JSON, but not of the requested type."""
 
 
 def check_url(url: str) -> str:
-    """`url` without a slash at its end.
+    """Return `url` without a trailing slash.
 
     Raises:
-        UsageError: It is no address of a server.
+        UsageError: `url` is not the address of a server.
     """
     example = "write it as http://HOST:PORT"
-    if "@" in url:  # also where it makes the address one that cannot be parsed, and would be quoted for that
+    if "@" in url:  # checked before parsing, because a parse error would quote the address
         raise UsageError(f"the address of the server holds a user or a password: put the key into {API_KEY} instead")
     try:
         parts = urlsplit(url)
@@ -73,13 +74,14 @@ def check_url(url: str) -> str:
 
 
 class Http:
-    """One server.
+    """An HTTP client for one server.
 
     Args:
-        url: Its address, checked.
-        api_key: Sent as a bearer token; by default what the environment variable `API_KEY` holds.
-        stall: Most seconds until a reply is complete, and between two events of a stream.
-        serves: What should be there, a policy or a prm: how messages say to start it.
+        url: The server's address; checked by `check_url`.
+        api_key: The key that is sent as a bearer token; by default the value of the environment variable that
+            `API_KEY` names.
+        stall: Maximum seconds until a reply is complete, and between two events of a stream.
+        serves: The kind of model that is expected, "policy" or "prm"; error messages use it to say how to start one.
     """
 
     def __init__(
@@ -94,18 +96,22 @@ class Http:
         self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
     def other(self, url: str) -> Http:
-        """The same for another server, with the same key."""
+        """Return a client for the server at `url` with the same key and settings."""
         return Http(url, api_key=self._key, stall=self._stall, serves=self.serves)
 
     async def open(self) -> None:
-        """Gets ready; connections are made as they are needed, and kept."""
+        """Open the client session; connections are made on demand and kept alive.
+
+        Raises:
+            UsageError: The API key holds characters that cannot be sent.
+        """
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             try:
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
                     headers=headers,
-                    # What aiohttp could time is a read from the socket: one that waits behind a malformed chunk, for
+                    # aiohttp can only time reads from the socket: a read that waits behind a malformed chunk, for
                     # which aiohttp closes the connection, never ends.
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 )
@@ -113,7 +119,7 @@ class Http:
                 raise UsageError(f"the API key holds characters that cannot be sent: check {API_KEY}") from None
 
     async def close(self) -> None:
-        """Closes all connections. Safe to call twice."""
+        """Close all connections. Safe to call twice."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -122,23 +128,35 @@ class Http:
         """Return the JSON at `path`.
 
         Args:
-            path: Where it is.
-            kind: What it should be; its strings are `ServerText`, save what a model wrote.
+            path: The path on the server.
+            kind: The type to decode into; its strings are `ServerText`, except text that a model generated.
 
         Raises:
-            BackendError: Of the kind that fits, with a sentence; `UnexpectedReply` if it is of another kind.
+            BackendError: The request failed; the subclass and message say how. `UnexpectedReply` if the JSON is not
+                of type `kind`.
         """
         return self.decode(await self.read("GET", path), kind)
 
     async def post(self, path: str, body: Any, kind: type[T], headers: Mapping[str, str] | None = None) -> T:
-        """Return the JSON that answers `body`, as `get` does."""
+        """Post `body` to `path`, and return the JSON reply as `get` does.
+
+        Args:
+            path: The path on the server.
+            body: The value that is sent as JSON.
+            kind: The type to decode into.
+            headers: Additional headers.
+
+        Raises:
+            BackendError: The request failed; the subclass and message say how. `UnexpectedReply` if the JSON is not
+                of type `kind`.
+        """
         return self.decode(await self.read("POST", path, body, headers), kind)
 
     async def read(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
-        """Return an answer as it is.
+        """Return the body of a reply, undecoded.
 
         Raises:
-            BackendError: Of the kind that fits, with a sentence.
+            BackendError: The request failed; the subclass and message say how.
         """
         try:
             async with (
@@ -153,11 +171,11 @@ class Http:
     async def events(
         self, path: str, body: Any, kind: type[T], headers: Mapping[str, str] | None = None
     ) -> AsyncGenerator[T]:
-        """Yield each server-sent event, up to and without `[DONE]`.
+        """Yield each server-sent event up to, but not including, `[DONE]`.
 
         Raises:
-            BackendError: Of the kind that fits; also if an event is of another kind than `kind`, or the stream ends
-                before `[DONE]`.
+            BackendError: The request failed, an event is not of type `kind`, or the stream ended before `[DONE]`; the
+                subclass and message say which.
         """
         parser, decoder, now = EventParser(), self.decoder(kind), asyncio.get_running_loop().time
         deadline = now() + self._stall
@@ -175,7 +193,7 @@ class Http:
                         data = data.strip()
                         if data == _DONE:
                             return
-                        if data:  # some proxies keep a connection open with events that are empty
+                        if data:  # some proxies keep a connection open with empty events
                             yield self.event(data, decoder)
                             deadline = now() + self._stall
                     if parser.pending > MOST_BYTES:
@@ -189,26 +207,30 @@ class Http:
             raise self.explain(error) from _cause(error)
 
     def decode(self, data: bytes, kind: type[T]) -> T:
-        """Return the JSON that `data` is, as `get` does; nothing counts as null."""
+        """Decode `data` from JSON as `get` does; empty data counts as null.
+
+        Raises:
+            BackendError: `data` is damaged or not JSON. `UnexpectedReply` if the JSON is not of type `kind`.
+        """
         try:
             return self.decoder(kind).decode(data if data.strip() else b"null")
-        except msgspec.ValidationError:  # what it says may quote the server
+        except msgspec.ValidationError:  # its message may quote the server
             raise UnexpectedReply(f"{self.url} sent an answer that makes no sense") from None
         except _UNREADABLE:
             raise self._no_json(data) from None
 
     def decoder(self, kind: type[T]) -> msgspec.json.Decoder[T]:
-        """Return what decodes replies of one kind, with texts that know the key."""
+        """Return the cached decoder for replies of type `kind`, whose texts redact the API key."""
         decoder = self._decoders.get(kind)
         if decoder is None:
             decoder = self._decoders[kind] = msgspec.json.Decoder(kind, dec_hook=self._custom)
         return decoder
 
     def event(self, data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-        """Return the event that `data` is.
+        """Return the event decoded from `data`.
 
         Raises:
-            BackendBadResponse: It is none that `decoder` knows.
+            BackendBadResponse: `decoder` cannot decode it.
         """
         try:
             return decoder.decode(data)
@@ -222,13 +244,13 @@ class Http:
             raise BackendError("the connection to the server is closed")
         data = None if body is None else msgspec.json.encode(body, enc_hook=verbatim)
         kind = {} if body is None else {"Content-Type": "application/json"}
-        # Redirections are told, not followed: problem and key go where the user said, and nowhere else.
+        # Redirects are reported, not followed: problem and key go only to the server that the user named.
         return self._session.request(
             method, self.url + path, data=data, headers={**kind, **headers}, allow_redirects=False
         )
 
     def _custom(self, kind: type, value: Any) -> Any:
-        """Make what is no plain JSON of `value`; the decoder calls this."""
+        """Convert `value` to the custom type `kind`; called by the decoder."""
         if kind is ServerText:
             return ServerText(value, self._redactor)
         if kind is Failure:
@@ -247,7 +269,11 @@ class Http:
         return BackendBadResponse(f"{self.url} sent an answer that is damaged or no JSON")
 
     async def _whole(self, reply: aiohttp.ClientResponse) -> bytes:
-        """Return the body of a reply that is no stream."""
+        """Return the body of a reply that is not a stream.
+
+        Raises:
+            BackendBadResponse: The body is larger than `MOST_BYTES`.
+        """
         data = bytearray()
         async for piece in reply.content.iter_any():
             data += piece
@@ -256,7 +282,7 @@ class Http:
         return bytes(data)
 
     async def _check(self, reply: aiohttp.ClientResponse) -> None:
-        """Raises what a status that is no success means."""
+        """Raise the error that the status of a reply stands for, if it is not a success."""
         if reply.status < 300:
             return
         data = await self._whole(reply)
@@ -280,7 +306,7 @@ class Http:
         raise BackendBadResponse(f"{self.url} failed with status {reply.status}{told}")
 
     def _said(self, data: bytes) -> ServerText:
-        """Return what an answer says of a failure; empty if it says nothing readable."""
+        """Return the failure message in a reply; empty if there is none that can be read."""
         try:
             return self.decoder(Failure).decode(data).text
         except _UNREADABLE:
@@ -300,7 +326,7 @@ class Http:
         )
 
     def explain(self, error: BaseException) -> BackendError:
-        """An error of the HTTP client, in a sentence."""
+        """Convert an error of the HTTP client to a `BackendError` with a message for users."""
         host = urlsplit(self.url).hostname
         if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
             return WrongServer(
@@ -319,18 +345,18 @@ class Http:
             return BackendTimeout(
                 f"{self.url} has sent nothing for {self._stall:g} s: see its log, or stop and restart it"
             )
-        if isinstance(error, aiohttp.ClientResponseError):  # no HTTP at all, or headers that make no sense
+        if isinstance(error, aiohttp.ClientResponseError):  # not HTTP at all, or invalid headers
             return WrongServer(f"{self.url} does not answer in HTTP: check the address and the port")
         return BackendUnavailable(f"{self.url} broke the connection off")
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """Return `error` as a cause, unless it may quote what a server sent: a traceback shows causes."""
+    """Return `error` as a cause, or None if it may quote what a server sent: tracebacks show causes."""
     return error if isinstance(error, OSError) else None
 
 
 def _retry_after(reply: aiohttp.ClientResponse) -> float | None:
-    """Seconds that the server asks to wait; a date, which is seldom used, counts as none."""
+    """Return the seconds that the server asks to wait, or None; a date, which is rarely used, counts as None."""
     try:
         return max(0.0, float(reply.headers.get("Retry-After", "")))
     except ValueError:

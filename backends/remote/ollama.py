@@ -1,7 +1,7 @@
-"""Recognizes Ollama, which speaks OpenAI's protocol but cannot continue a text with it.
+"""Detection of Ollama, which speaks OpenAI's protocol but cannot continue a text with it.
 
-Its `/v1/completions` puts the text into a user message under the model's chat template, so every step of a path would
-be answered as a new question.
+Ollama's `/v1/completions` puts the text into a user message under the model's chat template, so every step of a path
+would be answered as a new question.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tts_tui.errors import BackendError, WrongServer
 
 
 class Version(Struct):
-    """The version of a server: `/api/version`."""
+    """A server's version, as returned by `/api/version`."""
 
     version: ServerText
 
 
 async def refuse_ollama(http: Http) -> None:
-    """Checks that the server is not Ollama.
+    """Check that the server is not Ollama.
 
     Raises:
-        WrongServer: It is.
+        WrongServer: The server is Ollama.
     """
     if await _is_ollama(http):
         raise WrongServer(
@@ -35,7 +35,7 @@ async def refuse_ollama(http: Http) -> None:
 
 
 async def _is_ollama(http: Http) -> bool:
-    """Whether both its version and its greeting are Ollama's: LocalAI, for one, answers `/api/version`, too."""
+    """Return whether version and greeting are both Ollama's: others, such as LocalAI, have `/api/version` too."""
     try:
         await http.get("/api/version", Version)
         return (await http.read("GET", "/")).strip() == b"Ollama is running"

@@ -1,4 +1,7 @@
-"""How many weights a served model has, for FLOPs, and token ids: from its files on this machine, else from its name."""
+"""Number of weights (for FLOPs) and of token ids of a served model, from its local files or else from its name.
+
+Only the number of weights can be taken from the name.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,18 @@ _UNIT = {"b": 1e9, "m": 1e6}
 
 
 def count_parameters(model: str, *, scores: bool = False) -> int:
-    """Weights that each token passes; 0 if neither files nor name tell.
+    """Return the number of weights that are active for each token; 0 if neither files nor name reveal it.
 
     Args:
         model: A folder, a hub id, or any name.
-        scores: Whether it is a reward model, of whose head for tokens no more than two rows count.
+        scores: True for a reward model, which uses at most two rows of its language model head, so the head is left
+            out of the count.
     """
     return _in_files(Path(model), scores) or _in_name(model)
 
 
 def vocabulary_of(model: str) -> int:
-    """Return how many token ids a model has, by the files of its folder; 0 if it is not on this machine."""
+    """Return the number of token ids from the configuration in a model's folder; 0 if it is not on this machine."""
     try:
         config = msgspec.json.decode((Path(model) / "config.json").read_bytes())
         size = config.get("text_config", config)["vocab_size"]
@@ -35,7 +39,10 @@ def vocabulary_of(model: str) -> int:
 
 
 def _in_files(folder: Path, scores: bool) -> int:
-    """By the headers of its safetensors files; packed weights of quantized models are not counted but given up on."""
+    """Count weights by the headers of the safetensors files in `folder`.
+
+    Returns 0 for quantized models, whose packed weights cannot be counted.
+    """
     shapes: dict[str, int] = {}
     try:
         for file in sorted(folder.glob("*.safetensors")):
@@ -52,13 +59,13 @@ def _in_files(folder: Path, scores: bool) -> int:
     total = sum(shapes.values())
     if scores:
         return total - shapes.get("model.embed_tokens.weight", 0) - shapes.get("lm_head.weight", 0)
-    if "lm_head.weight" in shapes:  # a table of its own only looks tokens up
+    if "lm_head.weight" in shapes:  # an untied embedding table is only used for lookups
         total -= shapes.get("model.embed_tokens.weight", 0)
     return total
 
 
 def _in_name(model: str) -> int:
-    """The size that the name ends in: 7B, 135M; of a mixture of experts, what is active."""
+    """Return the last size in the name, such as 7B or 135M; for a mixture of experts, the active weights."""
     name = model.rstrip("/").rpartition("/")[2]
     if active := _ACTIVE.search(name):
         return int(float(active[1]) * 1e9)

@@ -1,9 +1,9 @@
-"""Which prefixes a server has computed already, so that requests for a cold one do not all compute it.
+"""Lock on prefixes that a server has not computed yet, so that concurrent requests do not all compute the same one.
 
 Requests that arrive together for the same uncached prompt each compute it in full. So the first one goes ahead, and
-the others follow when it has its first token. A speculative request that still waits to be sent is not waited for by
-one that somebody needs, which goes ahead in its place. What is remembered may be wrong (a server forgets, too): then a
-prefix is computed more than once, and nothing else happens.
+the others follow when it has its first token. A needed request does not wait for a speculative one that has not been
+sent yet, but goes ahead in its place. The record of cached prefixes may be wrong, since servers evict them: then a
+prefix is computed more than once, with no other consequence.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager, nullcontext
 from tts_tui.protocols import Claim
 
 MOST = 100_000
-"""Prefixes that are remembered, by their hashes."""
+"""Maximum number of prefixes that are remembered, by their hashes."""
 
 
 class _Leader:
-    """A request that computes a prefix; `gone` is done once nobody waits for it any more."""
+    """A request that computes a prefix; `gone` is done once other requests need not wait for it any more."""
 
     def __init__(self, claim: Claim | None) -> None:
         self.claim = claim
@@ -28,24 +28,24 @@ class _Leader:
 
     @property
     def idle(self) -> bool:
-        """Whether it waits to be sent, for as long as nobody needs it."""
+        """True if the request is speculative, not needed yet, and still waiting to be sent."""
         return self.claim is not None and not self.claim.made and not self.claim.started
 
     def leave(self) -> None:
-        """Lets those go on that wait for it."""
+        """Release the requests that wait for this one."""
         if not self.gone.done():
             self.gone.set_result(None)
 
 
 class PrefixLock:
-    """Prefixes that are computed, and those that are being computed just now."""
+    """A record of the prefixes that a server has computed, with a lock on those that are being computed."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[int, None] = OrderedDict()
         self._leaders: dict[int, _Leader] = {}
 
     def add(self, session: str, ids: Sequence[int]) -> None:
-        """`ids` are on the server now, and something of `session`."""
+        """Record that the server has computed `ids` for `session`."""
         for key in (hash(session), hash((session, tuple(ids)))):
             self._known[key] = None
             self._known.move_to_end(key)
@@ -56,14 +56,15 @@ class PrefixLock:
     async def acquire(
         self, session: str, ids: Sequence[int], claim: Claim | None = None
     ) -> AsyncGenerator[Callable[[], None]]:
-        """Waits while another request computes the same; gives what to call at the first token.
+        """Wait while another request computes the same prefix; yield a callback to call at the first token.
 
-        The very first request of a session goes alone, for whatever it sends, all others begin with it too.
+        The first request of a session always goes alone, because all later ones share its beginning.
 
         Args:
-            session: Whose request it is.
+            session: The search that the request belongs to.
             ids: The prefix.
-            claim: For as long as it is not made, those that somebody needs go first.
+            claim: The claim on a speculative request. Until it is made, needed requests go first. None for a request
+                that is needed.
         """
         own, key = hash((session, tuple(ids))), hash(session)
         while own not in self._known and (leader := self._leaders.get(key) or self._leaders.get(own)) is not None:
@@ -77,7 +78,7 @@ class PrefixLock:
         overtaken = self._leaders.get(key)
         leader = self._leaders[key] = _Leader(claim)
         if overtaken is not None:
-            overtaken.leave()  # those that wait for it wait for this one now
+            overtaken.leave()  # requests that waited for it wait for this one now
         began = False
 
         def begin() -> None:
@@ -85,7 +86,7 @@ class PrefixLock:
             if not began:
                 began = True
                 self.add(session, ids)
-                self._release(key)  # whoever leads by now: the prefix is there
+                self._release(key)  # whichever request leads by now: the prefix is computed
 
         try:
             yield begin
@@ -99,7 +100,7 @@ class PrefixLock:
 
 
 async def _until_gone(leader: _Leader, claim: Claim | None) -> None:
-    """Waits for a leader, or until `claim` is made."""
+    """Wait until `leader` is gone, or until `claim` is made."""
     changed = asyncio.Event()
     leader.gone.add_done_callback(lambda _: changed.set())
     with nullcontext() if claim is None else claim.told(changed.set):

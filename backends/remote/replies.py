@@ -1,6 +1,6 @@
-"""What servers answer, as far as it is used: types that `Http` decodes replies into.
+"""Types that `Http` decodes replies into, limited to the fields that are used.
 
-Strings are `ServerText`, so that none reaches a message as it came. Only what a model wrote or is to read is `str`.
+Strings are `ServerText`, so that none reaches a message unredacted. Only a model's input and output are `str`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tts_tui.protocols import TokenCount, TokenId
 
 
 class Model(Struct):
-    """What is served: `/model_info`."""
+    """The served model, as returned by `/model_info`."""
 
     model_path: ServerText
     model_type: ServerText | None = None
@@ -24,7 +24,7 @@ class Model(Struct):
 
 
 class Settings(Struct):
-    """How a server was started, and what follows from it: `/server_info`."""
+    """A server's settings and the limits derived from them, as returned by `/server_info`."""
 
     version: ServerText | None = None
     dtype: ServerText | None = None
@@ -41,14 +41,14 @@ class Settings(Struct):
 
 
 class Tokens(Struct):
-    """Token ids of a text or a chat: `/tokenize`, also of vLLM."""
+    """Token ids of a text or a chat, as returned by `/tokenize` (SGLang and vLLM)."""
 
     tokens: list[TokenId]
     max_model_len: int | None = None
 
 
 class Texts(Struct):
-    """Texts of several sequences of token ids: `/detokenize`."""
+    """Texts of several sequences of token ids, as returned by `/detokenize`."""
 
     text: list[str]
 
@@ -61,38 +61,38 @@ class Worker(Struct):
 
 
 class Workers(Struct):
-    """All servers behind a router: `/workers`."""
+    """All servers behind a router, as returned by `/workers`."""
 
     workers: list[Worker]
 
 
 class WorkerList(Struct):
-    """All servers behind an older router: `/list_workers`."""
+    """All servers behind an older router, as returned by `/list_workers`."""
 
     urls: list[ServerText]
 
 
 class Memory(Struct):
-    """What a server keeps in memory."""
+    """A server's memory usage: the size of the weights in GiB."""
 
     weight_gb: float | None = None
 
 
 class Load(Struct):
-    """What a server is doing."""
+    """The load of one part of a server."""
 
     num_running_reqs: int = 0
     memory: Memory | None = None
 
 
 class Loads(Struct):
-    """What all parts of a server are doing: `/v1/loads`."""
+    """The load of all parts of a server, as returned by `/v1/loads`."""
 
     loads: list[Load]
 
 
 class TokenCounts(Struct):
-    """Tokens of a request so far."""
+    """Token counts of a request so far; decoding fails if more tokens are cached than the prompt has."""
 
     prompt_tokens: TokenCount = 0
     cached_tokens: TokenCount = 0
@@ -104,32 +104,32 @@ class TokenCounts(Struct):
 
 
 class Counts(TokenCounts):
-    """Tokens of a request, and what else was asked for."""
+    """Token counts of a request, with the hidden states or log-probabilities that were requested."""
 
     hidden_states: list[list[list[float] | float]] | None = None
     output_token_ids_logprobs: list[list[tuple[float, int, Raw]]] | None = None
 
 
 class Generated(Struct):
-    """The answer to a request to `/generate` that is no stream."""
+    """The reply to a request to `/generate` that is not a stream."""
 
     meta_info: Counts
 
 
 class Embedding(Struct):
-    """The outputs of a model with a head."""
+    """The outputs of a model's head for one input."""
 
     embedding: list[float]
 
 
 class EmbeddingUsage(Struct):
-    """Tokens of a request for outputs."""
+    """Token counts of a request to `/v1/embeddings`."""
 
     prompt_tokens: TokenCount = 0
 
 
 class Embeddings(Struct):
-    """Outputs for each input: `/v1/embeddings`."""
+    """The outputs for each input, as returned by `/v1/embeddings`."""
 
     data: list[Embedding]
     usage: EmbeddingUsage = field(default_factory=EmbeddingUsage)
@@ -139,20 +139,20 @@ class Embeddings(Struct):
 
 
 class ServedMeta(Struct):
-    """What llama.cpp says of a model."""
+    """The context lengths that llama.cpp reports for a model."""
 
     n_ctx: int | None = None
     n_ctx_train: int | None = None
 
 
 class Named(Struct):
-    """A model in a list, of which nothing else is understood."""
+    """A listed model of which only the id could be decoded."""
 
     id: ServerText
 
 
 class Served(Named):
-    """A model in a list."""
+    """A listed model; which fields are set depends on the server."""
 
     root: ServerText | None = None
     max_model_len: int | None = None
@@ -161,13 +161,13 @@ class Served(Named):
 
 
 class Listed(Struct):
-    """All models of a server: `/v1/models`."""
+    """All models of a server, as returned by `/v1/models`; each is decoded separately."""
 
     data: list[Raw]
 
 
 class ChatText(Struct):
-    """A text that a model is to read: `/detokenize` and `/apply-template`."""
+    """A model's input as text, as returned by `/detokenize` and `/apply-template`."""
 
     text: str | None = None
     prompt: str | None = None

@@ -1,4 +1,4 @@
-"""What a model on a server does when the server is overloaded or has gone: it waits, and asks again."""
+"""Retries for requests to a server that is overloaded or has become unreachable."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from tts_tui.backends.remote.dispatcher import Dispatcher
 from tts_tui.errors import BackendError, BackendOverloaded, BackendUnavailable
 
 OVERLOADS = 8
-"""How often a request that met an overloaded server is sent again."""
+"""Maximum number of retries of a request while the server is overloaded."""
 AGAIN_SECONDS = 1.0
+"""Seconds between two checks of whether an unreachable server is back."""
 
 T = TypeVar("T")
 
 
 class ReconnectPolicy:
-    """Sends requests, with patience.
+    """A policy for retrying requests while a server is overloaded, and for waiting until an unreachable one is back.
 
     Args:
-        dispatch: Told of overloads.
-        alive: Asks the server something small; raises while it does not answer.
-        seconds: How long a server that was there and is gone may take to come back.
+        dispatch: The dispatcher that is notified of overloads.
+        alive: Sends a small request to the server; raises a `BackendError` while the server does not answer.
+        seconds: Maximum seconds to wait for a server that was reachable before to come back.
     """
 
     def __init__(self, dispatch: Dispatcher, alive: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -33,13 +34,13 @@ class ReconnectPolicy:
         self._back: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
-        """Ends the wait for a server. Safe to call twice."""
+        """Stop waiting for the server. Safe to call twice."""
         if self._back is not None:
             self._back.cancel()
             await asyncio.gather(self._back, return_exceptions=True)
 
     async def ask(self, send: Callable[[], Awaitable[T]]) -> T:
-        """The answer to one request that is no stream; see `stream`."""
+        """Send one request that is not a stream, and return its reply; retries as `stream` does."""
 
         async def whole() -> AsyncGenerator[T, None]:
             yield await send()
@@ -48,13 +49,13 @@ class ReconnectPolicy:
             return await anext(answers)
 
     async def stream(self, send: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        """The parts of the answer to one request, which is sent again while the server is overloaded.
+        """Yield the parts of the reply to one request, which is sent again while the server is overloaded.
 
         Raises:
-            BackendError: The request failed. If the server has gone, the next one waits until it is back, or until
-                the patience is over.
+            BackendError: The request failed. If the server has become unreachable, the next request waits until it is
+                back, or until the time for that is over.
         """
-        if self._back is not None:  # whoever met the silence first has told of it; the others wait for its end
+        if self._back is not None:  # the first request to fail has raised; later ones wait for the server
             await asyncio.shield(self._back)
         for attempt in range(OVERLOADS + 1):
             begun = False
@@ -72,13 +73,13 @@ class ReconnectPolicy:
                     raise
                 await asyncio.sleep(wait)
             except BackendUnavailable as error:
-                # Another program behind the address will not become the right one.
+                # If another program answers at the address, waiting does not help.
                 if error.retryable and self._back is None:
                     self._back = asyncio.create_task(self._ask())
                 raise
 
     async def _ask(self) -> None:
-        """Returns once a server that has gone answers again, or after the patience; that is not begun a second time."""
+        """Wait until an unreachable server answers again, or until the time is over; it does not start again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._seconds):
                 while True:

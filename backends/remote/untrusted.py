@@ -1,8 +1,8 @@
-"""Text that a server sent, kept apart from `str` until it has been made fit for a message.
+"""Text received from a server, kept apart from `str` until it has been sanitized for a message.
 
 `Http` decodes every reply into typed values, and every string that may end up in a message, a log or a recording is a
-`ServerText`. Formatting one is the only way to get a `str` out of it, and formatting removes the API key. Only what a
-model wrote is plain `str`: that is data, and stands in no message.
+`ServerText`. Formatting one is the only way to get a `str` out of it, and formatting removes the API key. Only text
+that a model generated is plain `str`: that is data, and appears in no message.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 MOST_SHOWN = 300
-"""Characters of a server's text that a message quotes."""
+"""Maximum number of characters of a server's text that a message quotes."""
 MOST_READ = 65536
-"""Characters of a server's text that are looked at."""
+"""Maximum number of characters of a server's text that are processed at all."""
 PIECE = 12
-"""A part of the key of this length is removed too: servers and proxies cut long texts off."""
+"""Length from which parts of the key are removed too, because servers and proxies truncate long texts."""
 LEAST = 4
-"""Shorter keys are placeholders, and removing them would only garble messages."""
+"""Minimum length of a key that is removed: shorter ones are placeholders, and removing them would garble messages."""
 LEAST_ENCODED = 8
-"""Shorter pieces of Base64 are found in any text."""
+"""Minimum length of a Base64 form that is removed: shorter ones occur in any text."""
 
 
 class Redactor:
-    """Removes one API key from texts, however it is written: as it is, quoted, percent-encoded, in Base64, cut off.
+    """A filter that removes one API key from texts in any form: verbatim, quoted, percent-encoded, Base64, truncated.
 
     Args:
         key: The key; empty if there is none.
@@ -59,11 +59,11 @@ class Redactor:
 class ServerText:
     """A string from a server. `str()`, `repr()` and f-strings give one clean line of it without the API key.
 
-    It compares equal to the string that was sent, and `Http` sends it back to the server exactly as it came.
+    It compares equal to the string that was received, and `Http` sends it back to the server unchanged.
 
     Args:
-        raw: What was sent; a number or null where a string was expected is taken as its text.
-        redactor: Knows the key.
+        raw: The value received; anything but a string, such as a number or null, is converted to one.
+        redactor: The filter that removes the API key.
     """
 
     __slots__ = ("_raw", "_redactor")
@@ -88,18 +88,18 @@ class ServerText:
         return hash(self._raw)
 
     def line(self, most: int) -> str:
-        """Return at most `most` characters of it on one line, without control characters and without the key."""
-        # The key goes first: cutting it in half would hide it from the redactor.
+        """Return at most `most` characters of the text on one line, without control characters and the API key."""
+        # Redact before truncating: a key that is cut in half would go unnoticed.
         text = self._redactor.redact(_visible(self._raw[:MOST_READ]))
         return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 class Failure:
-    """A failure as a server tells it, wherever in its JSON it says what happened.
+    """A failure as reported by a server, wherever the message is in its JSON.
 
     Attributes:
-        text: What happened; empty if the server does not say.
-        code: Its number for it; 0 if there is none.
+        text: The message; empty if there is none.
+        code: The server's error code; 0 if there is none.
     """
 
     __slots__ = ("code", "text")
@@ -116,11 +116,11 @@ class Failure:
 
 
 class Matched:
-    """What ended a request, as a server tells it.
+    """The stop condition that ended a request, as reported by a server.
 
     Attributes:
-        is_token: Whether it was a token, such as the end of text, or a list of tokens.
-        text: Otherwise the stop text; empty if the server does not say.
+        is_token: True if it was a token, such as the end of text, or a list of tokens.
+        text: The stop text, if it was not a token; empty if the server does not report it.
     """
 
     __slots__ = ("is_token", "text")
@@ -131,25 +131,29 @@ class Matched:
 
 
 class Code(int):
-    """An error code as a server sends it; 0 if it is no number."""
+    """An error code from a server; 0 if it is not an integer."""
 
 
 def verbatim(value: object) -> str:
-    """Return what a server sent, for a request to the same server; the encoder of `Http` calls it."""
+    """Return the string behind a `ServerText`, for a request to the same server; called by the encoder of `Http`.
+
+    Raises:
+        NotImplementedError: `value` is not a `ServerText`.
+    """
     if isinstance(value, ServerText):
         return value._raw
     raise NotImplementedError(f"{type(value).__name__} cannot be sent")
 
 
 def _visible(text: str) -> str:
-    """Return `text` on one line, without characters that steer a terminal, hide or reorder what is shown."""
+    """Return `text` on one line, without characters that control a terminal or hide or reorder text."""
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " if char.isspace() else "" for char in text)
     return " ".join(text.split())
 
 
 def _forms(key: str) -> set[str]:
-    """Return the ways in which `key` may be written."""
+    """Return all forms in which `key` may appear in a text."""
     quoted = json.dumps(key)[1:-1]
     forms = {key, quoted, quoted.replace("/", "\\/"), json.dumps(key, ensure_ascii=False)[1:-1], repr(key)[1:-1]}
     data = key.encode(errors="surrogateescape")
@@ -160,10 +164,10 @@ def _forms(key: str) -> set[str]:
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Yield what Base64 makes of `data` wherever it stands in a longer text, as behind `user:`."""
+    """Yield the Base64 forms of `data` at each alignment within a longer text, such as after `user:`."""
     for before in range(3):
         text = base64.b64encode(bytes(before) + data).decode().rstrip("=")
-        # The outermost characters depend on what stands beside the key.
+        # The outermost characters depend on the bytes next to the key.
         first, last = (0, 2, 3)[before], len(text) - bool((before + len(data)) % 3)
         if last - first >= LEAST_ENCODED:
             yield text[first:last]

@@ -1,7 +1,8 @@
-"""Runs SGLang's server. Started as a file, by a Python that may know nothing of this package: standard library only.
+"""Launcher for SGLang's server, run as a script by a Python that may lack this package: standard library only.
 
-It does two things that `python -m sglang.launch_server` does not. The API key comes through standard input, for other
-users can read command lines. And when standard input closes, for whoever started it is gone, the server goes too.
+It does two things that `python -m sglang.launch_server` does not. It reads the API key from standard input, because
+other users can read command lines. And it kills the server when standard input closes, which means that the process
+that started it is gone.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import threading
 
 
 def main() -> None:
-    """Reads the first line of standard input, the key or nothing, and becomes the server."""
-    # This folder is no place to import from: its modules have names that others use.
+    """Read the API key, which may be empty, from the first line of standard input, and run the server."""
+    # Nothing must be imported from this folder: its modules have names that other packages use.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != here]
     key = sys.stdin.readline().rstrip("\n")
@@ -27,7 +28,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # unlike sys.stdin, it holds no lock that the end of Python waits for
+    os.read(0, 1)  # unlike sys.stdin, it holds no lock that Python waits for at exit
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

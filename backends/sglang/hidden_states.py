@@ -1,18 +1,21 @@
-"""The states that a policy on an SGLang server has over a problem, for `ExposesHiddenStates`.
+"""Hidden states of a policy on an SGLang server over a problem, for `ExposesHiddenStates`.
 
-A server that was started with `--enable-return-hidden-states` returns them. What SGLang 0.5.23 does was seen on a
-running server, and what is done here follows from it:
+A server that was started with `--enable-return-hidden-states` returns them. The behaviour of SGLang 0.5.23 was observed
+on a running server, and the requests here are designed around it:
 
-- `return_hidden_states` gives the final normed states of the tokens that the request computed, `[[row, …]]`: none of
-  those that the radix cache had. `logprob_start_len` bounds what is taken from the cache, so the tokens from there on
-  are always computed, asked twice as well. What is in front of the problem is computed by a request of its own before:
-  a reply then holds the problem's rows and no others. It also leaves the whole prompt in the cache.
-- A request for no token (`max_new_tokens` 0) gets no states, so each is for one token, which is counted.
-- A number takes 20 bytes of JSON, and a row of 4096 of them 80 kB: a long problem is asked for piece by piece.
-- A request that is computed in two chunks, as on a busy server, has the rows of the last chunk only: it is asked again.
+- `return_hidden_states` returns the final normed states of the tokens that the request computed, `[[row, …]]`, and none
+  of those that were in the radix cache. `logprob_start_len` bounds what is taken from the cache, so the tokens from
+  there on are always computed, also when the request is repeated. The tokens before the problem are computed by a
+  separate request first: the reply then holds exactly the problem's rows. This also leaves the complete prompt in the
+  cache.
+- A request for no token (`max_new_tokens` 0) gets no states, so each requests one token, which is counted.
+- A number takes 20 bytes of JSON, and a row of 4096 of them 80 kB: the states of a long problem are requested in
+  pieces.
+- A request that is computed in two chunks, as on a busy server, returns the rows of the last chunk only: it is
+  repeated.
 
-Versions before 0.5.23 may give the rows of another request that was in the same batch, and those that speculate may
-give other states than the last ones: neither is asked.
+Versions before 0.5.23 may return the rows of another request in the same batch, and servers with speculative decoding
+may return other states than the last ones: neither is asked for states.
 """
 
 from __future__ import annotations
@@ -29,26 +32,26 @@ from tts_tui.errors import BackendBadResponse, RequestRefused
 from tts_tui.protocols import PromptEncoding, Usage
 
 PIECE = 128
-"""Most tokens whose states are asked for at once."""
+"""Maximum number of tokens whose states are requested at once."""
 TRIES = 5
-"""How often a piece is asked for that comes incomplete."""
+"""Maximum number of attempts for a piece whose reply is incomplete."""
 LEAST = (0, 5, 23)
-"""The oldest version that is asked."""
+"""The oldest version of SGLang that is asked for states."""
 
 Ask = Callable[[dict[str, Any]], Awaitable[Generated]]
 
 
 def shows_states(settings: Settings) -> bool:
-    """Whether a server that was started with `settings` returns the last hidden states, each of the right request."""
+    """Return whether a server with these settings returns the last hidden states, and those of the right request."""
     other = settings.speculative_algorithm or settings.enable_return_aux_hidden_states
     return bool(settings.enable_return_hidden_states) and version_of(settings) >= LEAST and not other
 
 
 def another(chat: Sequence[dict[str, str]], problem: str) -> list[dict[str, str]] | None:
-    """`chat` with another problem, which begins with another digit; None if `problem` does not stand in it.
+    """Return `chat` with a different problem, which begins with another digit; None if it does not contain `problem`.
 
-    A digit, for a space in front of one is often a token of its own, and then in both prompts; one in front of a letter
-    is a part of its token.
+    Comparing the tokens of both chats shows where the problem begins. The replacement is a digit because a space before
+    a digit is often a separate token, and then in both prompts, while a space before a letter is part of its token.
     """
     text = problem.strip()
     places = (place for place in reversed(range(len(chat))) if text and text in chat[place].get("content", ""))
@@ -61,7 +64,7 @@ def another(chat: Sequence[dict[str, str]], problem: str) -> list[dict[str, str]
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
+    """Return the length of the longest common prefix of two sequences of tokens."""
     same = (place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
     return next(same, min(len(one), len(other)))
 
@@ -69,17 +72,21 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 async def read(
     ids: Sequence[int], start: int, ask: Ask, url: str, late: Callable[[Usage], None] | None = None
 ) -> PromptEncoding:
-    """The mean state over the tokens of `ids` from `start` on.
+    """Return the normalized mean state over the tokens of `ids` from `start` on.
 
     Args:
-        ids: A prompt.
-        start: Of how many tokens in front no state is wanted; less than all.
+        ids: The token ids of a prompt.
+        start: Number of leading tokens to leave out; less than all.
         ask: Sends a request to `/generate` and returns its reply.
-        url: For messages.
-        late: Told what was spent, if nothing is returned.
+        url: The server's address, for messages.
+        late: Called with the tokens spent, if nothing is returned.
+
+    Returns:
+        The state, scaled to length 1, with the token usage. The state is empty if the server returns none, because it
+        was restarted without the flag or sent only incomplete replies.
 
     Raises:
-        BackendError: The server failed, or a reply makes no sense.
+        BackendError: The server failed, or a reply is invalid.
     """
     usage, is_read = Usage(), False
 
@@ -110,7 +117,7 @@ async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> tuple[flo
         for _ in range(TRIES):
             try:
                 reply = await ask(_body(ids[:end], 1, begin))
-            except RequestRefused:  # it was started anew, without the flag
+            except RequestRefused:  # the server was restarted without the flag
                 return ()
             states = reply.meta_info.hidden_states
             rows = states[0] if states else []
@@ -122,12 +129,12 @@ async def _read(ids: Sequence[int], start: int, ask: Ask, url: str) -> tuple[flo
         if sums and len(sums) != len(piece):
             raise _senseless(url)
         sums = [left + right for left, right in zip(sums, piece, strict=True)] if sums else piece
-    length = math.hypot(*sums)  # of the sum or of the mean: scaled they are the same
+    length = math.hypot(*sums)  # scaling the sum gives the same vector as scaling the mean
     return tuple(value / length for value in sums) if length else tuple(sums)
 
 
 def usage_of(reply: Generated) -> Usage:
-    """What a request has cost, by its reply."""
+    """Return the token usage of a request from its reply."""
     counts = reply.meta_info
     return Usage(counts.prompt_tokens - counts.cached_tokens, counts.cached_tokens, counts.completion_tokens)
 
@@ -139,10 +146,10 @@ def _body(ids: Sequence[int], tokens: int, start: int | None = None) -> dict[str
 
 
 def _total(rows: Sequence[Any], url: str) -> list[float]:
-    """The sum of the rows.
+    """Return the sum of the rows.
 
     Raises:
-        BackendBadResponse: They are no rows of numbers, all of one length.
+        BackendBadResponse: The rows are not lists of finite numbers, all of one length.
     """
     try:
         total = [math.fsum(column) for column in zip(*rows, strict=True)]

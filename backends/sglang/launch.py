@@ -1,9 +1,9 @@
-"""What `tts-tui serve` starts: SGLang's server, with the flags that a search needs, on a CPU or on GPUs.
+"""Command line of the SGLang server that `tts-tui serve` starts, with the flags that a search needs, on CPU or GPUs.
 
-SGLang pins many packages, so it may live in another environment than this package: everything here runs whatever
-Python it is told to, and imports nothing of SGLang. `backends/sglang/process.py` runs what is decided here.
+SGLang pins many packages, so it may be installed in another environment than this package: everything here runs a
+configurable Python, and imports nothing from SGLang. `tts_tui.backends.sglang.process` runs the resulting command.
 
-How a process reward model is served depends on what its checkpoint says it is, see `reward_flags`.
+How a process reward model is served depends on the model class that its checkpoint names, see `reward_flags`.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _CPU = (
     *("--grammar-backend", "none"),
     *("--max-total-tokens", "20000"),
     *("--max-running-requests", "64"),
-    "--sleep-on-idle",  # else an idle server keeps a core busy
+    "--sleep-on-idle",  # otherwise an idle server keeps a core busy
 )
 _CPU_ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
-    "OMP_NUM_THREADS": "1",  # several threads that wait for a busy core are many times slower than one
-    "TORCHDYNAMO_DISABLE": "1",  # else the first request with a penalty compiles for half a minute
+    "OMP_NUM_THREADS": "1",  # several threads waiting for a busy core are many times slower than one
+    "TORCHDYNAMO_DISABLE": "1",  # otherwise the first request with a penalty compiles for half a minute
 }
 _SHARED_PREFIX = "a search relies on its cache of shared prefixes"
 _REFUSED = {
@@ -70,7 +70,7 @@ OURS = (
     "LlamaForSequenceClassification",
     "MistralForSequenceClassification",
 )
-"""Classes that SGLang has not, or not right: it loads ours, which are in `served/tts_tui_prms`."""
+"""Model classes that SGLang lacks or implements incorrectly: it loads ours, from `backends/served/tts_tui_prms`."""
 _VALUE_HEAD = "v_head.summary.weight"
 _POOLED = ("ForSequenceClassification", "ForRewardModel")
 _OUR_PLACE, _OUR_PACKAGE = Path(__file__).with_name("served"), "tts_tui_prms"
@@ -78,13 +78,13 @@ _PACKAGE_VARIABLE = "SGLANG_EXTERNAL_MODEL_PACKAGE"
 
 
 class Environment(Struct, frozen=True):
-    """A Python that has SGLang.
+    """A Python interpreter that has SGLang.
 
     Attributes:
-        python: Its path.
-        sglang: Version of its SGLang.
-        device: "cpu" or "cuda": what the server will compute on.
-        extensible: Whether it loads classes of models that it has not.
+        python: The path of the interpreter.
+        sglang: The version of its SGLang.
+        device: The device that the server will compute on, "cpu" or "cuda".
+        extensible: True if this SGLang can load model classes from an external package.
     """
 
     python: str
@@ -94,15 +94,15 @@ class Environment(Struct, frozen=True):
 
 
 class Launch(Struct, frozen=True):
-    """One server, ready to be started.
+    """The parameters of a server process that is ready to be started.
 
     Attributes:
-        argv: The command.
-        env: Its environment.
-        host: Where it listens.
-        port: On which port.
-        log: File that its output goes to.
-        api_key: What clients must send; neither in `argv` nor in `env`, where other users could read it.
+        argv: The command with its arguments.
+        env: The environment variables of the process.
+        host: The host or address that the server listens on.
+        port: The port that the server listens on.
+        log: The file that the server's output is written to.
+        api_key: The key that clients must send; neither in `argv` nor in `env`, where other users could read it.
     """
 
     argv: tuple[str, ...]
@@ -114,12 +114,12 @@ class Launch(Struct, frozen=True):
 
     @property
     def client_host(self) -> str:
-        """The host that clients on this machine use."""
+        """Host by which clients on this machine reach the server."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
 
     @property
     def url(self) -> str:
-        """The address for clients on this machine."""
+        """URL by which clients on this machine reach the server."""
         host = self.client_host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -137,23 +137,23 @@ def command(
     states: bool = False,
     extra: Sequence[str] = (),
 ) -> Launch:
-    """Decides how to serve `model`.
+    """Return the server process that serves `model`.
 
     Args:
-        kind: As a policy, or as a process reward model.
+        kind: The role of the model: "policy", or "prm" for a process reward model.
         model: A folder or a hub id; see `resolve`.
-        environment: What runs it; see `examine`.
-        host: Where to listen.
-        port: On which port.
-        context_length: Longest sequence; by default what the model says.
-        api_key: What clients must send.
+        environment: The Python that runs the server; see `examine`.
+        host: The host or address to listen on.
+        port: The port to listen on.
+        context_length: Longest sequence in tokens; by default the value in the model's configuration.
+        api_key: The key that clients must send.
         allow_pickle: Also serve a reward model whose weights are pickled, which can run code.
-        states: Have a policy show its hidden states on a GPU, too. On a CPU it always does: that costs nothing there,
-            while CUDA graphs keep more memory for it.
-        extra: More flags for SGLang.
+        states: Have a policy return hidden states on a GPU too. On a CPU it always does: that costs nothing there,
+            while on a GPU the CUDA graphs reserve more memory for it.
+        extra: Additional flags for SGLang.
 
     Raises:
-        UsageError: `extra` holds a flag that must not be passed on, or the model cannot be served so.
+        UsageError: `extra` holds a flag that must not be passed on, or the model cannot be served this way.
         BackendError: The model's configuration cannot be read.
     """
     check_extra(extra)
@@ -177,28 +177,32 @@ def command(
 
 
 def check_extra(extra: Sequence[str]) -> None:
-    """Checks the flags that users pass on to SGLang.
+    """Check the flags that users pass on to SGLang.
 
     Raises:
-        UsageError: One of them must not be passed on, or they are no flags.
+        UsageError: One of them must not be passed on, or the first of them is not a flag.
     """
     if extra and not extra[0].startswith("-"):
         raise UsageError(f"one model is served at a time, {extra[0]!r} is too much: flags for SGLang come after --")
     for word in extra:
         flag = word.partition("=")[0]
         for refused, sentence in _REFUSED.items():
-            # SGLang takes a flag's unique beginning for the flag.
+            # SGLang accepts unambiguous abbreviations of flags.
             if flag == refused or (len(flag) > 6 and refused.startswith(flag)):
                 raise UsageError(sentence)
 
 
 def reward_flags(name: str, model: str) -> tuple[str, ...]:
-    """Flags for a reward model whose configuration names the class `name`.
+    """Return the flags for a reward model of the class `name`.
+
+    Args:
+        name: The model class, as returned by `architecture`.
+        model: The folder or hub id of the model, for messages.
 
     Raises:
-        UsageError: Such a checkpoint is not served.
+        UsageError: Models of this class cannot be served as reward models.
     """
-    if name in OURS:  # the configuration may say otherwise, see `architecture`
+    if name in OURS:  # the configuration may name another class, see `architecture`
         return ("--is-embedding", "--json-model-override-args", json.dumps({"architectures": [name]}))
     if name.endswith(_POOLED):
         return ("--is-embedding",)
@@ -211,10 +215,10 @@ def reward_flags(name: str, model: str) -> tuple[str, ...]:
 
 
 def _formats(model: str, allow_pickle: bool, extra: Sequence[str]) -> tuple[str, ...]:
-    """Flags for the files that weights may be in.
+    """Return the flags for the format of the weights.
 
     Raises:
-        UsageError: They are pickled, and that is not allowed.
+        UsageError: The weights are pickled, and `allow_pickle` is not set.
     """
     if allow_pickle or any(word.startswith("--load-format") for word in extra):
         return ()
@@ -228,11 +232,11 @@ def _formats(model: str, allow_pickle: bool, extra: Sequence[str]) -> tuple[str,
 
 
 def _our_classes(name: str, environment: Environment) -> dict[str, str]:
-    """The environment in which SGLang finds our classes of models.
+    """Return the environment variables by which SGLang finds our model classes.
 
     Raises:
-        BackendUnavailable: That SGLang is too old for it.
-        UsageError: The user has it load classes of their own.
+        BackendUnavailable: This SGLang is too old to load external model classes.
+        UsageError: The environment already names another external package.
     """
     if not environment.extensible:
         raise BackendUnavailable(
@@ -245,7 +249,7 @@ def _our_classes(name: str, environment: Environment) -> dict[str, str]:
             f"{_PACKAGE_VARIABLE} is {theirs}, and a {name} needs tts-tui's own classes there: unset it, or start "
             "SGLang yourself"
         )
-    # Behind the user's own folders, so that nothing of theirs is hidden.
+    # After the user's own folders, so that none of their modules is shadowed.
     places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     return {_PACKAGE_VARIABLE: _OUR_PACKAGE, "PYTHONPATH": os.pathsep.join([*places, str(_OUR_PLACE)])}
 
@@ -254,11 +258,15 @@ def _our_classes(name: str, environment: Environment) -> dict[str, str]:
 
 
 def resolve(kind: Kind, model: str) -> str:
-    """The folder or hub id of `model`, checked as far as that can be done without loading it.
+    """Return the folder or hub id of `model`, after the checks that are possible without loading it.
+
+    Args:
+        kind: The role of the model: "policy" or "prm".
+        model: "embedded", a folder or a hub id; the last two may begin with `hf:`.
 
     Raises:
         ModelNotFound: There is no such folder, or no model in it.
-        UsageError: The embedded reward model is meant, which needs no server.
+        UsageError: `model` is the embedded reward model, which needs no server.
     """
     if model == download.EMBEDDED.name:
         if kind == "prm":
@@ -276,9 +284,9 @@ def resolve(kind: Kind, model: str) -> str:
 
 
 def architecture(model: str) -> str:
-    """The class that the configuration of `model` names; "" if it names none.
+    """Return the class that the configuration of `model` names; "" if it names none.
 
-    A value head is known by its tensors, for a configuration may name the class that it was put on.
+    A value head is recognised by its tensors, because the configuration may name the class of the model below the head.
 
     Raises:
         BackendUnavailable: The configuration cannot be read.
@@ -286,7 +294,7 @@ def architecture(model: str) -> str:
     try:
         config: Any = json.loads(_file(model, "config.json").read_text(encoding="utf-8"))
         name = str((config.get("architectures") or [""])[0])
-    except Exception as error:  # whatever the hub's client raises
+    except Exception as error:  # the hub's client may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendUnavailable(
             f"the configuration of {model} cannot be read: {reason}; check the name and the network, or give a folder"
@@ -305,7 +313,7 @@ def _file(model: str, name: str) -> Path:
 
 
 def _tensors(model: str) -> set[str]:
-    """Names of tensors, as far as they are listed: in an index, or in a file of this machine."""
+    """Return the names of the tensors from an index, or from a local file; empty if neither exists."""
     with contextlib.suppress(Exception):  # a model in one file has no index
         return set(json.loads(_file(model, "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"])
     with contextlib.suppress(Exception), Path(model, "model.safetensors").open("rb") as stream:
@@ -335,15 +343,15 @@ print("\\n" + json.dumps(found))
 
 
 def examine(python: str | None = None, device: str = "auto") -> Environment:
-    """Asks a Python for its SGLang, and its torch for a GPU.
+    """Run a Python interpreter to find out its version of SGLang, and whether its torch finds a GPU.
 
     Args:
-        python: Its path; by default the one that runs this.
-        device: "cpu" or "cuda"; "auto" takes a GPU where there is one.
+        python: The path of the interpreter; by default the one that runs this process.
+        device: "cpu" or "cuda"; "auto" uses a GPU if there is one.
 
     Raises:
         UsageError: There is no such Python.
-        BackendUnavailable: It has no SGLang, or no GPU though one is wanted.
+        BackendUnavailable: It has no SGLang, or finds no GPU although `device` is "cuda".
     """
     path = os.path.expanduser(python) if python else sys.executable
     found = _ask(path, device)
@@ -358,7 +366,7 @@ def examine(python: str | None = None, device: str = "auto") -> Environment:
 
 
 def _ask(python: str, device: str) -> Mapping[str, Any]:
-    # -c would look for modules in the current folder first.
+    # Without this, -c would search the current folder for modules first.
     env = {**os.environ, "PYTHONSAFEPATH": "1"}
     ask = [python, "-c", _QUESTIONS, device]
     try:

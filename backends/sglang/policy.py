@@ -1,19 +1,19 @@
 """A policy on an SGLang server (0.5 or newer), or on SGLang's own router in front of several.
 
 Token ids go out and token ids come back. The server's radix cache holds every path of the tree, so a request computes
-one token of its prompt: the last one, which no server keeps. What that relies on:
+one token of its prompt: the last one, which no server keeps. This relies on the following:
 
-- The first request for a prompt goes ahead, and its siblings follow once it has its first token. Requests that come
-  together would each compute the prompt.
-- Each continuation is a request of its own, so that each can be ended alone. Ending one means to abort it and to read
-  its last event, which has the count of the tokens that were sampled in the meantime.
-- A rollout is one stream over all its steps; its steps are told apart here.
+- The first request for a prompt goes ahead, and its siblings follow once it has its first token. Concurrent requests
+  would each compute the prompt.
+- Each continuation is a separate request, so that each can be ended alone. Ending one means aborting it and reading its
+  last event, which has the count of the tokens that were sampled in the meantime.
+- A rollout is one stream over all its steps; it is split into steps here.
 
-Each request carries its seed. SGLang heeds it only if it was started with `--enable-deterministic-inference`: then it
-draws each token from the seed and the token's position, whatever else is in the batch, and gives one and the same seed
-to requests that have none. Otherwise it draws its own random numbers.
+Each request carries its seed. SGLang uses it only if it was started with `--enable-deterministic-inference`: then it
+draws each token from the seed and the token's position, independently of the rest of the batch, and uses one and the
+same seed for all requests that have none. Otherwise it draws its own random numbers.
 
-Steps have the text without special tokens (`skip_special_tokens`), as everywhere; their ids keep all of them.
+The text of a step has no special tokens (`skip_special_tokens`), as with all backends; its ids include them.
 """
 
 from __future__ import annotations
@@ -41,37 +41,38 @@ from tts_tui.profiles.prompts import family_of, messages
 from tts_tui.protocols import Chunk, ModelInfo, Prompt, PromptEncoding, StepRequest, Usage
 
 SEEDS = 2**31
-"""Seeds are below this number: SGLang took 32 bits with a sign before it took 64, and dies of larger ones. Of two
-billion pairs of samples about one shares a seed."""
+"""Upper bound of seeds: SGLang used signed 32-bit seeds before it used 64 bits, and crashes on larger ones. About one
+in two billion pairs of samples shares a seed."""
 FIRST_SEEDED = (0, 5, 3)
-"""The oldest version of SGLang that takes seeds; older ones fail on them."""
+"""The oldest version of SGLang that accepts seeds; older ones fail on them."""
 ABORT_DRAIN_SECONDS = 3.0
-"""Longest time that an ended stream is listened to for its last count; a server with busy cores takes over a second."""
+"""Maximum seconds to wait for the final token count of an aborted stream; a busy server takes over a second."""
 
 T = TypeVar("T")
 Messages = Callable[[str], Sequence[dict[str, str]]]
 
 
 class SGLangPolicy:
-    """A policy on the server at `url`.
+    """A policy on the SGLang server or router at `url`.
 
     Args:
-        url: Such as `http://127.0.0.1:30000`.
-        api_key: By default the environment variable TTS_TUI_API_KEY.
-        messages: Chat messages for a problem; by default those of the model's prompt family.
-        concurrency: Most requests at once; by default as many as the server gains from, which is found out.
-        rate: Most requests that begin in a second.
-        stall: Most seconds between two tokens of a stream before it counts as dead.
-        patience: Seconds that a server which was there and is gone may take to come back.
-        parameters: Number of weights, for FLOPs; by default found out as well as it can be.
+        url: The address, such as `http://127.0.0.1:30000`.
+        api_key: The server's API key; by default the value of the environment variable TTS_TUI_API_KEY.
+        messages: Returns the chat messages for a problem; by default those of the model's prompt family.
+        concurrency: Maximum number of requests in flight; by default a limit that adapts to the measured throughput.
+        rate: Maximum number of requests that begin per second; None for no limit.
+        stall: Maximum seconds between two events of a stream before it counts as dead.
+        patience: Maximum seconds to wait for a server that was reachable before to come back.
+        parameters: Number of weights, for FLOPs; by default determined from the model's files, its name or its memory
+            usage.
 
     Attributes:
-        server: What is at the address.
-        http: The connection to it.
-        dispatch: What goes when.
-        total: All tokens of this policy so far.
-        version: SGLang's version, once started; empty behind a router.
-        notes: What users should know of this server, a sentence each.
+        server: The server or router at the address.
+        http: The connection to the address.
+        dispatch: The dispatcher that orders and limits the requests.
+        total: All tokens that this policy has used so far.
+        version: The version of SGLang, valid after `start`; empty if the server does not report it.
+        notes: Limitations of this server that users should know of, a sentence each.
     """
 
     def __init__(
@@ -105,27 +106,32 @@ class SGLangPolicy:
         self._seeded = True
         self._info: ModelInfo | None = None
         self._warm = PrefixLock()
-        # Routing keys of searches that a worker has failed.
+        # New routing keys of searches whose worker has failed.
         self._routes: dict[str, str] = {}
         self._streams: set[asyncio.Task[Any]] = set()
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """Name, size, context and prompt family of the served model; valid after `start`.
+
+        Raises:
+            BackendError: The policy has not been started.
+        """
         if self._info is None:
             raise BackendError("the policy has not been started")
         return self._info
 
     @property
     def spare(self) -> int:
-        """How many more streams the server could take without making another one wait."""
+        """Number of further streams that the server could run without making another one wait or slowing it down."""
         return self.dispatch.spare
 
     async def start(self) -> None:
-        """Connects and looks at what is served.
+        """Connect, and find out what is served.
 
         Raises:
-            BackendUnavailable: Nothing answers, or something else; the message says what to do.
+            BackendUnavailable: No server answers, or another program does; the message says what to do.
+            WrongServer: The server serves a reward model, or a model without a usable chat template.
         """
         await self.server.start()
         model = self.server.model
@@ -137,7 +143,7 @@ class SGLangPolicy:
         settings = await self.server.settings()
         self.version = str(settings.version or "")
         self._shows = hidden_states.shows_states(settings)
-        # A version of zeros is a build that does not know its own.
+        # A version of zeros is a build that does not know its own version.
         self._seeded = not (0, 0, 0) < version_of(settings) < FIRST_SEEDED
         if settings.disable_radix_cache:
             self.notes = (
@@ -148,7 +154,7 @@ class SGLangPolicy:
             self.dispatch.knee = ConcurrencyLimit(most=most * len(self.server.workers))
         _, longest = await self.server.tokenize([{"role": "user", "content": "Hello"}])
         name = str(model).rstrip("/").rpartition("/")[2]
-        if name == download.EMBEDDED.folder:  # the same model as in this process: what is known of it holds here, too
+        if name == download.EMBEDDED.folder:  # same model as the local one, so its profile applies
             name = download.EMBEDDED.title
         self._info = ModelInfo(
             name=name,
@@ -158,7 +164,7 @@ class SGLangPolicy:
         )
 
     async def close(self) -> None:
-        """Ends all requests and the connection. Safe to call twice."""
+        """End all requests and close the connection. Safe to call twice."""
         await self._patience.close()
         tasks = list(self._streams)
         for task in tasks:
@@ -168,18 +174,19 @@ class SGLangPolicy:
         await self.server.close()
 
     async def prompt(self, problem: str) -> Prompt:
-        """Applies the served model's chat template to `problem`, with the server's own tokenizer."""
+        """Return the prompt for `problem`: the served model's chat template, applied by the server's own tokenizer."""
         ids, _ = await self.server.tokenize(self._chat(problem))
         return Prompt(problem, ids)
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words, by the server's own tokenizer; see `EncodesText.encode`."""
+        """Return the token ids of a step's text by the server's own tokenizer; see `EncodesText.encode`."""
         return await self.server.encode(text)
 
     async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
-        """Its mean state over the problem, from a server that was started to show it; see `ExposesHiddenStates.encode_prompt`.
+        """Return the mean hidden state over the problem; see `ExposesHiddenStates.encode_prompt`.
 
-        Behind a router the worker that reads may be another one than the one that is sampled from.
+        The state is empty unless the server was started to return hidden states. Behind a router, the worker that
+        encodes the prompt may be another one than the one that generates steps.
         """
         if not self._shows:
             return PromptEncoding()
@@ -191,7 +198,7 @@ class SGLangPolicy:
         return await hidden_states.read(prompt.ids, start, ask, self.http.url, late)
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
-        """Samples one continuation; see `Policy.stream`."""
+        """Generate one continuation; see `Policy.stream`."""
         room = self._room(request.ids, request.max_tokens)
         async with aclosing(self._patience.stream(partial(self._send, request, room))) as chunks:
             async for chunk in chunks:
@@ -203,7 +210,7 @@ class SGLangPolicy:
         return self._messages(problem) if self._messages else default_messages(problem, self.info)
 
     async def _ask(self, headers: dict[str, str], body: dict[str, Any]) -> Generated:
-        """The reply to a request that is no stream."""
+        """Send a request that is not a stream to `/generate`, and return its reply."""
 
         async def send() -> Generated:
             async with self.dispatch.slot():
@@ -214,8 +221,13 @@ class SGLangPolicy:
         return reply
 
     def _room(self, ids: Sequence[int], most: int) -> int:
-        """Tokens that may be sampled, at most so many; the server would shorten a longer request and say nothing."""
-        if not ids or min(ids) < 0:  # ids that are no tokens bring an SGLang server down
+        """Return how many tokens may be sampled, at most `most`; the server would silently shorten longer requests.
+
+        Raises:
+            BackendError: The ids are empty or invalid.
+            ContextExceeded: The ids leave no room in the context.
+        """
+        if not ids or min(ids) < 0:  # invalid ids crash an SGLang server
             raise BackendError("there is nothing to go on from: the token ids are empty or negative")
         room = self.info.context - len(ids)
         if room < 1:
@@ -235,7 +247,7 @@ class SGLangPolicy:
             stream = Stream(
                 self.http, body(request, room, seeded=self._seeded), headers, self.server.abort, self.server.vocabulary
             )
-            self._keep(stream.pump)  # the end of the stream is read behind its last event
+            self._keep(stream.pump)  # it reads the end of the stream after the last event
             cutter = StepSplitter(request, self.server.texts)
             owed = Usage()
             try:
@@ -243,7 +255,7 @@ class SGLangPolicy:
                     began()
                     self.dispatch.on_tokens(event.usage.completion)
                     self.total += event.usage
-                    owed = event.usage  # as long as it is in no chunk: cutting may fail, and the caller may leave
+                    owed = event.usage  # until it is in a chunk: splitting may fail, and the caller may leave
                     for chunk in await cutter.chunks(event):
                         owed -= chunk.usage
                         if chunk.step_end or chunk.finish:
@@ -260,12 +272,12 @@ class SGLangPolicy:
                     _tell_late(request, owed)
 
     async def _drain_after_abort(self, stream: Stream, request: StepRequest, owed: Usage) -> None:
-        """Aborts `stream`, and counts what it had sampled beyond what was read: also for someone in a hurry.
+        """Abort `stream`, and count the tokens that it sampled after the last event read, even if cancelled meanwhile.
 
         Args:
             stream: The stream.
-            request: What was asked.
-            owed: What was read, and is in no chunk.
+            request: The request that the stream answers.
+            owed: Usage that was read, but is not in any chunk.
         """
         task = self._keep(asyncio.create_task(stream.abort(ABORT_DRAIN_SECONDS)))
         hurried = False
@@ -283,7 +295,7 @@ class SGLangPolicy:
             raise asyncio.CancelledError
 
     def _keep(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
-        """Has `close` end it, should it still run then."""
+        """Register `task` to be cancelled by `close` if it is still running then; return it."""
         self._streams.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -291,7 +303,7 @@ class SGLangPolicy:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._streams.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at: whoever wanted to know has heard of it
+            task.exception()  # mark as retrieved: the error was raised where the task was awaited
 
 
 def _tell_late(request: StepRequest, usage: Usage) -> None:
@@ -300,7 +312,13 @@ def _tell_late(request: StepRequest, usage: Usage) -> None:
 
 
 def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, Any]:
-    """What `/generate` is asked: nothing that changes a draw is left to the server's own defaults."""
+    """Return the body of a request to `/generate`; it sets every sampling parameter, so that no server default applies.
+
+    Args:
+        request: The continuation to generate.
+        room: Maximum number of tokens to sample.
+        seeded: True to include the seed, which old versions of SGLang fail on.
+    """
     sampling = request.sampling
     drawing: dict[str, Any] = {
         **NEUTRAL,
@@ -314,12 +332,15 @@ def body(request: StepRequest, room: int, *, seeded: bool = True) -> dict[str, A
     }
     if seeded:
         drawing["sampling_seed"] = request.seed % SEEDS
-    # All of one length: SGLang aborts whatever begins with the id that it is given.
+    # All ids have one length: SGLang aborts every request whose id begins with the given one.
     return {"input_ids": request.ids, "sampling_params": drawing, "stream": True, "rid": uuid.uuid4().hex}
 
 
 def default_messages(problem: str, info: ModelInfo) -> Sequence[dict[str, str]]:
-    """The embedded model is asked as it is asked in this process, by examples; any other by its family's prompt."""
+    """Return the chat messages for `problem`.
+
+    The embedded model gets few-shot examples, as when it runs in this process; any other its prompt family's messages.
+    """
     if re.search("smollm2-135m", info.name, re.IGNORECASE):
         from tts_tui.backends.local import few_shot
 

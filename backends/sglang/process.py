@@ -1,7 +1,7 @@
-"""Runs one server in a process group of its own: starts it, waits until it is ready, and leaves nothing of it behind.
+"""Management of one server in its own process group: start it, wait until it is ready, and stop all its processes.
 
-Its output comes through a pipe: what it says tells how far it is, and the API key, which SGLang prints among its
-settings, is taken out before anything is written to the log.
+The server's output is read through a pipe: it shows the progress of the start, and the API key, which SGLang prints
+among its settings, is removed before anything is written to the log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tts_tui.backends.sglang.launch import Launch
 from tts_tui.errors import BackendTimeout, BackendUnavailable, UsageError
 
 Progress = Callable[[str], None]
-"""Told the stage, several times a second; raising from it ends the wait."""
+"""Callback that receives the current stage several times a second; raising from it ends the wait."""
 
 _FIRST, _POLL = "importing", 0.2
 _STAGES = {
@@ -37,21 +37,21 @@ _STAGES = {
     "Engine startup timings": "warming up",
 }
 _KEPT = 400
-"""Lines that are remembered, to say why it ended."""
+"""Number of output lines that are kept to explain why the server ended."""
 _PATIENCE = 10.0
-"""Seconds for an orderly end; a server that still writes may take six."""
+"""Seconds for a graceful shutdown; a server that is still generating may take six."""
 
 
 def check_port(host: str, port: int) -> None:
-    """Checks that a server can listen there.
+    """Check that a server can listen on this host and port.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: It cannot listen there, for instance because the port is taken.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As servers do: a port whose last server has just ended is free.
+            # As servers do, so that a port whose last server has just ended counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -62,16 +62,16 @@ def check_port(host: str, port: int) -> None:
 
 
 class ServerProcess:
-    """A server as a child of this process; used as a context manager, it ends with the context.
+    """A server that runs as a child of this process. As a context manager, it starts and stops with the context.
 
-    Should this process be killed, the server ends too: see `sglang_boot.py`.
+    If this process is killed, the server ends too: see `boot.py`.
 
     Args:
-        launch: What to run.
+        launch: The server to run.
 
     Attributes:
-        launch: The same.
-        url: Where it listens, once `start` was called.
+        launch: The server to run.
+        url: The URL for clients on this machine, which answers once the server is ready.
     """
 
     def __init__(self, launch: Launch) -> None:
@@ -94,16 +94,16 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Process id of the server, and of its process group; 0 before it was started."""
+        """Process id of the server, and of its process group; 0 before `start`."""
         return self._process.pid if self._process else 0
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True if the server was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Starts it, and returns at once.
+        """Start the server, without waiting until it is ready.
 
         Raises:
             UsageError: The port is taken.
@@ -113,7 +113,7 @@ class ServerProcess:
         check_port(launch.host, launch.port)
         log = _open_log(launch.log)
         try:
-            # A session of its own: Ctrl-C reaches this process alone, which then ends the server in good order.
+            # In a new session, Ctrl-C reaches only this process, which then shuts the server down gracefully.
             process = subprocess.Popen(
                 launch.argv,
                 env=launch.env,
@@ -131,20 +131,20 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, args=(process, log), name="server log", daemon=True)
         self._reader.start()
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, and says why
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; its output says why
             process.stdin.write(f"{launch.api_key or ''}\n".encode())
             process.stdin.flush()
 
     def wait_ready(self, tell: Progress | None = None, timeout: float | None = None) -> None:
-        """Waits until it answers.
+        """Wait until the server answers requests.
 
         Args:
-            tell: Told how far it is.
-            timeout: Most seconds; by default as long as it takes.
+            tell: Called with the current stage of the start.
+            timeout: Maximum seconds to wait; None for no limit.
 
         Raises:
-            BackendUnavailable: It ended; the message says why, and where its log is.
-            BackendTimeout: It took longer.
+            BackendUnavailable: The server ended; the message says why, and where its log is.
+            BackendTimeout: The server was not ready in time.
         """
         end = monotonic() + timeout if timeout is not None else float("inf")
         if tell:
@@ -161,17 +161,17 @@ class ServerProcess:
             sleep(_POLL)
 
     def wait(self) -> None:
-        """Waits until it ends by itself.
+        """Wait until the server ends by itself; return at once if it was never started.
 
         Raises:
-            BackendUnavailable: It did; the message says why.
+            BackendUnavailable: The server ended; the message says why.
         """
         if self._process is not None:
             self._process.wait()
             raise BackendUnavailable(f"the server ended: {self._last_words()}")
 
     def stop(self, patience: float = _PATIENCE) -> None:
-        """Ends it in good order within `patience` seconds, and then by force. Safe to call twice."""
+        """Shut the server down gracefully, and kill it after `patience` seconds. Safe to call twice."""
         try:
             if self._process is not None and self._process.poll() is None:
                 os.kill(self.pid, signal.SIGTERM)
@@ -181,7 +181,7 @@ class ServerProcess:
             self.kill()
 
     def kill(self) -> None:
-        """Ends it and all that it started at once. Safe to call twice."""
+        """Kill the server and all processes that it started. Safe to call twice."""
         process, reader = self._process, self._reader
         if process is None or process.stdin is None or process.stdin.closed:
             return
@@ -196,12 +196,12 @@ class ServerProcess:
     # -- its output ----------------------------------------------------------------------------------------------------
 
     def _read(self, process: subprocess.Popen[bytes], log: int) -> None:
-        """Copies the output into the log, line by line; runs in a thread until the output ends."""
+        """Copy the output to the log line by line; runs in a thread until the output ends."""
         assert process.stdout is not None
         with process.stdout as output, os.fdopen(log, "w", encoding="utf-8") as file:
             for raw in output:
                 line = self._redactor.redact(raw.decode("utf-8", "replace"))
-                # Progress bars draw over themselves: what they drew last is what counts.
+                # Progress bars overwrite themselves: keep only their last state.
                 self._lines.append(line.rstrip().rpartition("\r")[2])
                 for sign, stage in _STAGES.items():
                     if sign in line:
@@ -211,13 +211,13 @@ class ServerProcess:
                     file.flush()
 
     def _last_words(self) -> str:
-        """Why it ended, and where the log is."""
+        """Return why the server ended, and where its log is."""
         if self._reader is not None:
             self._reader.join(2)
         return f"{ServerText(reason(list(self._lines)), self._redactor)}; its log is {self.launch.log}"
 
     def _healthy(self) -> bool:
-        """Whether it answers. Asked without the user's proxies: it runs on this machine."""
+        """Return whether the server answers. Bypasses the user's proxies, as it runs on this machine."""
         connection = http.client.HTTPConnection(self.launch.client_host, self.launch.port, timeout=5)
         try:
             connection.request("GET", "/health")
@@ -231,7 +231,7 @@ class ServerProcess:
 def _open_log(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Theirs alone: what people ask may be in it.
+        # Readable by its owner only: it may contain users' prompts.
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError as error:
         raise BackendUnavailable(
@@ -245,7 +245,7 @@ _NOISE = re.compile(r"sigquit|kill_process_tree|leaked .* objects|^warnings\.war
 
 
 def reason(lines: list[str]) -> str:
-    """The line of a log that says why a server ended: the last error, else the last line that says anything."""
+    """Return the log line that explains why a server ended: the last error, or else the last line that is not noise."""
     said = [_STAMP.sub("", line) for line in lines]
     said = [line.strip() for line in said if line.strip() and not _NOISE.search(line)]
     errors = [line for line in said if _RAISED.search(line)]

@@ -1,11 +1,12 @@
 """A process reward model on an SGLang server, or on SGLang's router in front of several.
 
-One request scores one step: the ids of its path, whose last position is where the score is read. The server's radix
-cache holds what was scored before, so that only the new step is computed. What that relies on:
+One request scores one step: it sends the ids of the step's path, and the score is read at their last position. The
+server's radix cache holds what was scored before, so only the new step is computed. This relies on the following:
 
-- A step whose parent is being scored follows it; of steps whose parent the server may not know, one goes ahead.
-- A language model answers with the log-probabilities of two tokens and samples none. Any other reward model is served
-  as one that embeds, by SGLang's own classes or by ours (`served/tts_tui_prms`), and answers with its logits.
+- A step whose parent is being scored waits for it; of several steps whose parent may not be in the cache, one goes
+  ahead.
+- A language model returns the log-probabilities of two tokens and samples none. Any other reward model is served as an
+  embedding model, by SGLang's own classes or by ours (`backends/served/tts_tui_prms`), and returns its logits.
 """
 
 from __future__ import annotations
@@ -49,20 +50,20 @@ from tts_tui.profiles import specs
 from tts_tui.protocols import ModelInfo, ScoreRequest, StepScore
 
 KEPT = 2048
-"""Scores that are remembered."""
+"""Maximum number of scores that are cached."""
 _READOUTS: dict[str, Readout] = {"qwen": "softmax2", "trl": "softmax2", "skywork": "sigmoid", "outcome": "sigmoid"}
 _QUESTION, _STEPS = "What is 3 + 4 - 2?", ("3 + 4 = 7.", "7 - 2 = 5.")
-"""Scored at the start, to see that it can be done."""
+"""Problem and steps that are scored by `start`, to check that scoring works."""
 
 
 class Input(Struct, frozen=True):
-    """What is sent for one step.
+    """The input for the score of one step.
 
     Attributes:
-        ids: Of the path up to where its score is read.
-        parent: The same of the path without its last step; empty for a first step.
-        question: Which problem it is about.
-        unseen: How many steps are not in `ids`.
+        ids: The token ids of the path, up to the position at which its score is read.
+        parent: The token ids of the path without its last step; empty for a first step.
+        question: The problem that the path belongs to.
+        unseen: Number of steps that were left out of `ids` to fit the context.
     """
 
     ids: Ids
@@ -72,7 +73,7 @@ class Input(Struct, frozen=True):
 
 
 class _Asked:
-    """A request, and how many wait for it."""
+    """A request in flight, with the number of callers that wait for it."""
 
     def __init__(self, task: asyncio.Task[Answer]) -> None:
         self.task = task
@@ -85,21 +86,21 @@ class _Asked:
 
 
 class SGLangPRM:
-    """A `RewardModel` on the server at `url`.
+    """A `RewardModel` on the SGLang server or router at `url`.
 
     Args:
-        url: Such as `http://127.0.0.1:30000`.
-        name: Its profile or adapter; by default recognised by what the server says that it serves.
-        layout: How its input is laid out: `official`, `paper` or `sal`.
-        tokenizer: Folder or hub id of its tokenizer; by default the one that the server names.
-        api_key: By default the environment variable TTS_TUI_API_KEY.
-        concurrency: Most requests at once; by default as many as the server gains from, which is found out.
-        patience: Seconds that a server which was there and is gone may take to come back.
-        stall: Most seconds that the answer to a request may take.
+        url: The address, such as `http://127.0.0.1:30000`.
+        name: The PRM's profile or adapter; by default recognised from the model that the server reports.
+        layout: The layout of the PRM's input: `official`, `paper` or `sal`.
+        tokenizer: Folder or hub id of the PRM's tokenizer; by default the one that the server names.
+        api_key: The server's API key; by default the value of the environment variable TTS_TUI_API_KEY.
+        concurrency: Maximum number of requests in flight; by default a limit that adapts to the measured throughput.
+        patience: Maximum seconds to wait for a server that was reachable before to come back.
+        stall: Maximum seconds that the reply to a request may take.
 
     Attributes:
-        server: What is at the address.
-        dispatch: What goes when.
+        server: The server or router at the address.
+        dispatch: The dispatcher that orders and limits the requests.
     """
 
     def __init__(
@@ -130,29 +131,33 @@ class SGLangPRM:
         self._readout: Readout = "tokens"
         self._tokens: list[int] = []
         self._warm = PrefixLock()
-        # What a score has cost stays with it until a caller is told.
+        # Each answer keeps its cost until that has been reported to a caller.
         self._known: OrderedDict[Ids, Answer] = OrderedDict()
         self._asked: dict[Ids, _Asked] = {}
-        # How often the worker that had a question failed.
+        # Number of worker failures for each question.
         self._routes: dict[str, int] = {}
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """Name, size, context and profile of the served model; valid after `start`.
+
+        Raises:
+            BackendError: The reward model has not been started.
+        """
         if self._info is None:
             raise BackendError("the reward model has not been started")
         return self._info
 
     @property
     def profile(self) -> str:
-        """Name of its profile; before `look` and `start` the one that was named, if any, else empty."""
+        """Name of the PRM's profile; before `discover` and `start`, the one that was given, or else empty."""
         return self._profile or (profiles.resolve(self._name) if self._name else "")
 
     async def discover(self) -> None:
-        """Asks the server what it serves, so that `profile` is known before `start`.
+        """Ask the server which model it serves, so that `profile` is known before `start`.
 
         Raises:
-            BackendUnavailable: Nothing answers, or something else.
+            BackendUnavailable: No server answers, or another program does.
         """
         server = SGLangServer(self.server.http.other(self.server.http.url))
         try:
@@ -162,11 +167,12 @@ class SGLangPRM:
             await server.close()
 
     async def start(self) -> None:
-        """Connects, looks at what is served, and scores a step to see that it can be done.
+        """Connect, find out what is served, and score a step to check that scoring works.
 
         Raises:
-            BackendUnavailable: Nothing answers, or something else, or its tokenizer cannot be had.
-            UsageError: It is not known which PRM it is.
+            BackendUnavailable: No server answers, another program does, or the tokenizer cannot be loaded.
+            WrongServer: The server serves another kind of model or another PRM than the one named.
+            UsageError: The served checkpoint is not a known PRM.
         """
         server = self.server
         await server.start()
@@ -186,7 +192,7 @@ class SGLangPRM:
         await self._try(known["title"])
 
     async def close(self) -> None:
-        """Ends all requests and the connection. Safe to call twice."""
+        """End all requests and close the connection. Safe to call twice."""
         await self._patience.close()
         tasks = [asked.task for asked in self._asked.values()]
         for task in tasks:
@@ -196,15 +202,15 @@ class SGLangPRM:
         await self.server.close()
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
-        """Scores the last step of each request, in order; a batch may mix problems.
+        """Score the last step of each request, in order; a batch may mix problems.
 
         Raises:
             ContextExceeded: A question leaves no room for a step.
-            BackendError: A step could not be scored; its `scores` are those of the others.
+            BackendError: A step could not be scored; the error's `scores` hold those of the other steps.
         """
         inputs = await asyncio.to_thread(self._inputs, requests)
         answers = {one.ids: self._known[one.ids] for one in inputs if one.ids in self._known}
-        # All begin at once, so that each finds its parent among them, wherever that stands in the batch.
+        # All begin at once, so that each finds its parent among them, wherever that is in the batch.
         fresh = {one.ids: one for one in inputs if one.ids not in answers}
         asked = {ids: self._ask(one) for ids, one in fresh.items()}
         tasks = {ids: this.task for ids, this in asked.items()}
@@ -220,15 +226,15 @@ class SGLangPRM:
         answers |= {ids: task.result() for ids, task in tasks.items() if ids not in errors}
         scores = [self._tell(one, answers[one.ids]) if one.ids in answers else None for one in inputs]
         for error in errors.values():
-            failed = copy(error)  # others may wait for the same request, with other scores
+            failed = copy(error)  # other callers may wait for the same request, with other scores
             if isinstance(failed, BackendError):
                 failed.scores = scores
             raise failed from error
         return [score for score in scores if score is not None]
 
     def _tell(self, one: Input, answer: Answer) -> StepScore:
-        """Return a score with what it has cost, which only the first caller is told."""
-        answer = self._known.get(one.ids, answer)  # another caller may have been told in the meantime
+        """Return a score with its cost, which is reported to the first caller only."""
+        answer = self._known.get(one.ids, answer)  # the cost may have been reported in the meantime
         self._remember(one.ids, Answer(answer.score, len(one.ids)))
         return StepScore(answer.score, len(one.ids) - answer.cached, answer.cached, one.unseen)
 
@@ -253,7 +259,7 @@ class SGLangPRM:
             self._known.popitem(last=False)
 
     def _ask(self, one: Input) -> _Asked:
-        """The request for these ids: one that is under way, or a new one."""
+        """Return the request in flight for these ids, or start a new one."""
         asked = self._asked.get(one.ids)
         if asked is None or asked.task.cancelling():
             asked = self._asked[one.ids] = _Asked(asyncio.create_task(self._in_turn(one)))
@@ -264,7 +270,7 @@ class SGLangPRM:
     def _ended(self, ids: Ids, task: asyncio.Task[Answer]) -> None:
         if ids in self._asked and self._asked[ids].task is task:
             del self._asked[ids]
-        if not task.cancelled() and task.exception() is None:  # looked at, though nobody may wait any more
+        if not task.cancelled() and task.exception() is None:  # retrieved even if no caller waits any more
             self._remember(ids, task.result())
 
     async def _in_turn(self, one: Input) -> Answer:
@@ -279,10 +285,10 @@ class SGLangPRM:
         return answer
 
     async def _send(self, one: Input) -> Answer:
-        """One request.
+        """Send one request, and return its answer.
 
         Raises:
-            BackendError: It failed, or its answer holds no score.
+            BackendError: The request failed, or its reply holds no score.
         """
         tried = self._routes.get(one.question, 0)
         key = hashlib.blake2b(f"{tried} {one.question}".encode(errors="replace"), digest_size=16)
@@ -292,7 +298,7 @@ class SGLangPRM:
             except BackendOverloaded:
                 raise
             except (BackendUnavailable, BackendTimeout):
-                self._warm = PrefixLock()  # a server that starts again knows nothing
+                self._warm = PrefixLock()  # a server that restarts has an empty cache
                 if self.server.is_router and self._routes.get(one.question, 0) == tried:
                     self._routes[one.question] = tried + 1  # another worker may do better
                 raise
@@ -300,17 +306,17 @@ class SGLangPRM:
         return answer
 
     async def _answer(self, ids: Ids, headers: dict[str, str]) -> Answer:
-        """Asks for a score.
+        """Request the score of `ids`, and return it.
 
         Raises:
-            BackendBadResponse: The reply holds none: it is never made up.
+            BackendBadResponse: The reply holds no score; a score is never made up.
         """
         http = self.server.http
         reply: Generated | Embeddings
         body: dict[str, Any]
         try:
             if self._tokens:
-                # Penalties, which a server may prefer, would change the scores.
+                # Penalties among a server's preferred sampling parameters would change the scores.
                 drawing = {**NEUTRAL, "max_new_tokens": 0, "temperature": 1.0}
                 asked = {"return_logprob": True, "logprob_start_len": -1, "token_ids_logprob": self._tokens}
                 body = {"input_ids": ids, "sampling_params": drawing, **asked}
@@ -321,13 +327,19 @@ class SGLangPRM:
             return answer_of(reply, len(ids), self._readout, self._tokens)
         except UnexpectedReply:
             raise BackendBadResponse(f"{http.url} gave no score for a step") from None
-        except ValueError as error:  # numbers are all that it quotes
+        except ValueError as error:  # its message quotes only numbers
             raise BackendBadResponse(f"{http.url} gave no score for a step: {error}") from error
 
     # -- the start ---------------------------------------------------------------------------------------------------
 
     def _check_kind(self, known: dict[str, Any]) -> None:
-        """Refuses a server that serves something else: asking an embedding server for text would end it, for one."""
+        """Check that the server serves the kind of model that the profile `known` describes.
+
+        Asking another kind may do harm: a request for text, for one, crashes an embedding server.
+
+        Raises:
+            WrongServer: The server serves something else.
+        """
         server, title = self.server, known["title"]
         served = f"{server.http.url} serves {server.model}"
         how = f"start it with `tts-tui serve prm {server.model}`, or name the PRM that it is (see `tts-tui profiles`)"
@@ -361,11 +373,15 @@ class SGLangPRM:
         return make_layout(table, tokenizer)
 
     async def _try(self, title: str) -> None:
-        """Scores a step, having seen that the server means the same by its ids."""
+        """Score a step, after checking that server and tokenizer map the same ids to the same text.
+
+        Raises:
+            WrongServer: The tokenizer is not that of the served model, or the server returns no score.
+        """
         assert self._layout is not None
         ids = self._layout.ids(_QUESTION, _STEPS)
         url, model = self.server.http.url, self.server.model
-        with suppress(RequestRefused):  # an old server cannot tell
+        with suppress(RequestRefused):  # an old server cannot detokenize
             (text,) = await self.server.texts([ids])
             if _STEPS[-1] not in text:
                 raise WrongServer(
@@ -382,6 +398,9 @@ class SGLangPRM:
 
 
 def _context(settings: Settings, known: dict[str, Any]) -> int:
-    """Most tokens of an input: one less than what the server takes, for a prompt of all of it is refused."""
+    """Return the maximum number of tokens of an input.
+
+    This is one less than the server's limit, because a prompt that fills it is refused.
+    """
     most = (settings.max_req_input_len or (settings.context_length or 4096) - RESERVED) - 1
     return min(most, known.get("context", most))

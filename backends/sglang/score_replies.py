@@ -1,4 +1,4 @@
-"""An SGLang server's answer to a request for a score: a language model's log-probabilities, or a head's logits."""
+"""Scores from an SGLang server's replies: from a language model's log-probabilities, or from a head's logits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tts_tui.backends.remote.replies import Embeddings, Generated
 
 
 class Answer(Struct, frozen=True):
-    """What a server says of it.
+    """The score of a step, as computed from a server's reply.
 
     Attributes:
-        score: In [0, 1].
-        cached: Tokens that the server had; 0 where it does not tell.
+        score: The score in [0, 1].
+        cached: Number of tokens that were in the server's cache; 0 if the server does not report it.
     """
 
     score: float
@@ -23,16 +23,16 @@ class Answer(Struct, frozen=True):
 
 
 def answer_of(reply: Generated | Embeddings, length: int, readout: Readout, tokens: Sequence[int]) -> Answer:
-    """The score in a reply.
+    """Return the score in a reply.
 
     Args:
-        reply: Of `/generate` if there are `tokens`, else of `/v1/embeddings`.
-        length: How many tokens were sent.
-        readout: What the outputs are.
-        tokens: Ids of the good and the bad token; none for a model with a head of its own.
+        reply: The reply of `/generate` if there are `tokens`, otherwise of `/v1/embeddings`.
+        length: Number of tokens that were sent.
+        readout: The conversion from the model's outputs to a score.
+        tokens: Ids of the good and the bad token; empty for a model with its own head.
 
     Raises:
-        ValueError: There is none in it.
+        ValueError: The reply holds no score, or its token counts are inconsistent.
     """
     if isinstance(reply, Generated):
         values, read, cached = _of_tokens(reply, tokens)
@@ -46,7 +46,7 @@ def answer_of(reply: Generated | Embeddings, length: int, readout: Readout, toke
 
 
 def _of_tokens(reply: Generated, tokens: Sequence[int]) -> tuple[list[float], int, int]:
-    """Log-probabilities of `tokens`, how many tokens were read, and how many of them were in the cache."""
+    """Return the log-probabilities of `tokens`, the number of tokens read, and how many of these were in the cache."""
     said = reply.meta_info
     rows = said.output_token_ids_logprobs[0] if said.output_token_ids_logprobs else []
     found = {token: value for value, token, _ in rows}
@@ -56,13 +56,13 @@ def _of_tokens(reply: Generated, tokens: Sequence[int]) -> tuple[list[float], in
 
 
 def _of_head(reply: Embeddings, size: int) -> tuple[list[float], int, int]:
-    """The same for `size` logits."""
+    """Return the `size` logits, the number of tokens read, and how many of these were in the cache."""
     if not reply.data:
         raise ValueError("it gave no numbers")
     values, read = list(reply.data[0].embedding), reply.usage.prompt_tokens
     if len(values) != size + 1:
         return values, read, 0
-    computed = values.pop()  # our classes tell how many tokens they computed
+    computed = values.pop()  # our model classes append the number of tokens that they computed
     if not computed.is_integer():
         raise ValueError(f"it gave {size + 1} numbers, and not {size}")
     return values, read, read - int(computed)

@@ -1,7 +1,8 @@
-"""What is at an address that a policy or a reward model was given: an SGLang server, or its router in front of several.
+"""Client for an SGLang server, or for SGLang's router in front of several, as used by policies and reward models.
 
-The router passes `/generate` and `/v1/embeddings` on, and keeps requests with one routing key on one worker. It has no
-chat templates and ends no requests, so for these its workers are asked themselves: they must be within reach.
+The router forwards `/generate` and `/v1/embeddings`, and keeps requests with the same routing key on one worker. It
+neither applies chat templates nor aborts requests, so for these its workers are asked directly: they must be reachable
+from here.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from tts_tui.concurrency import concurrently
 from tts_tui.errors import BackendBadResponse, BackendError, BackendUnavailable, RequestRefused, UsageError, WrongServer
 
 RESERVED = 6
-"""Tokens of the context that SGLang keeps for itself."""
+"""Number of tokens of the context that SGLang reserves for itself."""
 ROUTING = "X-SMG-Routing-Key"
-"""Header by which SGLang's router keeps requests on one worker."""
+"""Header by which SGLang's router assigns requests to one worker."""
 
 NEUTRAL: dict[str, float] = {
     "top_p": 1.0,
@@ -35,31 +36,32 @@ NEUTRAL: dict[str, float] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-"""Sampling parameters that change nothing. They are always sent: a server that was started with
-`--preferred-sampling-params` uses those for whatever a request leaves out."""
+"""Neutral sampling parameters, which leave the distribution unchanged. They are always sent, because a server that was
+started with `--preferred-sampling-params` uses those for all parameters that a request leaves out."""
 
 LONGEST_PATH = 4096
-"""Most characters of a path that a server names."""
+"""Maximum number of characters of a path or address that a server reports."""
 
 T = TypeVar("T")
 Chat = Sequence[dict[str, str]]
 
 
 class SGLangServer:
-    """The server, and if it is a router, its workers.
+    """An SGLang server, or a router with its workers.
 
     Args:
         http: The connection to the address.
 
     Attributes:
-        http: As given.
-        model: What is served, as the server names it; `path` is the same as text.
-        kind: Its `model_type`.
-        writes: Whether it is served as a model that writes text.
-        architecture: The class that its configuration names; empty if the server does not say.
-        tokenizer_path: Where the server took its tokenizer from.
-        vocabulary: How many token ids it has; 0 if that is not known.
-        workers: Connections to the servers that do the work; just `http` where that is one.
+        http: The connection to the address.
+        model: The served model, as the server names it.
+        path: The served model as text: a path or a hub id.
+        kind: The model's `model_type`.
+        writes: True if the model is served for generating text, and not as an embedding or reward model.
+        architecture: The class that the model's configuration names; empty if the server does not report it.
+        tokenizer_path: The path or hub id from which the server loaded its tokenizer.
+        vocabulary: Number of token ids of the model; 0 if it is not known.
+        workers: Connections to the servers that run the model; only `http` if that is not a router.
     """
 
     def __init__(self, http: Http) -> None:
@@ -72,21 +74,21 @@ class SGLangServer:
         self._own: LocalTokenizer | None = None
 
     async def start(self) -> None:
-        """Connects, and looks at what is there.
+        """Connect, and find out what is served.
 
         Raises:
-            BackendUnavailable: Nothing answers, or something else.
+            BackendUnavailable: No server answers, or another program does.
         """
-        await self.close()  # what an earlier start found
+        await self.close()  # connections of an earlier start
         self.workers = [self.http]
         await self.http.open()
         await self._look(self.http)
-        with suppress(BackendError, UsageError):  # only a router has them, and some have addresses of another kind
+        with suppress(BackendError, UsageError):  # only a router has workers, and some addresses are not HTTP
             self.workers = [self.http.other(url) for url in await self._listed()] or self.workers
         for worker in self.workers:
             await worker.open()
         if self.is_router and not self.architecture:
-            with suppress(BackendError):  # a router of some versions says less than its workers
+            with suppress(BackendError):  # some versions of the router report less than its workers
                 await self._look(self.workers[0])
 
     async def _look(self, http: Http) -> None:
@@ -99,20 +101,21 @@ class SGLangServer:
         self.vocabulary = await asyncio.to_thread(vocabulary_of, self.path)
 
     async def close(self) -> None:
-        """Closes all connections. Safe to call twice."""
+        """Close all connections. Safe to call twice."""
         for http in (*self.workers, self.http):
             await http.close()
 
     @property
     def is_old(self) -> bool:
-        """Whether the chat template is applied here, for the server cannot."""
+        """True if the chat template is applied in this process, because the server cannot apply it."""
         return self._own is not None
 
     async def alive(self) -> None:
-        """Returns if it can be asked again.
+        """Check that the server can be asked again, and return if so.
 
         Raises:
-            BackendError: It does not answer, or it is a router that takes a dead worker for a healthy one.
+            BackendError: The server does not answer, or it is a router without a healthy worker, or one that takes a
+                dead worker for a healthy one.
         """
         if not self.is_router:
             await self.http.read("GET", "/health")
@@ -123,27 +126,31 @@ class SGLangServer:
         await concurrently(worker.read("GET", "/health") for worker in self.workers if worker.url in healthy)
 
     async def _listed(self) -> list[str]:
-        """Addresses of the workers that a router takes for healthy."""
+        """Return the addresses of the workers that a router reports as healthy."""
         found = await self.http.get("/workers", Workers)
         healthy = [worker.url for worker in found.workers if worker.is_healthy is not False]
         return [url.line(LONGEST_PATH).rstrip("/") for url in healthy if url]
 
     @property
     def is_router(self) -> bool:
-        """Whether requests are passed on to others."""
+        """True if the server is a router, which forwards requests to workers."""
         return self.workers != [self.http]
 
     async def settings(self) -> Settings:
-        """How the first worker that says so was started; empty if none does."""
+        """Return the settings of the first worker that reports them; empty settings if none does."""
         with suppress(BackendError):
             return await self._ask_any("GET", ("/server_info", "/get_server_info"), None, Settings)
         return Settings()
 
     async def tokenize(self, chat: Chat) -> tuple[tuple[int, ...], int]:
-        """Ids of a chat that the model is to answer, and the longest sequence that the server takes, 0 if unknown.
+        """Apply the chat template to `chat`.
+
+        Returns:
+            The token ids, up to where the model's answer begins, and the longest sequence that the server accepts, 0 if
+            unknown.
 
         Raises:
-            WrongServer: The model has no chat template, or it cannot be applied there nor here.
+            WrongServer: The model has no chat template, or it can be applied neither by the server nor here.
         """
         if self._own is None:
             try:
@@ -159,10 +166,10 @@ class SGLangServer:
         return await asyncio.to_thread(self._own.ids, chat), 0
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a plain text.
+        """Return the token ids of a plain text, without special tokens.
 
         Raises:
-            BackendError: The server cannot be reached, or does not say.
+            BackendError: The server cannot be reached, or returns no ids.
         """
         if self._own is not None:
             return self._own.plain(text)
@@ -173,12 +180,21 @@ class SGLangServer:
         return self._known(reply.tokens)
 
     def _known(self, ids: list[int]) -> tuple[int, ...]:
-        """Return `ids`, all of which are in the vocabulary: others would bring the server down."""
+        """Return `ids` after checking that all are in the vocabulary: others would crash the server."""
         check_vocabulary(ids, self.vocabulary, self.http.url)
         return tuple(ids)
 
     async def _load_own(self, refused: RequestRefused) -> None:
-        """The server cannot apply a chat template: it is too old for that, or the model has none."""
+        """Load the tokenizer locally, because the server refused to apply a chat template.
+
+        Either the server is too old to apply one, or the model has none.
+
+        Args:
+            refused: The server's refusal.
+
+        Raises:
+            WrongServer: The model has no chat template, or its tokenizer cannot be loaded here.
+        """
         none = WrongServer(
             f"{self.model} has no chat template that can be used: serve an instruction-tuned model, or start the "
             f"server with --chat-template ({refused})"
@@ -196,7 +212,11 @@ class SGLangServer:
             ) from error
 
     async def texts(self, prefixes: Sequence[Sequence[int]]) -> list[str]:
-        """Texts of many sequences of ids."""
+        """Return the text of each sequence of ids.
+
+        Raises:
+            BackendError: The server cannot be reached, or does not return one text per sequence.
+        """
         if self._own is not None:
             return self._own.texts(prefixes)
         reply = await self._ask_any("POST", ("/detokenize",), {"tokens": [list(ids) for ids in prefixes]}, Texts)
@@ -205,20 +225,25 @@ class SGLangServer:
         return reply.text
 
     async def abort(self, rid: str) -> None:
-        """Ends a request; a router does not say which of its workers has it, and the others do not mind."""
+        """Abort the request with the id `rid`; errors are ignored.
+
+        All workers of a router are asked, because it does not report which one runs the request; the others ignore it.
+        """
         asked = (worker.read("POST", "/abort_request", {"rid": rid}) for worker in self.workers)
         await asyncio.gather(*asked, return_exceptions=True)
 
     async def parameters(self, settings: Settings, *, scores: bool = False) -> int:
-        """Number of weights that each token passes: by its files, its name, or the memory that they take, else 0.
+        """Return the number of weights that are active for each token.
+
+        It is taken from the model's files, its name, or the memory that the weights take; 0 if none of these is known.
 
         Args:
-            settings: How the server was started.
-            scores: Whether it is asked for scores and not for text.
+            settings: The settings of the server.
+            scores: True if the model is asked for scores and not for text.
         """
         if counted := await asyncio.to_thread(count_parameters, self.path, scores=scores):
             return counted
-        # About right where they are not quantized.
+        # Approximately right for weights that are not quantized.
         size = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(settings.dtype).removeprefix("torch."), 2)
         with suppress(BackendError):
             found = await self._ask_any("GET", ("/v1/loads",), None, Loads)
@@ -227,7 +252,7 @@ class SGLangServer:
         return 0
 
     async def _ask_any(self, method: str, paths: tuple[str, ...], body: Any, kind: type[T]) -> T:
-        """The answer of the first worker within reach, and of the first path that it knows."""
+        """Return the reply of the first reachable worker to the first of `paths` that it knows."""
         last: BackendError = BackendUnavailable(f"{self.http.url} has no workers: start one")
         for worker in self.workers:
             for path in paths:
@@ -247,15 +272,15 @@ class SGLangServer:
 
 
 def version_of(settings: Settings) -> tuple[int, ...]:
-    """Return the first three numbers of SGLang's version; empty if the server does not say."""
+    """Return the first three numbers of SGLang's version; empty if the server does not report it."""
     return tuple(map(int, re.findall(r"\d+", str(settings.version or ""))[:3]))
 
 
 async def look(http: Http, kind: type[T], *paths: str) -> T:
-    """The first of `paths` that the server knows: names have changed between versions.
+    """Return the JSON at the first of `paths` that the server knows: paths have changed between versions.
 
     Raises:
-        WrongServer: It knows none.
+        WrongServer: The server knows none of them.
     """
     for path in paths:
         with suppress(RequestRefused, UnexpectedReply):
@@ -265,7 +290,7 @@ async def look(http: Http, kind: type[T], *paths: str) -> T:
 
 
 def not_sglang(http: Http) -> WrongServer:
-    """What to say when something answers that is no SGLang server."""
+    """Return the error for an address at which something answers that is not an SGLang server."""
     other = f", or use --policy openai:{http.url}#MODEL if it speaks OpenAI's protocol"
     advice = f"check the address{other if http.serves == 'policy' else ''}"
     return WrongServer(f"{http.url} answers, but is no SGLang server: {advice}")

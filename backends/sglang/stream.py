@@ -1,4 +1,4 @@
-"""One continuation as SGLang streams it: events of the wire, and the chunks of steps that they become."""
+"""Streaming of one continuation from SGLang: its server-sent events, and their conversion to chunks of steps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, 
 from tts_tui.protocols import Chunk, Finish, StepRequest, TokenId, Usage
 
 AGAIN_SECONDS = 0.2
-"""An abort that came before the request itself had no effect: it is sent again after this long."""
+"""Seconds after which an abort is repeated: one that arrives before the request itself has no effect."""
 
 Texts = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
-"""From token ids to text, many at once."""
+"""Function that returns the text of each of several sequences of token ids."""
 
 
 class Reason(Struct):
-    """How a request ended."""
+    """The reason for which a request ended, as sent by SGLang."""
 
     type: ServerText | None = None
     matched: Matched | None = None
@@ -33,13 +33,13 @@ class Reason(Struct):
 
 
 class Meta(TokenCounts):
-    """What SGLang says of a request so far."""
+    """The metadata of a request so far: token counts and, with the last event, the reason for its end."""
 
     finish_reason: Reason | None = None
 
 
 class SSEPayload(Struct):
-    """One event as it is sent. Text and ids are new ones or all so far, as the server was started."""
+    """One event as sent by SGLang. Text and ids are either new or all so far, depending on the server's flags."""
 
     text: str = ""
     output_ids: list[TokenId] = []
@@ -48,15 +48,15 @@ class SSEPayload(Struct):
 
 
 class StreamEvent(Struct):
-    """What one event brought.
+    """The new part of a continuation that one event brought.
 
     Attributes:
-        ids: New token ids.
-        text: New text.
-        usage: What it adds to the counts.
-        finish: How the request ended, with its last event.
-        aborted: Why the server gave the request up, with its last event.
-        unasked: What ended the request though nobody asked for it, with its last event.
+        ids: The new token ids.
+        text: The new text.
+        usage: The tokens that the event adds to the counts.
+        finish: How the request ended; set on its last event.
+        aborted: Why the server aborted the request; set on its last event.
+        unasked: The stop condition that ended the request without having been requested; set on its last event.
     """
 
     ids: list[int]
@@ -68,13 +68,13 @@ class StreamEvent(Struct):
 
 
 class EventReader:
-    """Makes events of what one request brings.
+    """A converter from the payloads of one request to events.
 
     Args:
-        url: The server, for messages.
+        url: The server's address, for messages.
         stops: The stop texts of the request: no other text ends a step.
-        vocabulary: How many token ids the model has; 0 if that is not known.
-        most: How many tokens were asked for at most; 0 for no limit.
+        vocabulary: Number of token ids of the model; 0 if it is not known.
+        most: Maximum number of tokens that were requested; 0 for no limit.
     """
 
     def __init__(self, url: str, stops: Sequence[str] = (), vocabulary: int = 0, most: int = 0) -> None:
@@ -88,10 +88,10 @@ class EventReader:
         self._whole = False
 
     def read(self, wire: SSEPayload) -> StreamEvent:
-        """The event of `wire`.
+        """Return the event that `wire` holds.
 
         Raises:
-            BackendError: The server says that the request failed, or the data makes no sense.
+            BackendError: The server reports that the request failed, or the data is inconsistent.
         """
         if wire.error is not None or wire.meta_info is None:
             raise self._failed(wire.error)
@@ -110,12 +110,12 @@ class EventReader:
             prompt_cached=meta.cached_tokens if first else 0,
             completion=new,
         )
-        # Servers send all tokens so far, or new ones only (--incremental-streaming-output): lengths tell which.
+        # Servers send all tokens so far, or only new ones (--incremental-streaming-output): the lengths show which.
         self._whole = self._whole or (not first and len(wire.output_ids) == meta.completion_tokens > new)
         text = wire.text
         if self._whole:
             text, self._text = wire.text[len(self._text) :], wire.text
-        elif len(wire.output_ids) == meta.completion_tokens:  # nothing came before: it may be either
+        elif len(wire.output_ids) == meta.completion_tokens:  # no tokens came before: it may be either
             self._text = wire.text
         self._tokens = meta.completion_tokens
         event = StreamEvent(ids, text, usage)
@@ -124,9 +124,9 @@ class EventReader:
         return event
 
     def _end(self, event: StreamEvent, reason: Reason) -> None:
-        """Set how the request ended.
+        """Set on `event` how the request ended.
 
-        SGLang says "stop" with a text of its own where a request failed, as for invalid logits.
+        SGLang reports some failures, such as invalid logits, as "stop" with a text that was not requested.
         """
         kind, matched = reason.type, reason.matched
         if kind == "length":
@@ -151,7 +151,7 @@ class EventReader:
 
 
 def endless(url: str, most: int) -> BackendBadResponse:
-    """Return the error for a stream that goes on behind the `most` tokens that were asked for."""
+    """Return the error for a stream that continues beyond the `most` tokens that were requested."""
     return BackendBadResponse(f"{url} writes on beyond the {most} tokens that it was asked for")
 
 
@@ -159,30 +159,30 @@ def check_vocabulary(ids: Sequence[int], size: int, url: str) -> None:
     """Check that token ids from a server are in its model's vocabulary.
 
     Args:
-        ids: The ids, known not to be negative.
-        size: How many there are; 0 if that is not known.
-        url: The server, for messages.
+        ids: The ids; none of them may be negative.
+        size: Size of the vocabulary; 0 if it is not known, which skips the check.
+        url: The server's address, for messages.
 
     Raises:
-        BackendBadResponse: One of them is not.
+        BackendBadResponse: One of the ids is not in the vocabulary.
     """
     if size and ids and max(ids) >= size:
         raise BackendBadResponse(f"{url} sent the token id {max(ids)}, and its model has {size}")
 
 
 class Stream:
-    """One request under way. It is read by a task of its own, so that whoever listens can be cancelled at any moment.
+    """A request in flight, read by a separate task so that its consumer can be cancelled at any moment.
 
     Args:
-        http: The server.
-        body: The request; its `rid` is what it is aborted by.
-        headers: Sent with it.
-        abort: Ends a request on the server, by its `rid`.
-        vocabulary: How many token ids the model has; 0 if that is not known.
+        http: The connection to the server.
+        body: The body of the request; its `rid` identifies the request for an abort.
+        headers: Headers of the request.
+        abort: Aborts a request on the server by its `rid`.
+        vocabulary: Number of token ids of the model; 0 if it is not known.
 
     Attributes:
-        done: It has ended by itself.
-        pump: The task that reads it, up to the end of the answer.
+        done: True if the request has ended by itself.
+        pump: The task that reads the reply until its end.
     """
 
     def __init__(
@@ -204,14 +204,15 @@ class Stream:
         self.pump = asyncio.create_task(self._read(body, headers))
 
     async def events(self) -> AsyncIterator[StreamEvent]:
-        """All events.
+        """Yield all events of the request.
 
         Raises:
-            BackendError: As `Reader.read` and `Http.events`.
+            BackendError: The server aborted the request, or ended it for a reason that was not requested; or any error
+                of `EventReader.read` and `Http.events`.
         """
         while True:
             while self._events:
-                event = self._events[0]  # one that raises stays, for `abort` to count
+                event = self._events[0]  # an event that raises stays queued, for `abort` to count
                 if event.aborted is not None:
                     raise BackendUnavailable(f"{self._http.url} gave the request up: {event.aborted}")
                 if event.unasked is not None:
@@ -232,10 +233,11 @@ class Stream:
             await self._arrived.wait()
 
     async def abort(self, seconds: float) -> Usage:
-        """Ends the request on the server; returns what it had sampled and nobody has read.
+        """Abort the request on the server, and return the usage of the events that were not consumed.
 
         Args:
-            seconds: How long to wait for the server's last word; then the connection is closed, which ends it too.
+            seconds: Maximum seconds to wait for the last event; then the connection is closed, which also ends the
+                request.
         """
         try:
             with suppress(TimeoutError):
@@ -243,7 +245,7 @@ class Stream:
                     while not self.pump.done():
                         await self._abort(self._rid)
                         await asyncio.wait([self.pump], timeout=AGAIN_SECONDS)
-        finally:  # also where the policy is closed in the meantime: nobody else ends the pump
+        finally:  # also if the policy is closed in the meantime: nothing else ends the pump
             self.pump.cancel()
             await asyncio.wait([self.pump])
         return sum((event.usage for event in self._events), Usage())
@@ -259,14 +261,14 @@ class Stream:
 
 
 class StepSplitter:
-    """Makes chunks of events: a chunk ends with the token that completes the separator.
+    """A converter from events to chunks: a chunk ends with the token that completes the separator.
 
     Args:
-        request: What was asked.
-        texts: Turns ids into text, where one event brought more tokens than one.
+        request: The request that is being answered.
+        texts: Decodes token ids; used if a step ends within an event that brought several tokens.
 
     Attributes:
-        ids: All tokens so far.
+        ids: The token ids of all chunks so far.
     """
 
     def __init__(self, request: StepRequest, texts: Texts) -> None:
@@ -277,7 +279,7 @@ class StepSplitter:
         self._texts = texts
 
     async def chunks(self, event: StreamEvent) -> list[Chunk]:
-        """The chunks of one event; the first has the prompt's counts, each has its own tokens."""
+        """Return the chunks of one event; the first one has the prompt's counts, and each counts its own tokens."""
         pieces = await self._pieces(event)
         self.ids += event.ids
         chunks = []
@@ -290,13 +292,13 @@ class StepSplitter:
         return chunks
 
     async def _pieces(self, event: StreamEvent) -> list[tuple[list[int], str, bool]]:
-        """Ids, text, and whether a step ends there."""
+        """Split an event at the ends of steps; return ids and text of each piece, and whether a step ends with it."""
         if not self._rollout:
             return [(event.ids, event.text, False)]
         ids, text, separator = event.ids, event.text, self._separator
         if len(ids) < 2 or not separator.within(text):
             return [(ids, text, separator.add(text))]
-        # Several tokens came at once, and a step ends among them: their texts say at which.
+        # Several tokens came at once, and a step ends among them: decoding each prefix shows at which one.
         before = (self._before + self.ids)[-CONTEXT:]
         whole = await self._texts([[*before, *ids[:end]] for end in range(len(ids) + 1)])
         pieces: list[tuple[list[int], str, bool]] = []
