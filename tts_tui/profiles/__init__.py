@@ -145,7 +145,7 @@ def layouts(name: str) -> tuple[str, ...]:
 
 
 def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
-    """Return a layout of a profile, with the keys of the layout that it is the same as filled in.
+    """Return a layout of a profile, with `same` resolved to the keys of the layout that it names.
 
     Raises:
         UnknownName: There is no such profile, or it has no such layout.
@@ -160,7 +160,7 @@ def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
 
 
 def full_name(name: str, layout: str = OFFICIAL) -> str:
-    """What scores hang on beside the weights: the profile, and the layout if it is not the official one."""
+    """Return the part of a score's identity beside the weights: the profile, and any layout but the official one."""
     return name if layout == OFFICIAL else f"{name}:{layout}"
 
 

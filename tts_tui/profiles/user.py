@@ -76,7 +76,7 @@ def defaults(name: str) -> dict[str, str]:
 
 
 def kept(name: str) -> dict[str, str]:
-    """Score, vote and their source in the user's profile of this name, to write it anew; empty if it has none."""
+    """Return score, vote and their source in the user's profile of this name, to rewrite it; empty if it has none."""
     if not defaults(name):
         return {}
     table = (profile(name) or {})["defaults"]
