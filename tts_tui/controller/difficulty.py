@@ -75,7 +75,13 @@ class AnswerLikelihood(Struct, frozen=True):
     count: float = 1.0
 
     def of(self, score: float, samples: int, sampled: bool = True) -> float:
-        """Log-odds that an answer of `samples` solutions and this score is right, against wrong, at even odds."""
+        """Return the logit, at even prior odds, of an answer being right.
+
+        Args:
+            score: The answer's PRM score.
+            samples: Number of solutions that gave the answer.
+            sampled: Whether the score is that of an independent sample rather than of a solution chosen by a search.
+        """
         clipped = min(max(score, _EDGE), 1 - _EDGE)
         slope = self.slope if sampled else self.searched_slope
         bias = self.intercept if sampled else self.searched_intercept

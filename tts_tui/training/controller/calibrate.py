@@ -95,7 +95,7 @@ def cases_of(
 
 
 def overhead_of(items: Sequence[Item], outcomes: Mapping[tuple[str, str], Outcome], plans: Mapping[str, Plan]) -> float:
-    """Tokens of the PRM that a problem costs once, by those that were sampled with one candidate and with many."""
+    """Return the tokens of the PRM that a problem costs once, by comparing samplings with few and many candidates."""
     sampling = sorted((name for name in plans if plans[name].strategy in SAMPLING), key=lambda name: plans[name].n)
     found = [[outcomes.get((name, item.id)) for name in (sampling[0], sampling[-1])] for item in items]
     return overhead([(few, many) for few, many in found if few and many and few.solutions and many.solutions])
@@ -213,9 +213,9 @@ def _choices(calibration: Calibration) -> list[tuple[str, ...]]:
 def _prompts(
     cases: Sequence[Case],
 ) -> tuple[HiddenStateProjection | None, list[Case], tuple[DifficultyModel, list[Posterior]]]:
-    """The outlook by text and states, with as many directions of these as say most of problems that it does not know.
+    """Fit the difficulty model on text and hidden states, with the number of directions that is best on held-out cases.
 
-    The cases come back with the features that it takes.
+    The cases are returned with the features that the model takes.
     """
     best: (
         tuple[float, tuple[HiddenStateProjection | None, list[Case], tuple[DifficultyModel, list[Posterior]]]] | None

@@ -155,7 +155,11 @@ def curves(
 def _alone(
     cases: Sequence[Case], reaches: Sequence[float], strategy: str, score: Score, vote: Vote
 ) -> tuple[list[tuple[StartFeatures, bool]], list[int], float, int]:
-    """What plans came to from nothing: places and results, sizes, cost of a candidate in samples, problems."""
+    """Return the results of plans that start from nothing.
+
+    They are pairs of features and results, the sizes n, the mean cost of a candidate in samples, and the number of
+    problems.
+    """
     rng = random.Random(2)
     found: list[tuple[StartFeatures, bool]] = []
     sizes: set[int] = set()

@@ -54,7 +54,7 @@ def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
 
 
 def reader(cases: Sequence[Case], count: int) -> HiddenStateProjection | None:
-    """The `count` directions in which the hidden states of the cases' prompts differ most; None if it has no states."""
+    """Return the `count` directions in which the cases' hidden states vary most; None if there are too few states."""
     states = np.array([case.state for case in cases if case.state], dtype=float)
     if not count or len(states) <= count:
         return None
@@ -230,7 +230,7 @@ def beginnings(
     *,
     searches: bool = True,
 ) -> Iterator[Beginning]:
-    """Random beginnings of all sizes that leave others over; with `searches` most have some of what one chose."""
+    """Yield random beginnings of all sizes that leave samples over; `searches` adds parts of a search to most."""
     rng = random.Random(seed)
     for at, case in enumerate(cases):
         for size in sizes:
@@ -252,7 +252,7 @@ def evidence(
     usual: AnswerLikelihood,
     effort: int = 220,
 ) -> AnswerLikelihood:
-    """How samples are to be read: what makes right answers, and the other samples, most likely."""
+    """Fit the likelihood: maximise the posterior of right answers and the likelihood of the other samples."""
     found = list(beginnings(cases, score, vote, redraws=2))
     scored = any(seen.score is not None for one in found for seen in one.hand.seen)
 
