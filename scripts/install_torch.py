@@ -16,7 +16,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]  # errors only
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]  # print errors only
 HELP = """\
 The package index of pip offers {requirement} only with CUDA, which is several gigabytes, and its CPU build could not be
 taken from where PyTorch keeps it. Choose one:

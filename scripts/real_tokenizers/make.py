@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Failed(Exception):
-    """Raised with a sentence that describes the failure."""
+    """A failure to make the tokenizers; the message is a sentence for the user."""
 
 
 class Source(NamedTuple):

@@ -37,7 +37,7 @@ if not _has_ops():
 
 
 class Failed(Exception):
-    """Raised with a sentence that describes the failure."""
+    """A failure to install SGLang; the message is a sentence for the user."""
 
 
 def stamp(folder: Path) -> Path:

@@ -40,7 +40,7 @@ ContinueFeatures = tuple[float, float, float, float, float, float]
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """How often plans of a strategy end with the right answer, and their cost.
+    """A model of how often plans of a strategy find the right answer, and of their cost.
 
     Weights are those of a complementary log-log regression (`tts_tui.controller.controller.cloglog`).
 

@@ -1,9 +1,10 @@
 """The controller behind `auto`: it chooses how a search continues, from the difficulty and the value of each plan.
 
 The choice is the paper's compute-optimal one (arXiv 2502.06703, section 3), made per prompt: among all plans that fit
-the budget, the one with the highest expected accuracy minus price. The price is the gain in accuracy that a sample must
-be expected to bring; stopping costs nothing. A user can instead set a target: the most accurate answer within a mean
-cost, or the cheapest plan that reaches an accuracy. The calibration then gives the price that meets the target.
+the budget, the one with the highest expected accuracy minus its cost times a price. The price is the gain in accuracy
+that a sample must be expected to bring; stopping costs nothing. A user can instead set a target: the most accurate
+answer within a mean cost, or the cheapest plan that reaches an accuracy. The calibration then gives the price that
+meets the target.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class Controller:
             return fmean(own) if own else 0.0
         return (2 * known + sum(own)) / (2 + len(own))
 
-    # -- options ----------------------------------------------------------------------------------------------------
+    # -- options -----------------------------------------------------------------------------------------------------
 
     def _no_way(self, ways: Sequence[Option], cost: float, once: float, spent: float) -> str:
         """Return an error message that explains why no plan can start."""

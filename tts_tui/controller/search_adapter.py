@@ -132,7 +132,7 @@ class ControllerFactory:
             self._reading = PromptEncoding(self._reading.hidden_state)
 
     async def _read(self, policy: ExposesHiddenStates) -> PromptEncoding:
-        """Return the policy's encoding of the prompt; empty on permanent failure, where the text alone must do."""
+        """Return the policy's encoding of the prompt; empty on permanent failure, as the text alone is useful too."""
         for attempt in range(ATTEMPTS):
             try:
                 reading = await policy.encode_prompt(self._prompt, self._spend)

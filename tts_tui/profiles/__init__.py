@@ -160,7 +160,7 @@ def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
 
 
 def full_name(name: str, layout: str = OFFICIAL) -> str:
-    """Return the part of a score's identity beside the weights: the profile, and any layout but the official one."""
+    """Return the name that, with the weights, identifies scores: the profile, and the layout if it is not official."""
     return name if layout == OFFICIAL else f"{name}:{layout}"
 
 

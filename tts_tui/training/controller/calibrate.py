@@ -255,7 +255,7 @@ def _frontier(
 
 
 def _worth(points: Sequence[Point], sample_tokens: float) -> float:
-    """Return the quality of a frontier as one number: the mean over all prices of accuracy minus price."""
+    """Return the quality of a frontier: the mean over prices of accuracy minus price times cost in samples."""
     return fmean(point.accuracy - point.price * point.tokens / sample_tokens for point in points)
 
 

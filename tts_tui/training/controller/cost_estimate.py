@@ -106,11 +106,11 @@ def _rounded(tokens: float) -> str:
 
 
 class Time:
-    """A reporter of the time that all parts will take, called once, as soon as the pace of one part is known.
+    """A reporter that announces once how long all parts will take, as soon as the pace of one part is known.
 
     Args:
         cost: The estimated cost.
-        say: Called with the report.
+        say: Called with the announcement.
     """
 
     def __init__(self, cost: Cost, say: Callable[[str], None]) -> None:

@@ -4,8 +4,8 @@ Run it with `python -m tts_tui.training.controller.prior_curves`.
 
 Assumptions: pass@1 is spread as on MATH-500, from never to always (Beta, concentration 1, mean 0.5); a PRM's scores
 rank a right above a wrong sample in 80 % of pairs; wrong answers agree as in a Chinese restaurant process with
-concentration 3; a part of a tree search is the best of M samples by score, and no better than those. A calibration from
-measurements replaces all of these.
+concentration 3; a part of a tree search is the best of M samples by score, and of the same quality as those. A
+calibration from measurements replaces all of these.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class Forecast(Struct, frozen=True):
     Attributes:
         at: Index of the case.
         chances: Probabilities that the other samples show it to be hard, and easy.
-        came: Whether they do.
+        came: Whether the other samples do show it to be hard, and easy.
         sure: Probability that the answer of the probe is right.
-        right: Whether it is right.
+        right: Whether that answer is right.
     """
 
     at: int
