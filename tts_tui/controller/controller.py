@@ -179,7 +179,7 @@ class Controller:
             return fmean(own) if own else 0.0
         return (2 * known + sum(own)) / (2 + len(own))
 
-    # -- options -----------------------------------------------------------------------------------------------------
+    # -- options ---------------------------------------------------------------------------------------------------
 
     def _no_way(self, ways: Sequence[Option], cost: float, once: float, spent: float) -> str:
         """Return an error message that explains why no plan can start."""
@@ -232,7 +232,7 @@ class Controller:
         return sizes or ([most] if curve.strategy in SAMPLING and most > had else [])
 
     def _alone(self, curve: Curve, n: int, belief: Posterior) -> Option:
-        """Return the option of starting a plan from nothing; its accuracy is averaged over the posterior of pass@1."""
+        """Return the option of starting a plan from nothing, with its accuracy averaged over the values of pass@1."""
         chances = [cloglog(curve.alone, start(x, n, self.reach)) for x in _LOGITS]
         accuracy = sum(weight * chance for weight, chance in zip(belief.weights, chances, strict=True))
         return Option(curve.strategy, n, n, float(accuracy), 0.0, curve.cost * n)

@@ -23,8 +23,8 @@ class Read(Struct, frozen=True):
 
     Attributes:
         sampled: The problem and the solutions.
-        sums: Summed log-ratios of every step of every solution.
-        alone: For every solution, the log-ratio of its answer directly after the question, at least the floor
+        sums: The lowest log-ratio and the sum of log-ratios of every step of every solution.
+        alone: For every solution, the sum of log-ratios of its answer directly after the question, at least the floor
             (-`ALONE_FLOOR`); the floor itself if it has no answer.
     """
 
@@ -82,7 +82,7 @@ class _Path(Struct, frozen=True):
 def _ratios(
     model: Any, choices: torch.Tensor, paths: Sequence[_Path], tell: Callable[[float], None]
 ) -> list[tuple[Sums, ...]]:
-    """Return the summed log-ratios of every path's steps."""
+    """Return the lowest log-ratio and the sum of log-ratios of every step of every path."""
     table = model.get_output_embeddings().weight
     rows = table[choices.to(table.device)]
     order = sorted(range(len(paths)), key=lambda place: len(paths[place].ids))
