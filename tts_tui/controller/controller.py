@@ -179,7 +179,7 @@ class Controller:
             return fmean(own) if own else 0.0
         return (2 * known + sum(own)) / (2 + len(own))
 
-    # -- options ---------------------------------------------------------------------------------------------------
+    # -- options -----------------------------------------------------------------------------------------------------
 
     def _no_way(self, ways: Sequence[Option], cost: float, once: float, spent: float) -> str:
         """Return an error message that explains why no plan can start."""

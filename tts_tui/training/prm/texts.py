@@ -6,8 +6,7 @@ are under the adapter than the tokens that it would have generated itself. Kinds
 - **worked**: the question, right steps, the answer;
 - **direct**: the question, immediately followed by the answer;
 - **slipped**: the question, right steps up to a slip, wrong steps, and then the *right* answer, so that the adapter
-  does not trust an answer just because the steps lead to it. Wrong steps have no targets except what should have been
-  in place of the slip;
+  does not trust an answer just because the steps lead to it. The wrong steps themselves are not targets;
 - **sampled**: solutions of the policy itself: right ones in full; of wrong ones the right beginning, and then the right
   answer;
 - **facts**: single right equations.
