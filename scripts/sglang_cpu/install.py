@@ -1,9 +1,10 @@
-"""Makes a virtual environment with a real SGLang that serves small models on a CPU, for tests: about 2 GB.
+"""Make a virtual environment with a real SGLang that serves small models on a CPU, for tests: about 2 GB.
 
 `python scripts/sglang_cpu/install.py VENV`
 
-SGLang is built for GPUs. Its scheduler, radix cache and HTTP server run on a CPU as they are, once what they import is
-there: some packages without the CUDA that they depend on, and stubs for two that have kernels only (`stubs/`).
+SGLang is built for GPUs. Its scheduler, radix cache and HTTP server run unchanged on a CPU once their imports succeed:
+some packages are installed without the CUDA packages they depend on, and two that consist of kernels only are replaced
+by stubs (`stubs/`).
 
 A second run returns at once: a stamp in VENV is named after this folder's contents.
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TORCH = "torch==2.13.0"
 BARE = ("sglang==0.5.23", "torchvision==0.28.0", "xgrammar==0.2.7")
-"""Installed without their dependencies, which would bring CUDA or another torch."""
+"""Requirements installed without their dependencies, which would bring CUDA or another torch."""
 
 LOG, LINES = "set-up.log", 20
 OPERATORS = """
@@ -36,11 +37,11 @@ if not _has_ops():
 
 
 class Failed(Exception):
-    """Raised with a sentence about what could not be done."""
+    """A failure to install SGLang; the message is a sentence for the user."""
 
 
 def stamp(folder: Path) -> Path:
-    """The file that says that `folder` is complete, and was made by what lies here now."""
+    """Return the file that marks `folder` as complete and made from the current contents of this folder."""
     digest = hashlib.sha256(sys.version.encode())
     for file in sorted(HERE.rglob("*")):
         if file.suffix in (".py", ".txt"):
@@ -49,10 +50,10 @@ def stamp(folder: Path) -> Path:
 
 
 def run(folder: Path, what: str, *command: str | Path) -> str:
-    """Runs `command`, which is heard only if it fails; returns its output.
+    """Run `command`, log its output, and return it; it is printed only on failure.
 
     Raises:
-        Failed: It did.
+        Failed: The command failed.
     """
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     with (folder / LOG).open("a", encoding="utf-8") as log:
@@ -64,7 +65,7 @@ def run(folder: Path, what: str, *command: str | Path) -> str:
 
 
 def install(folder: Path) -> None:
-    """Fills `folder`; what an earlier run left there is used."""
+    """Install SGLang into `folder`, reusing what an earlier run left there."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True, clear=True, symlinks=True)

@@ -1,1 +1,1 @@
-"""Difficulty estimation, calibrations, and the choice of a plan for `auto`."""
+"""Difficulty estimation, calibrations, and the controller that chooses plans for `auto`."""

@@ -1,7 +1,7 @@
-"""What was measured of a policy under a PRM, so that plans can be chosen for them: one readable, versioned file.
+"""Calibrations: measurements of a policy under a PRM, from which `auto` chooses plans, in one readable, versioned file.
 
-`tts-tui calibrate` writes it, `solve` finds it by the names of the models. Without one there are priors
-(`tts_tui.controller.priors`), which have the same form and say so.
+`tts-tui calibrate` writes the file, and `solve` finds it by the names of the models. Without one, priors are used
+(`tts_tui.controller.priors`), which have the same form and are marked as such.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tts_tui.plan import Score, Vote
 from tts_tui.protocols import ModelInfo
 
 FORMAT = 2
-"""Version of the file; another one is refused with a sentence."""
+"""Version of the file format; files with any other version are refused with an error message."""
 
 _NUMBERS = re.compile(rb"\[[\s\d.,eE+-]*\]")
 
 NONE = "none"
-"""Name of the PRM where there is none."""
+"""Name that stands for the PRM when there is none."""
 
 
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -40,20 +40,24 @@ ContinueFeatures = tuple[float, float, float, float, float, float]
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """How often plans of a strategy end right, and what they cost; weights are those of `tts_tui.controller.controller.chance`.
+    """A model of how often plans of a strategy find the right answer, and of their cost.
+
+    Weights are those of a complementary log-log regression (`tts_tui.controller.controller.cloglog`).
 
     Attributes:
-        strategy: Its name.
-        alone: From nothing, by (1, log-odds of pass@1, log2 n, their product, log-odds of the reach).
-        win: After some samples whose vote is wrong, by (1, log-odds of the expected pass@1, log-odds of that vote being
-            right, log2 of the candidates that are added, log2 of 1 + those that are there, log-odds of the reach): how
-            often the vote is right afterwards.
-        lose: The same where the vote is right already: how often it is wrong afterwards.
-        cost: Of a candidate, in samples of the same problem.
-        sizes: The n that were measured; empty where these are priors.
-        problems: How many were; 0 where these are priors.
-        used: Whether it is chosen from. Of two strategies that are much alike, the one whose figures are too good by
-            chance is chosen too often: what brings nothing on problems that were held out is left out.
+        strategy: Name of the strategy.
+        alone: Weights for a plan that starts from nothing, over (1, logit of pass@1, log2 n, their product, logit of
+            the solvability).
+        win: Weights for continuing after samples whose vote is wrong, over (1, logit of the expected pass@1, logit of
+            that vote being right, log2 of the candidates added, log2 of 1 + the existing candidates, logit of the
+            solvability). The curve gives the probability that the vote is right afterwards.
+        lose: Weights over the same features for continuing after samples whose vote is right. The curve gives the
+            probability that the vote is wrong afterwards.
+        cost: Cost of a candidate, in samples of the same problem.
+        sizes: The values of n that were measured; empty for priors.
+        problems: Number of problems that were measured; 0 for priors.
+        used: Whether the strategy may be chosen. Of two strategies that are much alike, the one whose figures are too
+            good by chance is chosen too often, so a strategy that gains nothing on held-out problems is excluded.
     """
 
     strategy: str
@@ -67,10 +71,10 @@ class Curve(Struct, frozen=True, kw_only=True):
 
 
 class Point(Struct, frozen=True):
-    """What choosing at one price came to on problems that the choice was not fitted on.
+    """A point of the frontier: cost and accuracy of choosing at one price, on held-out problems.
 
     Attributes:
-        price: Accuracy that as many tokens as a sample has on average must be expected to bring.
+        price: Expected gain in accuracy that is required for the tokens of an average sample.
         tokens: Mean cost of a problem, in tokens of the policy.
         accuracy: Share of right answers.
     """
@@ -81,10 +85,10 @@ class Point(Struct, frozen=True):
 
 
 class HiddenStateProjection(Struct, frozen=True):
-    """What to make of a policy's hidden states: the directions in which those of problems differ most.
+    """A projection of a policy's hidden states onto the directions in which those of different problems vary most.
 
     Attributes:
-        centre: Mean of the states (`Reading.state`) of the problems that were sampled, `[width]`.
+        centre: Mean of the hidden states (`PromptEncoding.hidden_state`) of the sampled problems, `[width]`.
         axes: The directions, `[directions][width]`.
     """
 
@@ -97,14 +101,14 @@ class HiddenStateProjection(Struct, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the features that it gives."""
+        """Names of the features that `values` returns."""
         return tuple(f"state {number}" for number in range(1, len(self.axes) + 1))
 
     def values(self, state: Sequence[float]) -> list[float]:
-        """A state as features: how far it lies from the centre in every direction, and 0 where there is no state.
+        """Return a hidden state as features: its offset from the centre along each direction, or zeros if it is empty.
 
         Raises:
-            CalibrationError: It is of another width.
+            CalibrationError: The state has a different width.
         """
         if not state:
             return [0.0] * len(self.axes)
@@ -118,32 +122,32 @@ class HiddenStateProjection(Struct, frozen=True):
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
-    """All of it.
+    """A calibration: everything that `auto` knows about a policy under a PRM.
 
     Attributes:
-        format: `FORMAT`.
-        policy: Name of the policy, as its `ModelInfo` has it.
+        format: Version of the format, `FORMAT`.
+        policy: Name of the policy, as in its `ModelInfo`.
         prm: Name of the PRM, or "none".
-        source: The command that made it.
-        created: When, in ISO 8601; empty for priors.
-        version: Of tts-tui.
-        problems: How many were sampled; 0 for priors.
-        samples: How many solutions each had.
-        temperature: At which they were sampled.
-        score: How step scores become one number; chosen on the same problems.
-        vote: How solutions become one answer; likewise.
-        probe: Samples before the first choice.
-        sample_tokens: Mean cost of one sample, in tokens of the policy: those of the PRM are weighed by its size.
-        overhead: What a problem costs once, however much of it is sampled: the PRM reads its question, and a first
-            text that no other sample shares. Likewise.
-        reader: What hidden states tell of a prompt; None where the policy had none to show, or they told nothing.
-        outlook: From a prompt to the belief before any sample.
-        reach: From a prompt to how often a large plan is right: two problems with the same pass@1 are not equally far
-            from being solved by search. None where it is not known.
-        evidence: How samples change a belief.
-        curves: Of every strategy that may be chosen.
-        price: Accuracy that the tokens of a mean sample must bring if the user wishes for nothing else.
-        frontier: What choosing came to, from the dearest price to the lowest.
+        source: The command that made the calibration.
+        created: Time of creation in ISO 8601; empty for priors.
+        version: Version of tts-tui that made it.
+        problems: Number of problems sampled; 0 for priors.
+        samples: Number of solutions sampled for each problem.
+        temperature: Sampling temperature.
+        score: How step scores are aggregated into one number; chosen on the same problems.
+        vote: How solutions are aggregated into one answer; chosen on the same problems.
+        probe: Number of samples drawn before the first choice.
+        sample_tokens: Mean cost of one sample, in tokens of the policy; tokens of the PRM are weighted by its size.
+        overhead: Cost of a problem that does not depend on how much of it is sampled: the PRM reads its question, and a
+            first text that no other sample shares. In the same unit as `sample_tokens`.
+        projection: Projection of hidden states to features; None if the policy exposes none, or they do not help.
+        difficulty: Model of the prior over pass@1, from the features of a prompt.
+        solvability: Model of how often a large plan is right, from the features of a prompt: two problems with the same
+            pass@1 are not equally likely to be solved by search. None if unknown.
+        likelihood: Likelihood of samples, with which the prior is updated.
+        curves: Curves of all strategies that may be chosen.
+        price: Expected gain in accuracy required for the tokens of an average sample, if the user sets no target.
+        frontier: Cost and accuracy of choosing, from the highest price to the lowest.
         validation: Figures on problems that the parts were not fitted on.
     """
 
@@ -172,34 +176,34 @@ class Calibration(Struct, frozen=True, kw_only=True):
 
     @property
     def is_measured(self) -> bool:
-        """Whether any of it was measured, and it is not priors alone."""
+        """True if any part was measured, False for priors."""
         return self.problems > 0
 
     @property
     def basis(self) -> str:
-        """What it rests on, in words."""
+        """A phrase that describes what the calibration is based on."""
         if not self.is_measured:
             return "priors from the paper, as nothing was calibrated for these models (tts-tui calibrate does that)"
         return f"calibrated on {self.problems} problems with {self.samples} samples each"
 
     def values(self, problem: str, state: Sequence[float] = ()) -> list[float]:
-        """Features of a problem, as outlook and reach take them; none where they take none.
+        """Return the features of a problem that `difficulty` and `solvability` take; empty if they take none.
 
         Args:
-            problem: Its text.
-            state: The policy's hidden state on it (`Reading.state`), where it has one to show.
+            problem: Text of the problem.
+            state: The policy's hidden state on it (`PromptEncoding.hidden_state`), if it exposes one.
 
         Raises:
-            CalibrationError: The state is another model's.
+            CalibrationError: The state comes from another model.
         """
         return self.joined(features(problem), state) if self.difficulty.names else []
 
     def joined(self, text: Sequence[float], state: Sequence[float]) -> list[float]:
-        """Features of a problem from those of its text and from the policy's state."""
+        """Return the features of a problem, given those of its text and the policy's hidden state."""
         return [*text, *(self.projection.values(state) if self.projection else ())]
 
     def curve(self, strategy: str) -> Curve | None:
-        """The curve of a strategy, if there is one."""
+        """Return the curve of a strategy, or None if there is none."""
         return next((curve for curve in self.curves if curve.strategy == strategy), None)
 
 
@@ -207,7 +211,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
 
 
 def folder() -> Path:
-    """Where the user's own calibrations lie."""
+    """Return the folder of the user's own calibrations."""
     home = os.environ.get("TTS_TUI_HOME")
     if home:
         return Path(home).expanduser() / "calibrations"
@@ -217,20 +221,20 @@ def folder() -> Path:
 
 
 def file_name(policy: str, prm: str) -> str:
-    """Name of the file for two models."""
+    """Return the name of the calibration file for two models."""
     return "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-").lower() for name in (policy, prm)) + ".json"
 
 
 def names_of(policy: ModelInfo, prm: ModelInfo | None) -> tuple[str, str]:
-    """What two models are called in a calibration."""
+    """Return the names by which a calibration refers to two models."""
     return policy.name, prm.name if prm is not None else NONE
 
 
 def find(policy: ModelInfo, prm: ModelInfo | None) -> Calibration | None:
-    """The calibration of two models: the user's own, else the shipped one; None if there is neither.
+    """Return the calibration of two models: the user's own, else the shipped one, else None.
 
     Raises:
-        CalibrationError: The user's own cannot be used; the message says why.
+        CalibrationError: The user's own file cannot be used; the message gives the reason.
     """
     names = names_of(policy, prm)
     own = folder() / file_name(*names)
@@ -245,10 +249,10 @@ def find(policy: ModelInfo, prm: ModelInfo | None) -> Calibration | None:
 
 
 def load(path: Path) -> Calibration:
-    """Reads a file.
+    """Read a calibration file.
 
     Raises:
-        CalibrationError: It cannot be read, is no calibration, or has another format.
+        CalibrationError: The file cannot be read, is not a calibration, or has another format.
     """
     try:
         data = read_regular(path)
@@ -263,10 +267,10 @@ def load(path: Path) -> Calibration:
 
 
 def decode(data: bytes, what: str) -> Calibration:
-    """The calibration in `data`.
+    """Decode the calibration in `data`; `what` names it in error messages.
 
     Raises:
-        CalibrationError: It is none, or has another format.
+        CalibrationError: The data is not a calibration, or has another format.
     """
     try:
         format = msgspec.json.decode(data, type=_Head).format
@@ -292,10 +296,10 @@ class _Head(Struct):
 
 
 def check_models(found: Calibration, policy: ModelInfo, prm: ModelInfo | None, path: Path | None = None) -> None:
-    """Refuses a calibration of other models.
+    """Check that a calibration was made with these models.
 
     Raises:
-        CalibrationError: It is of others.
+        CalibrationError: It was made with other models.
     """
     if (found.policy, found.prm) != (wanted := names_of(policy, prm)):
         where = f" {path}" if path else ""
@@ -306,13 +310,13 @@ def check_models(found: Calibration, policy: ModelInfo, prm: ModelInfo | None, p
 
 
 def save(calibration: Calibration, path: Path) -> None:
-    """Writes a file, whole or not at all.
+    """Write a calibration file atomically.
 
     Raises:
-        CalibrationError: It cannot be written.
+        CalibrationError: The file cannot be written.
     """
     text = msgspec.json.format(msgspec.json.encode(calibration), indent=1)
-    text = _NUMBERS.sub(lambda found: b" ".join(found[0].split()), text)  # a line for each row of numbers
+    text = _NUMBERS.sub(lambda found: b" ".join(found[0].split()), text)  # one line per row of numbers
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.tmp")

@@ -1,9 +1,10 @@
-"""Chooses how a search goes on, from how hard the problem seems and what each plan would bring and cost.
+"""The controller behind `auto`: it chooses how a search continues, from the difficulty and the value of each plan.
 
-The choice is the paper's compute-optimal one (arXiv 2502.06703, section 3), made per prompt: of all plans that fit the
-budget the one whose expected accuracy, less its price, is highest. A price is the accuracy that a sample must be
-expected to bring; stopping costs nothing. Whoever wants the most accurate answer within a mean cost, or the cheapest
-plan for an accuracy, names one of these, and the calibration says which price comes to it.
+The choice is the paper's compute-optimal one (arXiv 2502.06703, section 3), made per prompt: among all plans that fit
+the budget, the one with the highest expected accuracy minus its cost times a price. The price is the gain in accuracy
+that a sample must be expected to bring; stopping costs nothing. A user can instead set a target: the most accurate
+answer within a mean cost, or the cheapest plan that reaches an accuracy. The calibration then gives the price that
+meets the target.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from tts_tui.errors import PlanError
 from tts_tui.tree.events import Considered, PlanChosen
 
 EVEN = 0.5
-"""Reach where it is not known: its log-odds are 0."""
+"""Solvability that is assumed if it is unknown; its logit is 0."""
 STOP = "stop"
 SAMPLING = ("best-of-n", "majority")
-"""Strategies that draw independent samples: those that are there count towards them."""
+"""Strategies that draw independent samples; samples that already exist count towards them."""
 
 _SURE = 0.99
 _FAR = 0.003
 
 
 class Option(Struct, frozen=True):
-    """One way to go on.
+    """An option for continuing a search.
 
     Attributes:
-        strategy: Who goes on; empty to stop.
-        n: Its candidates, those included that are there.
-        more: Candidates that are added.
-        accuracy: Expected share of right answers.
+        strategy: The strategy that continues; empty to stop.
+        n: Number of its candidates, including existing ones.
+        more: Number of candidates added.
+        accuracy: Expected accuracy of the answer.
         changes: Probability that it makes a wrong answer right, or a right one wrong.
-        samples: Its further cost, in samples.
+        samples: Additional cost, in samples.
     """
 
     strategy: str
@@ -50,19 +51,19 @@ class Option(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """As plans are called."""
+        """Name of the plan, such as "beam:16", or "stop"."""
         return f"{self.strategy}:{self.n}" if self.strategy else STOP
 
 
 class Objective(Struct, frozen=True):
-    """What a user wants of a choice.
+    """The limits and the price under which the controller chooses.
 
     Attributes:
-        most: Most candidates of a strategy.
+        most: Maximum number of candidates of a strategy.
         width: Beam width M of tree searches.
-        tokens: Most tokens of the whole search, if there is a limit.
-        price: Accuracy that the tokens of a mean sample must bring.
-        scores: Whether there is a PRM that scores.
+        tokens: Token budget of the entire search; None if unlimited.
+        price: Expected gain in accuracy required for the tokens of an average sample.
+        scores: Whether a PRM scores the steps.
     """
 
     most: int
@@ -73,15 +74,15 @@ class Objective(Struct, frozen=True):
 
 
 def price_of(calibration: Calibration, target_tokens: float | None, accuracy: float | None) -> float:
-    """The price that comes to a wish.
+    """Return the price that meets a target, or the calibration's default price if there is none.
 
     Args:
-        calibration: With the frontier that was measured.
-        target_tokens: What a problem may cost on average; the most accurate answers for that.
-        accuracy: The accuracy that is wanted; as cheaply as possible.
+        calibration: A calibration with a measured frontier.
+        target_tokens: Mean cost of a problem in tokens, for which accuracy is maximised.
+        accuracy: Accuracy to reach at the lowest cost.
 
     Raises:
-        PlanError: Both are given, or the calibration never reached it.
+        PlanError: Both targets are given, there is no measured frontier, or the target lies outside it.
     """
     if target_tokens is not None and accuracy is not None:
         raise PlanError("a mean cost and an accuracy are two wishes: give one of them")
@@ -119,12 +120,12 @@ def price_of(calibration: Calibration, target_tokens: float | None, accuracy: fl
 
 
 class Controller:
-    """Chooses for one problem.
+    """A controller that chooses plans for one problem.
 
     Args:
-        calibration: What is known of the models.
-        wish: What the user wants.
-        values: Features of the prompt, as the calibration's outlook takes them.
+        calibration: The calibration of the models.
+        wish: Limits and price of the choice.
+        values: Features of the prompt, as the calibration's difficulty model takes them.
     """
 
     def __init__(self, calibration: Calibration, wish: Objective, values: Sequence[float]) -> None:
@@ -136,14 +137,14 @@ class Controller:
     def choose(
         self, seen: Sequence[Observation], elected: int, answer: str | None, spent: float, done: dict[str, int]
     ) -> PlanChosen:
-        """The next choice.
+        """Choose the next plan.
 
         Args:
             seen: All solutions so far.
-            elected: Group of the answer that the vote takes now; -1 without one.
-            answer: That answer.
-            spent: Tokens so far.
-            done: Candidates that each strategy has had so far.
+            elected: Group of the answer that currently wins the vote; -1 if there is none.
+            answer: The answer that currently wins the vote.
+            spent: Tokens spent so far.
+            done: Number of candidates that each strategy has had so far.
 
         Raises:
             PlanError: The budget is too small for any plan.
@@ -155,7 +156,7 @@ class Controller:
         room = math.inf if self.wish.tokens is None else self.wish.tokens - spent - once
         ways = [way for way in self._ways(belief, sure, done, bool(seen)) if way.samples * cost <= room]
         if not ways and not seen:
-            every = self._ways(belief, sure, done, False, spurned=True)  # what is left out is better than nothing
+            every = self._ways(belief, sure, done, False, spurned=True)  # an excluded strategy is better than none
             ways = [way for way in every if way.samples * cost <= room]
             if not ways:
                 raise PlanError(self._no_way(every, cost, once, spent))
@@ -167,10 +168,10 @@ class Controller:
         return self._go_on(belief, sure, answer, ways, cost, done)
 
     def _sample_cost(self, seen: Sequence[Observation]) -> float:
-        """Tokens of a sample of this problem, PRM included: the calibration's mean counts as two samples.
+        """Return the tokens of a sample of this problem, PRM included; the calibration's mean counts as two samples.
 
-        What a search chose says nothing of it: its tokens are in part those of steps that were not chosen. 0 where
-        nobody knows yet.
+        Solutions chosen by a search are ignored, since part of their tokens belong to steps that were not chosen. The
+        result is 0 while nothing is known.
         """
         known = self.calibration.sample_tokens
         own = [one.tokens for one in seen if one.sampled and one.tokens > 0]
@@ -178,10 +179,10 @@ class Controller:
             return fmean(own) if own else 0.0
         return (2 * known + sum(own)) / (2 + len(own))
 
-    # -- ways to go on -----------------------------------------------------------------------------------------------
+    # -- options -----------------------------------------------------------------------------------------------------
 
     def _no_way(self, ways: Sequence[Option], cost: float, once: float, spent: float) -> str:
-        """Why nothing can be begun, a sentence."""
+        """Return an error message that explains why no plan can start."""
         if ways:
             included = f", the {spent:.0f} of the prompt included" if spent else ""
             once += spent
@@ -198,9 +199,9 @@ class Controller:
     def _ways(
         self, belief: Posterior, sure: float, done: dict[str, int], begun: bool, *, spurned: bool = False
     ) -> list[Option]:
-        """All of them but those of a strategy that lacks its PRM, or is not used and not `spurned` all the same.
+        """Return all options, without strategies that lack a PRM or are not used; `spurned` includes the unused ones.
 
-        Where N leaves no room for a tree search, samples are all there is.
+        If N leaves no room for a tree search, unused strategies are included too: sampling is then the only option.
         """
         ways = [Option("", 0, 0, sure, 0.0, 0.0)] if begun else []
         spurned = spurned or self.wish.most < self.wish.width
@@ -209,7 +210,7 @@ class Controller:
                 continue
             had = done.get(curve.strategy, 0)
             if curve.strategy == "beam" and had:
-                continue  # a larger one would not contain it
+                continue  # a larger beam search would not contain the smaller one
             for n in self._sizes(curve, had):
                 more = n - had
                 ways.append(
@@ -220,24 +221,24 @@ class Controller:
         return ways
 
     def _sizes(self, curve: Curve, had: int) -> list[int]:
-        """Sizes above what is there: by the width of a tree search, then twice that, and so on."""
+        """Return sizes above `had`, which grow by the width of a tree search, then by twice that, and so on."""
         more = self.calibration.probe if curve.strategy in SAMPLING and not had else self.wish.width
         sizes: list[int] = []
         measured = max(curve.sizes, default=self.wish.most)
-        most = min(self.wish.most, measured)  # nothing is known beyond
+        most = min(self.wish.most, measured)  # no larger size was measured
         while had + more <= most:
             sizes.append(had + more)
             more *= 2
         return sizes or ([most] if curve.strategy in SAMPLING and most > had else [])
 
     def _alone(self, curve: Curve, n: int, belief: Posterior) -> Option:
-        """A plan from nothing: its accuracy at every pass@1, weighed by the belief."""
+        """Return the option of starting a plan from nothing, with its accuracy averaged over the values of pass@1."""
         chances = [cloglog(curve.alone, start(x, n, self.reach)) for x in _LOGITS]
         accuracy = sum(weight * chance for weight, chance in zip(belief.weights, chances, strict=True))
         return Option(curve.strategy, n, n, float(accuracy), 0.0, curve.cost * n)
 
     def _after(self, curve: Curve, n: int, more: int, had: int, belief: Posterior, sure: float) -> Option:
-        """A plan on top of what there is."""
+        """Return the option of continuing the existing solutions with a plan."""
         x = position(belief.pass1, sure, more, had, self.reach)
         won, lost = (1 - sure) * cloglog(curve.win, x), sure * cloglog(curve.lose, x)
         return Option(curve.strategy, n, more, sure + won - lost, won + lost, curve.cost * more)
@@ -245,7 +246,7 @@ class Controller:
     # -- choices -----------------------------------------------------------------------------------------------------
 
     def _begin(self, belief: Posterior, ways: list[Option], cost: float) -> PlanChosen:
-        """Before any sample: which plan seems best, and the probe that all of them begin with."""
+        """Choose before any sample: the probe with which all plans start, and the plan that looks best."""
         best = ways[0]
         strategy = "best-of-n" if self.wish.scores else "majority"
         first = min(self.calibration.probe, self.wish.most)
@@ -278,7 +279,7 @@ class Controller:
             f"for about {best.samples * cost:.0f} tokens more"
         )
         n, had, width = best.n, done.get(best.strategy, 0), self.wish.width
-        if best.strategy != "beam":  # the others stop where they look again
+        if best.strategy != "beam":  # the others stop after part of it, to choose again
             n = min(n, had + max(width, had // 2 // width * width))
         return self._chosen(belief, count, answer, sure, best, ways, cost, best.strategy, n, why)
 
@@ -318,31 +319,32 @@ class Controller:
 
 
 _LOGITS = [math.log(p / (1 - p)) for p in (float(min(max(q, _FAR), 1 - _FAR)) for q in GRID)]
-"""Log-odds of the grid of pass@1, kept from the infinities at its ends."""
+"""Logits of `GRID`, clipped away from the infinities at its ends."""
 
 
 def logit(share: float, edge: float) -> float:
-    """Log-odds of a share, kept `edge` away from 0 and 1."""
+    """Return the logit of a share, clipped to at least `edge` away from 0 and 1."""
     clipped = min(max(share, edge), 1 - edge)
     return math.log(clipped / (1 - clipped))
 
 
 def position(pass1: float, sure: float, more: int, had: int, reach: float) -> ContinueFeatures:
-    """Where a search stands, as curves take it (`Curve.win`); `had` candidates are there, and `more` come."""
+    """Return the features for continuing with `more` candidates after `had` existing ones (`Curve.win`)."""
     return 1.0, logit(pass1, _FAR), logit(sure, 1 - _SURE), math.log2(more), math.log2(1 + had), logit(reach, _FAR)
 
 
 def start(log_odds: float, n: int, reach: float) -> StartFeatures:
-    """Where a plan of `n` candidates starts, as curves take it (`Curve.alone`)."""
+    """Return the features for a plan of `n` candidates that starts from nothing (`Curve.alone`)."""
     size = math.log2(n)
     return 1.0, log_odds, size, log_odds * size, logit(reach, _FAR)
 
 
 def cloglog(weights: Sequence[float], values: Sequence[float]) -> float:
-    """The value of a curve: 1 - exp(-exp(weights . values)), a regression with a complementary log-log link.
+    """Return the value of a curve, a regression with complementary log-log link: 1 - exp(-exp(weights . values)).
 
-    If n candidates each bring something about independently, with a small rate r, it comes about with 1 - exp(-n r):
-    log n then has weight 1, and nothing comes from no candidates. Candidates that are alike make the weight smaller.
+    If n candidates succeed independently, each with a small rate r, at least one succeeds with probability 1 - exp(-n
+    r): log n then has weight 1, and no candidates never succeed. Candidates that are correlated make the weight
+    smaller.
     """
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))
     return -math.expm1(-math.exp(min(max(total, -20.0), 4.0)))

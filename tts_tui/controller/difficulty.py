@@ -1,14 +1,14 @@
-"""How hard a problem is for a policy: a distribution over its pass@1, before anything is sampled and after.
+"""Difficulty of a problem for a policy: the prior and the posterior distribution of its pass@1.
 
-Before: a Beta distribution by the problem's text, and by what became of problems that are like it (`DifficultyModel`). After:
-each of the samples' answers may be the right one, or none of them is; every such hypothesis, together with every
-pass@1, explains the samples more or less well (`AnswerLikelihood`), and Bayes' rule weighs them. One calculation therefore
-gives both how hard the problem is and how likely each answer is right (`Posterior`):
+The prior is a Beta distribution, predicted from the problem's text and from the results on similar problems
+(`DifficultyModel`). For the posterior, each of the samples' answers may be the right one, or none of them is. Every
+such hypothesis, combined with every pass@1, gives the samples a likelihood (`AnswerLikelihood`), and Bayes' rule weighs
+them. One calculation therefore yields both the difficulty and the probability that each answer is right (`Posterior`):
 
-    P(p, h | samples)  ~  P(p)  x  p^k (1 - p)^(n - k)  x  how PRM scores of right answers look, for h against the rest
-                                x  how wrong answers agree with each other, for the rest
+    P(p, h | samples)  ~  P(p)  x  p^k (1 - p)^(n - k)  x  likelihood ratio of the PRM scores of h, right against wrong
+                                x  likelihood of how the other, wrong answers agree
 
-where k of n samples gave answer h. Wrong answers are taken to agree as customers of a Chinese restaurant do.
+where k of n samples gave answer h. Agreement of wrong answers is modelled as a Chinese restaurant process.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from tts_tui.controller.levels import EASY, HARD
 POINTS = 48
 _ANGLES = (np.arange(POINTS) + 0.5) / POINTS * (math.pi / 2)
 GRID = np.sin(_ANGLES) ** 2
-"""Values of pass@1 that a belief weighs, densest near 0 and 1."""
+"""Values of pass@1 over which distributions are discretised, densest near 0 and 1."""
 _LOG, _LOG_NOT = np.log(GRID), np.log1p(-GRID)
 _LOG_WIDTH = np.log(np.sin(2 * _ANGLES) * math.pi / (2 * POINTS))
 _LOG_END = 2 * math.log(math.sin(math.pi / (2 * POINTS)))
 """Logarithm of the width of the first and of the last cell."""
 
 _EDGE = 1e-3
-"""A PRM score is never taken as surer than this."""
+"""Distance from 0 and 1 to which PRM scores are clipped."""
 
 
 class Observation(Struct, frozen=True):
-    """A sample as a belief sees it.
+    """A solution as an observation for the posterior.
 
     Attributes:
-        group: Which answer it gave, from 0; -1 if none.
+        group: Index of the answer that it gave, from 0; -1 if none.
         score: Its PRM score in [0, 1]; None if it has none.
-        tokens: What it cost.
-        sampled: Whether it is an independent sample of the policy: only these say how often it is right. What a search
-            chose still says which answer is.
+        tokens: Its cost in tokens.
+        sampled: Whether it is an independent sample of the policy. Only independent samples are evidence of pass@1;
+            solutions chosen by a search are still evidence of which answer is right.
     """
 
     group: int
@@ -53,16 +53,17 @@ class Observation(Struct, frozen=True):
 
 
 class AnswerLikelihood(Struct, frozen=True):
-    """How samples are read; all of it is fitted by a calibration.
+    """Parameters of the likelihood of samples, fitted by a calibration.
 
     Attributes:
-        slope: Of the log-odds of an answer being right over the log-odds of its score; 0 trusts no score.
-        intercept: The same where the score is 0.5.
-        searched_slope: The same as `slope` for what a search under the same PRM chose: it looks better than it is.
-        searched_intercept: Likewise.
-        power: How evidence grows with the samples that gave an answer, as n^power: samples of one problem are alike.
-        agreement: Concentration of the Chinese restaurant: the larger, the less wrong answers agree.
-        count: How much of a sample a sample counts for in n and k: samples of one problem are alike.
+        slope: Slope of the logit of an answer being right over the logit of its score; 0 ignores scores.
+        intercept: Logit of an answer being right if its score is 0.5.
+        searched_slope: Like `slope`, for solutions chosen by a search under the same PRM, whose scores are optimistic.
+        searched_intercept: Like `intercept`, for solutions chosen by a search under the same PRM.
+        power: Exponent with which evidence grows with the number n of samples that gave an answer, as n^power, since
+            samples of one problem are correlated.
+        agreement: Concentration of the Chinese restaurant process; the larger, the less wrong answers agree.
+        count: Effective weight of a sample in n and k, since samples of one problem are correlated.
     """
 
     slope: float = 1.0
@@ -74,7 +75,13 @@ class AnswerLikelihood(Struct, frozen=True):
     count: float = 1.0
 
     def of(self, score: float, samples: int, sampled: bool = True) -> float:
-        """Log-odds that an answer of `samples` solutions and this score is right, against wrong, at even odds."""
+        """Return the logit, at even prior odds, of an answer being right.
+
+        Args:
+            score: The answer's PRM score.
+            samples: Number of solutions that gave the answer.
+            sampled: Whether the score is that of an independent sample rather than of a solution chosen by a search.
+        """
         clipped = min(max(score, _EDGE), 1 - _EDGE)
         slope = self.slope if sampled else self.searched_slope
         bias = self.intercept if sampled else self.searched_intercept
@@ -82,10 +89,11 @@ class AnswerLikelihood(Struct, frozen=True):
 
 
 class Posterior:
-    """What is known of one problem.
+    """A distribution over one problem's pass@1 and over which of its answers is right.
 
     Args:
-        joint: Probabilities of shape (answers + 1, POINTS): row g is "answer g is right", the last row "none is".
+        joint: Joint probabilities of shape (answers + 1, POINTS): row g is "answer g is right", the last row is "none
+            is".
         seen: The samples so far.
     """
 
@@ -100,53 +108,53 @@ class Posterior:
 
     @property
     def pass1(self) -> float:
-        """Its mean."""
+        """Mean of pass@1."""
         return float(self.weights @ GRID)
 
     def quantile(self, share: float) -> float:
-        """The pass@1 below which `share` of the probability lies."""
+        """Return the pass@1 below which `share` of the probability lies."""
         return float(GRID[min(int(np.searchsorted(np.cumsum(self.weights), share)), POINTS - 1)])
 
     @property
     def levels(self) -> tuple[float, float, float]:
-        """Probabilities of easy, medium and hard."""
+        """Probabilities that the problem is easy, medium and hard."""
         easy = float(self.weights[GRID >= EASY].sum())
         hard = float(self.weights[GRID <= HARD].sum())
         return easy, max(0.0, 1 - easy - hard), hard
 
     @cached_property
     def right(self) -> tuple[float, ...]:
-        """Probability of each answer being right, by group."""
+        """Probability that each answer is right, by group."""
         return tuple(float(value) for value in self.joint[:-1].sum(axis=1))
 
 
 def prior(mean: float, concentration: float) -> Posterior:
-    """The belief before any sample: a Beta distribution of pass@1.
+    """Return the prior, a Beta distribution of pass@1.
 
     Args:
-        mean: Of pass@1, in (0, 1).
-        concentration: How sure that is, in samples.
+        mean: Mean of pass@1, in (0, 1).
+        concentration: Beta concentration, in samples.
     """
     a, b = mean * concentration, (1 - mean) * concentration
     log = (a - 1) * _LOG + (b - 1) * _LOG_NOT + _LOG_WIDTH
-    # In the outermost cells the density may grow beyond all bounds: there p^(a - 1) alone is integrated.
+    # The density may be unbounded in the outermost cells: there only p^(a - 1) is integrated.
     log[0], log[-1] = a * _LOG_END - math.log(a), b * _LOG_END - math.log(b)
     weights = np.exp(log - log.max())
     return Posterior((weights / weights.sum())[None, :])
 
 
 def update(prior: Posterior, seen: Sequence[Observation], evidence: AnswerLikelihood) -> Posterior:
-    """The belief after samples.
+    """Return the posterior after samples.
 
     Args:
-        prior: That before any sample.
+        prior: The prior, before any sample.
         seen: All samples so far.
-        evidence: How they are read.
+        evidence: The likelihood of samples.
     """
     groups = max((one.group for one in seen), default=-1) + 1
     gave = np.zeros(groups + 1)
     drew = np.zeros(groups + 1)
-    best: list[tuple[float, bool] | None] = [None] * groups  # of equal scores a sample's tells more
+    best: list[tuple[float, bool] | None] = [None] * groups  # of equal scores, an independent sample's wins
     for one in seen:
         if one.group >= 0:
             gave[one.group] += 1
@@ -164,7 +172,7 @@ def update(prior: Posterior, seen: Sequence[Observation], evidence: AnswerLikeli
 
 
 def _agreement(sizes: np.ndarray, concentration: float) -> float:
-    """Log-probability that wrong answers fall into groups of these sizes."""
+    """Return the log-probability that wrong answers fall into groups of these sizes."""
     total = float(sizes.sum())
     return (
         len(sizes) * math.log(concentration)
@@ -175,14 +183,14 @@ def _agreement(sizes: np.ndarray, concentration: float) -> float:
 
 
 class KernelNeighbours(Struct, frozen=True):
-    """Prompts that were sampled: one that is like them is as hard as they were, one that is not learns nothing of them.
+    """Sampled prompts with a kernel over their features: similar prompts share evidence, dissimilar ones do not.
 
     Attributes:
-        rows: Their standardized features, those of equal prompts once.
-        problems: How many prompts each row stands for.
-        shares: Sum of the shares of right answers over these.
-        width: How alike counts: with a mean squared difference d of the features a row weighs exp(-d / width).
-        weight: How many samples a problem of a row is worth at most.
+        rows: Their standardized features, one row for each set of prompts with equal features.
+        problems: Number of prompts that each row stands for.
+        shares: Sum of these prompts' shares of right answers.
+        width: Kernel width: at a mean squared difference d of the features, a row has weight exp(-d / width).
+        weight: Maximum number of samples that a prompt of a row counts for.
     """
 
     rows: tuple[tuple[float, ...], ...]
@@ -196,7 +204,7 @@ class KernelNeighbours(Struct, frozen=True):
             raise ValueError("sampled prompts have a count and a share a row, and a width greater than 0")
 
     def counts(self, values: Sequence[float]) -> tuple[float, float]:
-        """Samples that the rows are worth for a prompt: right ones, wrong ones."""
+        """Return the pseudo-counts of right and wrong samples that the rows contribute to a prompt."""
         gaps = ((np.array(self.rows) - np.array(values)) ** 2).mean(axis=1)
         weights = self.weight * np.exp(-gaps / self.width)
         right = float(weights @ np.array(self.shares))
@@ -204,19 +212,19 @@ class KernelNeighbours(Struct, frozen=True):
 
 
 class DifficultyModel(Struct, frozen=True):
-    """What is expected of a prompt: a Beta distribution of pass@1 by its features.
+    """A model that predicts the prior of a prompt: a Beta distribution of pass@1, from its features.
 
-    Its mean is a logistic regression on what holds for all prompts, which is held back strongly; to that come the
-    counts of prompts that were sampled and are like this one.
+    Its mean is a strongly regularized logistic regression over all prompts, to which the pseudo-counts of similar
+    sampled prompts are added.
 
     Attributes:
-        names: Of the features that it was fitted on.
-        centre: Their means.
-        spread: Their standard deviations.
-        weights: One each.
-        bias: Log-odds of the mean where all features are average.
-        concentration: How sure the regression's mean is, in samples.
-        near: The sampled prompts; None without any.
+        names: Names of the features that it was fitted on.
+        centre: Means of the features.
+        spread: Standard deviations of the features.
+        weights: Weights of the standardized features.
+        bias: Logit of the regression's mean if all features are average.
+        concentration: Beta concentration of the regression's mean, in samples.
+        neighbours: The sampled prompts; None without any.
     """
 
     names: tuple[str, ...]
@@ -237,25 +245,25 @@ class DifficultyModel(Struct, frozen=True):
             raise ValueError("concentration and deviations of an outlook are greater than 0")
 
     def counts(self, values: Sequence[float]) -> tuple[float, float]:
-        """The Beta distribution of a prompt with these features, as right and wrong samples.
+        """Return the Beta distribution of a prompt with these features, as counts of right and wrong samples.
 
         Raises:
-            ValueError: There are more or fewer values than features.
+            ValueError: The number of values differs from the number of features.
         """
         total, scaled = self.bias, []
         for value, centre, spread, weight in zip(values, self.centre, self.spread, self.weights, strict=True):
-            scaled.append(min(max((value - centre) / spread, -3.0), 3.0))  # beyond what it was fitted on it is blind
+            scaled.append(min(max((value - centre) / spread, -3.0), 3.0))  # no extrapolation beyond the fitted range
             total += weight * scaled[-1]
         mean = min(max(1 / (1 + math.exp(-total)), 0.002), 0.998)
         right, wrong = (0.0, 0.0) if self.neighbours is None else self.neighbours.counts(scaled)
         return self.concentration * mean + right, self.concentration * (1 - mean) + wrong
 
     def mean(self, values: Sequence[float]) -> float:
-        """The mean of pass@1 for a prompt with these features."""
+        """Return the expected pass@1 of a prompt with these features."""
         right, wrong = self.counts(values)
         return right / (right + wrong)
 
     def prior(self, values: Sequence[float]) -> Posterior:
-        """The belief before any sample."""
+        """Return the prior of a prompt with these features."""
         right, wrong = self.counts(values)
         return prior(right / (right + wrong), right + wrong)

@@ -1,7 +1,8 @@
-"""What is expected of models of which nothing was measured: a calibration made of the paper's findings.
+"""Priors for models without measurements: a calibration derived from the paper's findings.
 
-Data and sources are in `data/priors.toml`. The curves come from problems drawn at random under stated assumptions
-(`python -m tts_tui.training.controller.prior_curves`): the paper published which plans are best, and not by how much.
+Data and sources are in `data/priors.toml`. The curves come from randomly drawn problems under stated assumptions
+(`python -m tts_tui.training.controller.prior_curves`), because the paper reports which plans are best but not by how
+much.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from tts_tui.plan import Score, Vote
 from tts_tui.protocols import ModelInfo
 
 _NEAR = 0.35
-"""Policies count by the distance of their sizes, in powers of ten: this is where they count a half or so."""
+"""Kernel width by which policies are weighted, over the difference of their sizes in powers of ten."""
 
 
 @cache
 def stored() -> dict[str, Any]:
-    """All of the data."""
+    """Return the contents of `data/priors.toml`."""
     return tomllib.loads((files("tts_tui") / "data" / "priors.toml").read_text("utf-8"))
 
 
 def calibration(policy: ModelInfo, prm: ModelInfo | None, score: Score = "last", vote: Vote = "prm-max") -> Calibration:
-    """The priors for two models.
+    """Return the priors for two models.
 
     Args:
-        policy: Its size decides.
-        prm: None has the majority vote.
-        score, vote: What suits the PRM.
+        policy: The policy; its size determines the priors.
+        prm: The PRM; None selects majority voting.
+        score, vote: Aggregation of step scores and vote that suit the PRM.
     """
     data = stored()
     mean = _pass1(policy.parameters)
@@ -60,7 +61,7 @@ def calibration(policy: ModelInfo, prm: ModelInfo | None, score: Score = "last",
 
 
 def curves(policy: ModelInfo, prm: ModelInfo | None) -> tuple[Curve, ...]:
-    """The curves of all strategies that these models allow; those that suit the policy's size are raised."""
+    """Return the curves of all strategies that these models allow, raised for those that suit the policy's size."""
     data = stored()
     found = []
     for name, own in data["curves"].items():
@@ -77,7 +78,7 @@ def curves(policy: ModelInfo, prm: ModelInfo | None) -> tuple[Curve, ...]:
 
 
 def _pass1(parameters: int) -> float:
-    """Expected accuracy of one sample: the paper's policies, the nearer in size the more."""
+    """Return the expected accuracy of one sample: a mean of the paper's policies, weighted by similarity in size."""
     size = math.log10(max(parameters, 1))
     known = [(math.log10(row["parameters"]), row["cot"]) for row in stored()["policies"]]
     size = min(max(size, min(at for at, _ in known)), max(at for at, _ in known))
@@ -87,6 +88,6 @@ def _pass1(parameters: int) -> float:
 
 
 def _suits(parameters: int, strategy: str) -> float:
-    """On which share of the three difficulties a strategy is the best one."""
+    """Return the share of the three difficulty levels on which a strategy is the best one."""
     row = next(row for row in stored()["suits"] if parameters < row["below"])
     return fmean(row[level] == strategy for level in LEVELS)

@@ -1,8 +1,8 @@
-"""What a problem's text says about its difficulty, as numbers: size, arithmetic, notation and words.
+"""Numeric features of a problem's text that predict its difficulty: size, arithmetic, notation and words.
 
-Words are hashed into a few buckets, so that a calibration can learn that problems about remainders are hard for a model
-without a dictionary of anybody's own. All counts are taken as `log(1 + count)`: twice as many numbers mean as much
-from 1 to 2 as from 10 to 20.
+Words are hashed into a few buckets, so that a calibration can learn that problems about, say, remainders are hard for a
+model, without a curated dictionary. All counts are transformed as `log(1 + count)`, so that doubling a count has a
+similar effect from 1 to 2 as from 10 to 20.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import zlib
 
 BUCKETS = 24
-"""Of hashed words."""
+"""Number of buckets for hashed words."""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -45,11 +45,11 @@ NAMES: tuple[str, ...] = (
     *(name for name, _ in _SIGNS),
     *(f"words {bucket}" for bucket in range(BUCKETS)),
 )
-"""What each feature counts, in order."""
+"""Names of the features, in order: the quantity that each one counts."""
 
 
 def features(problem: str) -> list[float]:
-    """The features of a problem's text, one number for each of `NAMES`."""
+    """Return the features of a problem's text, one number for each of `NAMES`."""
     numbers = _NUMBER.findall(problem)
     words = [word.casefold() for word in _WORD.findall(_COMMAND.sub(" ", problem))]
     sizes = [len(number.replace(".", "")) for number in numbers]

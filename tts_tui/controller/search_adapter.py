@@ -1,4 +1,4 @@
-"""What the controller sees of a search: its prompt as the policy reads it, its tree as samples, its votes, its cost."""
+"""The controller's view of a search: the encoded prompt, the tree as samples, the votes and the cost."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tts_tui.tree.events import PlanChosen
 from tts_tui.tree.search_tree import Node, SearchTree
 
 ATTEMPTS, BACKOFF = 3, 0.5
-"""How often a prompt is read before that is given up; seconds before the second time, doubled for the third."""
+"""Attempts at encoding a prompt, and seconds before the second one, doubled for the third."""
 
 
 class SearchController:
-    """Chooses for one search.
+    """A controller for one search.
 
     Args:
-        calibration: What is known of its models.
-        tree: The search, which is begun.
-        reading: What the policy made of the prompt, and what that cost so far as nobody was told.
-        trouble: Why there is none, where there should be one.
+        calibration: The calibration of the search's models.
+        tree: The search, which must have started.
+        reading: The policy's encoding of the prompt, with the token usage not yet recorded.
+        trouble: Reason why there is no encoding, if there should be one.
 
     Raises:
-        PlanError: What the plan wishes for is out of reach.
+        PlanError: The plan's target is out of reach.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class SearchController:
         self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.hidden_state))
 
     def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
-        """The next choice; see `Controller.choose`.
+        """Choose the next plan; see `Controller.choose`.
 
         Args:
             samples: Independent samples, by slot.
-            searched: What tree searches chose.
-            done: Candidates that each strategy has had.
+            searched: Solutions chosen by tree searches.
+            done: Number of candidates that each strategy has had.
         """
         tree, plan = self._tree, self._tree.plan
         nodes = [*samples, *searched]
@@ -89,36 +89,36 @@ class SearchController:
 
 
 class ControllerFactory:
-    """Makes those who choose for a search. Its prompt is read once, if the calibration knows what to make of that.
+    """A factory of controllers for a search. The prompt is encoded at most once, and only if the calibration uses it.
 
     Args:
-        policy: The search's, running.
-        prompt: Likewise.
-        given: A calibration to go by, rather than the one that is found by the models.
+        policy: The policy of the search, started.
+        prompt: The prompt of the search.
+        given: A calibration to use instead of the one found by the names of the models.
     """
 
     def __init__(self, policy: Policy, prompt: Prompt, given: Calibration | None = None) -> None:
         self._policy, self._prompt, self._given = policy, prompt, given
         self._lock = asyncio.Lock()
         self._reading: PromptEncoding | None = None
-        # What readings have cost that failed or were cancelled.
+        # Usage of encodings that failed or were cancelled.
         self._failed = Usage()
         self._trouble = ""
 
     @property
     def owed(self) -> Usage:
-        """What reading has cost, as far as it is not written down."""
+        """Token usage of encoding the prompt that is not yet recorded."""
         return self._failed + (self._reading.usage if self._reading is not None else Usage())
 
     async def of(self, tree: SearchTree) -> SearchController:
-        """Who chooses for the search as it is planned now.
+        """Return a controller for the search with its current plan.
 
         Raises:
             CalibrationError: The calibration is of other models, or cannot be used.
-            PlanError: What the plan wishes for is out of reach.
+            PlanError: The plan's target is out of reach.
         """
         found = calibration_of(tree, self._given)
-        price_of(found, tree.plan.target_tokens, tree.plan.target_accuracy)  # refuses before anything is paid for
+        price_of(found, tree.plan.target_tokens, tree.plan.target_accuracy)  # fail before spending any tokens
         async with self._lock:
             if found.projection is not None and self._reading is None and isinstance(self._policy, ExposesHiddenStates):
                 self._reading = await self._read(self._policy)
@@ -126,13 +126,13 @@ class ControllerFactory:
         return SearchController(found, tree, reading, self._trouble)
 
     def told(self) -> None:
-        """What reading cost has been written down."""
+        """Mark the usage of encoding the prompt as recorded."""
         self._failed = Usage()
         if self._reading is not None:
             self._reading = PromptEncoding(self._reading.hidden_state)
 
     async def _read(self, policy: ExposesHiddenStates) -> PromptEncoding:
-        """What the policy makes of the prompt; empty where it fails for good, for the text tells something, too."""
+        """Return the policy's encoding of the prompt; empty on permanent failure, as the text alone is useful too."""
         for attempt in range(ATTEMPTS):
             try:
                 reading = await policy.encode_prompt(self._prompt, self._spend)
@@ -151,7 +151,7 @@ class ControllerFactory:
 
 
 def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibration:
-    """What a search is chosen for by: the calibration that is given, else the one of its models, else priors.
+    """Return the calibration to use for a search: the given one, else that of its models, else priors.
 
     Raises:
         CalibrationError: The calibration is of other models, or cannot be used.
@@ -163,10 +163,10 @@ def calibration_of(tree: SearchTree, given: Calibration | None = None) -> Calibr
 
 
 def objective_of(calibration: Calibration, plan: Plan, *, scores: bool) -> Objective:
-    """What a plan wants of the controller.
+    """Return the controller's objective for a plan.
 
     Raises:
-        PlanError: It is out of reach.
+        PlanError: The plan's target is out of reach.
     """
     price = price_of(calibration, plan.target_tokens, plan.target_accuracy)
     return Objective(plan.n, plan.m, plan.budget.tokens, price, scores)

@@ -1,30 +1,33 @@
-"""What is known of models, as data: one TOML file each, every fact with its source.
+"""Profiles: known facts about models as data, in one TOML file each, every fact with its source.
 
 A profile of a process reward model (PRM) has these keys:
 
-- `name`; `title`; `adapter`, the kind of input and head; `general = true` in one profile of each adapter, which is the
-  one that is taken where no more than the adapter is known;
-- `checkpoints`, hub ids; `architectures`, class names as config.json has them; `base`, the model that it was made of;
-- `context`, most tokens of an input, absent where the checkpoint says it; `context_note`, where that number is from;
+- `name`; `title`; `adapter`, the kind of input and head; `general = true` in one profile of each adapter, which is used
+  where nothing but the adapter is known;
+- `checkpoints`, hub ids; `architectures`, class names as in config.json; `base`, the model that it was trained from;
+- `context`, the maximum number of tokens of an input, absent where the checkpoint defines it; `context_note`, the
+  origin of that number;
 - `separator`, `read`, `normalisation`, `labels`, `dtype`, `note`: sentences for people; `source`.
 
 `[head]`: `tokens`, ids of the good and the bad token whose probabilities are the score, and how they are `written`.
-Only where the score comes from a language model's own head.
+Present only where the score comes from a language model's own head.
 
-`[layouts.NAME]`: how the input is put together; official is the default, paper that of arXiv 2502.06703, sal that of
-search-and-learn. `{question}` and `{step}` stand for the texts; other braces mean themselves. Either `same`, the name
-of the layout that gives the same input, or `kind` with
+`[layouts.NAME]`: how the input is assembled; official is the default, paper is that of arXiv 2502.06703, sal is that of
+search-and-learn. `{question}` and `{step}` stand for the texts; other braces are literal. Either `same`, the name of
+the layout that produces the same input, or `kind` with
 
 - text: `bos` (always, never, or tokenizer: if the tokenizer has one), `opening`, the text before the first step;
-  `joined = true`, opening and first step are tokenized as one text; `step`; `numbered = true`, "Step 1: " stands
-  before a step that does not begin so; `lines` (each: the tag follows every line; spaces: line feeds become spaces;
-  absent: they stay); `tag` and its `tag_ids`, absent where the tokenizer decides; `between`, text behind a tag if
-  another step follows; `blank = true`, an empty line with a tag stands between steps;
-- chat: `system`; `tag`, `tag_ids` behind each step; without a tag the steps are put together with `join`, and the
-  score is read at the last token of the chat;
-- turns: `first` and `step`, what the user says; `answer`, `answer_ids`, what is answered. The score is read before it.
+  `joined = true`, the opening and the first step are tokenized as one text; `step`; `numbered = true`, "Step 1: "
+  precedes a step that does not begin with its number; `lines` (each: the tag follows every line; spaces: line feeds
+  become spaces; absent: line feeds are kept); `tag` and its `tag_ids`, absent where the tokenizer determines them;
+  `between`, text after a tag if another step follows; `blank = true`, an empty line with a tag separates steps;
+- chat: `system`; `tag`, `tag_ids` after each step; without a tag the steps are joined with `join`, and the score is
+  read at the last token of the chat;
+- turns: `first` and `step`, the user's messages; `answer`, `answer_ids`, the assistant's replies. The score is read
+  before the reply.
 
-`[measured.NAME]`, in profiles that `tts-tui profile-prm` wrote (`tts_tui.profiles.user`): figures of this machine.
+`[measured.NAME]`, in profiles that `tts-tui profile-prm` wrote (`tts_tui.profiles.user`): figures measured on this
+machine.
 
 `[defaults]`: `score` and `vote`. `[biases]`: sentences. `[reported.NAME]`: figures. Each table has its `source`, and
 may have a `note`.
@@ -42,7 +45,7 @@ from tts_tui.errors import UnknownName
 from tts_tui.profiles import user
 
 OFFICIAL = "official"
-"""The layout that is taken by default."""
+"""Name of the default layout."""
 LAYOUTS = (OFFICIAL, "paper", "sal")
 
 # -- all profiles ------------------------------------------------------------------------------------------------------
@@ -50,17 +53,17 @@ LAYOUTS = (OFFICIAL, "paper", "sal")
 
 @cache
 def names() -> tuple[str, ...]:
-    """Names of all profiles."""
+    """Return the names of all profiles."""
     found = (item.name for item in files(__name__).iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
 
 
 @cache
 def profile(name: str) -> dict[str, Any]:
-    """The profile called `name`.
+    """Return the profile called `name`.
 
     Raises:
-        UnknownName: There is none.
+        UnknownName: There is no such profile.
     """
     if name not in names():
         raise UnknownName("profile", name, names())
@@ -68,7 +71,7 @@ def profile(name: str) -> dict[str, Any]:
 
 
 def vote_defaults(name: str) -> dict[str, str]:
-    """Score and vote that suit a reward model, as measured here or else as shipped; empty if nothing is known of it."""
+    """Return the score and vote that suit a reward model, as measured here or else as shipped; empty if unknown."""
     measured = user.defaults(name)
     if measured:
         return measured
@@ -77,18 +80,18 @@ def vote_defaults(name: str) -> dict[str, str]:
 
 
 def profile_of(model: object) -> str:
-    """Name of the profile of a policy or reward model that says so; empty for others."""
+    """Return the name of the profile of a policy or reward model; empty if it does not declare one."""
     return str(getattr(model, "profile", ""))
 
 
 def votes_for(prm: object) -> dict[str, str]:
-    """Score and vote that suit a reward model: as measured here, else its own, or its profile's."""
+    """Return the score and vote that suit a reward model: as measured here, else its own, else its profile's."""
     name = profile_of(prm)
     return user.defaults(name) or dict(getattr(prm, "defaults", {})) or vote_defaults(name)
 
 
 def plan_defaults(policy: str) -> dict[str, int]:
-    """Limits of a plan that suit a policy, by its spec; empty if nothing is known of it."""
+    """Return the plan limits that suit a policy, by its spec; empty if nothing is known about it."""
     name = f"{policy}-policy"
     limits = profile(name).get("plan", {}) if name in names() else {}
     return {key: limits[key] for key in ("step_tokens", "total_tokens") if key in limits}
@@ -99,18 +102,18 @@ def plan_defaults(policy: str) -> dict[str, int]:
 
 @cache
 def prms() -> tuple[str, ...]:
-    """Names of the profiles that an adapter can load: all PRMs but the embedded one."""
+    """Return the names of the profiles that an adapter can load: all PRMs except the embedded one."""
     return tuple(name for name in names() if "adapter" in profile(name))
 
 
 @cache
 def adapters() -> tuple[str, ...]:
-    """Names of all adapters."""
+    """Return the names of all adapters."""
     return tuple(sorted({profile(name)["adapter"] for name in prms()}))
 
 
 def adapters_of(architecture: str) -> tuple[str, ...]:
-    """Adapters that have checkpoints of this class, as config.json names it."""
+    """Return the adapters that have checkpoints of this class, as named in config.json."""
     return tuple(
         adapter
         for adapter in adapters()
@@ -119,10 +122,10 @@ def adapters_of(architecture: str) -> tuple[str, ...]:
 
 
 def resolve(name: str) -> str:
-    """The profile that `name` means: its own, or an adapter's general one. Capital letters are as small ones.
+    """Return the profile that `name` refers to, ignoring case: that profile itself, or an adapter's general one.
 
     Raises:
-        UnknownName: It is neither.
+        UnknownName: There is neither a profile nor an adapter of this name.
     """
     wanted = name.lower()
     if wanted in prms():
@@ -133,7 +136,7 @@ def resolve(name: str) -> str:
 
 
 def layouts(name: str) -> tuple[str, ...]:
-    """Names of the layouts of a profile, the default first.
+    """Return the names of the layouts of a profile, the default first.
 
     Raises:
         UnknownName: There is no such profile.
@@ -142,7 +145,7 @@ def layouts(name: str) -> tuple[str, ...]:
 
 
 def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
-    """A layout of a profile, the keys of another one in it where it is the same.
+    """Return a layout of a profile, with `same` resolved to the keys of the layout that it names.
 
     Raises:
         UnknownName: There is no such profile, or it has no such layout.
@@ -157,17 +160,17 @@ def layout(name: str, layout: str = OFFICIAL) -> dict[str, Any]:
 
 
 def full_name(name: str, layout: str = OFFICIAL) -> str:
-    """What scores hang on beside the weights: the profile, and the layout if it is not the official one."""
+    """Return the name that, with the weights, identifies scores: the profile, and the layout if it is not official."""
     return name if layout == OFFICIAL else f"{name}:{layout}"
 
 
 def for_checkpoint(model: str, architecture: str = "") -> str | None:
-    """The profile of a checkpoint; None if it is not known. It is never a guess.
+    """Return the profile of a checkpoint, or None if it is not known; it is never guessed.
 
     Args:
-        model: Its hub id or folder. A folder is known by its name, one of the hub's cache by the id in its path.
-        architecture: The class that its config.json names, if that is known. It decides where the name says nothing, or
-            another kind of PRM has that name too; language models are not told apart by it.
+        model: Hub id or folder. A folder is identified by its name, one in the hub's cache by the id in its path.
+        architecture: The class named in its config.json, if known. It decides where the name is not known, or where
+            another kind of PRM has the same name; it cannot distinguish between language models.
     """
     exact, named = _by_name(model)
     if exact is not None:
@@ -179,16 +182,17 @@ def for_checkpoint(model: str, architecture: str = "") -> str | None:
 
 
 def choose(name: str | None, model: str, architecture: str = "") -> str | None:
-    """The profile to use for a checkpoint: the named one, else what is known of the checkpoint, else None.
+    """Return the profile to use for a checkpoint: the named one, else the checkpoint's own, else None.
 
-    An adapter's name means the checkpoint's own profile where that is one of this adapter, else the general one.
+    The name of an adapter selects the checkpoint's own profile if that belongs to this adapter, else the general one.
 
     Args:
-        name: Name of a profile or of an adapter, as a spec has it behind the @.
-        model, architecture: As for `for_checkpoint`.
+        name: Name of a profile or of an adapter, as after the @ of a spec.
+        model: Hub id or folder, as for `for_checkpoint`.
+        architecture: The class named in its config.json, as for `for_checkpoint`.
 
     Raises:
-        UnknownName: `name` is neither.
+        UnknownName: `name` is neither a profile nor an adapter.
     """
     found = for_checkpoint(model, architecture)
     if name is None or (found is not None and profile(found)["adapter"] == name.lower()):
@@ -197,12 +201,12 @@ def choose(name: str | None, model: str, architecture: str = "") -> str | None:
 
 
 def _general(adapter: str) -> str:
-    """The profile that is taken where no more than the adapter is known."""
+    """Return the profile that is used where nothing but the adapter is known."""
     return next(name for name in prms() if profile(name)["adapter"] == adapter and profile(name).get("general"))
 
 
 def _by_name(model: str) -> tuple[str | None, str | None]:
-    """The profile with this hub id, and the one with a hub id whose last part is that of `model`."""
+    """Return the profile with this hub id, and the one with a hub id whose last part is that of `model`."""
     parts = [part for part in re.split(r"[/\\]", model.lower()) if part]
     cached = (part.removeprefix("models--").replace("--", "/") for part in parts if part.startswith("models--"))
     id = next(cached, "/".join(parts))
@@ -215,6 +219,6 @@ def _by_name(model: str) -> tuple[str | None, str | None]:
 
 
 def _by_class(architecture: str) -> str | None:
-    """The general profile of the one adapter whose checkpoints have this class."""
+    """Return the general profile of the only adapter whose checkpoints have this class."""
     found = adapters_of(architecture)
     return _general(found[0]) if len(found) == 1 else None

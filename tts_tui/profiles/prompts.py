@@ -1,4 +1,4 @@
-"""Chat messages per policy family, as the paper's code has them (its `evaluate.py`; arXiv 2502.06703, appendix A)."""
+"""Chat messages per policy family, as in the paper's code (its `evaluate.py`; arXiv 2502.06703, appendix A)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Where [answer] is just the final number or expression that solves the problem.""
 _REASON = "Please reason step by step, and put your final answer within \\boxed{}."
 
 FAMILIES: dict[str, str] = {"llama3": _LLAMA3, "qwen": _REASON, "r1-distill": _REASON, "default": _REASON}
-"""Instruction per family. R1 distillations take it in the user's turn: they were trained without a system prompt."""
+"""Instruction per family. R1 distillations take it in the user's turn, as they were trained without a system prompt."""
 
 
 def family_of(name: str) -> str:
-    """The prompt family of a model, by its name or `model_type`."""
+    """Return the prompt family of a model, by its name or `model_type`."""
     low = name.lower()
     if "r1-distill" in low or "r1_distill" in low:
         return "r1-distill"
@@ -44,7 +44,7 @@ def family_of(name: str) -> str:
 
 
 def messages(problem: str, family: str = "default") -> list[Message]:
-    """The chat that asks a policy of `family` to solve `problem`."""
+    """Return the chat that asks a policy of `family` to solve `problem`."""
     instruction = FAMILIES[family]
     if family == "r1-distill":
         return [{"role": "user", "content": f"{problem}\n\n{instruction}"}]

@@ -1,4 +1,4 @@
-"""What users type to name a process reward model: `hf:PATH@NAME:LAYOUT`, `sglang:URL@NAME:LAYOUT`, taken apart."""
+"""Parser for specs of process reward models: `hf:PATH@NAME:LAYOUT` and `sglang:URL@NAME:LAYOUT`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HOST = re.compile(r"localhost|[\d.]+|.*\.[a-z]{2,}|.*:\d+", re.IGNORECASE)
 
 
 class PRMSpec(Struct, frozen=True):
-    """A spec, taken apart.
+    """A parsed spec of a process reward model.
 
     Attributes:
-        kind: In this process, or on a server.
-        source: The folder or hub id; the server's address.
-        name: The profile or adapter that the user named, None if the checkpoint shall tell.
-        layout: The layout that the user named, None for the official one.
+        kind: "hf" for a model in this process, "sglang" for one on a server.
+        source: The folder or hub id, or the server's address.
+        name: The profile or adapter that the user named; None to detect it from the checkpoint.
+        layout: The layout that the user named; None for the official one.
     """
 
     kind: Literal["hf", "sglang"]
@@ -34,12 +34,12 @@ class PRMSpec(Struct, frozen=True):
 
 
 def parse_prm(spec: str) -> PRMSpec:
-    """Takes a spec apart: `hf:PATH_OR_ID[@NAME[:LAYOUT]]` or `sglang:URL[@NAME[:LAYOUT]]`.
+    """Parse a spec: `hf:PATH_OR_ID[@NAME[:LAYOUT]]` or `sglang:URL[@NAME[:LAYOUT]]`.
 
-    An @ that belongs to the path or the address stays there.
+    An @ that belongs to the path or the address is kept there.
 
     Raises:
-        UsageError: It is of another kind, names no model, no PRM that is known, or no layout of it.
+        UsageError: The spec is of another kind, or names no model, an unknown PRM, or an unknown layout of it.
     """
     kind, _, rest = spec.partition(":")
     if kind not in KINDS:
@@ -59,7 +59,7 @@ def parse_prm(spec: str) -> PRMSpec:
 
 
 def architecture(folder: Path) -> str:
-    """The class that the config.json in `folder` names; empty if there is none. Loads no model library."""
+    """Return the class named in the config.json in `folder`, or "" if there is none; loads no model library."""
     try:
         found = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
@@ -68,11 +68,11 @@ def architecture(folder: Path) -> str:
 
 
 def unknown_checkpoint(model: str, architecture: str = "") -> UsageError:
-    """What to raise where nothing tells which PRM a checkpoint is.
+    """Return the error to raise if nothing identifies the PRM of a checkpoint.
 
     Args:
-        model: Its hub id or folder.
-        architecture: The class that its config.json names, if that is known.
+        model: Hub id or folder.
+        architecture: The class named in its config.json, if known.
     """
     of_class = f" (class {architecture})" if architecture else ""
     adapters = ", ".join(profiles.adapters())
@@ -80,7 +80,7 @@ def unknown_checkpoint(model: str, architecture: str = "") -> UsageError:
 
 
 def _belongs(kind: str, whole: str, before: str, suffix: str) -> bool:
-    """Whether what stands behind the last @ is no name of a PRM but a part of the path or the address."""
+    """Return whether the text after the last @ is part of the path or the address rather than the name of a PRM."""
     if "/" in suffix or "\\" in suffix:
         return True
     if kind == "sglang":

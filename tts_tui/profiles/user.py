@@ -1,7 +1,8 @@
-"""Profiles in the user's folder, as `tts-tui profile-prm` writes them: what was measured here of a reward model.
+"""Profiles in the user's folder, as written by `tts-tui profile-prm`: local measurements of reward models.
 
-One with the name of a shipped profile refines it: its score and vote win. Others stand for themselves. None of them
-says how a model's input is laid out, so none can break a search; one that cannot be read counts nowhere.
+A profile with the name of a shipped one refines it: its score and vote take precedence. Other profiles stand alone.
+None of them defines how a model's input is laid out, so none can break a search. A profile that cannot be read is
+ignored.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 
 
 def folder() -> Path:
-    """Where they are: below `TTS_TUI_HOME` where that is set, else in the user's data folder."""
+    """Return the folder of the profiles: below `TTS_TUI_HOME` if that is set, else in the user's data folder."""
     home = os.environ.get("TTS_TUI_HOME")
     return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "profiles"
 
 
 def path(name: str) -> Path:
-    """The file of the profile called `name`.
+    """Return the file of the profile called `name`.
 
     Raises:
-        UsageError: That is no name of a profile.
+        UsageError: `name` is not a valid name of a profile.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name of a profile: use small letters, digits, dots and dashes, at most 61")
@@ -38,7 +39,7 @@ def path(name: str) -> Path:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all of them, those that cannot be read among them."""
+    """Return the names of all of the user's profiles, including those that cannot be read."""
     try:
         found = [entry.name.removesuffix(".toml") for entry in folder().iterdir() if entry.name.endswith(".toml")]
     except OSError:
@@ -47,10 +48,10 @@ def names() -> tuple[str, ...]:
 
 
 def profile(name: str) -> dict[str, Any] | None:
-    """The user's profile of this name; None if there is none.
+    """Return the user's profile of this name, or None if there is none.
 
     Raises:
-        ConfigError: It cannot be read, or holds what it must not; the message names the file.
+        ConfigError: The file cannot be read, or its contents are invalid; the message names the file.
     """
     if not _NAME.fullmatch(name):
         return None
@@ -66,7 +67,7 @@ def profile(name: str) -> dict[str, Any] | None:
 
 
 def defaults(name: str) -> dict[str, str]:
-    """Score and vote of the user's profile of this name; empty if there is none that can be read."""
+    """Return the score and vote of the user's profile of this name; empty if there is none that can be read."""
     try:
         found = profile(name) or {}
     except ConfigError:
@@ -75,7 +76,7 @@ def defaults(name: str) -> dict[str, str]:
 
 
 def kept(name: str) -> dict[str, str]:
-    """Score, vote and their source in the user's profile of this name, to write it anew; empty if it has none."""
+    """Return score, vote and their source in the user's profile of this name, to rewrite it; empty if it has none."""
     if not defaults(name):
         return {}
     table = (profile(name) or {})["defaults"]
@@ -83,7 +84,7 @@ def kept(name: str) -> dict[str, str]:
 
 
 def trouble() -> list[str]:
-    """A sentence about each profile that cannot be used."""
+    """Return a sentence about each profile that cannot be used."""
     found = []
     for name in names():
         try:
@@ -94,7 +95,7 @@ def trouble() -> list[str]:
 
 
 def _wrong(found: dict[str, Any], name: str) -> str:
-    """What is wrong with a profile; empty if nothing is."""
+    """Return the reason why a profile is invalid; empty if it is valid."""
     if found.get("name") != name:
         return f"for the name in it is {found.get('name')!r}"
     tables = [found.get(key, {}) for key in ("defaults", "biases", "measured")]
@@ -111,7 +112,7 @@ def _wrong(found: dict[str, Any], name: str) -> str:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a value can be shown: a text, a number, a list of either, or a table of such."""
+    """Return whether a value can be displayed: a text, a number, a list of either, or a table of such values."""
     if isinstance(value, dict):
         return all(map(_plain, value.values()))
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""Training of process reward models: texts to learn from, adapters to learn with, and what both came to."""
+"""Training of process reward models and calibration of the controller."""

@@ -1,1 +1,1 @@
-"""Calibrating the controller: difficulty model, curves, costs."""
+"""Calibration of the controller: difficulty model, curves and costs."""

@@ -1,4 +1,4 @@
-"""From a run's outcomes to a calibration: all parts fitted, and judged on problems that they were not fitted on."""
+"""Calibration from a run's outcomes: every part is fitted, and validated on problems that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ from tts_tui.training.controller.simulation import Played, replayed
 from tts_tui.training.controller.validation import forecasts, judged
 
 FEWEST = 20
-"""Problems below which nothing is fitted."""
+"""Minimum number of problems to fit a calibration on."""
 FOLDS = 5
 PROBES = (1, 2, 4)
 PRICES = (0.08, 0.05, 0.03, 0.02, 0.014, 0.01, 0.007, 0.005, 0.0035, 0.0025, 0.0015, 0.001)
 DIRECTIONS = (0, 8, 16, 24, 32)
-"""Directions of hidden states that are tried."""
+"""Numbers of directions of hidden states that are tried."""
 ENOUGH = 0.01
-"""How much accuracy below its best the usual price may cost."""
+"""Maximum loss of accuracy, against the best price, that the default price may cause."""
 
 
 class CalibratedModels(Struct, frozen=True):
-    """What a calibration is of.
+    """The models that a calibration is made for.
 
     Attributes:
-        policy, prm: The models.
-        score, vote: What suits the PRM, as far as is known.
-        overhead: Tokens of the PRM that a problem costs once (`cases.overhead`).
+        policy: The policy.
+        prm: The PRM; None without one.
+        score: Aggregation of step scores that suits the PRM, if known.
+        vote: Vote that suits the PRM, if known.
+        overhead: Tokens of the PRM that a problem costs once (`tts_tui.training.controller.cases.overhead`).
     """
 
     policy: ModelInfo
@@ -56,7 +58,7 @@ class CalibratedModels(Struct, frozen=True):
 
     @property
     def weight(self) -> float:
-        """What a token of the PRM costs, in tokens of the policy."""
+        """Cost of a token of the PRM, in tokens of the policy."""
         return self.prm.parameters / max(1, self.policy.parameters) if self.prm else 0.0
 
 
@@ -67,14 +69,14 @@ def cases_of(
     models: CalibratedModels,
     states: Mapping[str, tuple[float, ...]] | None = None,
 ) -> list[Case]:
-    """The problems that were sampled, with whatever searches there are; failed ones are left out.
+    """Return the sampled problems with all searches that were run on them, without failed ones.
 
     Args:
         items: The problems.
-        outcomes: By plan and problem.
-        plans: By name.
-        models: Whose they are.
-        states: What the policy's hidden states are on the prompts, by problem.
+        outcomes: Outcomes by plan and problem.
+        plans: Plans by name.
+        models: The models that produced the outcomes.
+        states: The policy's hidden states on the prompts, by problem.
     """
     sampling = max((name for name in plans if plans[name].strategy in SAMPLING), key=lambda name: plans[name].n)
     trees = [name for name in plans if plans[name].strategy in ("beam", "dvts")]
@@ -93,7 +95,7 @@ def cases_of(
 
 
 def overhead_of(items: Sequence[Item], outcomes: Mapping[tuple[str, str], Outcome], plans: Mapping[str, Plan]) -> float:
-    """Tokens of the PRM that a problem costs once, by those that were sampled with one candidate and with many."""
+    """Return the tokens of the PRM that a problem costs once, by comparing samplings with few and many candidates."""
     sampling = sorted((name for name in plans if plans[name].strategy in SAMPLING), key=lambda name: plans[name].n)
     found = [[outcomes.get((name, item.id)) for name in (sampling[0], sampling[-1])] for item in items]
     return overhead([(few, many) for few, many in found if few and many and few.solutions and many.solutions])
@@ -106,14 +108,14 @@ def calibrate(
     m: int = 4,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
-    """The calibration that the cases give.
+    """Return the calibration fitted on the cases.
 
     Args:
         cases: Problems with pools of samples.
-        models: Whose they are.
+        models: The models that were sampled.
         source: The command that sampled them.
-        m: Width of tree searches.
-        tell: Told what is done.
+        m: Beam width of tree searches.
+        tell: Called with a line of text about each stage of the work.
 
     Raises:
         UsageError: There are too few cases.
@@ -158,13 +160,13 @@ def calibrate(
 
 
 def fit(cases: Sequence[Case], models: CalibratedModels, source: str) -> Calibration:
-    """All parts but the frontier."""
+    """Fit all parts of a calibration except the frontier."""
     usual = priors.calibration(models.policy, models.prm, models.score, models.vote)
     score, vote = usual.score, usual.vote
     reader, cases, (outlook, beliefs) = _prompts(cases)
     reach, reaches = difficulty_fit.reach(
         cases, outlook.names, score, vote
-    )  # of those that were only sampled, from these
+    )  # cases without searches count by their samples alone
     how = difficulty_fit.evidence(cases, beliefs, score, vote, usual.likelihood)
     names = names_of(models.policy, models.prm)
     measured = [at for at, case in enumerate(cases) if case.searches] or list(range(len(cases)))
@@ -197,13 +199,13 @@ def fit(cases: Sequence[Case], models: CalibratedModels, source: str) -> Calibra
 
 
 def using(calibration: Calibration, names: Sequence[str]) -> Calibration:
-    """The same, choosing from the strategies of these names only."""
+    """Return a copy of the calibration that chooses only from the strategies with these names."""
     curves = tuple(replace(curve, used=curve.strategy in names) for curve in calibration.curves)
     return replace(calibration, curves=curves)
 
 
 def _choices(calibration: Calibration) -> list[tuple[str, ...]]:
-    """What may be chosen from: all sets of the strategies, the largest first, so that of equal ones it is taken."""
+    """Return all sets of strategies to choose from, the largest first, so that it wins a tie."""
     names = [curve.strategy for curve in calibration.curves]
     return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
 
@@ -211,9 +213,9 @@ def _choices(calibration: Calibration) -> list[tuple[str, ...]]:
 def _prompts(
     cases: Sequence[Case],
 ) -> tuple[HiddenStateProjection | None, list[Case], tuple[DifficultyModel, list[Posterior]]]:
-    """The outlook by text and states, with as many directions of these as say most of problems that it does not know.
+    """Fit the difficulty model on text and hidden states, with the number of directions that is best on held-out cases.
 
-    The cases come back with the features that it takes.
+    The cases are returned with the features that the model takes.
     """
     best: (
         tuple[float, tuple[HiddenStateProjection | None, list[Case], tuple[DifficultyModel, list[Posterior]]]] | None
@@ -239,7 +241,7 @@ def _frontier(
     prices: Sequence[float],
     redraws: int,
 ) -> list[Point]:
-    """What choosing comes to at every price, each case under a calibration that it had no part in."""
+    """Return the cost and accuracy of choosing at every price, each case under a calibration fitted without it."""
     points = []
     for price in prices:
         played: list[Played] = []
@@ -253,17 +255,18 @@ def _frontier(
 
 
 def _worth(points: Sequence[Point], sample_tokens: float) -> float:
-    """One number for a frontier: accuracy less its price, over all prices."""
+    """Return the quality of a frontier: the mean over prices of accuracy minus price times cost in samples."""
     return fmean(point.accuracy - point.price * point.tokens / sample_tokens for point in points)
 
 
 def fixed(cases: Sequence[Case], score: Score, vote: Vote, once: float = 0.0) -> dict[str, list[float]]:
-    """What fixed plans come to on the cases, by name: accuracy, mean cost.
+    """Return accuracy and mean cost of fixed plans on the cases, by name of the plan.
 
     Args:
         cases: The problems.
-        score, vote: Of all plans but majority voting, which costs no scoring.
-        once: What scoring a problem costs, however much is sampled.
+        score: Aggregation of step scores, for all plans except majority voting, which costs no scoring.
+        vote: Vote, for all plans except majority voting.
+        once: Cost of scoring a problem that does not depend on how much is sampled.
     """
     rng = random.Random(3)
     found: dict[str, list[tuple[bool, float]]] = {}

@@ -1,4 +1,4 @@
-"""What calibrations learn from: problems with a pool of independent samples, and with what searches came to."""
+"""Training data of calibrations: problems with a pool of independent samples, and with the outcomes of searches."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tts_tui.plan import Plan, Score, Vote
 
 
 class Sample(Struct, frozen=True):
-    """A solution.
+    """A solution of a case.
 
     Attributes:
-        answer: Its answer in canonical form; None where there is none.
-        right: Whether that is right.
+        answer: Its answer in canonical form; None if it has none.
+        right: Whether the answer is right.
         scores: Scores of its steps.
-        tokens: Its cost in tokens of the policy, scoring included by the size of the PRM.
-        sampled: Whether it is an independent sample of the policy, and not the choice of a search.
-        length: Tokens that were sampled for it.
+        tokens: Its cost in tokens of the policy, including scoring, weighted by the size of the PRM.
+        sampled: Whether it is an independent sample of the policy rather than the choice of a search.
+        length: Number of tokens generated for it.
     """
 
     answer: str | None
@@ -36,15 +36,15 @@ class Sample(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """A problem.
+    """A problem with its samples and searches.
 
     Attributes:
-        id: Of the problem.
-        family: What it is alike to; empty if nothing is known.
+        id: Id of the problem.
+        family: Group of similar problems that it belongs to; empty if unknown.
         values: Features of its prompt's text.
         pool: Independent samples.
-        searches: By strategy, the plan and its solutions.
-        state: The policy's hidden state on its prompt (`Reading.state`); empty where it showed none.
+        searches: Outcomes of tree searches, by strategy.
+        state: The policy's hidden state on its prompt (`PromptEncoding.hidden_state`); empty if it exposes none.
     """
 
     id: str
@@ -56,18 +56,18 @@ class Case(Struct, frozen=True):
 
     @property
     def right(self) -> int:
-        """How many of the pool are right."""
+        """Number of right solutions in the pool."""
         return sum(one.right for one in self.pool)
 
 
 class SearchOutcome(Struct, frozen=True):
-    """What a tree search came to.
+    """The outcome of a tree search.
 
     Attributes:
-        n: Its candidates.
-        parts: Solutions of its independent parts: of each subtree of DVTS, of all of a beam search.
-        tokens: Its whole cost.
-        length: Tokens that were sampled for it.
+        n: Number of its candidates.
+        parts: Solutions of its independent parts: one part for each subtree of DVTS, a single part for a beam search.
+        tokens: Its total cost.
+        length: Number of tokens generated for it.
     """
 
     n: int
@@ -77,33 +77,35 @@ class SearchOutcome(Struct, frozen=True):
 
     @property
     def width(self) -> int:
-        """Candidates of a part."""
+        """Number of candidates in a part."""
         return self.n // len(self.parts)
 
     @property
     def solutions(self) -> tuple[Sample, ...]:
-        """All of them."""
+        """Solutions of all parts."""
         return tuple(one for part in self.parts for one in part)
 
 
 def cost(outcome: Outcome, weight: float, once: float = 0.0) -> float:
-    """Cost of an outcome in tokens of the policy.
+    """Return the cost of an outcome in tokens of the policy.
 
     Args:
-        outcome: With its counts.
-        weight: Parameters of the PRM over those of the policy.
-        once: What the PRM computes of a problem however much is sampled, which is left out.
+        outcome: The outcome, with its token counts.
+        weight: Parameters of the PRM divided by those of the policy.
+        once: Tokens that the PRM computes for a problem however much is sampled; they are excluded.
     """
     return outcome.tokens.policy.completion + weight * max(0.0, outcome.tokens.prm.computed - once)
 
 
 def overhead(pairs: Sequence[tuple[Outcome, Outcome]]) -> float:
-    """Tokens of the PRM that a problem costs once, however much of it is sampled: its question above all.
+    """Return the tokens of the PRM that a problem costs once, however much of it is sampled: above all, its question.
 
-    Scoring takes these and as many again for every token that is sampled; two numbers of samples tell both apart.
+    Scoring takes this overhead plus an amount proportional to the tokens sampled; two numbers of samples separate the
+    two.
 
     Args:
-        pairs: What one sample of a problem came to, under a PRM that had not read it, and what many samples did.
+        pairs: For each problem, the outcome with one sample, under a PRM that had not read it before, and the outcome
+            with many samples.
     """
     if not pairs:
         return 0.0
@@ -116,14 +118,14 @@ def overhead(pairs: Sequence[tuple[Outcome, Outcome]]) -> float:
 
 
 def pool_of(outcome: Outcome, weight: float, once: float = 0.0) -> tuple[Sample, ...]:
-    """The independent samples of an outcome; each bears a share of the scoring by its length (see `cost`)."""
+    """Return the independent samples of an outcome; the scoring is split among them by length (see `cost`)."""
     total = sum(one.tokens for one in outcome.solutions) or 1
     scoring = weight * max(0.0, outcome.tokens.prm.computed - once) / total
     return tuple(_drawn(one, one.tokens * (1 + scoring), one.tokens) for one in outcome.solutions)
 
 
 def searched(outcome: Outcome, plan: Plan, weight: float, once: float = 0.0) -> SearchOutcome:
-    """What a tree search came to; its parts bear equal shares of the cost."""
+    """Return the outcome of a tree search for a case; its solutions bear equal shares of the cost."""
     whole, length = cost(outcome, weight, once), float(outcome.tokens.policy.completion)
     many = max(1, len(outcome.solutions))
     found = [_drawn(one, whole / many, length / many, sampled=False) for one in outcome.solutions]
@@ -140,11 +142,11 @@ def _drawn(one: Answered, tokens: float, length: float, sampled: bool = True) ->
 
 
 class SolutionSet:
-    """Solutions so far in a case, as the controller would see them.
+    """The solutions so far in a case, as the controller would observe them.
 
     Args:
-        score: How step scores become one number.
-        vote: How solutions become one answer.
+        score: Aggregation of step scores into one number.
+        vote: Aggregation of solutions into one answer.
     """
 
     def __init__(self, score: Score, vote: Vote) -> None:
@@ -155,7 +157,7 @@ class SolutionSet:
         self._groups: dict[str, int] = {}
 
     def add(self, drawn: Iterable[Sample]) -> None:
-        """More solutions."""
+        """Add more solutions."""
         for one in drawn:
             group = -1 if one.answer is None else self._groups.setdefault(one.answer, len(self._groups))
             self.drawn.append(one)
@@ -163,22 +165,22 @@ class SolutionSet:
 
     @property
     def elected(self) -> int:
-        """Group of the answer that the vote takes; -1 without one."""
+        """Group of the answer that wins the vote; -1 if there is none."""
         return elect(self.seen, self.vote)
 
     @property
     def right_group(self) -> int:
-        """Group of the right answer; -1 if nobody gave it."""
+        """Group of the right answer; -1 if no solution gave it."""
         return next((seen.group for one, seen in zip(self.drawn, self.seen, strict=True) if one.right), -1)
 
     @property
     def is_right(self) -> bool:
-        """Whether the vote takes the right answer."""
+        """True if the right answer wins the vote."""
         return self.elected >= 0 and self.elected == self.right_group
 
 
 def elect(seen: Sequence[Observation], vote: Vote) -> int:
-    """Group of the answer that a vote takes, by the rules of `tts_tui.answers.voting`; -1 if nobody votes."""
+    """Return the group of the answer that wins a vote, by the rules of `tts_tui.answers.voting`; -1 without answers."""
     known = [(one.group, one.score) for one in seen if one.group >= 0]
     scored = [(group, score) for group, score in known if score is not None]
     if vote == "majority" or not scored:
@@ -195,15 +197,15 @@ def elect(seen: Sequence[Observation], vote: Vote) -> int:
 
 
 def draws(case: Case, rng: random.Random) -> list[Sample]:
-    """The pool in a random order: prefixes of it are random subsets."""
+    """Return the pool in a random order; prefixes of it are random subsets."""
     return rng.sample(case.pool, len(case.pool))
 
 
 def shuffled(search: SearchOutcome, rng: random.Random) -> list[tuple[Sample, ...]]:
-    """Its parts in a random order."""
+    """Return the parts of a search in a random order."""
     return rng.sample(search.parts, len(search.parts))
 
 
 def joined(parts: Sequence[tuple[Sample, ...]]) -> list[Sample]:
-    """Solutions of several parts."""
+    """Return the solutions of several parts in one list."""
     return [one for part in parts for one in part]

@@ -1,4 +1,4 @@
-"""What a calibration is going to cost, as far as one can tell: tokens before it begins, time once the pace is known."""
+"""Estimates of a calibration's cost: tokens before it begins, and time once the pace is known."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tts_tui.formatting import plural
 from tts_tui.protocols import ModelInfo
 
 SMALL, USUAL = 75, 300
-"""Tokens that a sample is taken to have where nothing is known: of the embedded policy, and of others."""
+"""Tokens that a sample is assumed to have if nothing is known: of the embedded policy, and of others."""
 
 
 class Cost(Struct, frozen=True):
-    """What is left to do.
+    """The estimated cost of the remaining work.
 
     Attributes:
-        searches: How many, in each part.
-        candidates: How many they may ask for, all together.
-        tokens: What they take, in each part: what policy and PRM compute.
-        basis: Where that is from, in words.
+        searches: Number of searches in each part.
+        candidates: Maximum number of candidates of all searches together.
+        tokens: Tokens computed by policy and PRM in each part.
+        basis: A phrase that describes the source of the estimate.
     """
 
     searches: tuple[int, ...]
@@ -37,7 +37,7 @@ class Cost(Struct, frozen=True):
 
     @property
     def said(self) -> str:
-        """All of it in a sentence."""
+        """A sentence that describes the remaining work."""
         if not self.candidates:
             return "all searches are done: what is left is to fit"
         searches = sum(self.searches)
@@ -49,10 +49,10 @@ class Cost(Struct, frozen=True):
 
 
 def cost(parts: Sequence[Evaluation], policy: str) -> Cost:
-    """What the parts of a calibration are going to cost, by what is done of them, else by what is known of the policy.
+    """Estimate the cost of a calibration's parts, from outcomes so far, else from what is known about the policy.
 
     Args:
-        parts: In their order.
+        parts: The parts, in order.
         policy: The policy as the user named it.
     """
     done = [[_each(part, one) for one in part.folder.outcomes.values() if _counts(part, one)] for part in parts]
@@ -75,25 +75,25 @@ def _counts(part: Evaluation, one: Outcome) -> bool:
 
 
 def _each(part: Evaluation, one: Outcome) -> float:
-    """Tokens of a candidate."""
+    """Return the tokens of a candidate."""
     policy = one.tokens.policy
     return (policy.prompt_computed + policy.completion + one.tokens.prm.computed) / part.plans[one.plan].n
 
 
 def _mean(part: Evaluation, name: str, usual: float) -> float:
-    """Tokens of a candidate of a plan; those of any where none of its searches is done."""
+    """Return the mean tokens of a candidate of a plan, or `usual` if none of the plan's searches is done."""
     own = [_each(part, one) for one in part.folder.outcomes.values() if one.plan == name and _counts(part, one)]
     return fmean(own) if own else usual
 
 
 def _usual(policy: str) -> tuple[float, str]:
-    """Tokens of a sample before any is there, and how that is known."""
+    """Return the assumed tokens of a sample before any exists, and a phrase that describes the source."""
     if policy != download.EMBEDDED.name:
         return USUAL, f"if a sample takes {USUAL}, for nothing is known of this policy yet"
     from tts_tui.backends.adapter.reward_model import TITLE
     from tts_tui.controller.calibration import find
 
-    with suppress(TTSError):  # one that cannot be read is told of where it is needed
+    with suppress(TTSError):  # an unreadable calibration is reported where it is needed
         found = find(ModelInfo(download.EMBEDDED.title, 1, 1), ModelInfo(TITLE, 1, 1))
         if found is not None and found.sample_tokens:
             return found.sample_tokens, f"at {found.sample_tokens:.0f} a sample as calibrated before"
@@ -101,16 +101,16 @@ def _usual(policy: str) -> tuple[float, str]:
 
 
 def _rounded(tokens: float) -> str:
-    """Two digits of it: `590,000`."""
+    """Format tokens, rounded to two significant digits: `590,000`."""
     return f"{float(f'{tokens:.2g}'):,.0f}"
 
 
 class Time:
-    """Says once how long all parts take, as soon as the pace of one is known.
+    """A reporter that announces once how long all parts will take, as soon as the pace of one part is known.
 
     Args:
-        cost: What is to do.
-        say: Says it.
+        cost: The estimated cost.
+        say: Called with the announcement.
     """
 
     def __init__(self, cost: Cost, say: Callable[[str], None]) -> None:
@@ -118,7 +118,7 @@ class Time:
         self._said = False
 
     def follow(self, part: int, progress: EvalProgress) -> Callable[[EvalStatus], None]:
-        """Who is told of the standings of a part."""
+        """Return a callback for the status updates of a part, which also passes them on to `progress`."""
         searches, tokens = self._cost.searches[part], self._cost.tokens[part]
         later = sum(self._cost.tokens[part + 1 :])
 

@@ -1,4 +1,4 @@
-"""Fits how often plans end right: from nothing, and on top of what is there."""
+"""Fits of the curves: how often plans end right, from nothing or as a continuation of existing solutions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tts_tui.training.controller.difficulty_fit import REDRAWS, SHRINKAGE, SIZES
 
 
 class Step(Struct, frozen=True):
-    """One way on from a beginning: where it began, whether it was right, whether it is right afterwards."""
+    """A continuation of a beginning: its features, and whether the vote was right before and is right afterwards."""
 
     strategy: str
     place: ContinueFeatures
@@ -28,12 +28,15 @@ class Step(Struct, frozen=True):
 
 
 class Stand(Struct, frozen=True):
-    """A beginning, and what may come after it.
+    """A beginning with its possible continuations.
 
     Attributes:
         hand: Its solutions.
-        had: Candidates that they took.
-            samples: Further samples.
+        had: Number of candidates that these took.
+        pass1: Posterior mean of pass@1 after these solutions.
+        sure: Posterior probability that the answer that wins the vote is right.
+        reach: Solvability of the problem.
+        samples: Further samples.
         parts: Further parts of every search.
     """
 
@@ -46,7 +49,7 @@ class Stand(Struct, frozen=True):
     parts: Mapping[str, Sequence[tuple[Sample, ...]]]
 
     def step(self, strategy: str, more: int, drawn: Sequence[Sample]) -> Step:
-        """What becomes of it with `drawn`, which took `more` candidates."""
+        """Return the continuation with the solutions `drawn`, which took `more` candidates."""
         longer = SolutionSet(self.hand.score, self.hand.vote)
         longer.add([*self.hand.drawn, *drawn])
         place = position(self.pass1, self.sure, more, self.had, self.reach)
@@ -61,7 +64,7 @@ def steps(
     score: Score,
     vote: Vote,
 ) -> Iterator[Step]:
-    """What going on from random beginnings came to, by every strategy that was measured."""
+    """Yield continuations of random beginnings of the cases, by every strategy that was measured."""
     sampling = "majority" if vote == "majority" else "best-of-n"
     for case, prior, reach in zip(cases, priors, reaches, strict=True):
         for stand in _stands(case, prior, reach, how, SolutionSet(score, vote)):
@@ -74,7 +77,7 @@ def steps(
 
 
 def _stands(case: Case, prior: Posterior, reach: float, how: AnswerLikelihood, empty: SolutionSet) -> Iterator[Stand]:
-    """Random beginnings of a case, of all sizes that leave samples over."""
+    """Yield random beginnings of a case, in all sizes that leave samples over."""
     rng = random.Random(f"1{case.id}")
     for size in SIZES:
         for _ in range(REDRAWS if size < len(case.pool) else 0):
@@ -93,7 +96,7 @@ def _stands(case: Case, prior: Posterior, reach: float, how: AnswerLikelihood, e
 
 
 def _some(case: Case, parts: Mapping[str, Sequence[tuple[Sample, ...]]], rng: random.Random) -> dict[str, int]:
-    """How many parts of a search a beginning has already; mostly none, and never all."""
+    """Draw how many parts of a search a beginning already contains; often none, and never all."""
     divided = [name for name, search in case.searches.items() if len(search.parts) > 1]
     if not divided or rng.random() < 0.4:
         return {}
@@ -102,7 +105,7 @@ def _some(case: Case, parts: Mapping[str, Sequence[tuple[Sample, ...]]], rng: ra
 
 
 def _ends(size: int, most: int) -> list[int]:
-    """Doubled sizes up to `most`, which is always one of them."""
+    """Return doubled sizes up to `most`, which is always the last one."""
     found = []
     while (size := max(1, size * 2)) < most:
         found.append(size)
@@ -118,7 +121,7 @@ def curves(
     vote: Vote,
     usual: Sequence[Curve],
 ) -> tuple[Curve, ...]:
-    """The curves of all strategies that were measured, held near the usual ones where little was."""
+    """Fit the curves of all strategies that were measured, shrunk towards the `usual` ones if there is little data."""
     taken: dict[str, list[Step]] = {}
     for step in steps(cases, priors, reaches, how, score, vote):
         taken.setdefault(step.strategy, []).append(step)
@@ -128,7 +131,7 @@ def curves(
         alone, sizes, cost, count = _alone(cases, reaches, curve.strategy, score, vote)
         if not own or not count:
             continue
-        each = len(own) / count  # steps of one problem are not independent: together they weigh as some problems
+        each = len(own) / count  # steps of one problem are not independent: together they weigh as one problem
         found.append(
             Curve(
                 strategy=curve.strategy,
@@ -152,7 +155,11 @@ def curves(
 def _alone(
     cases: Sequence[Case], reaches: Sequence[float], strategy: str, score: Score, vote: Vote
 ) -> tuple[list[tuple[StartFeatures, bool]], list[int], float, int]:
-    """What plans came to from nothing: places and results, sizes, cost of a candidate in samples, problems."""
+    """Return the results of plans that start from nothing.
+
+    They are pairs of features and results, the sizes n, the mean cost of a candidate in samples, and the number of
+    problems.
+    """
     rng = random.Random(2)
     found: list[tuple[StartFeatures, bool]] = []
     sizes: set[int] = set()
@@ -183,13 +190,13 @@ def _alone(
 def ridge(
     places: Sequence[Sequence[float]], results: Sequence[bool], centre: Sequence[float], each: float
 ) -> tuple[float, ...]:
-    """Weights of a curve (`tts_tui.controller.controller.chance`) that are drawn to `centre` rather than to 0.
+    """Fit the weights of a curve (`tts_tui.controller.controller.cloglog`) with a ridge penalty towards `centre`.
 
     Args:
-        places: Of shape (results, 4).
-        results: What was seen.
+        places: Features of shape (results, features), with as many features as `centre` has weights.
+        results: Whether each event occurred.
         centre: The prior's weights.
-        each: How many results are about as much evidence as one problem.
+        each: Number of results that count as much evidence as one problem.
     """
     about = np.array(centre)
     if not results:

@@ -1,4 +1,4 @@
-"""Fits the parts of a calibration to cases: outlook, evidence, curves."""
+"""Fits of the parts of a calibration: hidden-state projection, difficulty model, solvability and likelihood."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from tts_tui.plan import Score, Vote
 from tts_tui.training.controller.cases import Case, SolutionSet, draws, joined, shuffled
 
 SIZES = (1, 2, 4, 8)
-"""Sizes of the beginnings that searches are learnt to go on from."""
+"""Numbers of samples in the beginnings from which continuations are learned."""
 _STRENGTHS = (0.01, 0.03, 0.1)
 _CONCENTRATIONS = (0.3, 0.5, 0.8, 1.2, 2.0)
 _WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.3)
 _WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 _STEPS = (0.4, 0.4, 0.4, 0.5, 0.2, 0.8, -0.2)
-"""First steps of the search for the fields of `AnswerLikelihood`: by itself it begins with a twentieth, or nothing at 0."""
+"""Initial simplex steps for the fields of `AnswerLikelihood`; Nelder-Mead's default is 5 %, or almost nothing at 0."""
 REDRAWS = 4
 SHRINKAGE = 2.0
-"""How much a prior weighs, as the precision of a curve's weights."""
+"""Precision of the Gaussian prior on a curve's weights."""
 
 
 def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
-    """Which fold each case is in: `count` of them, families spread evenly."""
+    """Assign each case to one of `count` folds, with families spread evenly."""
     order = sorted(
         range(len(cases)), key=lambda at: (cases[at].family, random.Random(f"{seed}{cases[at].id}").random())
     )
@@ -54,7 +54,7 @@ def folds(cases: Sequence[Case], count: int, seed: int = 0) -> list[int]:
 
 
 def reader(cases: Sequence[Case], count: int) -> HiddenStateProjection | None:
-    """The `count` directions in which the hidden states of the cases' prompts differ most; None if it has no states."""
+    """Return the `count` directions in which the cases' hidden states vary most; None if there are too few states."""
     states = np.array([case.state for case in cases if case.state], dtype=float)
     if not count or len(states) <= count:
         return None
@@ -66,7 +66,7 @@ def reader(cases: Sequence[Case], count: int) -> HiddenStateProjection | None:
 def outlook(
     cases: Sequence[Case], names: Sequence[str], seed: int = 0
 ) -> tuple[DifficultyModel, list[Posterior], float]:
-    """The outlook, what it would have said of each case had it not been fitted on it, and how good that is."""
+    """Fit the difficulty model; return it, out-of-fold priors of the cases, and their quality."""
     right = np.array([case.right for case in cases], dtype=float)
     total = np.array([len(case.pool) for case in cases], dtype=float)
     found, (a, b), quality = _outlook(cases, names, right, total, seed)
@@ -74,7 +74,7 @@ def outlook(
 
 
 def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote) -> tuple[DifficultyModel, list[float]]:
-    """From a prompt to how often the largest plans that were measured are right; likewise."""
+    """Fit the solvability: how often the largest measured plans are right. Return it and its out-of-fold means."""
     right, total = np.zeros(len(cases)), np.zeros(len(cases))
     for at, case in enumerate(cases):
         for drawn in (case.pool, *(search.solutions for search in case.searches.values())):
@@ -87,15 +87,16 @@ def reach(cases: Sequence[Case], names: Sequence[str], score: Score, vote: Vote)
 
 
 Counts = tuple[np.ndarray, np.ndarray]
-"""Right and wrong samples of Beta distributions, one each a case."""
+"""Counts of right and of wrong samples, the parameters of one Beta distribution per case."""
 
 
 def _outlook(
     cases: Sequence[Case], names: Sequence[str], right: np.ndarray, total: np.ndarray, seed: int
 ) -> tuple[DifficultyModel, Counts, float]:
-    """How strongly it is held back is chosen by the likelihood of cases that it does not know.
+    """Fit a difficulty model, with the regularization chosen by the likelihood of held-out cases.
 
-    Of problems above all, and half as much of whole families: what only tells families apart is worth little.
+    Held-out problems have weight 1 and held-out families weight 0.5, as features that only distinguish families are
+    worth little.
     """
     values = np.array([case.values for case in cases])
     centre, spread = _scale(values)
@@ -135,14 +136,14 @@ def _outlook(
 def _counts(
     gaps: np.ndarray, mask: np.ndarray, share: np.ndarray, mean: np.ndarray, settings: tuple[float, float, float]
 ) -> Counts:
-    """What an outlook says of every case by the others that the mask lets it see."""
+    """Return the Beta counts of every case, given the other cases that the mask makes visible."""
     width, weight, concentration = settings
     near = weight * np.exp(-gaps / width) * mask
     return concentration * mean + near @ share, concentration * (1 - mean) + near @ (1 - share)
 
 
 def _near(scaled: np.ndarray, share: np.ndarray, width: float, weight: float) -> KernelNeighbours:
-    """The cases, those with equal features together."""
+    """Return the cases as neighbours, with cases of equal features merged."""
     together: dict[tuple[float, ...], list[float]] = {}
     for row, own in zip(scaled, share, strict=True):
         together.setdefault(tuple(float(value) for value in row), []).append(float(own))
@@ -160,7 +161,7 @@ def _standard(values: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.
 
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations; 1 where a feature is always the same, but for rounding."""
+    """Return means and standard deviations; the latter are 1 if a feature is constant up to rounding."""
     spread = values.std(axis=0)
     return values.mean(axis=0), np.where(spread < 1e-6, 1.0, spread)
 
@@ -170,7 +171,7 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 
 
 def _regress(values: np.ndarray, right: np.ndarray, total: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
-    """Weights and bias of a logistic regression on shares, each problem counting once."""
+    """Return weights and bias of a logistic regression on shares, with each problem counted once."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=strength, max_iter=1000)
@@ -184,7 +185,7 @@ def _regress(values: np.ndarray, right: np.ndarray, total: np.ndarray, strength:
 def _crossed(
     values: np.ndarray, right: np.ndarray, total: np.ndarray, split: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Means of pass@1 that fits on the other parts of the split say."""
+    """Return out-of-fold predictions of the mean of pass@1."""
     means = np.zeros(len(values))
     for part in np.unique(split):
         own = split == part
@@ -195,7 +196,7 @@ def _crossed(
 
 
 def _likelihood(right: np.ndarray, total: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    """Mean log-likelihood of the counts under Beta-binomial distributions."""
+    """Return the mean log-likelihood of the counts under Beta-binomial distributions."""
     ways = gammaln(total + 1) - gammaln(right + 1) - gammaln(total - right + 1)
     return float((ways + betaln(right + a, total - right + b) - betaln(a, b)).mean())
 
@@ -204,13 +205,13 @@ def _likelihood(right: np.ndarray, total: np.ndarray, a: np.ndarray, b: np.ndarr
 
 
 class Beginning(Struct, frozen=True):
-    """Some samples of a case, and what of it they do not show.
+    """Some samples of a case, and the result of its other samples.
 
     Attributes:
-        at: Place of the case.
+        at: Index of the case.
         hand: The samples.
-        right: How many of the other samples are right.
-        rest: How many others there are.
+        right: Number of right ones among the other samples.
+        rest: Number of other samples.
     """
 
     at: int
@@ -229,7 +230,7 @@ def beginnings(
     *,
     searches: bool = True,
 ) -> Iterator[Beginning]:
-    """Random beginnings of all sizes that leave others over; with `searches` most have some of what one chose."""
+    """Yield random beginnings of all sizes that leave samples over; `searches` adds parts of a search to most."""
     rng = random.Random(seed)
     for at, case in enumerate(cases):
         for size in sizes:
@@ -251,7 +252,7 @@ def evidence(
     usual: AnswerLikelihood,
     effort: int = 220,
 ) -> AnswerLikelihood:
-    """How samples are to be read: what makes right answers, and the other samples, most likely."""
+    """Fit the likelihood: maximise the posterior of right answers and the likelihood of the other samples."""
     found = list(beginnings(cases, score, vote, redraws=2))
     scored = any(seen.score is not None for one in found for seen in one.hand.seen)
 
@@ -285,7 +286,7 @@ def evidence(
 
 
 def predictive(belief: Posterior, total: int) -> np.ndarray:
-    """Probabilities of 0 … `total` right ones among as many further samples."""
+    """Return the posterior predictive probabilities of 0 … `total` right ones among `total` further samples."""
     right = np.arange(total + 1)[:, None]
     ways = gammaln(total + 1) - gammaln(right + 1) - gammaln(total - right + 1)
     chances = np.exp(ways + right * np.log(GRID) + (total - right) * np.log1p(-GRID))
@@ -293,5 +294,5 @@ def predictive(belief: Posterior, total: int) -> np.ndarray:
 
 
 def mean_sample(cases: Sequence[Case]) -> float:
-    """Mean cost of a sample in tokens."""
+    """Return the mean cost of a sample in tokens."""
     return fmean(fmean(one.tokens for one in case.pool) for case in cases)

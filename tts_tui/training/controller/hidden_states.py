@@ -1,4 +1,4 @@
-"""What a policy makes of the prompts of a data set, read once and kept in a file beside a run."""
+"""Hidden states of a policy on the prompts of a data set, computed once and stored in a file next to a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGITS = 6
 
 
 class KeptState(Struct, frozen=True):
-    """The state of one prompt (`Reading.state`), and whose it is: the policy's name."""
+    """The stored hidden state of one prompt (`PromptEncoding.hidden_state`), with the name of its policy."""
 
     problem: str
     state: tuple[float, ...]
@@ -28,15 +28,15 @@ class KeptState(Struct, frozen=True):
 
 
 def kept(path: Path, policy: str) -> dict[str, tuple[float, ...]]:
-    """A policy's states by problem, as far as they are in the file; a line that a kill has torn is left out.
+    """Return a policy's stored hidden states by problem; a partial last line, left by an interrupted write, is ignored.
 
     Args:
         path: The file.
-        policy: The policy's name: another one's states are passed over.
+        policy: Name of the policy; states of other policies are skipped.
 
     Raises:
-        RecordCorrupt: It is another file.
-        UsageError: It cannot be read.
+        RecordCorrupt: The file is damaged or holds something else.
+        UsageError: The file cannot be read.
     """
     if not path.is_file():
         return {}
@@ -55,23 +55,22 @@ def kept(path: Path, policy: str) -> dict[str, tuple[float, ...]]:
 async def read(
     policy: Policy, items: Sequence[Item], path: Path, tell: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, tuple[float, ...]]:
-    """States of all prompts; those that are in the file are not read again, new ones are added to it.
-
-    A prompt that the policy cannot take, or shows nothing of, has none.
+    """Return the hidden states of all prompts; only those missing in the file are computed, and added to it.
 
     Args:
-        policy: Running.
+        policy: The policy, started.
         items: The problems.
         path: The file.
-        tell: Told how many have been asked for, of how many.
+        tell: Called with the number of prompts done and their total.
 
     Returns:
-        By problem, without those that the policy could not show; empty where it shows none.
+        States by problem, without prompts that the policy cannot take or exposes no state of; if it exposes no states
+        at all, only those in the file.
 
     Raises:
         BackendError: The policy failed.
-        RecordCorrupt: The file is another one.
-        UsageError: It cannot be written.
+        RecordCorrupt: The file is damaged or holds something else.
+        UsageError: The file cannot be read or written.
     """
     found = kept(path, policy.info.name)
     left = [item for item in items if item.id not in found]

@@ -1,8 +1,11 @@
-"""`python -m tts_tui.training.controller.prior_curves`: the curves of `data/priors.toml`, from problems drawn at random.
+"""Script that prints the curves of `data/priors.toml`, fitted on randomly drawn problems.
 
-Assumed: pass@1 is spread as on MATH-500, from never to always (Beta, concentration 1, mean 0.5); a PRM's scores rank a
-right above a wrong sample in 80 % of pairs; wrong answers agree as in a Chinese restaurant with concentration 3; a
-part of a tree search is the best of M samples by score, and as good as those. Whoever measures replaces all of it.
+Run it with `python -m tts_tui.training.controller.prior_curves`.
+
+Assumptions: pass@1 is spread as on MATH-500, from never to always (Beta, concentration 1, mean 0.5); a PRM's scores
+rank a right above a wrong sample in 80 % of pairs; wrong answers agree as in a Chinese restaurant process with
+concentration 3; a part of a tree search is the best of M samples by score, and of the same quality as those. A
+calibration from measurements replaces all of these.
 """
 
 from __future__ import annotations
@@ -21,11 +24,11 @@ from tts_tui.training.controller.difficulty_fit import evidence
 PROBLEMS, POOL, WIDTH, PARTS = 400, 16, 4, 4
 CONCENTRATION, AGREEMENT = 1.0, 3.0
 APART = 1.19
-"""Distance of the means of right and wrong scores' log-odds, in standard deviations: an AUC of 0.80."""
+"""Distance between the mean logits of right and of wrong scores, in standard deviations: an AUC of 0.80."""
 
 
 def case(number: int, rng: random.Random) -> Case:
-    """One problem."""
+    """Draw one random problem with its samples and a DVTS outcome."""
     pass1 = rng.betavariate(CONCENTRATION / 2, CONCENTRATION / 2)
     wrong: list[int] = []
 
@@ -48,7 +51,7 @@ def case(number: int, rng: random.Random) -> Case:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables of `data/priors.toml`."""
     rng = random.Random(0)
     cases = [case(number, rng) for number in range(PROBLEMS)]
     priors = [prior(0.5, CONCENTRATION)] * len(cases)

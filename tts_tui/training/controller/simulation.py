@@ -1,4 +1,4 @@
-"""What choosing would have come to on cases, from their recorded samples and searches: nothing is generated."""
+"""Simulation of the controller on cases, from their recorded samples and searches; nothing is generated."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tts_tui.training.controller.cases import Case, SolutionSet, draws, joined, 
 
 
 class Played(Struct, frozen=True):
-    """A case that was played to its end.
+    """The result of simulating the controller on a case.
 
     Attributes:
-        right: Whether the answer was right.
-        tokens: What it cost.
-        sure: Probability of being right that it ended with.
-        steps: What was done, as plans' names.
+        right: Whether the final answer is right.
+        tokens: Total cost in tokens.
+        sure: Final probability that the answer is right.
+        steps: Names of the plans that were run.
     """
 
     right: bool
@@ -30,10 +30,10 @@ class Played(Struct, frozen=True):
 
 
 def play(case: Case, calibration: Calibration, price: float, m: int, rng: random.Random) -> Played:
-    """One search under the controller, on recorded samples.
+    """Simulate one search under the controller on recorded samples.
 
-    It can go no further than what was recorded: no more samples than the pool has, no larger searches, and none of a
-    strategy that the case was not searched with.
+    It is limited to what was recorded: no more samples than the pool has, no larger searches, and no strategy that the
+    case was not searched with.
     """
     known = tuple(curve for curve in calibration.curves if curve.strategy in (*SAMPLING, *case.searches))
     calibration = replace(calibration, curves=known)
@@ -66,6 +66,6 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
 
 
 def replayed(cases: Sequence[Case], calibration: Calibration, price: float, m: int, redraws: int = 4) -> list[Played]:
-    """All cases, `redraws` times each in another order of their samples."""
+    """Simulate all cases `redraws` times each, every time with their samples in a different order."""
     rng = random.Random(7)
     return [play(case, calibration, price, m, rng) for case in cases for _ in range(redraws)]

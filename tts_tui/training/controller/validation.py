@@ -1,4 +1,4 @@
-"""How good forecasts of difficulty are, before the probe and after it: areas, calibration, baselines."""
+"""Validation of difficulty forecasts, before the probe and after it: AUC, calibration error, baselines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tts_tui.training.controller.cases import Case
 from tts_tui.training.controller.difficulty_fit import beginnings, predictive
 
 ENDS: tuple[Level, ...] = ("hard", "easy")
-"""The levels that are forecast; medium is the rest."""
+"""The levels that are forecast; medium is the remainder."""
 
 
 class Forecast(Struct, frozen=True):
-    """What was said of a case, and what came.
+    """A forecast for a case, and the actual result.
 
     Attributes:
-        at: Place of the case.
-        chances: Probability that the other samples make it hard, and easy.
-        came: Whether they do.
+        at: Index of the case.
+        chances: Probabilities that the other samples show it to be hard, and easy.
+        came: Whether the other samples do show it to be hard, and easy.
         sure: Probability that the answer of the probe is right.
-        right: Whether it is.
+        right: Whether that answer is right.
     """
 
     at: int
@@ -41,13 +41,13 @@ class Forecast(Struct, frozen=True):
 def forecasts(
     cases: Sequence[Case], calibrations: Sequence[Calibration], size: int, redraws: int = 8
 ) -> tuple[list[Forecast], list[Forecast]]:
-    """Forecasts before the probe, and after `size` samples; the samples that judge them are never those of the probe.
+    """Return forecasts before the probe, and after `size` samples; those samples are never used to judge them.
 
     Args:
-        cases: With pools larger than the probe.
-        calibrations: For each case one that it had no part in.
-        size: Samples of the probe.
-        redraws: How often each case is drawn anew.
+        cases: Cases with pools larger than the probe.
+        calibrations: For each case, a calibration that was fitted without it.
+        size: Number of samples in the probe.
+        redraws: Number of random draws for each case.
     """
     early, late = [], []
     usual = calibrations[0]
@@ -66,14 +66,14 @@ def forecasts(
 
 
 def _chances(belief: Posterior, rest: int) -> tuple[float, float]:
-    """Probabilities that `rest` further samples show a hard, and an easy problem."""
+    """Return the probabilities that `rest` further samples show a hard, and an easy problem."""
     spread = predictive(belief, rest)
     shares = np.arange(rest + 1) / rest
     return tuple(float(spread[[level_of(share) == level for share in shares]].sum()) for level in ENDS)  # type: ignore[return-value]
 
 
 def judged(found: Sequence[Forecast]) -> dict[str, Any]:
-    """Areas and calibration errors of forecasts."""
+    """Return AUC, expected calibration error and Brier score of forecasts."""
     figures: dict[str, Any] = {"forecasts": len(found), "problems": len({one.at for one in found})}
     for place, name in enumerate(ENDS):
         chances = [one.chances[place] for one in found]

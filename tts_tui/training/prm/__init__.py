@@ -1,1 +1,1 @@
-"""Training a process reward model."""
+"""Training of a process reward model."""

@@ -1,4 +1,4 @@
-"""Wrong steps made from right ones: a slip as small models make them, with everything after it carried on."""
+"""Corruption of right solutions: a slip of the kind that small models make, with all later steps carried on from it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _OTHER = {"+": "-*", "-": "+", "*": "+", "/": "*-"}
 
 
 def slipped(rng: random.Random, steps: tuple[str, ...], answer: str) -> tuple[int, tuple[str, ...], str] | None:
-    """Gold steps with one slip.
+    """Return gold steps with one slip inserted.
 
     Args:
-        rng: Decides which, and where.
+        rng: Source of randomness for the kind of slip and its place.
         steps: Gold steps such as `8 * 4 = 32`.
         answer: The right answer.
 
     Returns:
-        Which step is the first wrong one, the steps, and the answer that they lead to; None where no slip was found.
+        Index of the first wrong step, the steps, and the answer that they lead to; None if no slip was found.
     """
     if not steps:
         return None
@@ -50,7 +50,7 @@ def slipped(rng: random.Random, steps: tuple[str, ...], answer: str) -> tuple[in
 
 
 def _slip(rng: random.Random, left: str, right: str) -> tuple[str, str] | None:
-    """A left and a right side: the result is off, an operand is misread, or another operation is done."""
+    """Return both sides of a wrong equation: the result is off, an operand misread, or the operation replaced."""
     kind = rng.random()
     if kind < 0.6:
         return left, near(rng, right)
@@ -69,7 +69,7 @@ def _slip(rng: random.Random, left: str, right: str) -> tuple[str, str] | None:
 
 
 def near(rng: random.Random, number: str) -> str:
-    """Another number that a small model may write instead."""
+    """Return a different number that a small model may plausibly generate instead."""
     own = int(number)
     if rng.random() < 0.6:
         found = own + rng.choice((-1, 1, -1, 1, -2, 2, -3, 3, -10, 10))
@@ -82,7 +82,7 @@ def near(rng: random.Random, number: str) -> str:
 
 
 def _whole(left: str) -> str | None:
-    """The value of a left side; None where it is no whole number from 0 on."""
+    """Return the value of an expression, or None unless it is a non-negative integer."""
     try:
         found = value(left)
     except (ValueError, ZeroDivisionError, IndexError):

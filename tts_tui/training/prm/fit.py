@@ -1,4 +1,4 @@
-"""Trains an adapter on texts: right solutions become likely, and with them every wrong step unlikely."""
+"""Training of an adapter on texts: right solutions become more likely, and wrong steps thereby less likely."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tts_tui.backends.local.loading import first_line
 from tts_tui.training.prm.texts import Text, TrainingRow, row
 
 BATCHES = 16
-"""Batches that are drawn together and sorted by length, so that little is padded."""
+"""Number of batches that are drawn together and sorted by length, to reduce padding."""
 
 SAVE_SECONDS = 60.0
 
 
 class Recipe(Struct, frozen=True):
-    """How an adapter is trained.
+    """The hyperparameters of a training.
 
     Attributes:
-        tokens: Tokens to train on.
-        batch: Tokens in a step of the optimizer.
-        rate: Highest learning rate (AdamW); it rises over `warmup` steps and falls to zero along a cosine.
-        warmup: Steps.
+        tokens: Number of tokens to train on.
+        batch: Number of tokens in an optimizer step.
+        rate: Peak learning rate (AdamW); it rises over `warmup` steps and decays to zero along a cosine.
+        warmup: Number of warm-up steps.
         decay: Weight decay.
-        seed: Of the adapter's first weights.
+        seed: Seed of the adapter's initial weights.
     """
 
     tokens: int = 800_000
@@ -47,7 +47,15 @@ class Recipe(Struct, frozen=True):
 
 
 class FitProgress(Struct, frozen=True):
-    """How far a training is: tokens done, loss of the last steps, tokens a second, and seconds left."""
+    """Progress of a training.
+
+    Attributes:
+        tokens: Tokens done.
+        total: Tokens to do in total.
+        loss: Mean loss of the last steps, at most 50.
+        speed: Tokens per second.
+        left: Seconds left.
+    """
 
     tokens: int
     total: int
@@ -57,21 +65,21 @@ class FitProgress(Struct, frozen=True):
 
 
 def vocabulary(texts: Sequence[Text], layout: AdapterText) -> Tensor:
-    """Ids of all tokens of some texts, in order."""
+    """Return the ids of all tokens in the texts, sorted."""
     return torch.tensor(sorted({token for text in texts for token in row(text, layout).ids}))
 
 
 class Fit:
-    """A training that can be interrupted.
+    """A training of an adapter that can be interrupted and resumed.
 
     Args:
         model: The base model, in float32.
-        layout: How texts are laid out.
-        shape: What is adapted.
-        recipe: How.
+        layout: Layout of texts as token ids.
+        shape: Shape of the adapter: the layers that it adapts and its rank.
+        recipe: The hyperparameters.
         choices: Ids of the tokens among which the adapter learns to choose.
-        state: File to go on from; written while training.
-        of: What base model and what texts it is of: the state of a training of others is not gone on from.
+        state: File to resume from, updated while training.
+        of: Identity of the base model and the texts; the state of a training with another identity is ignored.
     """
 
     def __init__(
@@ -104,15 +112,15 @@ class Fit:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The adapter's weights as they are now."""
+        """Copy of the adapter's current weights, by name."""
         return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
     def run(self, texts: Iterator[Text], tell: Callable[[FitProgress], None]) -> None:
-        """Trains until all tokens of the recipe are done.
+        """Train until all tokens of the recipe are done.
 
         Args:
-            texts: Without end, and the same ones at every start.
-            tell: Told after every step.
+            texts: An endless iterator, which must yield the same texts at every start.
+            tell: Called with the progress after every step.
         """
         for _ in islice(texts, self._drawn):
             pass
@@ -133,7 +141,7 @@ class Fit:
         self._save()
 
     def _batches(self, texts: Iterator[Text]) -> list[list[TrainingRow]]:
-        """Some batches of rows of similar length, in random order."""
+        """Return some batches of rows of similar length, in random order."""
         drawn: list[TrainingRow] = []
         while sum(len(one.ids) for one in drawn) < BATCHES * self._recipe.batch:
             drawn.append(row(next(texts), self._layout))
@@ -152,7 +160,7 @@ class Fit:
         device = self._rows.device
         ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in batch], device=device)
         targets = torch.tensor([[*one.targets, *[-1] * (longest - len(one.ids))] for one in batch], device=device)
-        # Rows are padded at their ends, which nothing looks at in causal attention.
+        # Rows are padded at their ends, to which no token attends under causal attention.
         states = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         wanted = torch.where(targets >= 0, self._place[targets.clamp(min=0)], -1)
         known = wanted >= 0
@@ -178,7 +186,7 @@ class Fit:
         stored = {"key": self._key, "done": self.done, "drawn": self._drawn, "tensors": self.tensors}
         try:
             torch.save({**stored, "optimizer": self._optimizer.state_dict()}, scratch)
-        except RuntimeError as error:  # so torch says that the disk is full
+        except RuntimeError as error:  # raised by torch if the disk is full
             raise OSError(f"{scratch} cannot be written: {first_line(error)}") from error
         scratch.replace(self._state)
 
@@ -187,7 +195,7 @@ class Fit:
             return
         try:
             stored = torch.load(self._state, map_location="cpu", weights_only=True)
-        except Exception:  # half a file of a full disk, or another version's: begin again
+        except Exception:  # truncated by a full disk, or of another version: start over
             return
         if not isinstance(stored, dict) or stored.get("key") != self._key:
             return

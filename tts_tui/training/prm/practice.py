@@ -1,8 +1,8 @@
-"""Kinds of problems that are only trained on: they widen what an adapter sees beyond the problem families.
+"""Kinds of practice problems, used only in training: they widen what an adapter sees beyond the problem families.
 
-None of them is a family of `tts_tui.evaluation.datasets.families`, so there are no percentages, no minutes, and no change after
-a purchase. Two come near to a family that is never trained on: `conversion` asks of other units what `unit` asks of
-hours and minutes, in the same words, and `share` asks for halves, thirds, quarters and fifths.
+None of them is a family of `tts_tui.evaluation.datasets.families`, so there are no percentages, no minutes, and no
+change after a purchase. Two are close to a family that is never trained on: `conversion` asks about other units what
+`unit` asks about hours and minutes, in the same words, and `share` asks for halves, thirds, quarters and fifths.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 Drawn = tuple[str, int, tuple[str, ...]]
-"""A question, its answer, and gold steps."""
+"""A question, its answer, and its gold steps."""
 
 _NAMES = ("Kim", "Leo", "Mia", "Noah", "Olga", "Paul", "Rosa", "Sam", "Tina", "Uma")
 _THINGS = ("balls", "bottles", "candles", "chairs", "flowers", "letters", "nuts", "oranges", "stickers", "toys")
@@ -132,11 +132,11 @@ PRACTICE: dict[str, Callable[[random.Random], Drawn]] = {
         _left_over, _groups, _each, _ages, _times,
     )
 }  # fmt: skip
-"""Every kind by name."""
+"""Generators of all kinds of practice problems, by name."""
 
 
 def fact(rng: random.Random) -> str:
-    """One right equation, as a step has it."""
+    """Return a right equation, in the form that steps have."""
     kind = rng.choice("++--**/")
     if kind == "+":
         a, b = rng.randint(1, rng.choice((20, 99, 400))), rng.randint(1, rng.choice((20, 99)))

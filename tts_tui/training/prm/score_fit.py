@@ -1,4 +1,4 @@
-"""From log-ratios to scores: reads sampled solutions with an adapter, and fits what its ratios mean."""
+"""Calibration of scores: computes an adapter's log-ratios on sampled solutions, and fits scores to them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from tts_tui.evaluation.prm.voting_report import Scored
 from tts_tui.evaluation.samples import Sampled
 
 _BATCH = 3000
-"""Tokens in one forward."""
+"""Maximum number of tokens in a forward pass."""
 
 
 class Read(Struct, frozen=True):
-    """A problem's solutions as an adapter reads them.
+    """The log-ratios of an adapter on a problem's solutions.
 
     Attributes:
         sampled: The problem and the solutions.
-        sums: Of every step of every solution.
-        alone: Of every solution's answer where it follows the question at once; the floor where there is none.
+        sums: The lowest log-ratio and the sum of log-ratios of every step of every solution.
+        alone: For every solution, the sum of log-ratios of its answer directly after the question, at least the floor
+            (-`ALONE_FLOOR`); the floor itself if it has no answer.
     """
 
     sampled: Sampled
@@ -35,14 +36,14 @@ class Read(Struct, frozen=True):
 def read(
     model: Any, layout: AdapterText, choices: torch.Tensor, sampled: Sequence[Sampled], tell: Callable[[float], None]
 ) -> list[Read]:
-    """What the adapter makes of sampled solutions.
+    """Return the log-ratios of the adapter on sampled solutions.
 
     Args:
         model: An adapted model.
-        layout: How it reads.
-        choices: Ids of its vocabulary.
+        layout: Layout of texts as token ids.
+        choices: Token ids of the adapter's vocabulary.
         sampled: Problems with solutions.
-        tell: Told the share that is done.
+        tell: Called with the share of the work that is done.
     """
     paths: dict[tuple[str, ...], _Path] = {}
     for problem in sampled:
@@ -68,7 +69,7 @@ def _alone(steps: Sequence[str]) -> tuple[str, ...]:
 
 
 class _Path(Struct, frozen=True):
-    """Ids of a question, and of each step after it."""
+    """Token ids of a question and of each step after it."""
 
     pieces: list[tuple[int, ...]]
 
@@ -81,7 +82,7 @@ class _Path(Struct, frozen=True):
 def _ratios(
     model: Any, choices: torch.Tensor, paths: Sequence[_Path], tell: Callable[[float], None]
 ) -> list[tuple[Sums, ...]]:
-    """The sums of every path's steps."""
+    """Return the lowest log-ratio and the sum of log-ratios of every step of every path."""
     table = model.get_output_embeddings().weight
     rows = table[choices.to(table.device)]
     order = sorted(range(len(paths)), key=lambda place: len(paths[place].ids))
@@ -100,7 +101,7 @@ def _ratios(
 
 
 def _batches(rows: Sequence[tuple[int, list[int]]]) -> Iterator[list[tuple[int, list[int]]]]:
-    """Rows of increasing length, in batches."""
+    """Yield rows of increasing length in batches."""
     batch: list[tuple[int, list[int]]] = []
     for row in rows:
         if batch and (len(batch) + 1) * len(row[1]) > _BATCH:
@@ -118,14 +119,14 @@ def _cut(ratios: Sequence[float], pieces: Sequence[tuple[int, ...]]) -> Iterator
         at += len(piece)
 
 
-# --- what the ratios mean ---------------------------------------------------------------------------------------------
+# --- from ratios to scores --------------------------------------------------------------------------------------------
 
 
 def fit(problems: Sequence[Read]) -> tuple[ScoreModel, ScoreModel]:
-    """Judgements of a step and of an answer, by logistic regression on labelled steps.
+    """Fit the score models of a step and of an answer, by logistic regression on labelled steps.
 
-    Every problem weighs the same, whatever the number of its solutions. Weights are not negative: a token that is less
-    likely never speaks for a step.
+    Every problem has the same total weight, whatever the number of its solutions. Weights are constrained to be
+    non-negative, so that a token that is less likely never counts in favour of a step.
     """
     inner: list[tuple[list[float], bool, float]] = []
     last: list[tuple[list[float], bool, float]] = []
@@ -170,7 +171,7 @@ def _logistic(examples: Sequence[tuple[list[float], bool, float]]) -> ScoreModel
 
 
 def scored(head: AdapterHead, problems: Sequence[Read]) -> list[Scored]:
-    """The score of every step, as `AdapterPRM` gives it."""
+    """Return the problems with the score of every step, as `AdapterPRM` computes it."""
     return [
         Scored(problem.sampled, tuple(_scores(head, problem)), tuple(problem.sampled.right)) for problem in problems
     ]

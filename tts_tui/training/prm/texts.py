@@ -1,13 +1,14 @@
-"""What an adapter is trained on: token rows, each with what should follow at every place.
+"""Training texts of an adapter: token rows, each with the target at every position.
 
-The adapter learns to continue *right* solutions only. How much less likely a step's tokens are under it than what it
-would have written itself then tells how wrong the step is. Kinds of rows:
+The adapter learns to continue *right* solutions only. A step is then the more likely wrong, the less likely its tokens
+are under the adapter than the tokens that it would have generated itself. Kinds of rows:
 
 - **worked**: the question, right steps, the answer;
-- **direct**: the question and the answer at once;
-- **slipped**: the question, right steps up to a slip, wrong ones, and then the *right* answer: what the steps say is no
-  reason to believe in an answer. Nothing is learned from the wrong steps but what should have stood there;
-- **sampled**: solutions of the policy itself: right ones whole, of wrong ones what was right, and the right answer;
+- **direct**: the question, immediately followed by the answer;
+- **slipped**: the question, right steps up to a slip, wrong steps, and then the *right* answer, so that the adapter
+  does not trust an answer just because the steps lead to it. The wrong steps themselves are not targets;
+- **sampled**: solutions of the policy itself: right ones in full; of wrong ones the right beginning, and then the right
+  answer;
 - **facts**: single right equations.
 """
 
@@ -29,33 +30,33 @@ from tts_tui.training.prm.corruptions import slipped
 from tts_tui.training.prm.practice import PRACTICE, fact
 
 FACTS = 6
-"""Equations in a row of facts."""
+"""Number of equations in a row of facts."""
 
 
 class Part(Struct, frozen=True):
-    """A piece of a text: a question, or a step; `learn` says whether its tokens are to be learned."""
+    """A question or step within a text; `learn` is true if its tokens are targets of training."""
 
     text: str
     learn: bool = True
 
 
 class Text(Struct, frozen=True):
-    """A question and steps, of which the last one ends the answer; where it is no solution, `question` is empty."""
+    """A question with steps, the last of which states the answer; `question` is empty if the text is no solution."""
 
     question: str
     steps: tuple[Part, ...]
 
 
 class Mixture(Struct, frozen=True):
-    """Shares of the kinds of rows, by their number; they need not add up to one.
+    """The relative frequencies of the kinds of rows, which need not add up to one.
 
     Attributes:
         worked: Right steps and the answer.
-        direct: The answer at once.
+        direct: The answer immediately after the question.
         slipped: Steps with a slip, then the right answer.
         facts: Single equations.
         sampled: Solutions of the policy.
-        practice: Among worked, direct and slipped rows: share of problems of no family.
+        practice: Share of practice problems, which belong to no family, among worked, direct and slipped rows.
     """
 
     worked: float = 0.55
@@ -75,23 +76,23 @@ def _answer(answer: str) -> Part:
 
 
 ANSWERS = Mixture(worked=0.3, direct=0.5, slipped=0.1, facts=0.1)
-"""What follows once steps are known: whether an answer is likely, from the question alone."""
+"""Mixture used once steps are learned: it teaches which answers are likely, given the question alone."""
 
 
 OWN = Mixture(worked=0.0, direct=0.0, slipped=0.0, facts=0.0, sampled=1.0, practice=0.0)
-"""Where there is no program that makes problems up: solutions of the policy."""
+"""Mixture used where no program can generate problems: solutions of the policy only."""
 STEPS_FIRST = 5600
-"""Texts of `Mixture()` before those of `ANSWERS`."""
+"""Number of texts of `Mixture()` before those of `ANSWERS`."""
 
 
 class TextSampler:
-    """Draws texts without end, always the same ones for a seed.
+    """An endless iterable of random texts, reproducible for a given seed.
 
     Args:
-        families: Names of the families to draw from; only problems of their split `train` are.
+        families: Names of the families to draw from; only problems of their split `train` are used.
         sampled: Solutions of the policy on problems of the split `train`.
-        mixtures: Shares, each with the number of texts after which the next ones hold; the last number counts nothing.
-        seed: Of everything that is drawn.
+        mixtures: Mixtures, each with the number of texts after which the next one applies; the last number is ignored.
+        seed: Seed of all random draws.
     """
 
     def __init__(
@@ -103,14 +104,14 @@ class TextSampler:
     ) -> None:
         self._rng = random.Random(f"tts-tui texts 1/{seed}")
         self._families = list(families)
-        # What takes more steps is drawn more often: there is more to go wrong.
+        # Families with more steps are drawn more often, since more can go wrong in them.
         self._weights = [len(problem(name, "train", 0).steps) for name in families]
         self._sampled = sampled
         self._mixtures = list(mixtures)
         self._mixture = self._mixtures[0][0]
 
     def __iter__(self) -> Iterator[Text]:
-        """The texts."""
+        """Yield texts without end."""
         for place, (mixture, count) in enumerate(self._mixtures):
             self._mixture = mixture
             texts = self._of(mixture)
@@ -166,7 +167,7 @@ class TextSampler:
 
 
 def own_text(sampled: Sampled, number: int) -> Text | None:
-    """What is to be learned from a policy's solution; None where that is nothing."""
+    """Return the training text made from a policy's solution; None if nothing can be learned from it."""
     solution, asked = sampled.solutions[number], sampled.problem
     if solution.answer is None:
         return None
@@ -175,13 +176,13 @@ def own_text(sampled: Sampled, number: int) -> Text | None:
     if sampled.right[number]:
         parts = [Part(step, at < until or at == len(holds) - 1) for at, step in enumerate(solution.steps)]
         return Text(asked.question, tuple(parts))
-    # Where the arithmetic holds and the answer is wrong, it is not known which step was the wrong one.
+    # If the arithmetic holds but the answer is wrong, it is unknown which step is wrong.
     parts = [Part(step, at < until and until < len(holds)) for at, step in enumerate(solution.steps[:-1])]
     return Text(asked.question, (*parts, _answer(asked.answer)))
 
 
 def other_plan(rng: random.Random, steps: tuple[str, ...]) -> tuple[str, ...]:
-    """The steps, in one case of five one of them with the operands of its sum or product swapped."""
+    """Return the steps; with probability 0.2, one has the operands of its sum or product swapped."""
     if rng.random() > 0.2:
         return steps
     at = rng.randrange(len(steps))
@@ -193,14 +194,14 @@ def other_plan(rng: random.Random, steps: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class TrainingRow(Struct, frozen=True):
-    """Token ids, and what shall be predicted at each: the next token, or -1 where nothing is learned."""
+    """Token ids with the target at each position: the next token, or -1 where nothing is learned."""
 
     ids: tuple[int, ...]
     targets: tuple[int, ...]
 
 
 def row(text: Text, layout: Any) -> TrainingRow:
-    """The tokens of a text, laid out as the PRM will read it (`tts_tui.backends.adapter.text.AdapterText`)."""
+    """Return the tokens of a text, in the layout that the PRM reads (`tts_tui.backends.adapter.text.AdapterText`)."""
     ids = list(layout.prompt(text.question)) if text.question else []
     learn = [False] * len(ids)
     for part in text.steps:

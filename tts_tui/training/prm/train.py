@@ -1,7 +1,7 @@
-"""Trains a PRM from nothing: samples a policy, labels its steps, trains an adapter, and finds what its ratios mean.
+"""Training of a PRM from scratch: samples a policy, labels its steps, trains an adapter, and fits scores to its ratios.
 
-Everything is kept in a folder of work, so that the same call goes on where an interrupted one stopped. The split
-`test` of the problem families is never looked at.
+All intermediate results are kept in a working folder, so that the same call resumes where an interrupted one stopped.
+The split `test` of the problem families is never used.
 """
 
 from __future__ import annotations
@@ -45,31 +45,31 @@ from tts_tui.training.prm.texts import ANSWERS, OWN, STEPS_FIRST, Mixture, TextS
 
 Tell = Callable[[str], None]
 _LOOKED_AT = 6000
-"""Texts whose tokens are the adapter's vocabulary."""
+"""Number of texts whose tokens form the adapter's vocabulary."""
 _LONGEST, _LONGEST_OWN = 160, 1024
-"""Most tokens of a solution by default: of a family's problems, and of one's own."""
+"""Default token limits of a solution: for problems of a family, and for the user's own problems."""
 _EVERY = 10.0
-"""Seconds between two lines that say how far it is."""
+"""Seconds between two progress messages."""
 
 
 class TrainConfig(Struct, frozen=True):
-    """What is to be trained.
+    """The configuration of a training.
 
     Attributes:
-        out: The adapter's file; figures go beside it (.json).
-        work: Folder of what is kept between calls.
+        out: The adapter's file; figures are written next to it (.json).
+        work: Folder of intermediate results, which are kept between calls.
         policy: Spec of the policy: embedded, hf:PATH or hf:ORG/NAME.
-        families: Names of problem families; all that may be trained on where none are given.
-        own: A file of problems instead.
-        columns: Its columns, where their names do not tell which hold problem and answer.
-        problems: Problems of each family that are sampled to learn what ratios mean; half as many validate.
-        samples: Solutions of each of them; twice as many of those that validate.
-        rollouts: Continuations of each beginning about which the program cannot tell.
-        longest: Most tokens of a solution.
-        first: The first layer that is adapted; by default the one after the first quarter.
-        rank: Of the adapter.
-        recipe: How long and how fast it learns.
-        threads: Cores on a CPU.
+        families: Names of problem families; if empty, all that may be trained on.
+        own: A file of problems to use instead of families.
+        columns: Columns of that file, if it is not clear from their names which hold problem and answer.
+        problems: Number of problems per family that are sampled to fit scores; two thirds as many serve for validation.
+        samples: Number of solutions per problem; twice as many for validation problems.
+        rollouts: Number of continuations of each beginning that cannot be judged by program.
+        longest: Maximum number of tokens in a solution.
+        first: Index of the first adapted layer; by default the one after the first quarter.
+        rank: Rank of the adapter.
+        recipe: Hyperparameters of the training.
+        threads: Number of CPU threads.
     """
 
     out: Path
@@ -89,12 +89,12 @@ class TrainConfig(Struct, frozen=True):
 
 
 def check(wish: TrainConfig) -> None:
-    """Refuses what cannot be trained, before anything is loaded.
+    """Check, before anything is loaded, that the configuration can be trained.
 
     Raises:
         UnknownName: There is no such family.
-        UsageError: Another policy than one in this process, a family that is only tested on, problems without answers,
-            a place that cannot be written to.
+        UsageError: The policy does not run in this process, a family is reserved for tests, problems lack answers, or
+            an output path is not writable.
     """
     kind, _, rest = wish.policy.partition(":")
     if wish.policy != download.EMBEDDED.name and kind != "hf":
@@ -127,27 +127,27 @@ def _check_folder(option: str, folder: Path) -> None:
 
 
 def train(wish: TrainConfig, tell: Tell) -> dict[str, Any]:
-    """Trains, and writes the adapter and its figures.
+    """Train a PRM, and write the adapter and its figures.
 
     Args:
-        wish: What is to be trained.
-        tell: Told what is being done, and how long it may take.
+        wish: The configuration.
+        tell: Called with a line of text about the current work and the time it may take.
 
     Returns:
         The figures on validation problems.
     """
     check(wish)
-    # Said in this thread, or the number that the policy's engine happened to choose last would hold here, too.
+    # Set in this thread, as otherwise the number last chosen by the policy's engine would apply here too.
     torch.set_num_threads(wish.threads or torch.get_num_threads())
     began = time.monotonic()
     network, sets = asyncio.run(_sampled(wish, tell))
-    gc.collect()  # what holds the keys and values of the policy, most of a GPU, is in a circle of references
+    gc.collect()  # the policy's KV cache, most of a GPU, is held by a reference cycle
     tokenizer, model = network
     layout = AdapterText(tokenizer)
     families = () if wish.own else wish.families or TRAINED
     mixtures = _mixtures(bool(families))
     own: list[Sampled] = []
-    if not families:  # what was learned by heart says nothing about what ratios mean: half is kept for that
+    if not families:  # scores cannot be fitted on memorised solutions: half are held out
         own, sets["train"] = sets["train"][::2], sets["train"][1::2]
     if not families and not any(any(one.right) for one in own):
         raise UsageError("the policy solves none of the problems: there is no right solution to learn from")
@@ -187,7 +187,7 @@ def _shape(wish: TrainConfig, model: Any) -> Shape:
 
 
 def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
-    """Steps first and then answers; where nothing can be made up, what the policy itself solved."""
+    """Return a mixture for steps and then one for answers; without families, only the policy's own solutions."""
     return ((Mixture(), STEPS_FIRST), (ANSWERS, 0)) if families else ((OWN, 0),)
 
 
@@ -195,7 +195,7 @@ def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
 
 
 def chosen(wish: TrainConfig) -> dict[str, list[tuple[Problem, int]]]:
-    """Which problems are sampled, by their split, and how often."""
+    """Return the problems to sample by split, each with its number of solutions."""
     if wish.own is not None:
         found = read_problems(wish.own, wish.columns)
         return {
@@ -212,14 +212,14 @@ def chosen(wish: TrainConfig) -> dict[str, list[tuple[Problem, int]]]:
 
 
 async def _sampled(wish: TrainConfig, tell: Tell) -> tuple[tuple[Any, Any], dict[str, list[Sampled]]]:
-    """The policy's tokenizer and network, and the samples with their rollouts."""
+    """Return the policy's tokenizer and network, and the samples with their rollouts."""
     options: dict[str, Any] = {"dtype": "float32", "threads": wish.threads}
     policy = EmbeddedPolicy(**options) if wish.policy == download.EMBEDDED.name else LocalPolicy(wish.policy, **options)
     tell(f"loading {wish.policy}")
     await policy.start()
     try:
         network = policy.network
-        # What cannot be adapted or asked is refused before hours of sampling.
+        # Fail on unsupported models before hours of sampling.
         adapted(network[1], _shape(wish, network[1]))
         AdapterText(network[0])
         settings = SamplingSettings(fingerprint(network[1]), tokens=_longest(wish))
@@ -241,7 +241,7 @@ def _longest(wish: TrainConfig) -> int:
 
 
 async def _fits(policy: LocalPolicy, asked: Sequence[Problem]) -> None:
-    """Refuses problems that leave no room for a solution."""
+    """Raise UsageError if a problem leaves no room for a solution in the policy's context."""
     for one in asked:
         found, context = len((await policy.prompt(one.question)).ids), policy.info.context
         if found >= context:
@@ -254,7 +254,7 @@ async def _fits(policy: LocalPolicy, asked: Sequence[Problem]) -> None:
 async def _rolled(
     policy: LocalPolicy, sampled: Sequence[Sampled], cache: SampleCache, count: int, tell: Tell
 ) -> list[Sampled]:
-    """The samples, with rollouts where there are none yet."""
+    """Return the samples, with rollouts added where they are missing."""
     permits, began, last, done = asyncio.Semaphore(8), time.monotonic(), 0.0, 0
 
     async def one(own: Sampled) -> Sampled:
@@ -262,7 +262,7 @@ async def _rolled(
         async with permits:
             rolled = own
             if any(rollouts.total != count for rollouts in own.rollouts):
-                rolled = msgspec.structs.replace(own, rollouts=())  # of a call with another number of them
+                rolled = msgspec.structs.replace(own, rollouts=())  # from a call with another number of rollouts
             if count and not rolled.rollouts:
                 rolled = await roll_out(policy, rolled, cache.settings, count)
                 if rolled.rollouts:
@@ -326,11 +326,11 @@ def _read(
     return {split: read(model, layout, choices, own, told(split)) for split, own in sets.items()}
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def command(wish: TrainConfig) -> str:
-    """The command that trains it."""
+    """Return the command that runs this training."""
     plain, words = TrainConfig(wish.out, wish.work), ["tts-tui train-prm"]
     if wish.policy != plain.policy:
         words.append(f"--policy {wish.policy}")
@@ -375,6 +375,6 @@ def _sizes(sampled: Sequence[Sampled]) -> dict[str, int]:
 
 
 def _by_a_wrong_step(sampled: Sampled) -> int:
-    """How many solutions have the right answer and a step whose arithmetic does not hold."""
+    """Return the number of solutions with a right answer and a step whose arithmetic does not hold."""
     pairs = zip(sampled.solutions, sampled.right, strict=True)
     return sum(right and not all(step_holds(step, sampled.problem) for step in own.steps) for own, right in pairs)

@@ -1,6 +1,6 @@
-"""Stands for sgl_kernel, whose wheels need CUDA. SGLang imports some of its names and calls none on a plain CPU.
+"""Stub of sgl_kernel, whose wheels need CUDA. SGLang imports some of its names and calls none of them on a CPU.
 
-Every name is there, and raises when it is called: nothing is computed wrongly in silence.
+Every name exists and raises NotImplementedError when called, so nothing is silently computed wrongly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Stands for triton (a gigabyte), which compiles for GPUs only. SGLang defines its kernels at import, also on a CPU.
+"""Stub of triton (a gigabyte), which compiles for GPUs only. SGLang defines its kernels at import, even on a CPU.
 
-`triton` and all below it are modules whose every attribute exists: decorators give back what they decorate, names that
-begin with a capital are classes. No kernel can run.
+`triton` and everything below it are modules on which every attribute exists: decorators return what they decorate, and
+names that begin with a capital letter are classes. No kernel can run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class _Stub(ModuleType):
-    """A module below triton that can be called, for a decorator of that name."""
+    """A module below triton that can be called, as a decorator of that name."""
 
     def __getattr__(self, name: str) -> Any:
         return _attribute(self, name)
@@ -34,7 +34,7 @@ class _Stub(ModuleType):
 
 
 class _Below(MetaPathFinder, Loader):
-    """Imports anything that is called triton.something."""
+    """An importer for any module whose name begins with `triton.`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -45,7 +45,7 @@ class _Below(MetaPathFinder, Loader):
         return _Stub(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """A stub has no code."""
+        """Do nothing: a stub has no code."""
 
 
 _BELOW = _Below()
@@ -55,7 +55,7 @@ def _attribute(module: ModuleType, name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     if name[0].isupper() or name == "constexpr":
-        # An exception, since some of them are caught.
+        # An exception class, since some of these names are used in `except` clauses.
         value: Any = type(name, (Exception,), {"__module__": module.__name__})
     else:
         spec = ModuleSpec(f"{module.__name__}.{name}", _BELOW, is_package=True)
@@ -73,12 +73,12 @@ class Config:
 
 
 def cdiv(number: int, by: int) -> int:
-    """Division, rounded up."""
+    """Return the quotient, rounded up."""
     return -(number // -by)
 
 
 def next_power_of_2(number: int) -> int:
-    """The smallest power of two that is not smaller."""
+    """Return the smallest power of two that is not smaller than `number`."""
     return 1 << (number - 1).bit_length() if number > 0 else 1
 
 
