@@ -42,7 +42,7 @@ class TimeEstimate:
         return self._next
 
     def end(self, number: int, *, counts: bool = True) -> None:
-        """Record the end of a search; pass `counts=False` for one that was only read or failed, to ignore its duration."""
+        """Record the end of a search; `counts=False` ignores its duration, for one that was only read or failed."""
         plan, began = self._running.pop(number)
         if counts:
             self._took.setdefault(plan, []).append(self._clock() - began)
@@ -81,7 +81,7 @@ class TimeEstimate:
         return max(low, longest), max(high, longest)
 
     def _mean(self, plan: str) -> tuple[float, int]:
-        """Return the mean duration of a plan's searches and their number; the mean over all plans, and 1, if it has none."""
+        """Return the mean seconds of a plan's searches and their number; the mean over all plans and 1 if it has none."""
         own = self._took.get(plan) or self._earlier.get(plan)
         if own:
             return fmean(own), len(own)

@@ -30,7 +30,7 @@ class Judge(Protocol):
 
 
 def voters(tree: SearchTree) -> list[Node]:
-    """Return the voting solutions of a search, ordered by their places in the tree, so that ties break as in the search."""
+    """Return the voting solutions of a search by their places in the tree, so that ties break as in the search."""
     counted = {tree.nodes[id] for vote in tree.finished.votes for id in vote.solutions} if tree.finished else set()
     return sorted(counted.union(tree.voters()), key=lambda node: [(step.group, step.slot) for step in node.path])
 
@@ -79,7 +79,7 @@ def _close(left: str, right: str, tolerance: float) -> bool:
 
 
 def _in_order(tree: SearchTree, nodes: Sequence[Node], solutions: list[Answered]) -> list[Answered]:
-    """Order the solutions so that a vote over them elects the search's winner, since the search may break ties differently."""
+    """Order the solutions so that a vote elects the search's winner; the search may have broken ties differently."""
     assert tree.finished is not None
     place = next((place for place, node in enumerate(nodes) if node.id == tree.finished.node), None)
     if place is None:

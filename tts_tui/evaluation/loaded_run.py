@@ -61,7 +61,7 @@ class LoadedRun:
         return sum(map(len, self.outcomes.values()))
 
     def samples(self, plan: str) -> int:
-        """Return the maximum number of independent samples per problem for this plan; 0 if its solutions are not independent."""
+        """Return the largest number of independent samples per problem of this plan; 0 if its samples are dependent."""
         known = self.plans[plan]
         if known.strategy not in SAMPLED or not known.sampling.temperature:
             return 0
@@ -69,7 +69,7 @@ class LoadedRun:
 
     @cached_property
     def reference(self) -> str | None:
-        """The plan with the most independent samples, from which pass@1 of problems is computed; None if there is none."""
+        """The plan with the most independent samples, which defines pass@1 of problems; None if there is none."""
         best = max(self.outcomes, key=self.samples, default=None)
         return best if best is not None and self.samples(best) > 1 else None
 

@@ -17,7 +17,7 @@ class Answered(Struct, frozen=True):
 
     Attributes:
         answer: The answer as generated; None if there is none.
-        group: Number of the answer among the outcome's distinct answers, from 0, in the order of first occurrence; answers
+        group: Index of the answer among the outcome's distinct answers, in the order of first occurrence; answers
             that mean the same share a number. -1 without an answer.
         right: Whether the answer is right.
         scores: Scores of its steps; empty if nothing was scored.

@@ -1,8 +1,9 @@
-r"""Problems and reference answers from a JSON Lines file, whatever its columns are called.
+r"""Problems and reference answers from a JSON Lines file with any of the usual column names.
 
-Public data sets agree on little: the problem is `problem`, `question` or `Question`, the answer `answer`, `Answer`,
-`final_answer` or `Correct Answer`. Column names are compared without case, spaces and underscores. A reference answer
-comes from an answer column only, never from a solution, and where several columns may be meant the user is asked.
+Public data sets differ in their column names: the problem is `problem`, `question` or `Question`,
+the answer is `answer`, `Answer`, `final_answer` or `Correct Answer`. Names are compared without case, spaces and
+underscores. A reference answer is only taken from an answer column, never from a solution, and if several columns match,
+the user must choose one.
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ def as_text(value: Any) -> str:
 
 
 def _stated(text: str) -> str:
-    """Extract the answer from an answer column: after GSM8K's ####, from a solution's final box, else the entire text."""
+    """Extract the stated answer of a column: after GSM8K's ####, from a solution's final box, else the entire text."""
     if "####" in text:
         return text.rpartition("####")[2].strip()
     return boxed(text) or text

@@ -93,7 +93,7 @@ def load(
 
 
 def data_folder() -> Path:
-    """Return the data folder: `data` below `TTS_TUI_HOME` if that is set, else below the user data path of the platform."""
+    """Return the data folder: `data` below `TTS_TUI_HOME` if set, else below the platform's user data path."""
     home = os.environ.get("TTS_TUI_HOME")
     return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "data"
 

@@ -147,7 +147,7 @@ def _of_tree(id: str, problem: families.Problem, tree: SearchTree) -> list[Judge
 
 
 def first_wrong(sampled: Sampled) -> list[tuple[int | None, int]]:
-    """Return, for each solution of a family problem, its first wrong step (see `Judged.error`) and its number of right ones."""
+    """Return the first wrong step (see `Judged.error`) and the number of leading right ones of each solution."""
     from tts_tui.evaluation.prm.step_labels import step_holds, step_labels
 
     found: list[tuple[int | None, int]] = []

@@ -46,7 +46,7 @@ class Value(Struct, frozen=True):
 
 
 class Section(Struct, frozen=True):
-    """Measures of one kind, with a note on how they were taken; without measures, the note is a clause that states why."""
+    """Measures of one kind, with a note on the method; without measures, the note is a clause that states why."""
 
     name: str
     values: tuple[Value, ...]
@@ -309,7 +309,7 @@ class _Votes:
         return PAIRS[self.name]
 
     def _pick(self, places: Sequence[int]) -> str:
-        """Return the best pair on some problems, by votes over halves of their solutions, which separate pairs better."""
+        """Return the best pair on some problems, by votes over halves of the solutions, which separate pairs better."""
         return max(self.ways, key=lambda name: fmean(self.half[name][place] for place in places) if places else 0.0)
 
     def section(self) -> Section:
@@ -334,7 +334,7 @@ class _Votes:
         return Section("votes", tuple(values), note)
 
     def _held_out(self) -> list[Value]:
-        """Return the accuracy, on one half of the problems, of the majority and of the pair that is best on the other half."""
+        """Return the accuracy of the majority, and of the pair chosen on one half of the problems, on the other half."""
         order = sorted(range(len(self.outcomes)), key=lambda place: self.outcomes[place].problem)
         random.Random(0).shuffle(order)
         middle = len(order) // 2

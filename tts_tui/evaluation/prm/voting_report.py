@@ -86,8 +86,8 @@ def voted_right(problem: Scored, score: Score, vote: Vote, chosen: Sequence[int]
 def choose(problems: Sequence[Scored], seed: int = 0) -> tuple[Score, Vote, dict[str, float]]:
     """Return the score and vote with the highest accuracy, and the accuracy of every pair.
 
-    Each pair's accuracy is the mean over `DRAWS` random halves of every problem's solutions, which separates pairs better
-    than one vote per problem.
+    Each pair's accuracy is the mean over `DRAWS` random halves of every problem's solutions, which separates pairs
+    better than one vote per problem.
     """
     rng = random.Random(seed)
     halves = [

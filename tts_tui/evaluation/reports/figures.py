@@ -171,7 +171,7 @@ def _subsets(problem: str, total: int, k: int) -> list[tuple[int, ...]]:
 
 
 def _votes(entry: Entry, samples: int) -> Iterator[Figure]:
-    """Yield figures for every vote over all solutions and, for independent samples, over fewer of them, with their costs."""
+    """Yield the accuracy of every vote over all solutions and, if they are independent, over fewer, with costs."""
     known = ways(entry.outcomes)
     for name, pair in known.items():
         yield entry.share("all", f"accuracy {name}", [voted(one, *pair) for one in entry.outcomes])

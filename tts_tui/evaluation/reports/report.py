@@ -75,7 +75,7 @@ class Report(Struct, frozen=True):
 def make(runs: Sequence[LoadedRun]) -> Report:
     """Create the report of runs.
 
-    Several runs are reported on the problems that every plan of all runs has finished; one run on all finished problems.
+    Several runs are reported on the problems that every plan of all runs has finished; one run on all that it finished.
     """
     notes = [*_models(runs), *_chosen_by(runs), *_unfinished(runs)]
     shared, said = _shared(runs)
