@@ -104,7 +104,7 @@ def targets(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def paired(outcomes: Outcomes, numbers: Sequence[int], score: Score, vote: Vote) -> dict[str, Any]:
-    """Compare Best-of-N with each search on the same problems: how often only one was right, and the exact sign test."""
+    """Compare Best-of-N with each search on the same problems: how often only one was right, and a sign test."""
     found = {}
     for name in SEARCHES:
         pairs = Counter(

@@ -92,7 +92,7 @@ def _plans(parts: Parts, names: Sequence[str]) -> dict[str, Plan]:
 
 
 def together(one: Outcome, more: Outcome, once: float) -> Outcome:
-    """Return the solutions and costs of both, counting what the PRM computes once only once; the answer is not updated."""
+    """Return the solutions and costs of both, less the one-off PRM cost `once`; the answer is not updated."""
     policy, prm = one.tokens.policy, one.tokens.prm
     policy = replace(policy, completion=policy.completion + more.tokens.policy.completion)
     prm = replace(prm, computed=round(prm.computed + more.tokens.prm.computed - once))
@@ -103,7 +103,7 @@ def together(one: Outcome, more: Outcome, once: float) -> Outcome:
 
 
 def difficulty_figures(cases: Sequence[Case], calibration: Calibration) -> tuple[dict[str, Any], list[str]]:
-    """Measure forecasts before the probe, after four samples, and after the calibration's own probe, by kind of family."""
+    """Measure forecasts before the probe, after 4 samples, and after the calibration's own probe, by kind of family."""
     kinds = {
         "all": list(cases),
         "families of the calibration": [case for case in cases if case.family not in UNSEEN],
@@ -207,9 +207,7 @@ def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> 
 def plan_figures(
     cases: Sequence[Case], fixed: Sequence[Row], autos: Sequence[Row], calibration: Calibration
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return accuracy and cost of every plan, comparisons of the controller with plans that cost about as much or more, and the
-    oracle.
-    """
+    """Return accuracy and cost of every plan, and compare the controller with fixed plans and the     oracle."""
     lines = [f"{'Plan':<30}{'accuracy':>10}{'95 %':>16}{'tokens a problem':>18}{'sampled':>10}"]
     figures: dict[str, Any] = {"plans": {}, "against": []}
     for row in sorted([*fixed, *autos], key=lambda row: row.cost):
@@ -259,8 +257,8 @@ def plan_figures(
 def majority_figures(items: Sequence[Item], parts: Parts, weight: float) -> tuple[dict[str, Any], list[str]]:
     """Return the tokens that majority voting needs for the controller's accuracy, relative to the controller's own.
 
-    Only one in several problems is sampled often enough for this; it is measured on these. The others have the 16 samples
-    of all problems.
+    Only one in several problems is sampled often enough for this, and only these are used. The others just have the
+    16 samples of all problems.
     """
     votes = ["samples", *(part for part in parts if part.startswith("votes"))]
     runs = [(parts[part][1], name) for part in votes for name in parts[part][0]]

@@ -84,7 +84,7 @@ class Recorded(Struct):
 
 
 class Run(Struct, frozen=True):
-    """The result of a rule on a problem: whether its answer is right, its tokens and samples, and if all samples agree with it."""
+    """A rule on a problem: whether its answer is right, its tokens and samples, and if all samples give it."""
 
     right: bool
     tokens: float
@@ -200,7 +200,7 @@ def usual(vote: Vote) -> Calibration:
 
 
 def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
-    """Return, for each case, a calibration with base rate and evidence fitted on the other folds, regularized by the priors."""
+    """Return each case's calibration, with base rate and evidence fitted on the other folds, held near the priors."""
     given, placed, found = usual(vote), difficulty_fit.folds(cases, FOLDS), []
     for fold in range(FOLDS):
         own = [case for case, at in zip(cases, placed, strict=True) if at != fold]

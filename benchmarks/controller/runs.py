@@ -37,7 +37,8 @@ class Part(Struct, frozen=True):
 
     Attributes:
         specs: Specs of its plans.
-        seed: Seed of all its plans. Plans of the same name in other parts have other seeds; together they form a larger plan.
+        seed: Seed of all its plans. Plans of the same name in other parts have other seeds; together they form
+            a larger plan.
         every: Stride of the problems: only every `every`-th one is used.
     """
 

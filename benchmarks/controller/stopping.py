@@ -2,8 +2,8 @@
 
 The belief is a distribution over the right answer and the rate at which the policy gives it. A further sample gives the
 right answer or a wrong one; wrong ones agree as in a Chinese restaurant process, and samples without an answer keep
-their observed rate. Its score falls into each gap between the observed scores with equal probability, which follows from
-exchangeability alone; gaps are then weighted by the likelihood of being right at such a score (`AnswerLikelihood`).
+their observed rate. Its score falls into each gap between the observed scores with equal probability, which follows
+from exchangeability alone; gaps are then weighted by the likelihood of being right at such a score (`AnswerLikelihood`).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def changes(
 
 
 def _standing(seen: tuple[Observation, ...], vote: Vote, groups: int, more: int) -> np.ndarray:
-    """Return the votes so far by answer: the observed ones, the right one if unobserved, and wrong ones that may follow."""
+    """Return the votes so far by answer: observed ones, the right one if unobserved, and wrong ones that may follow."""
     weights = np.zeros(groups + 1 + more)
     for one in seen:
         if one.group < 0 or (vote != "majority" and one.score is None):

@@ -81,7 +81,7 @@ class TimeEstimate:
         return max(low, longest), max(high, longest)
 
     def _mean(self, plan: str) -> tuple[float, int]:
-        """Return the mean seconds of a plan's searches and their number; the mean over all plans and 1 if it has none."""
+        """Return the mean seconds of a plan's searches and their number; the mean over all plans and 1 without any."""
         own = self._took.get(plan) or self._earlier.get(plan)
         if own:
             return fmean(own), len(own)

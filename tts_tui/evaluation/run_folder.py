@@ -70,7 +70,7 @@ class Header(Struct, frozen=True, kw_only=True):
         prm: The reward model; None as long as no plan needed one.
         policy_spec, prm_spec: Specs of the models as typed by the user.
         plans: Plans by name.
-        calibrations: Basis of the choices of each plan of `auto`: date and source of the calibration, or of priors, by name.
+        calibrations: Date and source of the calibration, or of the priors, of each plan of `auto`, by the plan's name.
     """
 
     format: int = FORMAT

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tts_tui.controller.calibration import Calibration
 
 ALIKE = 3
-"""Number of consecutive searches with the same error after which the evaluation ends, since the others would fail, too."""
+"""Number of consecutive failures with the same message that end the evaluation, since the others would fail, too."""
 _ENDED = ("solved", "unsolved", "budget", "timeout")
 """Reasons of searches that are complete."""
 
@@ -124,8 +124,8 @@ class Evaluation:
     def pending(self) -> list[tuple[Item, str]]:
         """Return the remaining searches, ordered by problem, so that reports are meaningful early.
 
-        These are searches that are unfinished or failed, or whose answers could not all be judged. The latter are judged
-        again without a new search.
+        These are searches that are unfinished or failed, or whose answers could not all be judged. The latter are
+        judged again without a new search.
         """
         return [(item, name) for item in self.dataset.items for name in self.plans if not self._is_done(item, name)]
 
@@ -211,7 +211,7 @@ class Evaluation:
         return self.plans[name].strategy == "auto"
 
     def _basis(self, prm: ModelInfo | None, name: str) -> str:
-        """Return the basis of the choices of an `auto` plan for these models, found as in `tts_tui.controller.search_adapter`.
+        """Describe the calibration by which an `auto` plan chooses with these models, as found by `calibration_of`.
 
         Raises:
             PlanError: The plan's target is out of reach on every problem.
@@ -280,7 +280,7 @@ class Evaluation:
         return await failure_of(item, name, why, tree, judge)
 
     def _heed(self, outcome: Outcome, error: Exception) -> None:
-        """End the evaluation if searches repeatedly fail with the same message, for example because a server is gone."""
+        """End the evaluation if searches repeatedly fail with the same message, as when a server is gone."""
         if outcome.reason != "failed":
             self._failures.clear()
             return

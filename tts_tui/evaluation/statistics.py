@@ -18,7 +18,7 @@ _ALPHA = 0.05
 
 
 def pass_at_k(total: int, right: int, k: int) -> float:
-    """Return the unbiased probability that any of k samples is right, from `right` of `total` samples (arXiv 2107.03374)."""
+    """Estimate, unbiased, the chance that any of k samples is right, from `right` of `total` (arXiv 2107.03374)."""
     if not 1 <= k <= total:
         raise ValueError(f"pass@{k} needs at least {k} samples, not {total}")
     return 1.0 - comb(total - right, k) / comb(total, k)
@@ -126,7 +126,7 @@ def differ(rows: Sequence[Sequence[bool]]) -> float:
 
 
 def area(right: Sequence[float], wrong: Sequence[float]) -> float | None:
-    """Return the probability that a right one scores above a wrong one, ties counting half; None if a kind is missing."""
+    """Return the chance that a right one scores above a wrong one, ties counting half; None if a kind is missing."""
     from scipy.stats import rankdata
 
     if not right or not wrong:

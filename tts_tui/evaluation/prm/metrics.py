@@ -334,7 +334,7 @@ class _Votes:
         return Section("votes", tuple(values), note)
 
     def _held_out(self) -> list[Value]:
-        """Return the accuracy of the majority, and of the pair chosen on one half of the problems, on the other half."""
+        """Return the accuracy of the majority, and of the pair chosen on one half of the problems, on the other."""
         order = sorted(range(len(self.outcomes)), key=lambda place: self.outcomes[place].problem)
         random.Random(0).shuffle(order)
         middle = len(order) // 2
