@@ -3,7 +3,8 @@
 The belief is a distribution over the right answer and the rate at which the policy gives it. A further sample gives the
 right answer or a wrong one; wrong ones agree as in a Chinese restaurant process, and samples without an answer keep
 their observed rate. Its score falls into each gap between the observed scores with equal probability, which follows
-from exchangeability alone; gaps are then weighted by the likelihood of being right at such a score (`AnswerLikelihood`).
+from exchangeability alone; gaps are then weighted by the likelihood of being right there
+(`AnswerLikelihood`).
 """
 
 from __future__ import annotations

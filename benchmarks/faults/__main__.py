@@ -30,7 +30,7 @@ from benchmarks.faults.watching import Watch, brief_waits
 
 
 def main() -> None:
-    """Run the parts that the command line asks for."""
+    """Run the parts requested on the command line."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options = _parser().parse_args()

@@ -107,7 +107,7 @@ def ending(result: Result) -> Iterable[Finding]:
 
 
 def sentences(said: Iterable[str]) -> Iterable[Finding]:
-    """Check that error messages are single sentences written by a backend."""
+    """Check that error messages are single sentences, provided by a backend."""
     for text in dict.fromkeys(said):
         if any(mark in text for mark in ("Traceback", " at 0x", "\n", "\r", "\0")) or len(text) > LONGEST:
             yield Finding(WRONG, f"this is no sentence: {text[:300]!r}")

@@ -11,7 +11,7 @@ from tts_tui.cli import main as cli
 from tts_tui.protocols import Policy, RewardModel
 
 BRIEF: dict[str, Any] = {"stall": 1.0, "patience": 1.0}
-"""Client settings without an option on the command line."""
+"""Client settings that have no option on the command line."""
 _policy, _reward_model = registry.policy, registry.reward_model
 
 

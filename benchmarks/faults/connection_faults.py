@@ -195,7 +195,7 @@ async def _early_hints(scene: Scene) -> None:
     await scene.send()
 
 
-# -- answers that say no -----------------------------------------------------------------------------------------------
+# -- error responses ---------------------------------------------------------------------------------------------------
 
 
 def _bodies(scene: Scene) -> list[tuple[bytes, str]]:

@@ -114,7 +114,7 @@ def _opened(record: Path, told: list[bytes]) -> list[Finding]:
 
 
 async def _resume(policy: Server, prm: Server | None, record: Path, before: SearchTree) -> list[Finding]:
-    """Resume a recording, and check what the policy is asked for."""
+    """Resume a recording, and check the requests that the policy receives."""
     writer, judge = specs(policy, prm)
     whole = {_place(before, node.id) for node in before.nodes[1:] if node.state == "done"}
     events: list[AnyEvent] = []
@@ -144,7 +144,7 @@ async def _resume(policy: Server, prm: Server | None, record: Path, before: Sear
 
 
 def _asked(policy: Server, started: list[StepStarted], result: Result) -> list[Finding]:
-    """Check that the policy was asked for new steps only: each request has the path of the parent of one."""
+    """Check that the policy is only asked for new steps: each request has the path of the parent of one."""
     tree, prompt = result.tree, result.tree.start.prompt_ids
     wanted: Counter[tuple[int, ...] | str] = Counter((*prompt, *tree.nodes[event.parent].path_ids) for event in started)
     more = Counter(policy.stand_in.asked) - wanted

@@ -1,4 +1,4 @@
-"""The registry of faults, and the schedule that injects them."""
+"""Registry of faults, and the schedule that injects them."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class StandIn:
         said = None if own is None else own(body, row)
         return (404, {"detail": "Not Found"}) if said is None else (200, said)
 
-    # -- what it is --------------------------------------------------------------------------------------------------
+    # -- information about the server --------------------------------------------------------------------------------
 
     def on_health(self, body: Any, row: Row) -> Any:
         return {}

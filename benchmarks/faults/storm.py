@@ -37,7 +37,7 @@ STALL, PATIENCE = 1.0, 1.0
 DEADLINE = 30.0
 """Seconds of `Watch` after which a search counts as hung; nearly all take less than two."""
 SETTLE = 4.0
-"""Seconds that requests may stay open after a search; a client listens to an aborted one for one second."""
+"""Seconds that requests may stay open after a search; a client reads an aborted one for one more second."""
 AT_ONCE = 6
 """Number of concurrent cases."""
 PROBLEM = "What is 3 + 4 × (2 − 1)?"

@@ -43,8 +43,8 @@ class Watch(logging.Handler):
     Attributes:
         said: Messages of logging, warnings and of the event loop.
         strays: The messages among them that report an unretrieved error.
-        seconds: Clock that slows down while the loop or the machine is busy, so that other programs cannot make a search
-            seem hung.
+        seconds: Clock that slows down while the loop or the machine is busy, so that other programs cannot hang a
+            search.
     """
 
     def __init__(self) -> None:

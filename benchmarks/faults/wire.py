@@ -35,7 +35,7 @@ class Request(Struct):
 
 
 class Broken(Exception):
-    """Raised to end a connection in the middle of a reply."""
+    """An exception that ends a connection in the middle of a reply."""
 
 
 class Reply:

@@ -15,7 +15,7 @@ from tts_tui.backends.sglang.policy import SGLangPolicy
 
 BATCH_BAR, BEAM_BAR = 1.05, 0.5
 TOKENS = 128
-"""Number of tokens of each path in the comparison with a batch: all have the same length, so that both do the same work."""
+"""Length of each path in tokens in the comparison with a batch: the same for all, so that both do the same work."""
 
 
 async def run(options: Options) -> None:

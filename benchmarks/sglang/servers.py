@@ -105,7 +105,7 @@ def serve(python: str, model: str | Path, *flags: str) -> Iterator[str]:
 
 
 def cpu_seconds(url: str) -> float | None:
-    """Return the CPU seconds of all processes of a server started by `serve`; None for other servers and outside Linux."""
+    """Return the CPU seconds of all processes of a server started by `serve`; None for others, and outside Linux."""
     if url not in _GROUPS:
         return None
     ticks = 0

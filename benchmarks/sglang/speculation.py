@@ -11,7 +11,7 @@ from tts_tui.backends.sglang.policy import SGLangPolicy
 
 SIZES = ((4, 2), (8, 4), (16, 4))
 SEPARATOR = "el"
-"""Text in one token of 33 of the vocabulary, which sets the mean length of a random model's steps; lengths vary widely."""
+"""Text in one of 33 tokens of the vocabulary, which is a random model's mean step length; lengths vary widely."""
 
 
 async def run(options: Options) -> None:

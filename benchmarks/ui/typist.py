@@ -25,7 +25,7 @@ from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.settings import Settings
 
 STREAMS, PACE, STEP = 16, 50, 60
-"""Number of streams, tokens per second on each, and mean number of tokens of a step; streams end their steps one by one."""
+"""Number of streams, tokens per second on each, and mean tokens per step; streams end their steps one by one."""
 WARM, SECONDS = 2.0, 15.0
 """Seconds before the measurement, and seconds of the measurement."""
 WORDS = (" we", " know", " that", " 7", " *", " 6", " =", " 42", ", so", " the", " sum", " is", " then", " 47", ".")

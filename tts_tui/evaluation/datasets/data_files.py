@@ -1,8 +1,9 @@
 r"""Problems and reference answers from a JSON Lines file with any of the usual column names.
 
-Public data sets differ in their column names: the problem is `problem`, `question` or `Question`, the answer is `answer`, `Answer`, `final_answer` or `Correct Answer`. Names are compared without case, spaces and
-underscores. A reference answer is only taken from an answer column, never from a solution, and if several
-columns match, the user must choose one.
+Public data sets differ in their column names: the problem is `problem`, `question` or `Question`, the answer is
+`answer`, `Answer`, `final_answer` or `Correct Answer`. Names are compared without case, spaces and underscores. A
+reference answer is only taken from an answer column, never from a solution, and if several columns match, the user
+must choose one.
 """
 
 from __future__ import annotations

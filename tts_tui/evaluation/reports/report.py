@@ -121,7 +121,7 @@ def _about(run: LoadedRun) -> About:
     return About(run.name, str(run.folder), name, *run.models, len(run.problems), run.done, run.wanted)
 
 
-# -- what is compared --------------------------------------------------------------------------------------------------
+# -- comparisons -------------------------------------------------------------------------------------------------------
 
 
 def _models(runs: Sequence[LoadedRun]) -> list[str]:
