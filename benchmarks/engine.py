@@ -1,8 +1,8 @@
 """Speed, memory and waste of the in-process engine: `python -m benchmarks.engine [--model PATH] [--sglang URL]`.
 
-Measures decode speed with a prefix that all rows share, how many slots of the key-value pool that takes, and how many
-tokens pass the model for each token of a real search tree. With `--sglang` the same load goes to a server of the same
-model right before and after, and the ratio is what matters: other load on the machine slows both.
+Measures decode speed with a prefix shared by all rows, the number of slots of the key-value pool in use, and the number
+of tokens that pass through the model for each token of a real search tree. With `--sglang` the same load also goes to a
+server of the same model in turn, and the ratio is what matters: other load on the machine slows both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tts_tui.protocols import Usage
 from tts_tui.tree.events import SearchStarted, StepFinished
 
 NEVER = "\x00never\x00"
-"""A separator that does not occur, so that rows write until their limit."""
+"""A separator that does not occur, so that rows generate up to their limit."""
 
 
 class Dice:
@@ -40,25 +40,25 @@ class Dice:
 
 
 def prefix(tokens: int, seed: int = 1) -> tuple[int, ...]:
-    """Some ids; what they say makes no difference to the work."""
+    """Return random ids; their content makes no difference to the work."""
     return tuple(random.Random(seed).choices(range(300, 40_000), k=tokens))
 
 
 async def write(policy: LocalPolicy, ids: tuple[int, ...], tokens: int, seed: int) -> int:
-    """Writes `tokens` tokens behind `ids`; returns how many came."""
+    """Generate `tokens` tokens after `ids`, and return the number received."""
     asked = StepRequest(ids, Sampling(0.7), tokens, separator=NEVER, rollout=True, seed=seed)
     return sum([len(chunk.ids) async for chunk in policy.stream(asked)])
 
 
 async def timed(rows: int, one: Callable[[int], Awaitable[int]]) -> tuple[float, float]:
-    """Tokens a second, and a CPU-second of this process, of `rows` tasks at once."""
+    """Return tokens per second, and per CPU-second of this process, of `rows` concurrent tasks."""
     wall, cpu = time.perf_counter(), time.process_time()
     tokens = sum(await asyncio.gather(*map(one, range(rows))))
     return tokens / (time.perf_counter() - wall), tokens / (time.process_time() - cpu)
 
 
 async def decode_speed(policy: LocalPolicy, ids: tuple[int, ...], tokens: int, batches: list[int]) -> None:
-    """Speed and slots by batch size."""
+    """Print speed and slots by batch size."""
     policy.engine._eos = frozenset()
     print(f"decode behind a shared prefix of {len(ids)} tokens, {tokens} tokens each")
     for rows in batches:
@@ -83,11 +83,11 @@ async def decode_speed(policy: LocalPolicy, ids: tuple[int, ...], tokens: int, b
 
 
 async def waste(policy: LocalPolicy, problem: str) -> None:
-    """Tokens that passed the model for each token of a tree."""
+    """Print the number of tokens that passed through the model for each token of a tree."""
     for strategy, n in (("best-of-n", 16), ("beam", 16), ("dvts", 16)):
         plan = Plan(strategy=strategy, n=n, m=4, step_tokens=64, total_tokens=1024, max_depth=8)
         cost, unique = Usage(), 0
-        # Not to profit from the strategy before: another problem text is another prompt.
+        # A different problem text makes a different prompt, so that nothing of the previous strategy is reused.
         asked = f"{problem} ({strategy})"
         async with Solver(policy=policy, prm=Dice()) as solver:
             async for event in solver.stream(asked, plan):
@@ -104,7 +104,7 @@ async def waste(policy: LocalPolicy, problem: str) -> None:
 
 
 async def generate(url: str, ids: tuple[int, ...], tokens: int) -> int:
-    """The same load at an SGLang server, streamed; returns the number of tokens."""
+    """Send a streamed request to an SGLang server, and return the number of generated tokens."""
     parts = urlsplit(url)
     body = json.dumps(
         {
@@ -125,7 +125,7 @@ async def generate(url: str, ids: tuple[int, ...], tokens: int) -> int:
 
 
 async def against(policy: LocalPolicy, url: str, tokens: int, rows: int, length: int) -> None:
-    """Ours and theirs in turn, each with its prefix warm."""
+    """Print the speed of this engine and of SGLang in turn, each with a warm prefix."""
     print(f"against {url}: {rows} at once, {tokens} tokens each behind {length}")
     ratios = []
     for turn in range(3):
@@ -140,7 +140,7 @@ async def against(policy: LocalPolicy, url: str, tokens: int, rows: int, length:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Runs what was asked for and prints it."""
+    """Run the requested benchmarks and print the results."""
     if options.model:
         policy = LocalPolicy(options.model, threads=options.threads)
     else:

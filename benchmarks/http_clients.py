@@ -1,9 +1,9 @@
-"""What an HTTP client costs: `python -m benchmarks.http_clients [--streams N] [--events N] [--turns N] [--pause S]`.
+"""The cost of an HTTP client: `python -m benchmarks.http_clients [--streams N] [--events N] [--turns N] [--pause S]`.
 
-Many server-sent-event streams at once, from a server in another process that repeats an event as SGLang 0.5.23 sends
-it, as fast as it can or with a pause between the events of a stream, as a model makes. aiohttp, which this package
-uses, and httpx read them in turn, with the same splitting and the same decoding, so that what differs is the client.
-backends/remote/http.py is aiohttp as the package uses it.
+Many concurrent server-sent-event streams, from a server in another process that repeats an event as SGLang 0.5.23 sends
+it, either as fast as it can or with a pause between the events of a stream, as with a model. aiohttp, which this
+package uses, and httpx read them in turn, with the same splitting and the same decoding, so that only the client
+differs. backends/remote/http.py is aiohttp as used by the package.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ EVENT = b'data: {"text":" divisors","output_ids":[%d],' + META + b"}\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 Client = Callable[[str, int], Awaitable[int]]
-"""(address of the server, streams) -> events that came."""
+"""A function from the address of the server and the number of streams to the number of received events."""
 
 
 # -- the server --------------------------------------------------------------------------------------------------------
 
 
 def serve(events: int, pause: float, tell: Connection) -> None:
-    """Answers every request with `events` events, a chunk each, as SGLang's server does; tells its port."""
+    """Answer every request with `events` events, a chunk each, as SGLang's server does; send the port to `tell`."""
     asyncio.run(_serve(events, pause, tell))
 
 
@@ -57,7 +57,9 @@ async def _serve(events: int, pause: float, tell: Connection) -> None:
                 for chunk in chunks:
                     writer.write(chunk)
                     await writer.drain()
-                    await asyncio.sleep(pause)  # the other streams: their events come in turn, as those of a batch do
+                    await asyncio.sleep(
+                        pause
+                    )  # lets the other streams run: their events come in turn, as those of a batch do
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -74,7 +76,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 async def read(pieces: AsyncIterator[bytes]) -> int:
-    """Splits and decodes; returns the number of events."""
+    """Split and decode a stream, and return the number of events."""
     http, reader, rest, count = Http("http://server"), EventReader(""), b"", 0
     decoder = http.decoder(SSEPayload)
     async for piece in pieces:
@@ -128,7 +130,7 @@ async def by_backend(url: str, streams: int) -> int:
 
 
 async def measure(name: str, client: Client, url: str, streams: int, events: int) -> float:
-    """Prints a row; returns CPU seconds for 10 000 events."""
+    """Print a row, and return the CPU seconds for 10 000 events."""
     async with lag() as seen:
         wall, cpu = time.perf_counter(), time.process_time()
         count = await client(url, streams)
@@ -143,11 +145,11 @@ async def measure(name: str, client: Client, url: str, streams: int, events: int
 
 
 async def compare(url: str, streams: int, events: int, turns: int) -> None:
-    """All clients in turn."""
+    """Run all clients in turn."""
     clients: dict[str, Client] = {"aiohttp": by_aiohttp, "httpx": by_httpx, "backends/remote/http.py": by_backend}
     print(f"{'':<22} {'events':>8} {'wall s':>7} {'CPU s / 10 000':>9} {'worst lag':>9} {'of own CPU':>10}")
     for client in clients.values():
-        await client(url, 8)  # what is imported and connected first
+        await client(url, 8)  # warms up imports and connections
     costs: dict[str, list[float]] = {name: [] for name in clients}
     for turn in range(turns):
         names = list(clients) if turn % 2 else list(reversed(clients))
@@ -159,7 +161,7 @@ async def compare(url: str, streams: int, events: int, turns: int) -> None:
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--events", type=int, default=100, help="for each stream")

@@ -1,8 +1,8 @@
-"""How often a token is computed: `python -m benchmarks.kv [--problems N] [--n N] [--m M]`.
+"""The number of times that a token is computed: `python -m benchmarks.kv [--problems N] [--n N] [--m M]`.
 
 For every strategy: (prompt tokens computed + completion tokens) / unique tokens of the search trees, on problems of
 the embedded model. Unique tokens count a prefix that several prompts share, such as the few-shot examples, once. 1.00
-is the physical limit. Beside it stands the ratio of a client without any reuse, which sends whole paths every time.
+is the physical limit. Next to it is the ratio of a client without any reuse, which sends complete paths every time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tts_tui.evaluation.datasets.families import FAMILIES, problem
 
 
 def unique(results: list[Result]) -> int:
-    """Tokens of the union of all trees."""
+    """Return the number of tokens in the union of all trees."""
     seen: list[tuple[int, ...]] = []
     total = 0
     for result in results:
@@ -27,13 +27,13 @@ def unique(results: list[Result]) -> int:
 
 
 def shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """Length of the longest common prefix."""
+    """Return the length of the longest common prefix."""
     pairs = zip(left, right, strict=False)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 async def measure(strategy: str, questions: list[str], n: int, m: int) -> None:
-    """Solves the questions in a fresh engine, four at a time, and prints a row."""
+    """Solve the questions in a fresh engine, four at a time, and print a row."""
     async with Solver() as solver:
         plan = solver.plan(strategy, n=n, m=m)
         results = [result async for result in solver.solve_many(questions, plan, concurrency=4)]
@@ -50,7 +50,7 @@ async def measure(strategy: str, questions: list[str], n: int, m: int) -> None:
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=10)
     parser.add_argument("--n", type=int, default=16)

@@ -1,12 +1,12 @@
-"""What scoring costs: `python -m benchmarks.prm [--paths N]`.
+"""The cost of scoring: `python -m benchmarks.prm [--paths N]`.
 
 A reward model of the embedded model's size (its own weights, with a random head of two labels) scores paths in this
-process, as tts-tui does it and as it would be done without a cache: the whole path through the network, for each step.
-What it says is senseless; what it costs is not.
+process, as in tts-tui, and as it would be done without a cache: the complete path through the network, for each step.
+Its scores are meaningless; its cost is not.
 
-- Growing: a path of 40 steps, scored step by step. Tokens that were computed for the newest step, against all tokens of
-  the path; the limit is the step's own tokens. Times beside it, of the same passes.
-- Batching: many unfinished paths of one problem, each with a new step, at once and one by one, in turn.
+- Growing: a path of 40 steps, scored step by step. Tokens computed for the newest step, against all tokens of the path;
+  the limit is the step's own tokens. Next to them, the times of the same passes.
+- Batching: many unfinished paths of one problem, each with a new step, as a batch and one by one, in turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEP = "Step {i}: we go on from {a}, add {b} to it, and keep in mind that the su
 
 
 def checkpoint(folder: Path) -> Path:
-    """The embedded model as a reward model of TRL's trainer, with a random head."""
+    """Write the embedded model as a reward model of TRL's trainer, with a random head."""
     import torch
     import transformers
 
@@ -47,18 +47,18 @@ def checkpoint(folder: Path) -> Path:
 
 
 def step(i: int, seed: int) -> str:
-    """A step of about 30 tokens."""
+    """Return a step of about 30 tokens."""
     a, b = 13 * i + 7 * seed, 17 * i + seed
     return STEP.format(i=i, a=a, b=b, c=a + b)
 
 
 def request(steps: list[str]) -> ScoreRequest:
-    """What a search asks for the last of `steps`; token ids of a policy do not matter here."""
+    """Return a search's request for the last of `steps`; token ids of a policy do not matter here."""
     return ScoreRequest(Prompt(QUESTION, (0,)), tuple(steps), ((0,),) * len(steps))
 
 
 async def growing(prm: LocalPRM, plain: Any) -> None:
-    """Prints the rows of a path that grows."""
+    """Print the rows of a growing path."""
     print("depth  path tokens  step tokens  computed  re-forward  ratio  ours ms  re-forward ms  ratio")
     steps: list[str] = []
     before = 0
@@ -78,9 +78,9 @@ async def growing(prm: LocalPRM, plain: Any) -> None:
 
 
 async def batching(prm: LocalPRM, paths: int, rounds: int = 4) -> None:
-    """Prints how much faster a batch is."""
+    """Print the speed-up of a batch."""
     history = [step(i, 1) for i in range(1, 9)]
-    await prm.score([request(history)])  # what all paths share
+    await prm.score([request(history)])  # the shared prefix of all paths
     seeds = iter(range(10, 10_000))
     times: dict[str, list[float]] = {"batched": [], "one by one": []}
     tokens = 0
@@ -102,7 +102,7 @@ async def batching(prm: LocalPRM, paths: int, rounds: int = 4) -> None:
 
 
 async def measure(paths: int) -> None:
-    """Runs both on one model."""
+    """Run both measurements on one model."""
     import torch
     import transformers
 
@@ -128,7 +128,7 @@ async def measure(paths: int) -> None:
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paths", type=int, default=32)
     asyncio.run(measure(parser.parse_args().paths))

@@ -1,7 +1,7 @@
-"""What a user waits for: `python -m benchmarks.start [--runs N]`.
+"""The time that a user waits: `python -m benchmarks.start [--runs N]`.
 
-Seconds of whole processes, the least and the median of some runs: importing the package, `--help`, and a one-line
-problem solved with Best-of-N 16 on the embedded models, loading included. The bare interpreter stands beside them.
+Minimum and median seconds of complete processes over some runs: importing the package, `--help`, and a one-line problem
+solved with Best-of-N 16 on the embedded models, including loading. The bare interpreter is listed for comparison.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ TTS = [sys.executable, "-m", "tts_tui"]
 
 
 def seconds(command: list[str]) -> float:
-    """Wall time of one process, which must succeed."""
+    """Return the wall time of one process, which must succeed."""
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def row(name: str, command: list[str], runs: int) -> None:
-    """Times `command`, after one run that warms the disk's cache, and prints a row."""
+    """Time `command`, after one run that warms the disk's cache, and print a row."""
     seconds(command)
     times = [seconds(command) for _ in range(runs)]
     print(f"{name:<42} {min(times):>7.2f} {statistics.median(times):>7.2f}")
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     runs: int = parser.parse_args().runs

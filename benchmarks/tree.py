@@ -1,6 +1,6 @@
-"""Appends, scores and folds a million nodes: `python -m benchmarks.tree [--nodes N]`.
+"""Time and memory of appending, scoring and folding a million nodes: `python -m benchmarks.tree [--nodes N]`.
 
-Prints seconds and bytes a node, for folding events in memory and for writing them to a recording and reading it back.
+Prints seconds and bytes per node, for folding events in memory and for writing them to a recording and reading it back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEP = "Step 12: {} * 4 = 48, and so on\n\n"
 
 
 def events(nodes: int, width: int = 4) -> Iterator[AnyEvent]:
-    """A tree of `nodes` steps of 13 tokens and about 35 characters, `width` children each, every one scored."""
+    """Yield the events of `nodes` scored steps of 13 tokens and about 35 characters, with `width` children each."""
     info = ModelInfo("bench", 135_000_000, 8192)
     yield SearchStarted(problem="p", plan=Plan(), policy=info, prm=info, prompt_ids=(1, 2, 3), version="", created="")
     for node in range(1, nodes + 1):
@@ -35,7 +35,7 @@ def events(nodes: int, width: int = 4) -> Iterator[AnyEvent]:
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=1_000_000)
     nodes: int = parser.parse_args().nodes

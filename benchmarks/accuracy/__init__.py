@@ -1,1 +1,1 @@
-"""How good the embedded PRM is, and what search makes of it, on problems that it never saw."""
+"""Accuracy of the embedded PRM, and of searches under it, on held-out problems."""

@@ -1,9 +1,10 @@
 """`python -m benchmarks.accuracy [--problems N] [--write]`: search under the embedded PRM on held-out problems.
 
-For every problem family, `--problems` problems of the test split (26 by default, fewer where a family has no more):
+For every problem family, `--problems` problems of the test split (26 by default, fewer if a family is exhausted):
 16 samples, scored by the PRM and voted on; beam search and DVTS with N = 16. Score and vote are those of the PRM's
-profile, which were chosen on validation problems. What is done is kept in `--folder`: the same command goes on from
-there. On two cores it takes some three hours from nothing. `--only` runs a part, so that two processes share the work.
+profile, which were chosen on validation problems. Results are stored in `--folder`, and the same command continues
+from there. A run from scratch takes about three hours on two cores. `--only` runs a part, so that two processes can
+share the work.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ STRATEGIES = ("best-of-n", *SEARCHES)
 
 
 async def outcomes(args: argparse.Namespace) -> tuple[dict[str, list[Outcome]], dict[str, Any]]:
-    """Outcomes of the chosen strategies, and what scoring costs."""
+    """Return the outcomes of the chosen strategies, and the cost of scoring."""
     wanted = test_problems(args.problems, args.families or tuple(FAMILIES))
     policy = EmbeddedPolicy(threads=args.threads)
     prm = AdapterPRM(policy, path=args.prm, threads=args.threads)
     digest = hashlib.sha256((args.prm or shipped()).read_bytes()).hexdigest()[:12]
-    store = Store(args.folder / f"outcomes-{digest}")  # another PRM's are none of this one's
+    store = Store(args.folder / f"outcomes-{digest}")  # outcomes of different PRMs are stored separately
     async with Solver(policy, prm) as solver:
         found = {
             name: await run(solver, name, wanted, store, args.folder / "samples") for name in args.only or STRATEGIES
@@ -48,7 +49,7 @@ async def outcomes(args: argparse.Namespace) -> tuple[dict[str, list[Outcome]], 
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=26, help="of each family")
     parser.add_argument("--families", nargs="*", choices=tuple(FAMILIES), help="only these")

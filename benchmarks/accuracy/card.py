@@ -1,4 +1,4 @@
-"""The figures as a table for the terminal, and as the profile of the shipped PRM."""
+"""Tables of the figures for the terminal, and for the profile of the shipped PRM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMNS = ("pass@1", "majority", "prm-max", "best-of-n", *SEARCHES, f"pass@{N}"
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Everything that was measured, for people."""
+    """Format all measurements for the terminal."""
     lines = [f"{'':<18}{'n':>5}" + "".join(f"{name:>18}" for name in _COLUMNS) + f"{'AUC within':>12}{'mixed':>7}"]
     for name, row in figures["rows"].items():
         cells = "".join(f"{row[column]:>6.3f} {_interval(row[column + ' interval']):>11}" for column in _COLUMNS)
@@ -25,7 +25,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def markdown(figures: dict[str, Any]) -> str:
-    """The rows as docs/embedded-prm.md has them."""
+    """Format the rows as in docs/embedded-prm.md."""
     lines = ["| | problems | AUC within | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 3) + "|"]
     for name, row in figures["rows"].items():
         auc = "–" if row["auc_within"] is None else f"{row['auc_within']:.2f}"
@@ -39,11 +39,11 @@ def _interval(ends: list[float]) -> str:
 
 
 def profile_text(figures: dict[str, Any], trained: dict[str, Any]) -> str:
-    """The profile (TOML) of the shipped PRM.
+    """Format the profile of the shipped PRM as TOML.
 
     Args:
-        figures: What this benchmark measured.
-        trained: What `tts-tui train-prm` wrote beside the weights.
+        figures: Measurements of this benchmark.
+        trained: Metadata that `tts-tui train-prm` wrote next to the weights.
     """
     adapter, samples = trained["adapter"], trained["samples"]
     recipe = trained["recipe"]
@@ -85,7 +85,7 @@ def profile_text(figures: dict[str, Any], trained: dict[str, Any]) -> str:
 
 
 def profile_table(name: str, values: Mapping[str, Any]) -> list[str]:
-    """The lines of a table of the profile, after an empty one."""
+    """Return the lines of a table of the profile, after an empty one."""
     known = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values.items() if value is not None]
     return ["", f"[test.{json.dumps(name)}]", *known]
 

@@ -1,4 +1,4 @@
-"""What scoring costs: seconds in which the PRM scores steps, against those in which the policy writes them."""
+"""The cost of scoring: seconds in which the PRM scores steps, against those in which the policy generates them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PROBLEMS = 10
 
 
 async def measure(policy: EmbeddedPolicy, prm: AdapterPRM) -> dict[str, Any]:
-    """Times both on some problems: N solutions at once, then their steps, depth by depth as a search scores them.
+    """Time both on some problems: N concurrent solutions, then their steps, scored depth by depth as in a search.
 
     Args:
-        policy: Running.
-        prm: Not started yet.
+        policy: The running policy.
+        prm: The PRM, not started yet.
     """
     settings = SamplingSettings(fingerprint(policy.network[1]))
     await prm.start()

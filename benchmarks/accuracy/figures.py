@@ -1,4 +1,4 @@
-"""From outcomes to figures: accuracies with intervals, areas, calibration, length bias, sensitivity to voting."""
+"""Figures from outcomes: accuracies with intervals, areas, calibration, length bias, sensitivity to voting."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tts_tui.evaluation.prm.voting_report import auc, wilson
 from tts_tui.plan import SCORES, Score, Vote
 
 Outcomes = Mapping[str, Sequence[Outcome]]
-"""By strategy: those of every problem, in one order."""
+"""Outcomes by strategy, with the problems in the same order."""
 
 VOTES: tuple[Vote, ...] = ("prm-max", "prm-vote")
 
 
 def families(samples: Sequence[Outcome]) -> dict[str, Measured]:
-    """What the policy alone makes of every family."""
+    """Return the accuracy of the policy alone on every family."""
     found = {}
     for name in FAMILIES:
         own = [outcome for outcome in samples if outcome.problem.family == name]
@@ -39,7 +39,7 @@ def families(samples: Sequence[Outcome]) -> dict[str, Measured]:
 
 
 def groups(samples: Sequence[Outcome]) -> dict[str, list[int]]:
-    """Numbers of the problems of every group: all, levels, trained and unseen families, each family."""
+    """Return the indices of the problems of every group: all, levels, trained and unseen families, each family."""
     known = families(samples)
     found: dict[str, list[int]] = {"all": list(range(len(samples)))}
     for level in LEVELS:
@@ -53,7 +53,7 @@ def groups(samples: Sequence[Outcome]) -> dict[str, list[int]]:
 
 
 def accuracies(outcomes: Outcomes, numbers: Sequence[int], score: Score, vote: Vote) -> dict[str, Any]:
-    """A row of the table: shares of right answers with their Wilson intervals."""
+    """Return a row of the table: shares of right answers with their Wilson intervals."""
     samples = [outcomes["best-of-n"][n] for n in numbers]
     shares = {
         "pass@1": [fmean(one.right) for one in samples],
@@ -73,12 +73,12 @@ def accuracies(outcomes: Outcomes, numbers: Sequence[int], score: Score, vote: V
 
 
 def area(samples: Sequence[Outcome], score: Score, *, answered: bool = False) -> tuple[float | None, int]:
-    """Mean AUC within problems that have right and wrong samples, and how many those are.
+    """Return the mean AUC within problems that have right and wrong samples, and the number of these problems.
 
     Args:
-        samples: The problems.
-        score: How step scores become one number.
-        answered: Leave solutions without an answer out, which are wrong and easily known.
+        samples: Outcomes of the problems.
+        score: Aggregation of step scores into one number.
+        answered: Whether to leave out solutions without an answer, which are wrong and easily recognized.
     """
     found = []
     for one in samples:
@@ -93,7 +93,7 @@ def area(samples: Sequence[Outcome], score: Score, *, answered: bool = False) ->
 
 
 def targets(row: Mapping[str, Any]) -> dict[str, float]:
-    """What the best search is, against one sample, against the majority, and of the gap to `pass@N`."""
+    """Compare the best search with one sample, with the majority, and with the gap to `pass@N`."""
     best = max(row[name] for name in ("best-of-n", *SEARCHES))
     return {
         "best": best,
@@ -104,7 +104,7 @@ def targets(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def paired(outcomes: Outcomes, numbers: Sequence[int], score: Score, vote: Vote) -> dict[str, Any]:
-    """Best-of-N against each search on the same problems: who alone was right how often, and the exact sign test."""
+    """Compare Best-of-N with each search on the same problems: how often only one was right, and a sign test."""
     found = {}
     for name in SEARCHES:
         pairs = Counter(
@@ -117,7 +117,7 @@ def paired(outcomes: Outcomes, numbers: Sequence[int], score: Score, vote: Vote)
 
 
 def votes(samples: Sequence[Outcome]) -> dict[str, float]:
-    """Accuracy of every score and vote over the same samples."""
+    """Return the accuracy of every score and vote over the same samples."""
     pairs = {f"{score} {vote}": (score, vote) for score in SCORES for vote in VOTES}
     found = {
         name: round(fmean(one.solved(score, vote) for one in samples), 3)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def votes(samples: Sequence[Outcome]) -> dict[str, float]:
 
 
 def calibration(samples: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
-    """Whether solutions whose last score is p are right in p of the cases: ECE, and the table behind it."""
+    """Measure whether solutions with last score p are right with probability p: ECE, and the underlying table."""
     held: dict[int, list[tuple[float, bool]]] = defaultdict(list)
     for one in samples:
         for scores, right in zip(one.scores, one.right, strict=True):
@@ -141,7 +141,7 @@ def calibration(samples: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
 
 
 def length_bias(samples: Sequence[Outcome], score: Score) -> dict[str, float | None]:
-    """Correlation of score and tokens among equally right solutions of the same problem."""
+    """Return the correlation of score and tokens among equally right solutions of the same problem."""
     found: dict[str, float | None] = {}
     for name, wanted in (("right", True), ("wrong", False)):
         x, y = [], []
@@ -161,7 +161,7 @@ def length_bias(samples: Sequence[Outcome], score: Score) -> dict[str, float | N
 
 
 def everything(outcomes: Outcomes, score: Score, vote: Vote) -> dict[str, Any]:
-    """All figures."""
+    """Return all figures."""
     samples = outcomes["best-of-n"]
     rows = {name: accuracies(outcomes, numbers, score, vote) for name, numbers in groups(samples).items()}
     levels = {name: numbers for name, numbers in groups(samples).items() if name in ("all", *LEVELS)}

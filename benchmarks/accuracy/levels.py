@@ -1,8 +1,8 @@
-"""`python -m benchmarks.accuracy.levels [--write]`: the rows by level, from the counts that were kept of every family.
+"""`python -m benchmarks.accuracy.levels [--write]`: the rows by level, from the stored counts of every family.
 
-A family's level is that of its mean pass@1 (`tts_tui.controller.levels`). `by_family.json` holds how many problems of each family
-every way solved, so that the rows follow from it whenever the bounds change, without running three hours again.
-`--write` puts them into the profile of the shipped PRM.
+A family's level is that of its mean pass@1 (`tts_tui.controller.levels`). `by_family.json` holds the number of
+problems of each family that every method solved, so that the rows can be recomputed whenever the bounds change,
+without another run of three hours. `--write` puts them into the profile of the shipped PRM.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ KEPT = Path(__file__).with_name("by_family.json")
 
 
 class Counts(Struct, frozen=True, rename={"best_of_n": "best-of-n"}):
-    """What came of a family's test problems.
+    """The results on a family's test problems.
 
     Attributes:
-        problems: How many there are.
-        right: Right samples of all problems, of `N` each.
-        majority, best_of_n, beam, dvts, passk: Problems that each way solved.
-        mixed: Problems with right and wrong samples.
-        auc: Mean AUC within these, to three decimals.
+        problems: Number of problems.
+        right: Number of right samples over all problems, with `N` samples each.
+        majority, best_of_n, beam, dvts, passk: Number of problems solved by each method.
+        mixed: Number of problems with right and wrong samples.
+        auc: Mean AUC within the mixed problems, to three decimals.
     """
 
     problems: int
@@ -54,7 +54,7 @@ class Counts(Struct, frozen=True, rename={"best_of_n": "best-of-n"}):
 
 
 def kept() -> dict[str, Counts]:
-    """The counts by family."""
+    """Return the stored counts by family."""
     return msgspec.json.decode(KEPT.read_bytes(), type=dict[str, Counts])
 
 
@@ -62,10 +62,10 @@ def keep(outcomes: Mapping[str, list[Outcome]], rows: Mapping[str, Any], score: 
     """Write the counts of a run.
 
     Args:
-        outcomes: By strategy: those of every problem.
+        outcomes: Outcomes of every problem, by strategy.
         rows: The figures by family.
-        score: How step scores become one number.
-        vote: How solutions become one answer.
+        score: Aggregation of step scores into one number.
+        vote: Aggregation of solutions into one answer.
     """
     found = {}
     for name in FAMILIES:
@@ -85,9 +85,9 @@ def keep(outcomes: Mapping[str, list[Outcome]], rows: Mapping[str, Any], score: 
 
 
 def row(families: Iterable[Counts]) -> dict[str, Any]:
-    """The figures of several families together, as `benchmarks.accuracy.figures.accuracies` has them.
+    """Return the figures of several families together, in the format of `benchmarks.accuracy.figures.accuracies`.
 
-    The AUC is the mean of the families' rounded ones over their mixed problems, so it has two decimals.
+    The AUC is the mean of the families' rounded ones, weighted by their mixed problems, so it has two decimals.
     """
     own = list(families)
     problems, mixed = sum(one.problems for one in own), sum(one.mixed for one in own)
@@ -111,13 +111,13 @@ def row(families: Iterable[Counts]) -> dict[str, Any]:
 
 
 def rows(counts: Mapping[str, Counts]) -> dict[str, dict[str, Any]]:
-    """The figures of every level."""
+    """Return the figures of every level."""
     own = {level: [one for one in counts.values() if level_of(one.pass1) == level] for level in LEVELS}
     return {level: row(families) for level, families in own.items() if families}
 
 
 def rewritten(profile: str, made: Mapping[str, Mapping[str, Any]]) -> str:
-    """A profile (TOML) with the tables of the levels replaced."""
+    """Return a profile (TOML) with the tables of the levels replaced."""
     tables = profile.split("\n\n")
     for level, values in made.items():
         (place,) = (n for n, table in enumerate(tables) if table.startswith(f'[test."{level}"]'))
@@ -126,7 +126,7 @@ def rewritten(profile: str, made: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print the rows, and write them where that is asked for."""
+    """Print the rows, and write them with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put them into the profile of the shipped PRM")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Runs strategies on test problems, and keeps what came out: one file a problem and strategy."""
+"""Runs of strategies on test problems, with stored outcomes: one file per problem and strategy."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from tts_tui.plan import Score, Vote
 from tts_tui.protocols import ScoreRequest
 
 SKIPPED = 8
-"""Test problems of each family, from the first on, that figures in development were looked at with: left out."""
+"""Number of leading test problems of each family to leave out, since they were used during development."""
 N = 16
 SEARCHES = ("beam", "dvts")
 
 
 class Outcome(Struct, frozen=True):
-    """What a strategy came to on a problem.
+    """The outcome of a strategy on a problem.
 
     Attributes:
         problem: The problem.
-        strategy: Its name; `best-of-n` has all its samples here.
-        answers: Of every solution that votes; None where there is none.
-        scores: Scores of the steps of each.
-        tokens: Sampled tokens of each solution's path.
-        sampled: Tokens that the policy sampled.
-        scored: Tokens that the PRM computed.
+        strategy: Name of the strategy; the outcome of `best-of-n` has all its samples.
+        answers: Answer of every solution that votes; None if there is none.
+        scores: Step scores of each solution.
+        tokens: Number of sampled tokens of each solution's path.
+        sampled: Number of tokens sampled by the policy.
+        scored: Number of tokens computed by the PRM.
     """
 
     problem: Problem
@@ -52,24 +52,24 @@ class Outcome(Struct, frozen=True):
 
     @property
     def right(self) -> list[bool]:
-        """Which solutions have the right answer."""
+        """Flags of the solutions with the right answer."""
         return [answer is not None and same(answer, self.problem.answer) for answer in self.answers]
 
     def solved(self, score: Score, vote: Vote, chosen: Sequence[int] | None = None) -> bool:
-        """Whether a vote over all solutions, or the `chosen` ones, takes the right answer."""
+        """Return whether a vote over all solutions, or the `chosen` ones, elects the right answer."""
         numbers = range(len(self.answers)) if chosen is None else chosen
         ranked = tally([Candidate(n, self.answers[n], self.scores[n]) for n in numbers], score, vote)
         return bool(ranked) and same(ranked[0].answer, self.problem.answer)
 
 
 def test_problems(count: int, names: Sequence[str] = tuple(FAMILIES)) -> list[Problem]:
-    """The first `count` problems of each family's test split that may be used, one of each family in turn."""
+    """Return the first `count` usable problems of each family's test split, one of each family in turn."""
     drawn = [problems(name, "test", SKIPPED + count)[SKIPPED:] for name in names]
     return [own[place] for place in range(count) for own in drawn if place < len(own)]
 
 
 class Store:
-    """The folder of outcomes."""
+    """A folder of outcomes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ class Store:
 async def run(
     solver: Solver, strategy: str, wanted: Sequence[Problem], store: Store, samples: Path, concurrency: int = 4
 ) -> list[Outcome]:
-    """What `strategy` comes to on all problems; what is stored is not run again."""
+    """Return the outcomes of `strategy` on all problems, running only those that are not stored."""
     missing = [problem for problem in wanted if store.load(problem, strategy) is None]
     if missing:
         tell = teller(strategy, len(missing))
@@ -133,7 +133,7 @@ async def _searches(
 async def _samples(
     solver: Solver, wanted: Sequence[Problem], store: Store, folder: Path, tell: Callable[[], None]
 ) -> None:
-    """Best-of-N from samples on disk: all solutions are the policy's own, and the PRM scores every step of them."""
+    """Run Best-of-N from samples on disk: all solutions come from the policy, and the PRM scores every step."""
     policy, prm = solver.policy, solver.prm
     assert isinstance(policy, EmbeddedPolicy) and isinstance(prm, AdapterPRM)
     cache = SampleCache(folder, SamplingSettings(fingerprint(policy.network[1])))
@@ -167,7 +167,7 @@ async def _samples(
 
 
 def teller(what: str, total: int) -> Callable[[], None]:
-    """Prints how many of `total` are done, and how long the others may take."""
+    """Return a callback that prints how many of `total` are done, and the estimated remaining time."""
     began, done = time.monotonic(), 0
 
     def tell() -> None:

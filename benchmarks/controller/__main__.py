@@ -1,12 +1,12 @@
 """`python -m benchmarks.controller [--problems N] [--folder DIR]`: the controller against every fixed plan.
 
-Up to `--problems` test problems of each of the 18 families (26 by default, which makes 411), none of which the shipped
-calibration or the embedded PRM has seen; three families are unlike all that either was made on. What is done is kept
-in `--folder`: the same command goes on from there. From nothing it takes some five hours on two cores. `--only` runs
-one part, so that two processes share the work.
+Up to `--problems` test problems of each of the 18 families (26 by default, 411 in total), none of which the shipped
+calibration or the embedded PRM has seen; three families are unlike all training data of either. Results are stored in
+`--folder`, and the same command continues from there. A run from scratch takes about five hours on two cores. `--only`
+runs one part, so that two processes can share the work.
 
-Costs are tokens that the policy samples and those that the PRM computes, weighed by its size. A plan that ran with more
-candidates bears its share of both, and what the PRM computes of a problem once.
+Costs are the tokens sampled by the policy and those computed by the PRM, weighted by its size. A plan simulated from a
+run with more candidates is charged its share of both, and what the PRM computes once per problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tts_tui.training.controller import hidden_states
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=26, help="of each family")
     parser.add_argument("--folder", type=Path, default=download.cache_root() / "controller", help="what is kept")

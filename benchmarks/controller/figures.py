@@ -1,4 +1,4 @@
-"""From outcomes to figures: difficulty, plans against each other, and what majority voting would need."""
+"""Figures from outcomes: difficulty, comparisons of plans, and the budget that majority voting would need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = (1, 2, 4, 8, 16)
 
 
 class Row:
-    """A plan: for each problem whether it was right, what it cost, and how many tokens of that were sampled."""
+    """A plan with, for each problem, whether it was right, its cost, and the number of sampled tokens in that."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,7 +56,7 @@ def everything(
     models: tuple[ModelInfo, ModelInfo | None],
     states: Mapping[str, tuple[float, ...]],
 ) -> tuple[dict[str, Any], list[str]]:
-    """All figures, and the lines that say them."""
+    """Return all figures, and the lines that print them."""
     calibration = find(*models)
     if calibration is None:
         raise SystemExit("there is no calibration of the embedded models: tts-tui calibrate makes one")
@@ -74,7 +74,7 @@ def everything(
 
 
 def _merged(parts: Parts, names: Sequence[str], once: float = 0.0) -> dict[tuple[str, str], Outcome]:
-    """Outcomes of all these parts; those of one plan under several seeds are one larger one's."""
+    """Merge the outcomes of these parts; outcomes of one plan under several seeds become those of one larger plan."""
     found: dict[tuple[str, str], Outcome] = {}
     for name in names:
         for key, one in parts[name][1].items():
@@ -83,7 +83,7 @@ def _merged(parts: Parts, names: Sequence[str], once: float = 0.0) -> dict[tuple
 
 
 def _plans(parts: Parts, names: Sequence[str]) -> dict[str, Plan]:
-    """Their plans, likewise."""
+    """Merge the plans of these parts; the candidates of equally named plans add up."""
     found: dict[str, Plan] = {}
     for name in names:
         for key, plan in parts[name][0].items():
@@ -92,7 +92,7 @@ def _plans(parts: Parts, names: Sequence[str]) -> dict[str, Plan]:
 
 
 def together(one: Outcome, more: Outcome, once: float) -> Outcome:
-    """Solutions and costs of both, but for what the PRM computes once; the answer of both is left open."""
+    """Return the solutions and costs of both, less the one-off PRM cost `once`; the answer is not updated."""
     policy, prm = one.tokens.policy, one.tokens.prm
     policy = replace(policy, completion=policy.completion + more.tokens.policy.completion)
     prm = replace(prm, computed=round(prm.computed + more.tokens.prm.computed - once))
@@ -103,7 +103,7 @@ def together(one: Outcome, more: Outcome, once: float) -> Outcome:
 
 
 def difficulty_figures(cases: Sequence[Case], calibration: Calibration) -> tuple[dict[str, Any], list[str]]:
-    """Forecasts before the probe, after four samples, and after the calibration's own probe; by kinds of families."""
+    """Measure forecasts before the probe, after 4 samples, and after the calibration's own probe, by kind of family."""
     kinds = {
         "all": list(cases),
         "families of the calibration": [case for case in cases if case.family not in UNSEEN],
@@ -144,7 +144,7 @@ _AREAS = (("auc hard", 8), ("auc easy", 8), ("ece hard", 10), ("ece easy", 10))
 
 
 def baseline(cases: Sequence[Case], found: Sequence[Forecast]) -> dict[str, float | None]:
-    """How well the level that people would give tells difficulty: the number of steps of the right solution."""
+    """Measure how well the number of steps of the right solution, as a human difficulty level, predicts difficulty."""
     steps = [len(_problem(cases[one.at].id).steps) for one in found]
     result: dict[str, float | None] = {}
     for place, (name, sign) in enumerate((("hard", 1), ("easy", -1))):
@@ -164,9 +164,9 @@ def _problem(id: str) -> Any:
 
 
 def fixed_rows(cases: Sequence[Case], calibration: Calibration) -> list[Row]:
-    """The fixed plans: samples in the order in which they were drawn, subtrees in a fixed random one.
+    """Return the fixed plans, with samples in the order in which they were drawn, and subtrees in a fixed random order.
 
-    Majority voting costs no scoring.
+    Majority voting has no scoring cost.
     """
     found: dict[str, Row] = {}
 
@@ -192,7 +192,7 @@ def fixed_rows(cases: Sequence[Case], calibration: Calibration) -> list[Row]:
 
 
 def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> list[Row]:
-    """Plans as they ran, of the parts whose names begin with `kind`."""
+    """Return plans as they ran, from the parts whose names start with `kind`."""
     rows = []
     for part, (plans, outcomes) in parts.items():
         for name in plans if part.startswith(kind) else ():
@@ -207,7 +207,7 @@ def runs_rows(items: Sequence[Item], parts: Parts, kind: str, weight: float) -> 
 def plan_figures(
     cases: Sequence[Case], fixed: Sequence[Row], autos: Sequence[Row], calibration: Calibration
 ) -> tuple[dict[str, Any], list[str]]:
-    """Accuracy and cost of every plan; the controller against each at its cost or less; the oracle."""
+    """Return accuracy and cost of every plan, and compare the controller with fixed plans and the     oracle."""
     lines = [f"{'Plan':<30}{'accuracy':>10}{'95 %':>16}{'tokens a problem':>18}{'sampled':>10}"]
     figures: dict[str, Any] = {"plans": {}, "against": []}
     for row in sorted([*fixed, *autos], key=lambda row: row.cost):
@@ -255,9 +255,10 @@ def plan_figures(
 
 
 def majority_figures(items: Sequence[Item], parts: Parts, weight: float) -> tuple[dict[str, Any], list[str]]:
-    """Tokens that majority voting needs for the controller's accuracy, over the controller's; on some of the problems.
+    """Return the tokens that majority voting needs for the controller's accuracy, relative to the controller's own.
 
-    Only every so many-th is sampled as often as that takes. The others' samples are the 16 of all problems.
+    Only one in several problems is sampled often enough for this, and only these are used. The others just have the
+    16 samples of all problems.
     """
     votes = ["samples", *(part for part in parts if part.startswith("votes"))]
     runs = [(parts[part][1], name) for part in votes for name in parts[part][0]]
@@ -287,12 +288,12 @@ def majority_figures(items: Sequence[Item], parts: Parts, weight: float) -> tupl
 
 
 def _doubled(most: int) -> list[int]:
-    """1, 2, 4 and so on, all of them less than `most`."""
+    """Return the powers of two below `most`."""
     return [1 << power for power in range(most.bit_length()) if 1 << power < most]
 
 
 def _votes(pool: Sequence[Sample]) -> bool:
-    """Whether most of them say what is right."""
+    """Return whether the majority answer is right."""
     hand = SolutionSet("last", "majority")
     hand.add(pool)
     return hand.is_right

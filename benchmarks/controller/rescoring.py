@@ -1,20 +1,20 @@
 """Early stopping on recorded samples of a real model, without generating: `python -m benchmarks.controller.rescoring`.
 
 40 problems of MATH-500 with 8 samples of Qwen2.5-1.5B-Instruct each, their tokens, and their mean scores of
-Skywork-o1-Open-PRM-1.5B. Samples are seen one after the other; what is not needed any more is saved. Nothing that
-decides when to stop was chosen by this file: the belief and its evidence are the priors of a policy and a PRM of this
-size (`tts_tui.controller.priors`), and levels are stated tolerances.
+Skywork-o1-Open-PRM-1.5B. Samples are seen one after the other; those after the stop are saved. No stopping parameter
+was chosen on this file: the belief and its evidence are the priors of a policy and a PRM of this size
+(`tts_tui.controller.priors`), and levels are stated tolerances.
 
 - gain: the rest is expected to bring less than 1 % of the accuracy that the priors expect of one sample. The bar.
 - change: the probability that the rest changes the answer, right or wrong, is below 5 % or 1 %.
-- auto: what the controller does on priors, at their price of a sample.
-- first 4: no stopping rule; half of the samples, whatever they say.
-- fitted: `gain`, with base rate and evidence fitted on the other four fifths of the problems. Not part of the bar, as
-  it has looked at the file, though never at the problem that it is judged on.
-- hindsight: the fewest tokens at which any level of `gain` keeps 99 %, and those of somebody who knows in advance after
-  which sample the answer stays right, or wrong. What no rule of this kind can beat.
+- auto: the controller with priors, at their price of a sample.
+- first 4: no stopping rule; half of the samples, whatever their answers.
+- fitted: `gain`, with base rate and evidence fitted on the other four fifths of the problems. Not part of the bar,
+  since it has seen the file, though never the problem that it is evaluated on.
+- hindsight: the fewest tokens at which any level of `gain` keeps 99 %, and those of an oracle that knows in advance
+  after which sample the answer stays right, or wrong: a bound that no rule of this kind can beat.
 
-A problem with many different wrong answers changes its answer with almost every sample, and is none the better for it.
+A problem with many different wrong answers changes its answer with almost every sample, without becoming more accurate.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ POLICY = ModelInfo("qwen2.5-1.5b-instruct", 1_540_000_000, 32768, "qwen")
 PRM = ModelInfo("skywork-1.5b", 1_540_000_000, 32768)
 VOTES: tuple[Vote, ...] = ("majority", "prm-vote", "prm-max")
 TOLERANCE = 0.01
-"""Share of the accuracy that may be lost: the bar's 99 %."""
+"""Share of the accuracy that may be lost; the bar is to keep 99 %."""
 KEPT, SHARE = 1 - TOLERANCE, 0.6
 FOLDS = 5
 LEVELS = [0.0005 * 1.3**step for step in range(25)]
-"""Tried in hindsight."""
+"""Levels tried in hindsight."""
 
 
 class Trace(Struct):
@@ -84,7 +84,7 @@ class Recorded(Struct):
 
 
 class Run(Struct, frozen=True):
-    """A problem under a rule: whether its answer was right, its tokens, its samples, whether all of them agree."""
+    """A rule on a problem: whether its answer is right, its tokens and samples, and if all samples give it."""
 
     right: bool
     tokens: float
@@ -93,10 +93,10 @@ class Run(Struct, frozen=True):
 
 
 def read(path: Path) -> Recorded:
-    """The samples.
+    """Read the recorded samples.
 
     Raises:
-        UsageError: There are none.
+        UsageError: The file cannot be read, or holds no recorded samples.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Recorded)
@@ -107,9 +107,9 @@ def read(path: Path) -> Recorded:
 
 
 async def graded(found: Recorded, grader: Grader) -> tuple[list[Case], list[Case]]:
-    """All problems twice: with the flags of the file, and graded anew.
+    """Return all problems twice: with the flags of the file, and graded again.
 
-    The file has a flag a sample and no answers. An answer is right by the flags if most of its samples are.
+    The file has a flag per sample and no answers. An answer is right by the flags if most of its samples are.
     """
     flagged: list[Case] = []
     anew: list[Case] = []
@@ -132,14 +132,14 @@ async def graded(found: Recorded, grader: Grader) -> tuple[list[Case], list[Case
 
 
 class InOrder(random.Random):
-    """Draws nothing: samples stay in the order in which they were recorded."""
+    """A generator that draws nothing: samples stay in the order in which they were recorded."""
 
     def sample(self, population: Any, k: int, *, counts: Any = None) -> list[Any]:
         return list(population)[:k]
 
 
 class Walked(Struct, frozen=True):
-    """A problem, sample by sample: the standing after each, and what the rest would do."""
+    """A problem, sample by sample: the state after each, and the forecast of the effect of the rest."""
 
     right: tuple[bool, ...]
     answer: tuple[int, ...]
@@ -147,21 +147,21 @@ class Walked(Struct, frozen=True):
     ahead: tuple[Change, ...]
 
     def until(self, enough: Callable[[Change], bool]) -> Run:
-        """The first sample after which a rule says that it is enough."""
+        """Return the result of stopping at the first sample at which a rule is satisfied."""
         return self.at(next((k for k, change in enumerate(self.ahead) if enough(change)), len(self.right) - 1))
 
     def at(self, k: int) -> Run:
-        """Stopped after sample k, from 0."""
+        """Return the result of stopping after sample k, from 0."""
         return Run(self.right[k], self.tokens[k], k + 1, self.answer[k] == self.answer[-1])
 
     @property
     def settled(self) -> int:
-        """The sample from which on the answer stays right, or stays wrong."""
+        """Index of the sample from which on the answer stays right, or stays wrong."""
         return next(k for k in range(len(self.right)) if len(set(self.right[k:])) == 1)
 
 
 def walk(pool: Sequence[Sample], calibration: Calibration, draws: int) -> Walked:
-    """Sees one sample after the other."""
+    """Process the samples one after the other."""
     prior = calibration.difficulty.prior([])
     hand = SolutionSet(calibration.score, calibration.vote)
     right, answer, tokens, ahead = [], [], [], []
@@ -177,7 +177,7 @@ def walk(pool: Sequence[Sample], calibration: Calibration, draws: int) -> Walked
 
 
 def rules(calibration: Calibration) -> dict[str, Callable[[Change], bool]]:
-    """When to stop."""
+    """Return the stopping rules by name."""
     level = TOLERANCE * calibration.difficulty.prior([]).pass1
     return {
         f"gain < {level:.2%}": lambda change: change.gain < level,
@@ -187,7 +187,7 @@ def rules(calibration: Calibration) -> dict[str, Callable[[Change], bool]]:
 
 
 def controlled(pool: Sequence[Sample], calibration: Calibration) -> Run:
-    """What the controller does; it begins with one sample and looks again after each few."""
+    """Simulate the controller, which starts with one sample and reconsiders after each few."""
     curves = tuple(curve for curve in calibration.curves if curve.strategy in SAMPLING)  # no search was recorded
     calibration = replace(calibration, curves=curves, probe=1)
     played = play(Case("", "", (), tuple(pool), {}), calibration, calibration.price, 1, InOrder())
@@ -195,12 +195,12 @@ def controlled(pool: Sequence[Sample], calibration: Calibration) -> Run:
 
 
 def usual(vote: Vote) -> Calibration:
-    """The priors of these models."""
+    """Return the priors of these models."""
     return priors.calibration(POLICY, None if vote == "majority" else PRM, "avg", vote)
 
 
 def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
-    """For each case, base rate and evidence as the other folds have them, held near the priors."""
+    """Return each case's calibration, with base rate and evidence fitted on the other folds, held near the priors."""
     given, placed, found = usual(vote), difficulty_fit.folds(cases, FOLDS), []
     for fold in range(FOLDS):
         own = [case for case, at in zip(cases, placed, strict=True) if at != fold]
@@ -213,7 +213,7 @@ def fitted(cases: Sequence[Case], vote: Vote) -> list[Calibration]:
 
 
 def table(title: str, cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None:
-    """Prints what all rules come to; each case has one pool or several, in the orders in which they are seen."""
+    """Print the results of all rules; each case has one or more pools, in the orders in which they are seen."""
     print(f"\n{title}")
     print("vote      rule           accuracy         kept of all 8's         tokens          samples  same answer")
     for vote in VOTES:
@@ -237,7 +237,7 @@ def table(title: str, cases: Sequence[Case], pools: Sequence[Sequence[Sequence[S
 
 
 def line(found: Sequence[Sequence[Run]], whole: Sequence[Sequence[Run]]) -> str:
-    """One rule, against all samples; intervals are of 95 % over problems."""
+    """Format the results of one rule against all samples, with 95 % intervals over problems."""
     means = [(*mean(own), *mean(full)) for own, full in zip(found, whole, strict=True)]
     right, tokens, all_right, all_tokens = (sum(column) for column in zip(*means, strict=True))
     low, high = wilson(right, len(means))
@@ -255,12 +255,12 @@ def line(found: Sequence[Sequence[Run]], whole: Sequence[Sequence[Run]]) -> str:
 
 
 def mean(runs: Sequence[Run]) -> tuple[float, float]:
-    """Share of right answers, and tokens."""
+    """Return the share of right answers, and the mean number of tokens."""
     return fmean(run.right for run in runs), fmean(run.tokens for run in runs)
 
 
 def hindsight(walks: Sequence[Sequence[Walked]], whole: Sequence[Sequence[Run]]) -> str:
-    """The fewest tokens that keep 99 %: by any level, and by knowing."""
+    """Describe the fewest tokens that keep 99 %: for any level of gain, and for an oracle."""
     flat = [path for own in walks for path in own]
     right = sum(run.right for own in whole for run in own)
     total = sum(run.tokens for own in whole for run in own)
@@ -274,7 +274,7 @@ def hindsight(walks: Sequence[Sequence[Walked]], whole: Sequence[Sequence[Run]])
 
 
 def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None:
-    """Prints where the tokens go: problems by how many of their samples are right."""
+    """Print the distribution of tokens: problems by the number of their right samples."""
     total = sum(one.tokens for case in cases for one in case.pool)
     print(
         "\nwhere the tokens go: problems by how many of 8 are right; samples until `gain` stops, its forecast after 4"
@@ -295,7 +295,7 @@ def classes(cases: Sequence[Case], pools: Sequence[Sequence[Sequence[Sample]]], 
 
 
 def reliability(pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None:
-    """Prints whether the probabilities come true on these problems."""
+    """Print forecast and observed probabilities on these problems."""
     print("\nwhat the rest of 8 does: forecast, and seen with an interval of 95 %")
     print("vote      after  answer changes      wrong becomes right  right becomes wrong")
     for vote in VOTES:
@@ -316,7 +316,7 @@ def reliability(pools: Sequence[Sequence[Sequence[Sample]]], draws: int) -> None
 
 
 async def measure(path: Path, orders: int, draws: int) -> None:
-    """Prints everything."""
+    """Print all tables."""
     found = read(path)
     async with Grader() as grader:
         flagged, anew = await graded(found, grader)
@@ -340,14 +340,14 @@ async def measure(path: Path, orders: int, draws: int) -> None:
 
 
 def shuffled(cases: Sequence[Case], orders: int) -> list[list[list[Sample]]]:
-    """Each case's samples in as many random orders."""
+    """Return each case's samples in `orders` random orders."""
     return [
         [random.Random(f"{case.id}/{at}").sample(case.pool, len(case.pool)) for at in range(orders)] for case in cases
     ]
 
 
 def main() -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, default=SAMPLES, help=f"the recorded samples [default: {SAMPLES}]")
     parser.add_argument("--orders", type=int, default=20, help="random orders [default: 20]")

@@ -1,4 +1,4 @@
-"""Runs plans on the held-out problems; what is done is kept, and not run again."""
+"""Runs of plans on the held-out problems; stored results are not computed again."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from tts_tui.solver import Solver
 from tts_tui.training.controller import hidden_states
 
 SKIPPED = 8
-"""Test problems of each family, from the first on, that figures in development were looked at with: left out."""
+"""Number of leading test problems of each family to leave out, since they were used during development."""
 
 AT_ONCE = 16
-"""Problems at once: rounds of the controller are small, and the engine batches across problems."""
+"""Number of concurrent problems: rounds of the controller are small, and the engine batches across problems."""
 
 STATES = "states.jsonl"
 """File of the policy's hidden states on the prompts."""
 
 
 class Part(Struct, frozen=True):
-    """What is run.
+    """A part of the benchmark.
 
     Attributes:
-        specs: Plans.
-        seed: Of all of them. Other parts' plans of the same name have another one: together they are a larger plan.
-        every: Only every so many-th problem is taken.
+        specs: Specs of its plans.
+        seed: Seed of all its plans. Plans of the same name in other parts have other seeds; together they form
+            a larger plan.
+        every: Stride of the problems: only every `every`-th one is used.
     """
 
     specs: tuple[str, ...]
@@ -58,17 +59,17 @@ PARTS: dict[str, Part] = {
     "auto-500": Part(("auto:64,target_tokens=500",)),
     "auto-1000": Part(("auto:64,target_tokens=1000",)),
 }
-"""All of it, by parts that may run beside each other. Plans of one part would share what the PRM reads: one a part."""
+"""All parts, which may run concurrently. Plans of one part would share PRM computations, so each part has one plan."""
 
 
 def items(count: int) -> list[Item]:
-    """Up to `count` test problems of each family, one of each in turn."""
+    """Return up to `count` test problems of each family, one of each in turn."""
     drawn = [problems(name, "test", SKIPPED + count)[SKIPPED:] for name in FAMILIES]
     return [item_of(own[place]) for place in range(count) for own in drawn if place < len(own)]
 
 
 async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
-    """Runs a part, as far as it is not done."""
+    """Run the unfinished searches of a part."""
     policy = EmbeddedPolicy(threads=threads)
     solver = Solver(policy, AdapterPRM(policy, threads=threads))
     plans = make_all(PARTS[part].specs, solver, seed=PARTS[part].seed)
@@ -96,7 +97,7 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
 
 
 async def states(count: int, folder: Path, threads: int | None) -> None:
-    """Has the policy read the prompts, as far as they are not read."""
+    """Compute the policy's hidden states on the prompts that are still missing."""
     wanted, path = items(count), folder / STATES
     kept = hidden_states.kept(path, download.EMBEDDED.title)
     if any(item.id not in kept for item in wanted):
@@ -105,7 +106,7 @@ async def states(count: int, folder: Path, threads: int | None) -> None:
 
 
 def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]:
-    """Plans of a part, and outcomes by plan and problem."""
+    """Return the plans of a part, and its outcomes by plan and problem."""
     if not (folder / part / "run.json").is_file():
         return {}, {}
     return read_header(folder / part).plans, {(one.plan, one.problem): one for one in read_outcomes(folder / part)}
@@ -114,12 +115,12 @@ def read(part: str, folder: Path) -> tuple[Mapping[str, Plan], Mapping[tuple[str
 def complete(
     wanted: Sequence[Item], parts: Mapping[str, tuple[Mapping[str, Plan], Mapping[tuple[str, str], Outcome]]]
 ) -> list[Item]:
-    """Problems that every plan of every part that takes all of them has done."""
+    """Return the problems finished by every plan of every part that uses all problems."""
     whole = [part for name, part in parts.items() if PARTS[name].every == 1]
     return [item for item in wanted if all((name, item.id) in outcomes for plans, outcomes in whole for name in plans)]
 
 
 def models(folder: Path) -> tuple[ModelInfo, ModelInfo | None]:
-    """The models of the runs."""
+    """Return the models of the runs."""
     found = read_header(folder / "samples")
     return found.policy, found.prm

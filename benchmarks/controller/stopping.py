@@ -1,9 +1,10 @@
-"""Whether more samples would change the answer: a probability, by playing them out under a belief.
+"""The probability that more samples would change the answer, by simulation under a belief.
 
-The belief says which answer may be right and how often the policy gives it. A further sample gives the right answer or
-a wrong one; wrong ones agree as customers of a Chinese restaurant do, and none at all come as often as they came. Its
-score falls into each gap between the scores that were seen with the same chance, which is what follows from their being
-exchangeable and from nothing else; gaps are then weighed by what a score there says of being right (`AnswerLikelihood`).
+The belief is a distribution over the right answer and the rate at which the policy gives it. A further sample gives the
+right answer or a wrong one; wrong ones agree as in a Chinese restaurant process, and samples without an answer keep
+their observed rate. Its score falls into each gap between the observed scores with equal probability, which follows
+from exchangeability alone; gaps are then weighted by the likelihood of being right there
+(`AnswerLikelihood`).
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from tts_tui.controller.difficulty import GRID, POINTS, AnswerLikelihood, Observ
 from tts_tui.plan import Vote
 
 DRAWS = 4000
-"""Futures that are played out."""
+"""Number of simulated futures."""
 
 _LEAST = 1e-9
-"""A vote of score 0 is still a vote."""
+"""Minimum weight of a vote, so that a vote of score 0 still counts."""
 
 
 class Change(Struct, frozen=True):
-    """What further samples would do to the answer.
+    """The effect of further samples on the answer.
 
     Attributes:
-        answer: Probability that the vote takes another answer than now.
-        gained: Probability that it is wrong now and right then.
-        lost: Probability that it is right now and wrong then.
+        answer: Probability that the answer changes.
+        gained: Probability that it is wrong now and becomes right.
+        lost: Probability that it is right now and becomes wrong.
     """
 
     answer: float
@@ -36,26 +37,26 @@ class Change(Struct, frozen=True):
 
     @property
     def gain(self) -> float:
-        """Expected accuracy that they bring."""
+        """Expected gain in accuracy."""
         return self.gained - self.lost
 
 
 def changes(
     belief: Posterior, evidence: AnswerLikelihood, vote: Vote, more: int, *, draws: int = DRAWS, seed: int = 0
 ) -> Change:
-    """What `more` further independent samples would do to the winner of the vote.
+    """Estimate the effect of `more` further independent samples on the winner of the vote.
 
     Args:
-        belief: After the samples so far, which it knows.
-        evidence: How it reads them.
-        vote: How solutions become one answer.
-        more: How many come.
-        draws: Futures that are played out.
-        seed: Of these; the same gives the same.
+        belief: Posterior after the samples so far, which it contains.
+        evidence: Likelihood of answers and scores.
+        vote: Aggregation of solutions into one answer.
+        more: Number of further samples.
+        draws: Number of simulated futures.
+        seed: Random seed of the simulation; results are deterministic.
     """
     rng = np.random.default_rng(seed)
     scores = np.array([one.score for one in belief.seen if one.score is not None and one.sampled], dtype=float)
-    if not len(scores):  # then only searches have scores, or nobody has
+    if not len(scores):  # then only searches have scores, or no solution has
         scores = np.array([one.score for one in belief.seen if one.score is not None], dtype=float)
     votes = vote if len(scores) else "majority"
     groups = len(belief.joint) - 1
@@ -81,7 +82,7 @@ def changes(
 
 
 def _standing(seen: tuple[Observation, ...], vote: Vote, groups: int, more: int) -> np.ndarray:
-    """Votes so far by answer: those that were seen, the right one if it was not, and wrong ones that may come."""
+    """Return the votes so far by answer: observed ones, the right one if unobserved, and wrong ones that may follow."""
     weights = np.zeros(groups + 1 + more)
     for one in seen:
         if one.group < 0 or (vote != "majority" and one.score is None):
@@ -93,7 +94,7 @@ def _standing(seen: tuple[Observation, ...], vote: Vote, groups: int, more: int)
 
 
 def _score(levels: np.ndarray, right: np.ndarray, evidence: AnswerLikelihood, rng: np.random.Generator) -> np.ndarray:
-    """Scores of the next samples, one a row, after those of the row's sorted `levels`."""
+    """Draw scores of the next samples, one per row, given the row's sorted `levels`."""
     edges = np.column_stack([np.zeros(len(levels)), levels, np.ones(len(levels))])
     middle = np.clip((edges[:, 1:] + edges[:, :-1]) / 2, 1e-3, 1 - 1e-3)
     log = evidence.slope * np.log(middle / (1 - middle)) + evidence.intercept
@@ -106,10 +107,10 @@ def _score(levels: np.ndarray, right: np.ndarray, evidence: AnswerLikelihood, rn
 
 
 class _Future:
-    """Many futures of a problem at once: in each another answer may be right, as often as the belief says.
+    """A batch of simulated futures of a problem, in which the right answer is drawn from the belief.
 
     Attributes:
-        right: The column of the right answer.
+        right: Column of the right answer, for each future.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class _Future:
         self._fresh = np.full(draws, groups + 1)
 
     def next(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The next sample of each future: its answer's column, whether it is right, whether it has an answer."""
+        """Draw the next sample of each future: its answer's column, whether it is right, whether it has an answer."""
         count = len(self.right)
         right = self._rng.random(count) < self._chance
         known = right | (self._rng.random(count) >= self._blank)

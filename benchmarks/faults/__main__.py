@@ -1,12 +1,12 @@
 """Searches under a storm of server faults: `python -m benchmarks.faults`.
 
 Every search runs on servers of this process that break in some of the ways in which servers break, from a port that
-refuses to a score that is no number. It is counted what the recording lost, which searches hung, what was left on the
-server or in this process, what ended wrongly, where the API key shows, and which errors nobody explained; each count
-is to be 0, and the exit code is 1 if one is not. A case that fails names the command that repeats it alone.
+refuses to a score that is not a number. The benchmark counts lost events of recordings, hung searches, leftovers on the
+server or in this process, wrong endings, leaks of the API key, and errors without an explanation; each count must be 0,
+and the exit code is 1 if one is not. For a failed case, the command that repeats it alone is printed.
 
---kills has recording searches killed with SIGKILL, and checks that their recordings open, replay and resume.
---real kills real SGLang servers of this machine under searches.
+--kills kills recording searches with SIGKILL, and checks that their recordings open, replay and resume.
+--real kills real SGLang servers of this machine during searches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.faults.watching import Watch, brief_waits
 
 
 def main() -> None:
-    """Run the parts that the command line asks for."""
+    """Run the parts requested on the command line."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     options = _parser().parse_args()

@@ -1,4 +1,4 @@
-"""Cases of the storm: each is one solver with a few searches at once, on servers of its own."""
+"""Cases of the storm: each is one solver with a few concurrent searches, on its own servers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PRMS: tuple[Flavour | Literal[""], ...] = ("prm-head", "prm-tokens", "prm-head",
 
 
 class Planned(Struct, frozen=True):
-    """One search.
+    """A search of a case.
 
     Attributes:
-        plan: What it does.
-        end: How it is ended from outside, if it is.
+        plan: Plan of the search.
+        end: How it is ended from outside; empty if it is not.
         after: Seconds until then.
     """
 
@@ -34,18 +34,18 @@ class Planned(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """One solver and its servers.
+    """A solver with its servers and searches.
 
     Attributes:
-        number: Which case of the run it is.
-        seed: Of the run.
-        policy: Whose protocol the policy's server speaks.
-        prm: The same of the PRM's; empty for a PRM in this process.
-        searches: What is searched at once.
-        kinds: Faults that its servers have.
-        rate: Share of requests that meet one.
-        rough: Faults begin with the first request of all, and not with the first search.
-        command: It is one run of the command line, in a process of its own.
+        number: Number of the case in the run.
+        seed: Seed of the run.
+        policy: Protocol of the policy's server.
+        prm: Protocol of the PRM's server; empty for a PRM in this process.
+        searches: Concurrent searches.
+        kinds: Names of the faults that its servers have.
+        rate: Share of requests that meet a fault.
+        rough: Whether faults begin with the first request of all, not with the first search.
+        command: Whether it is one run of the command line, in a separate process.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Case(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name of the case in messages."""
+        """Name of the case in messages."""
         return f"case {self.number} (seed {self.seed})"
 
 

@@ -17,15 +17,15 @@ from tts_tui.tree.node import Node
 LOST, HUNG, LEFT, WRONG, LEAKED, RAW = "lost", "hung", "left", "ended wrongly", "key leaked", "unexplained"
 BARS = (LOST, HUNG, LEFT, WRONG, LEAKED, RAW)
 LONGEST = 2000
-"""Most characters of an error message."""
+"""Maximum length of an error message in characters."""
 
 
 class Finding(Struct, frozen=True):
-    """A broken promise.
+    """A violated promise.
 
     Attributes:
-        bar: Which of `BARS` it counts for.
-        what: What was found, in a sentence.
+        bar: The bar of `BARS` that it counts for.
+        what: Description of the violation, as a sentence.
     """
 
     bar: str
@@ -107,7 +107,7 @@ def ending(result: Result) -> Iterable[Finding]:
 
 
 def sentences(said: Iterable[str]) -> Iterable[Finding]:
-    """Check that error messages are single sentences written by a backend."""
+    """Check that error messages are single sentences, provided by a backend."""
     for text in dict.fromkeys(said):
         if any(mark in text for mark in ("Traceback", " at 0x", "\n", "\r", "\0")) or len(text) > LONGEST:
             yield Finding(WRONG, f"this is no sentence: {text[:300]!r}")

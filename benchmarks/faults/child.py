@@ -1,4 +1,4 @@
-"""The command line with brief waits, in a process of its own: `python -m benchmarks.faults.child ARGUMENTS`."""
+"""The command line with brief waits, in a separate process: `python -m benchmarks.faults.child ARGUMENTS`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tts_tui.cli import main as cli
 from tts_tui.protocols import Policy, RewardModel
 
 BRIEF: dict[str, Any] = {"stall": 1.0, "patience": 1.0}
-"""Client settings without an option on the command line."""
+"""Client settings that have no option on the command line."""
 _policy, _reward_model = registry.policy, registry.reward_model
 
 
 def policy(spec: str, **options: Any) -> Policy:
-    """See `registry.policy`."""
+    """Create a policy as `registry.policy` does, with brief waits."""
     return _policy(spec, **BRIEF, **options)
 
 
 def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> RewardModel | None:
-    """See `registry.reward_model`."""
+    """Create a reward model as `registry.reward_model` does, with brief waits."""
     return _reward_model(spec, policy, **options, **(BRIEF if spec.startswith("sglang:") else {}))
 
 

@@ -1,4 +1,4 @@
-"""Searches run by the command line, each in a process of its own."""
+"""Searches run by the command line, each in a separate process."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0
-"""Seconds, including those that a process needs to load transformers."""
+"""Seconds until a process counts as hung, including the time to load transformers."""
 START_FAILED = (2, 3)
-"""Exit codes of a search that could not begin."""
+"""Exit codes of a search that could not start."""
 
 
 def arguments(planned: Planned, policy: Server, prm: Server | None, record: Path) -> list[str]:

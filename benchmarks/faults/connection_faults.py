@@ -1,4 +1,4 @@
-"""Faults of connections and of HTTP itself, and answers that say no."""
+"""Faults of connections and of HTTP itself, and error responses."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def _stall_in_stream(scene: Scene) -> None:
 
 @kind("drip", harmless=True)
 async def _drip(scene: Scene) -> None:
-    """A few bytes at a time, for a while."""
+    """Send a few bytes at a time, for a while."""
     write, size, left = scene.reply.raw, scene.draw.choice((1, 3, 7)), 400
 
     async def slowly(data: bytes) -> None:
@@ -88,14 +88,14 @@ async def _drip(scene: Scene) -> None:
 
 @kind("refuse")
 async def _refuse(scene: Scene) -> None:
-    """The port is closed for a moment, and this connection with it."""
+    """Close the port for a moment, and this connection with it."""
     scene.listener.restart(scene.draw.uniform(0.01, 0.1))
     raise scene.reply.reset()
 
 
 @kind("restart", *STREAMS, "score")
 async def _restart(scene: Scene) -> None:
-    """The server dies under all its requests and comes back later."""
+    """Kill the server during all its requests, and bring it back later."""
     if scene.events is not None:
         await scene.some()
     scene.listener.restart(scene.draw.uniform(0.1, 0.5))
@@ -156,7 +156,7 @@ async def _too_long(scene: Scene) -> None:
 
 @kind("no-length", harmless=True)
 async def _no_length(scene: Scene) -> None:
-    """The body ends with the connection, as HTTP/1.0 has it."""
+    """End the body with the connection, as in HTTP/1.0."""
     await scene.reply.head(scene.status if scene.events is None else 200, ("Connection", "close"))
     if scene.events is None:
         await scene.reply.raw(dumps(scene.body))
@@ -177,7 +177,7 @@ async def _bad_chunk(scene: Scene) -> None:
 
 @kind("false-encoding", *ORDINARY)
 async def _false_encoding(scene: Scene) -> None:
-    """The body is said to be compressed, and is not."""
+    """Declare the body as compressed although it is not."""
     await scene.reply.whole(200, b"not compressed at all", ("Content-Encoding", scene.draw.choice(("gzip", "deflate"))))
 
 
@@ -195,13 +195,13 @@ async def _early_hints(scene: Scene) -> None:
     await scene.send()
 
 
-# -- answers that say no -----------------------------------------------------------------------------------------------
+# -- error responses ---------------------------------------------------------------------------------------------------
 
 
 def _bodies(scene: Scene) -> list[tuple[bytes, str]]:
-    """Bodies of failures, with their content types."""
+    """Return bodies of failures, with their content types."""
     said = scene.words
-    # The key stands where a message that is too long is cut.
+    # The key is placed where a message that is too long is cut.
     long = "x" * (295 - scene.draw.randrange(20)) + said
     values: list[Any] = [
         {"error": {"message": said, "code": None}},
@@ -257,7 +257,7 @@ async def _redirect(scene: Scene) -> None:
 
 @kind("web-page", *ORDINARY)
 async def _web_page(scene: Scene) -> None:
-    """What a proxy with a log-in page answers for every server."""
+    """Answer as a proxy with a log-in page answers for every server."""
     await scene.reply.whole(200, b"<!DOCTYPE html><html>Please log in.</html>", kind="text/html")
 
 

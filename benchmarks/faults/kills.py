@@ -1,4 +1,4 @@
-"""Kill recording searches with SIGKILL, then open, replay and resume their recordings."""
+"""Kills of recording searches with SIGKILL, whose recordings are then opened, replayed and resumed."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ async def run(times: int, seed: int, folder: Path, tokenizer: Path) -> int:
 
 
 async def _kill(number: int, seed: int, folder: Path, tokenizer: Path) -> tuple[list[Finding], str]:
-    """Kill one search and check its recording; also returns the moment of the kill, in words."""
+    """Kill one search and check its recording; also return the moment of the kill, in words."""
     draw = Random(f"{seed}/kill {number}")
-    # Nothing is written ahead, so that each request of the policy can be told by the step that it is for.
+    # Nothing is generated speculatively, so that each policy request can be matched with the step that it is for.
     plan = _plan(STRATEGIES[number % len(STRATEGIES)], draw)
     record = folder / f"kill-{number}.jsonl"
     record.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ async def _kill(number: int, seed: int, folder: Path, tokenizer: Path) -> tuple[
 
 
 async def _kill_after(process: asyncio.subprocess.Process, events: int, moment: float) -> list[bytes] | None:
-    """Kill the process shortly after a number of events; returns the lines of its output, or None if it hung."""
+    """Kill the process shortly after a number of events; return the lines of its output, or None if it hung."""
     assert process.stdout is not None
     lines: list[bytes] = []
     try:
@@ -104,7 +104,7 @@ def _opened(record: Path, told: list[bytes]) -> list[Finding]:
     findings = []
     if checks.picture(tree) != checks.picture(SearchTree.fold(seen)):
         findings.append(Finding(LOST, "the recording replays into another tree than its events"))
-    # Text of a step that is being written is kept back for a moment, and so is told before it is recorded.
+    # Text of a step in progress is buffered for a moment, so it is displayed before it is recorded.
     heard = [decode(line) for line in told]
     kept = {encode(event) for event in seen}
     lost = [event for event in heard if not isinstance(event, StepStreamed) and encode(event) not in kept]
@@ -114,7 +114,7 @@ def _opened(record: Path, told: list[bytes]) -> list[Finding]:
 
 
 async def _resume(policy: Server, prm: Server | None, record: Path, before: SearchTree) -> list[Finding]:
-    """Resume a recording, and check what the policy is asked for."""
+    """Resume a recording, and check the requests that the policy receives."""
     writer, judge = specs(policy, prm)
     whole = {_place(before, node.id) for node in before.nodes[1:] if node.state == "done"}
     events: list[AnyEvent] = []
@@ -144,7 +144,7 @@ async def _resume(policy: Server, prm: Server | None, record: Path, before: Sear
 
 
 def _asked(policy: Server, started: list[StepStarted], result: Result) -> list[Finding]:
-    """Check that the policy was asked for new steps only: each request has the path of the parent of one."""
+    """Check that the policy is only asked for new steps: each request has the path of the parent of one."""
     tree, prompt = result.tree, result.tree.start.prompt_ids
     wanted: Counter[tuple[int, ...] | str] = Counter((*prompt, *tree.nodes[event.parent].path_ids) for event in started)
     more = Counter(policy.stand_in.asked) - wanted

@@ -1,4 +1,4 @@
-"""The registry of faults, and the schedule that injects them."""
+"""Registry of faults, and the schedule that injects them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ STREAMS = ("generate", "completions")
 ANY = (*STREAMS, "score", "states", "talk")
 
 Item = Event | bytes
-"""An event, or bytes that are written as they are."""
+"""An event, or bytes that are sent unchanged."""
 END = b""
-"""Written instead of an event it ends the stream at once, without its [DONE]."""
+"""Marker that is sent instead of an event to end the stream at once, without its [DONE]."""
 
 
 class Scene:
-    """One request, with the healthy answer to it and the means to break it.
+    """A request, with its healthy answer and the means to break it.
 
     Args:
-        request: What was asked.
-        reply: Where the answer goes.
-        draw: Random numbers of this fault.
-        listener: The server's port.
-        row: What the request costs.
-        events: The events of the healthy answer, if that is a stream.
-        status: Its status, if it is not.
-        body: Its JSON.
+        request: The request.
+        reply: Response to write the answer to.
+        draw: Random generator of this fault.
+        listener: Port of the server.
+        row: Cost of the request.
+        events: Events of the healthy answer, if it is a stream.
+        status: Status of the healthy answer, if it is not a stream.
+        body: JSON of the healthy answer, if it is not a stream.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Scene:
         await self.reply.end()
 
     async def some(self, most: int = 5) -> None:
-        """Send the first events of the healthy stream."""
+        """Send a random number of the first events of the healthy stream."""
         assert self.events is not None
         await self.reply.stream()
         for _ in range(self.draw.randint(0, most)):
@@ -86,14 +86,14 @@ Apply = Callable[[Scene], Awaitable[None]]
 
 
 class Kind(Struct, frozen=True):
-    """One way to fail.
+    """A way to fail.
 
     Attributes:
-        name: What it is called.
-        targets: Which requests it can meet.
-        apply: Answers a request in that way.
-        harmless: The client must understand the answer as if nothing were wrong.
-        lies: The counts of tokens are made up.
+        name: Name of the kind.
+        targets: Targets of the requests that it can affect.
+        apply: Function that answers a request in this way.
+        harmless: Whether the client must understand the answer as if nothing were wrong.
+        lies: Whether the token counts are made up.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Kind(Struct, frozen=True):
 
 
 KINDS: dict[str, Kind] = {}
-"""All kinds by name."""
+"""All kinds of faults by name."""
 
 
 def kind(name: str, *targets: str, harmless: bool = False, lies: bool = False) -> Callable[[Apply], Apply]:
@@ -135,26 +135,26 @@ def stream_kind(name: str, *targets: str, harmless: bool = False, lies: bool = F
 
 
 def line(event: Any) -> bytes:
-    """Encode a server-sent event."""
+    """Encode a value as a server-sent event."""
     return b"data: " + dumps(event) + b"\n\n"
 
 
 def dumps(value: Any) -> bytes:
-    """Encode JSON, with NaN and infinities as Python writes them; bytes are returned unchanged."""
+    """Encode JSON, with NaN and infinities as in Python's encoder; bytes are returned unchanged."""
     return value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Weather:
-    """Choose the requests that meet a fault.
+    """A schedule of the requests that meet a fault.
 
     Args:
-        seed: Of the decisions: the same one for the same request, counted by target.
+        seed: Seed of the decisions, which are the same for the same request, counted by target.
         kinds: Faults to choose from.
-        rate: Share of requests that meet one.
+        rate: Share of requests that meet a fault.
 
     Attributes:
-        calm: Nothing goes wrong for now.
-        counts: How often each kind was met.
+        calm: Whether faults are switched off for now.
+        counts: Number of injected faults by kind.
     """
 
     def __init__(self, seed: str, kinds: Sequence[Kind], rate: float) -> None:
@@ -168,7 +168,7 @@ class Weather:
         """Return the fault of the next request for `target`, or None, and random numbers for it."""
         self._asked[target] += 1
         draw = Random(f"{self._seed} {target} {self._asked[target]}")
-        # What a search asks beside steps and scores goes wrong less often, for a search asks much of it.
+        # Requests of a search other than for steps and scores fail less often, since a search depends on them.
         rate = self._rate / 3 if target == "talk" else self._rate
         if self.calm or not self._kinds[target] or draw.random() >= rate:
             return None, draw

@@ -35,7 +35,7 @@ PATIENCE, STALL = 300.0, 60.0
 DEADLINE = 600.0
 IDLE_SECONDS = 10.0
 AT_ONCE = 2
-"""Searches in a round; each round sees one server killed, as long as there are kills left."""
+"""Number of searches in a round; one server is killed in each round, as long as kills are left."""
 
 
 class Machine:
@@ -62,7 +62,7 @@ class Machine:
         self._process.kill()
 
     async def busy(self) -> bool:
-        """Whether requests are running or queued."""
+        """Return whether requests are running or queued."""
         http = Http(self.url, api_key=KEY)
         await http.open()
         try:
@@ -165,7 +165,7 @@ async def _search(solver: Solver, asked: Plan, seen: Seen) -> None:
 
 
 async def _kill(victim: Machine | None, seen: list[Seen], events: int) -> int:
-    """Kill a server after a number of events and restart it; returns the number of kills."""
+    """Kill a server after a number of events and restart it; return the number of kills."""
     if victim is None:
         return 0
     while sum(len(each.events) for each in seen) < events and not all(  # noqa: ASYNC110

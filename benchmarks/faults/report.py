@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(outcomes: Sequence[Outcome], seconds: float, strays: Sequence[str], again: str) -> int:
-    """Print the summary; returns the number of findings."""
+    """Print the summary, and return the number of findings."""
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     ends: Counter[str] = sum((outcome.ends for outcome in outcomes), Counter())
     searches = sum(len(outcome.case.searches) for outcome in outcomes)

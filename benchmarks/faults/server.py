@@ -11,15 +11,15 @@ from benchmarks.faults.wire import Listener, Reply, Request
 
 
 class Server:
-    """Use as an asynchronous context manager.
+    """A stand-in server. Use as an async context manager.
 
     Args:
-        stand_in: What it says while nothing is wrong.
-        weather: What goes wrong.
+        stand_in: Healthy answers of the server.
+        weather: Schedule of the faults.
 
     Attributes:
-        stand_in, weather: As given.
-        listener: Its port.
+        stand_in, weather: As passed to the constructor.
+        listener: Port of the server.
     """
 
     def __init__(self, stand_in: StandIn, weather: Weather) -> None:
@@ -28,7 +28,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address of the server."""
+        """Address of the server."""
         return self.listener.url
 
     async def __aenter__(self) -> Self:
@@ -65,6 +65,6 @@ class Server:
 
 
 def told(rows: list[Row]) -> tuple[int, float]:
-    """Bound the tokens that a client may have counted for these requests."""
+    """Return bounds of the number of tokens that a client may have counted for these requests."""
     low = sum(row.tokens for row in rows if row.exact)
     return low, sum(row.tokens for row in rows) if all(row.bounded for row in rows) else float("inf")

@@ -1,7 +1,7 @@
 """Healthy answers: SGLang as a policy and as a PRM, and OpenAI-compatible servers.
 
-A token of the policy is one byte. What it writes is drawn from the request's own random numbers, so that samples
-differ and a run can be repeated.
+A token of the policy is one byte. Its text is drawn from the request's own random numbers, so that samples differ and
+a run can be repeated.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _MARKS = ("<|assistant|>", "Solution:")
 
 
 def encode(text: str) -> list[int]:
-    """Encode a text."""
+    """Encode a text as ids, one per byte."""
     return [byte + FIRST for byte in text.encode()]
 
 
 def decode(ids: Sequence[int]) -> str:
-    """Decode ids, skipping those that are no bytes."""
+    """Decode ids, skipping those that are not bytes."""
     return bytes(id - FIRST for id in ids if FIRST <= id < FIRST + 256).decode(errors="replace")
 
 
@@ -44,9 +44,9 @@ class Row(Struct):
     """The cost of one request, as the server reported it.
 
     Attributes:
-        tokens: Tokens that it has told of.
-        exact: The client must have counted them all.
-        bounded: The client cannot have counted more.
+        tokens: Number of tokens that the server has reported.
+        exact: Whether the client must have counted them all.
+        bounded: Whether the client cannot have counted more.
     """
 
     tokens: int = 0
@@ -62,13 +62,13 @@ class StandIn:
     """The server side of a protocol.
 
     Args:
-        flavour: Whose protocol.
-        seed: Of everything that is drawn.
-        folder: Where the PRM's tokenizer is.
+        flavour: Protocol of the server.
+        seed: Seed of everything that is drawn.
+        folder: Folder with the PRM's tokenizer.
 
     Attributes:
         pace: Seconds between two events of a stream.
-        rows: What each request for tokens or scores has cost.
+        rows: Cost of each request for tokens or scores.
         asked: The ids or the text of each request for tokens.
     """
 
@@ -106,12 +106,12 @@ class StandIn:
         return self._complete(body, draw, row)
 
     def reply(self, path: str, body: Any, row: Row) -> tuple[int, Any]:
-        """Return the status and JSON body of an answer that is no stream."""
+        """Return the status and JSON body of an answer that is not a stream."""
         own = getattr(self, "on_" + path.strip("/").replace("/", "_").replace("-", "_"), None)
         said = None if own is None else own(body, row)
         return (404, {"detail": "Not Found"}) if said is None else (200, said)
 
-    # -- what it is --------------------------------------------------------------------------------------------------
+    # -- information about the server --------------------------------------------------------------------------------
 
     def on_health(self, body: Any, row: Row) -> Any:
         return {}
@@ -263,7 +263,7 @@ def _render(messages: Sequence[dict[str, str]]) -> str:
 
 
 def _story(before: str, draw: Random) -> str:
-    """Write the rest of a solution, given the prompt and the steps so far."""
+    """Generate the rest of a solution, given the prompt and the steps so far."""
     place = max(before.rfind(mark) + len(mark) for mark in _MARKS)
     steps, text = before[place:].count(SEPARATOR), ""
     while True:

@@ -1,4 +1,4 @@
-"""Run cases and check their searches."""
+"""Runs of cases with checks of their searches."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tts_tui.errors import RecordError, StrategyError, TTSError, UsageError
 from tts_tui.tree.events import AnyEvent, encode
 
 KEY = "sk-4f1b0c8e2d7a49635e8b1c0da7f2936b"
-"""The API key of all clients, which must not show anywhere."""
+"""The API key of all clients, which must not appear anywhere."""
 STALL, PATIENCE = 1.0, 1.0
 DEADLINE = 30.0
 """Seconds of `Watch` after which a search counts as hung; nearly all take less than two."""
 SETTLE = 4.0
-"""Seconds that requests may stay open after a search; a client listens to an aborted one for one second."""
+"""Seconds that requests may stay open after a search; a client reads an aborted one for one more second."""
 AT_ONCE = 6
-"""Cases at once."""
+"""Number of concurrent cases."""
 PROBLEM = "What is 3 + 4 × (2 − 1)?"
 
 
@@ -48,10 +48,10 @@ class Outcome(Struct):
 
     Attributes:
         case: The case.
-        findings: All that must not be.
-        faults: How often each kind was met.
-        ends: How its searches ended: by a reason, or by the class of an error.
-        seconds: How long it took.
+        findings: All violations that were found.
+        faults: Number of injected faults by kind.
+        ends: Number of searches by the reason or error class with which they ended.
+        seconds: Duration of the case.
     """
 
     case: Case
@@ -62,15 +62,15 @@ class Outcome(Struct):
 
 
 class Seen(Struct):
-    """One search as it was observed.
+    """A search as it was observed.
 
     Attributes:
-        path: Its recording.
+        path: Path of its recording.
         tree: Its live tree.
-        events: All events that it told.
-        result: What it gave.
-        error: Or what it raised.
-        hung: It had to be cancelled at the deadline.
+        events: All events that it emitted.
+        result: Result that it returned; None if it raised.
+        error: Exception that it raised; None if it returned.
+        hung: Description of a search that was cancelled at the deadline; else empty.
     """
 
     path: Path
@@ -176,7 +176,7 @@ async def _in_process(
 
 
 async def _search(solver: Solver, planned: Planned, seen: Seen, watch: Watch) -> None:
-    """Run one search to its end, or to the deadline."""
+    """Run one search until its end or the deadline."""
     task = asyncio.create_task(
         solver.solve(PROBLEM, planned.plan, record=seen.path, sinks=[seen.events.append], tree=seen.tree)
     )
@@ -232,7 +232,7 @@ def _totals(
     if prm is not None:
         computed = sum(tree.counts.prm_computed for tree in trees)
         low, high = told(prm.stand_in.rows)
-        # In a rough case it starts within a search, and the step that it scores then is in no search.
+        # In a rough case the PRM starts within a search, and the step that it scores at the start belongs to no search.
         whole = not case.rough and all(each.result and each.result.reason in ("solved", "unsolved") for each in seen)
         if not (low if whole else 0) <= computed <= high:
             said = f"the PRM's server computed {low} to {high} tokens, and {computed} are counted"

@@ -24,7 +24,7 @@ JUNK: tuple[Any, ...] = (
 
 @stream_kind("split-anywhere", harmless=True)
 async def _split(events: Events, scene: Scene) -> Items:
-    """Chunks end inside characters, words and line feeds."""
+    """Split chunks inside characters, words and line feeds."""
     async for event in events:
         data = line(event)
         while data:
@@ -47,7 +47,7 @@ async def _line_ends(events: Events, scene: Scene) -> Items:
 
 @stream_kind("comments", harmless=True)
 async def _comments(events: Events, scene: Scene) -> Items:
-    """Everything that server-sent events may hold besides data."""
+    """Send everything that server-sent events may hold besides data."""
     others = b": ping\n\n", b":\n\n", b"event: ping\n\n", b"retry: 1000\n\n", b": \xe2\x82\xac\n\n"
     async for event in events:
         yield scene.draw.choice(others)
@@ -63,7 +63,7 @@ async def _comments(events: Events, scene: Scene) -> Items:
 
 @stream_kind("comments-only")
 async def _comments_only(events: Events, scene: Scene) -> Items:
-    """The connection is kept open, and nothing is ever said."""
+    """Keep the connection open without ever sending data."""
     while True:
         yield b": ping\n\n"
         await asyncio.sleep(0.05)
@@ -78,7 +78,7 @@ async def _no_done(events: Events, scene: Scene) -> Items:
 
 @stream_kind("cut-short")
 async def _cut_short(events: Events, scene: Scene) -> Items:
-    """The stream ends in good order, long before the answer."""
+    """End the stream properly, long before the answer is complete."""
     left = scene.draw.randint(0, 4)
     async for event in events:
         if not left:
@@ -91,7 +91,7 @@ async def _cut_short(events: Events, scene: Scene) -> Items:
 
 @stream_kind("flood")
 async def _flood(events: Events, scene: Scene) -> Items:
-    """Megabytes without the end of an event."""
+    """Send megabytes without the end of an event."""
     for _ in range(60):
         yield b"data: " + b"x" * 65_536
     yield END
@@ -99,7 +99,7 @@ async def _flood(events: Events, scene: Scene) -> Items:
 
 @stream_kind("runaway", lies=True)
 async def _runaway(events: Events, scene: Scene) -> Items:
-    """The server writes on and on, whatever limit it was given."""
+    """Generate without end, regardless of the requested limit."""
     last = await anext(events)
     while True:
         yield last
@@ -147,7 +147,7 @@ async def _out_of_order(events: Events, scene: Scene) -> Items:
 
 @stream_kind("other-mode", "generate", lies=True)
 async def _other_mode(events: Events, scene: Scene) -> Items:
-    """Cumulative and incremental events in one stream."""
+    """Mix cumulative and incremental events in one stream."""
     text, ids = "", list[int]()
     async for event in events:
         size = event["meta_info"]["completion_tokens"]
@@ -166,7 +166,7 @@ async def _bad_json(events: Events, scene: Scene) -> Items:
 
 @stream_kind("error-event")
 async def _error_event(events: Events, scene: Scene) -> Items:
-    """The server says in the middle of a good stream that it failed, and repeats the key."""
+    """Report a failure in the middle of a good stream, repeating the key."""
     said, code = scene.words, scene.draw.choice((None, 400, 401, 404, 429, 500, 503, "x", 2**70, True))
     errors: tuple[Any, ...] = (
         {"error": {"message": said, "code": code}},
@@ -208,7 +208,7 @@ async def _finish_unknown(events: Events, scene: Scene) -> Items:
 
 @stream_kind("never-finished")
 async def _never_finished(events: Events, scene: Scene) -> Items:
-    """The whole answer without a finish reason."""
+    """Send the complete answer without a finish reason."""
     async for event in events:
         if "meta_info" in event:
             event["meta_info"]["finish_reason"] = None
@@ -237,7 +237,7 @@ _ids("ids-no-integers", lambda draw: draw.choice((None, "7", 7.5, [7], True, 1e3
 
 @stream_kind("texts-not-of-ids", lies=True)
 async def _other_texts(events: Events, scene: Scene) -> Items:
-    """Texts without tokens, tokens without text, and separators where there were none."""
+    """Send texts without tokens, tokens without text, and separators where there were none."""
     texts = "", "\n\n", "a\n\nb\n\n", "\ufffd", "\\boxed{5}", "\x1b[2J", "[red]", "\u2028", "a" * 5000
     async for event in events:
         if scene.draw.random() < 0.3:
@@ -334,7 +334,7 @@ _numbers("scores-too-many", lambda values, draw: values * draw.randint(2, 3))
 
 @kind("scores-of-other-length", "score", lies=True)
 async def _other_length(scene: Scene) -> None:
-    """The PRM reports a wrong number of tokens."""
+    """Report a wrong number of tokens for a score."""
     body = deepcopy(scene.body)
     counts = body["usage"] if "usage" in body else body["meta_info"]
     counts["prompt_tokens"] = scene.draw.choice((0, -1, counts["prompt_tokens"] - 1, 10**9, None))
@@ -342,7 +342,7 @@ async def _other_length(scene: Scene) -> None:
 
 
 def _not_json(draw: Random) -> bytes:
-    """Return an event whose data is no JSON."""
+    """Return an event whose data is not JSON."""
     texts = (
         b"{", b'{"text": "half', b"NaN", b"nothing", b"\xff\xfe\x00", b'{"text": "\xff"}', b'{"text": "\\ud800"}', b"",
         b"[" * 100_000, b'{"a":' * 50_000, b"[DONE", b'{"text": 1e999}', b"9" * 100_000, b"\0", b"<html>",

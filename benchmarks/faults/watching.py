@@ -1,4 +1,4 @@
-"""Watch the event loop: the tasks of each case, and errors that were never retrieved."""
+"""Monitoring of the event loop: the tasks of each case, and errors that were never retrieved."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def brief_waits() -> Iterator[None]:
 
 
 class Watch(logging.Handler):
-    """Collect the tasks of each case, log messages, warnings and unretrieved errors.
+    """A collector of the tasks of each case, log messages, warnings and unretrieved errors.
 
     Attributes:
         said: Messages of logging, warnings and of the event loop.
-        strays: Those of them that tell of an error that nobody looked at.
-        seconds: A clock that runs slower while the loop or the machine is busy: other programs hang no search.
+        strays: The messages among them that report an unretrieved error.
+        seconds: Clock that slows down while the loop or the machine is busy, so that other programs cannot hang a
+            search.
     """
 
     def __init__(self) -> None:
@@ -74,13 +75,13 @@ class Watch(logging.Handler):
             loop.set_exception_handler(None)
 
     async def wait(self, task: asyncio.Task[Any], seconds: float) -> None:
-        """Wait until a task is done, for so many `seconds` at most."""
+        """Wait until a task is done, for at most `seconds` on the clock of this watch."""
         end = self.seconds + seconds
         while not task.done() and self.seconds < end:
             await asyncio.wait([task], timeout=TICK_SECONDS)
 
     def alive(self, case: str) -> list[str]:
-        """List the tasks of a case that have not ended, without the current one."""
+        """List the unfinished tasks of a case, except the current one."""
         tasks = self._tasks.get(case, ())
         return [_name(task) for task in tasks if not task.done() and task is not asyncio.current_task()]
 

@@ -16,11 +16,11 @@ POLL_SECONDS = 0.01
 
 
 class Request(Struct):
-    """A request, parsed.
+    """A parsed request.
 
     Attributes:
-        method, path, headers: As sent; the names of headers are in lower case.
-        json: The body, decoded; None if there is none.
+        method, path, headers: As sent, except that header names are in lower case.
+        json: The decoded body; None if there is none.
     """
 
     method: str
@@ -35,11 +35,11 @@ class Request(Struct):
 
 
 class Broken(Exception):
-    """Raised to end a connection in the middle of a reply."""
+    """An exception that ends a connection in the middle of a reply."""
 
 
 class Reply:
-    """One response under way.
+    """A response in progress.
 
     Args:
         writer: The connection.
@@ -58,7 +58,7 @@ class Reply:
         self.on_end: Callable[[], None] = lambda: None
 
     async def raw(self, data: bytes) -> None:
-        """Write bytes as they are."""
+        """Write bytes unchanged."""
         self._writer.write(data)
         await self._writer.drain()
         await asyncio.sleep(0)
@@ -73,7 +73,7 @@ class Reply:
         await self.raw("\r\n".join([*lines, "", ""]).encode("utf-8", "replace"))
 
     async def whole(self, status: int, body: bytes, *headers: tuple[str, str], kind: str = "application/json") -> None:
-        """Write a whole response with its length."""
+        """Write a complete response with its length."""
         await self.head(status, ("Content-Length", str(len(body))), *headers, kind=kind)
         await self.raw(body)
 
@@ -90,12 +90,12 @@ class Reply:
         await self.raw(b"0\r\n\r\n")
 
     def reset(self) -> Broken:
-        """Break the connection with a TCP reset; raise the returned exception."""
+        """Reset the TCP connection, and return an exception for the caller to raise."""
         reset(self._writer)
         return Broken()
 
     def close(self) -> Broken:
-        """Close the connection cleanly; raise the returned exception."""
+        """Close the connection cleanly, and return an exception for the caller to raise."""
         self._writer.close()
         return Broken()
 
@@ -119,11 +119,11 @@ class Listener:
     """A local port that can close and reopen. Use as an async context manager.
 
     Args:
-        handle: Answers a request.
+        handle: Function that answers a request.
 
     Attributes:
-        url: Its address.
-        open: Requests that are being answered.
+        url: Address of the port.
+        open: Number of requests that are being answered.
     """
 
     def __init__(self, handle: Handler) -> None:
@@ -161,7 +161,7 @@ class Listener:
                 reply.on_reset()
 
     def restart(self, seconds: float) -> None:
-        """Go down, and come back after a while on the same port."""
+        """Close the port, and reopen it after a while."""
         if self._socket is not None:
             self.down()
             self._back = asyncio.create_task(self._come_back(seconds))
@@ -202,7 +202,7 @@ class Listener:
             writer.close()
 
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request until the client leaves; returns whether the connection can be kept."""
+        """Answer one request until the client leaves; return whether the connection can be kept."""
         reply = self._writers[writer] = Reply(writer)
         work = asyncio.ensure_future(self._handle(request, reply))
         left = asyncio.create_task(_leave(reader))

@@ -2,8 +2,8 @@
 
 Without --url it starts its own servers on the CPU, with the Python of --python, which must have SGLang: one of the
 model, one of it without a radix cache, and one of a tiny random model. The reward model is a hash of the text, the same
-for us and for its_hub, for all bars are about orchestration. Everything is compared in the same run, in turn. Nothing
-else may use the servers meanwhile.
+for tts-tui and for its_hub, since all bars are about orchestration. Everything is compared in the same run, in turn.
+Nothing else may use the servers meanwhile.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ON_TINY = ("client", "aborts")
 
 
 def main() -> None:
-    """Runs the bars that were asked for."""
+    """Run the requested bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--url", default="", help="a server of the model, with its radix cache on")
     parser.add_argument("--cold-url", default="", help="the same with --disable-radix-cache")
@@ -51,7 +51,7 @@ def main() -> None:
     if unknown := set(bars) - set(BARS):
         parser.error(f"there is no bar {', '.join(sorted(unknown))}: there are {', '.join(BARS)}")
     options = Options(**args)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end too
     print("The reward model is a hash of the text, the same everywhere: these bars are about orchestration alone.")
     with contextlib.ExitStack() as stack:
         for bar in bars:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _start(options: Options, bar: str, stack: contextlib.ExitStack) -> None:
-    """Starts the servers that `bar` needs and that are not there yet."""
+    """Start the servers that `bar` needs and that are not running yet."""
     missing = [
         name
         for name, needed in (

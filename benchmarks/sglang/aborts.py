@@ -1,4 +1,4 @@
-"""Bar 5: a search that has ended leaves no request on the server."""
+"""Bar 5: a finished search leaves no request on the server."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tts_tui.backends.remote.http import Http
 TIMES = 100
 BAR = 1.0
 LONGEST = 1.5
-"""Most seconds until a search is ended."""
+"""Maximum number of seconds until a search is ended."""
 GIVE_UP = 10.0
 
 
 async def run(options: Options) -> None:
-    """Ends searches at random moments, and waits for the server to be idle."""
+    """End searches at random moments, and wait for the server to be idle."""
     print(f"Aborts: running and queued requests are 0 within {BAR:g} s after a search ends, {TIMES} times")
     draw = random.Random(0)
     plans = [
         plan("best-of-n", total_tokens=256),
-        plan("beam", separator="a", total_tokens=256),  # random text has no blank lines, and many letters
+        plan("beam", separator="a", total_tokens=256),  # random text has no blank lines, but many letters
         plan("dvts", separator="a", total_tokens=256),
         plan("majority", 64, total_tokens=256, vote="majority"),
     ]
@@ -46,7 +46,7 @@ async def run(options: Options) -> None:
 
 
 async def _end(solver: Solver, asked: Plan, draw: random.Random, turn: int) -> str:
-    """Begins a search and ends it somehow; returns how."""
+    """Start a search and end it in a random way; return the way."""
     task = asyncio.create_task(solver.solve(PROBLEMS[turn % len(PROBLEMS)], asked))
     await asyncio.wait([task], timeout=draw.uniform(0, LONGEST))
     if task.done():
@@ -61,7 +61,7 @@ async def _end(solver: Solver, asked: Plan, draw: random.Random, turn: int) -> s
 
 
 async def _idle(http: Http) -> float:
-    """Seconds until the server says twice in a row that it has nothing to do."""
+    """Return the seconds until the server reports twice in a row that it is idle."""
     began, calm = time.perf_counter(), 0
     first = 0.0
     while time.perf_counter() - began < GIVE_UP:

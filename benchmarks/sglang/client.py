@@ -1,4 +1,4 @@
-"""Bar 4: what streaming costs this process, and how long it keeps the event loop from anything else."""
+"""Bar 4: the CPU cost of streaming in this process, and the lag that it causes in the event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STREAMS, TOKENS = 256, 64
 
 
 async def run(options: Options) -> None:
-    """Prints the cost of whole searches, and of the policy alone."""
+    """Print the cost of complete searches, and of the policy alone."""
     print(f"Client cost: {STREAMS} streams of {TOKENS} tokens at once from a tiny model (2 random layers)")
     head = "tokens", "wall s", "CPU s", "CPU s / 10 000", "worst lag", "own CPU", "> 20 ms"
     print("  {:<28} {:>7} {:>7} {:>6} {:>15} {:>10} {:>9} {:>8}".format("", *head))
@@ -43,7 +43,7 @@ async def run(options: Options) -> None:
 
 @asynccontextmanager
 async def measured(name: str) -> AsyncGenerator[tuple[Lag, list[int]]]:
-    """Measures its body, which appends the number of its tokens, and prints a row."""
+    """Measure the body, which appends the number of its tokens, and print a row."""
     written: list[int] = []
     async with lag() as seen:
         wall, cpu = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""What all bars share: problems, plan, reward model, its_hub beside us, and how figures are printed."""
+"""Shared parts of all bars: problems, plan, reward model, the its_hub process, and output of figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROBLEMS = (
 
 
 class Options(Struct):
-    """What the command line says."""
+    """The options of the command line."""
 
     url: str
     cold_url: str
@@ -52,7 +52,7 @@ class Options(Struct):
 
 
 class Dice:
-    """A reward model that costs nothing: a hash of the text. These bars are about everything else."""
+    """A reward model without cost: a hash of the text. These bars are about everything else."""
 
     info = ModelInfo("dice", 0, 1_000_000)
 
@@ -65,7 +65,7 @@ class Dice:
 
 
 def plan(strategy: str, n: int = 16, m: int = 4, **changes: Any) -> Plan:
-    """The plan of all bars; nothing is written ahead unless `changes` say so."""
+    """Return the plan of all bars, without speculation unless `changes` enable it."""
     settings: dict[str, Any] = {"sampling": Sampling(0.8), "step_tokens": 128, "total_tokens": 384, "max_depth": 8}
     settings["speculation"] = "off"
     return Plan(strategy=strategy, n=n, m=m, **{**settings, **changes})
@@ -73,14 +73,14 @@ def plan(strategy: str, n: int = 16, m: int = 4, **changes: Any) -> Plan:
 
 @asynccontextmanager
 async def solving(url: str, **settings: Any) -> AsyncGenerator[tuple[Solver, SGLangPolicy]]:
-    """A solver with a policy on the server at `url`."""
+    """Enter a solver with a policy on the server at `url`, and yield both."""
     policy = SGLangPolicy(url, messages=messages, **settings)
     async with Solver(policy, Dice()) as solver:
         yield solver, policy
 
 
 async def flush(http: Http) -> None:
-    """Empties the server's cache; it refuses while it is busy."""
+    """Empty the server's cache, retrying while the server refuses because it is busy."""
     for _ in range(50):
         try:
             await http.read("GET", "/flush_cache")
@@ -91,13 +91,13 @@ async def flush(http: Http) -> None:
 
 
 class ItsHub:
-    """its_hub's beam search in a process of its own, which solves one problem at a time."""
+    """its_hub's beam search in a separate process, which solves one problem at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def solve(self) -> tuple[float, int]:
-        """Solves the next problem; gives seconds and rounds."""
+        """Solve the next problem; return seconds and rounds."""
         row = json.loads(await self._say("go"))
         return row["seconds"], row["rounds"]
 
@@ -112,7 +112,7 @@ class ItsHub:
 
 @asynccontextmanager
 async def its_hub(options: Options, url: str, problems: Sequence[str], like: Plan) -> AsyncGenerator[ItsHub]:
-    """its_hub, loaded, for `problems` with the sizes of `like`."""
+    """Run its_hub, loaded, for `problems` with the sizes of `like`."""
     async with solving(url) as (_, policy):
         model = (await policy.http.get("/model_info", dict))["model_path"]
     (system, _) = messages("")
@@ -136,12 +136,12 @@ async def its_hub(options: Options, url: str, problems: Sequence[str], like: Pla
         await hub._say(json.dumps(order))
         yield hub
     finally:
-        with suppress(ProcessLookupError):  # done with its problems it ends by itself
+        with suppress(ProcessLookupError):  # it exits by itself after its last problem
             process.kill()
         await process.wait()
 
 
 def verdict(name: str, value: float, bar: float, unit: str = "") -> None:
-    """A line that says whether a bar is met."""
+    """Print whether a bar is met."""
     print(f"  {'met' if value <= bar else 'MISSED'}: {name} {value:.3f}{unit}, bar {bar:g}{unit}")
     sys.stdout.flush()

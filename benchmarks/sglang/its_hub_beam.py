@@ -1,7 +1,7 @@
-"""Beam search as its_hub 1.2 runs it, for `python -m benchmarks.sglang`; run by a Python that has its_hub, not tts-tui.
+"""Beam search as run by its_hub 1.2, for `python -m benchmarks.sglang`; needs a Python with its_hub, not tts-tui.
 
-Reads one `Order` as JSON from standard input. Writes "ready" when it is loaded, and then, for each line that comes, the
-next problem's seconds and rounds as JSON.
+Reads one `Order` as JSON from standard input. Writes "ready" when it is loaded, and then, for each further input line,
+the next problem's seconds and rounds as JSON.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Order(TypedDict):
 
 
 def score(text: str) -> float:
-    """The reward model of these benchmarks: a number in [0, 1) that depends on the text alone."""
+    """Return a score in [0, 1) that depends on the text alone; the reward model of these benchmarks."""
     return (zlib.crc32(text.encode()) % 997) / 997
 
 
 async def run(order: Order) -> None:
-    """Solves the problems, one for each line that comes in."""
+    """Solve the problems, one for each input line."""
     from its_hub.api.reward_models.prm import AbstractProcessRewardModel
     from its_hub.core.algorithms.beam_search import BeamSearch
     from its_hub.core.lms.openai_lm import OpenAICompatibleLanguageModel
@@ -59,7 +59,7 @@ async def run(order: Order) -> None:
         max_completion_tokens=order["step_tokens"],
     )
     steps = StepGeneration(
-        max_steps=order["steps"] - 1,  # it allows one more
+        max_steps=order["steps"] - 1,  # its_hub allows one more
         step_token=order["separator"],
         stop_token="\\boxed",
         temperature=order["temperature"],
@@ -69,7 +69,7 @@ async def run(order: Order) -> None:
         if not await asyncio.to_thread(sys.stdin.readline):
             break
         prm, began = Dice(), time.perf_counter()
-        # It calls the width what others call survivors: N / M of N candidates are kept, and copied M times.
+        # its_hub's width is the number of survivors: N / M of N candidates are kept, and copied M times.
         await BeamSearch(steps, prm, beam_width=order["n"] // order["m"]).ainfer(lm, problem, budget=order["n"])
         print(json.dumps({"seconds": time.perf_counter() - began, "rounds": prm.rounds}), flush=True)
     await lm.close()

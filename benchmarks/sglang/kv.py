@@ -1,4 +1,4 @@
-"""Bar 1: how often a token is computed, by the server's own counters."""
+"""Bar 1: the number of times that a token is computed, by the server's own counters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tts_tui.backends.remote.http import Http
 
 BAR = 1.05
 COLD_PROBLEMS = 2
-"""Without reuse everything takes many times as long, and the ratio varies little."""
+"""Number of problems without reuse, where everything takes many times as long and the ratio varies little."""
 HEAD = "  {:<32} {:>8} {:>6} {:>8} {:>9} {:>7} {:>10}  {}"
 
 
 async def run(options: Options) -> None:
-    """Prints a row for each strategy, with the cache and without, and one for its_hub."""
+    """Print a row for each strategy, with the cache and without, and one for its_hub."""
     problems = PROBLEMS[: options.problems]
     print("KV reuse: (prompt tokens computed + completion tokens) / unique tokens of the trees; the cache empty before")
     print(HEAD.format("", "problems", "steps", "unique", "computed", "ratio", "unreused", "server's counters"))
@@ -32,7 +32,7 @@ async def run(options: Options) -> None:
 
 
 async def ours(url: str, strategy: str, problems: tuple[str, ...], options: Options, note: str = "") -> float:
-    """Solves the problems, four at a time; returns the ratio."""
+    """Solve the problems, four at a time, and return the ratio."""
     async with solving(url) as (solver, policy):
         await flush(policy.http)
         before = await counted(policy.http)
@@ -58,7 +58,7 @@ async def ours(url: str, strategy: str, problems: tuple[str, ...], options: Opti
 
 
 async def theirs(options: Options, problems: tuple[str, ...]) -> None:
-    """its_hub's beam search, by the server's counters alone."""
+    """Print the row of its_hub's beam search, by the server's counters alone."""
     like: Plan = plan("beam", total_tokens=options.total_tokens)
     http = Http(options.url)
     await http.open()

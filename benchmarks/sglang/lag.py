@@ -1,4 +1,4 @@
-"""How long an event loop keeps a task waiting that wants to run."""
+"""The lag of an event loop: how long it delays a task that is ready to run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LAG_BAR = 0.020
 
 
 class Lag(Struct):
-    """Seconds by which a sleeping task woke up late.
+    """The delays of a sleeping task, in seconds.
 
     Attributes:
-        worst: The most.
-        own: The most that this process computed while the task slept: what it was late by on a machine without load.
-        late: How often it was later than the bar.
-        ticks: How often it slept.
+        worst: Largest delay.
+        own: Largest CPU time of this process during a sleep: the delay on a machine without other load.
+        late: Number of delays above the bar.
+        ticks: Number of sleeps.
     """
 
     worst: float = 0.0
@@ -32,7 +32,7 @@ class Lag(Struct):
 
 @asynccontextmanager
 async def lag() -> AsyncGenerator[Lag]:
-    """Measures while the context is open."""
+    """Measure the lag while the context is open."""
     seen = Lag()
 
     async def tick() -> None:

@@ -15,11 +15,11 @@ from tts_tui.backends.sglang.policy import SGLangPolicy
 
 BATCH_BAR, BEAM_BAR = 1.05, 0.5
 TOKENS = 128
-"""Most tokens of each path in the comparison with a batch: all of one length, so that both do the same work."""
+"""Length of each path in tokens in the comparison with a batch: the same for all, so that both do the same work."""
 
 
 async def run(options: Options) -> None:
-    """Prints both comparisons."""
+    """Print both comparisons."""
     tokens = min(TOKENS, options.total_tokens)
     print(
         f"Orchestration: Best-of-N 16 / one POST of 16 equal prompts, {tokens} tokens each, whatever they say, in turn"
@@ -40,7 +40,7 @@ async def run(options: Options) -> None:
 
 
 def never_end(policy: SGLangPolicy) -> None:
-    """Has every path written to its limit."""
+    """Make every path continue to its token limit."""
     plain = policy.http.events
 
     def events(path: str, body: dict[str, Any], kind: Any, headers: Any = None) -> Any:
@@ -52,7 +52,7 @@ def never_end(policy: SGLangPolicy) -> None:
 async def _batches(
     solver: Solver, policy: SGLangPolicy, turns: int, warm: bool, tokens: int
 ) -> tuple[list[float], list[float]]:
-    """Ours / theirs of wall time and of CPU time, each turn with another problem."""
+    """Return ratios (ours / theirs) of wall time and of CPU time, each turn with another problem."""
     asked = plan("best-of-n", total_tokens=tokens)
     drawing = {"temperature": asked.sampling.temperature, "max_new_tokens": tokens, "ignore_eos": True}
     walls, cpus = [], []
@@ -91,7 +91,7 @@ def _spent(policy: SGLangPolicy) -> float:
 
 
 async def _beams(options: Options) -> None:
-    """Ours and its_hub's in turn, on the same problems and with its limits: tokens a step, and steps."""
+    """Run both beam searches in turn, on the same problems and with its_hub's limits: tokens per step, and steps."""
     asked = plan("beam")
     asked = asked.replace(total_tokens=asked.step_tokens * asked.max_depth)
     problems = [PROBLEMS[turn % len(PROBLEMS)] for turn in range(options.turns)]
@@ -146,7 +146,7 @@ def _depth(tree: SearchTree) -> int:
 
 
 def _as_they_are(asked: Plan) -> Plan:
-    """With the defaults for everything that these benchmarks do not compare."""
+    """Return the plan with the defaults for everything that these benchmarks do not compare."""
     return asked.replace(speculation="auto")
 
 

@@ -1,4 +1,4 @@
-"""SGLang servers for the benchmarks: started as subprocesses, and what they count."""
+"""SGLang servers for the benchmarks, started as subprocesses, and their token counters."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _COUNTER = re.compile(r"^sglang:(prompt|cached|generation)_tokens_total\{[^}]*\}
 
 
 class Counted(Struct, frozen=True):
-    """Tokens by a server's own counters: of prompts, of those the reused ones, and sampled ones."""
+    """Token counts of a server: prompt tokens, the reused ones among them, and sampled tokens."""
 
     prompt: int = 0
     cached: int = 0
@@ -58,12 +58,12 @@ class Counted(Struct, frozen=True):
 
     @property
     def computed(self) -> int:
-        """Tokens that passed the model."""
+        """Number of tokens that passed through the model."""
         return self.prompt - self.cached + self.generation
 
 
 async def counted(http: Http) -> Counted:
-    """The counters now."""
+    """Read the current counters of a server."""
     sums = {"prompt": 0.0, "cached": 0.0, "generation": 0.0}
     for name, value in _COUNTER.findall((await http.read("GET", "/metrics")).decode()):
         sums[name] += float(value)
@@ -71,14 +71,14 @@ async def counted(http: Http) -> Counted:
 
 
 async def busy(http: Http) -> int:
-    """Requests that run or wait on the server."""
+    """Return the number of running and queued requests of a server."""
     load = (await http.get("/v1/loads", dict))["loads"][0]
     return int(load["num_running_reqs"] + load["num_waiting_reqs"])
 
 
 @contextlib.contextmanager
 def serve(python: str, model: str | Path, *flags: str) -> Iterator[str]:
-    """A server of `model`, ready; gives its address, and ends it."""
+    """Run a server of `model`, and yield its address once it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -105,7 +105,7 @@ def serve(python: str, model: str | Path, *flags: str) -> Iterator[str]:
 
 
 def cpu_seconds(url: str) -> float | None:
-    """CPU seconds of all processes of a server that `serve` started; None for any other server, and outside Linux."""
+    """Return the CPU seconds of all processes of a server started by `serve`; None for others, and outside Linux."""
     if url not in _GROUPS:
         return None
     ticks = 0
@@ -126,7 +126,7 @@ def _healthy(url: str) -> bool:
 
 
 def make_tiny(folder: Path) -> Path:
-    """Writes a model of two random layers, with the embedded model's tokenizer."""
+    """Write a model of two random layers, with the embedded model's tokenizer."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""Bar 3: what it brings to write steps ahead of their time."""
+"""Bar 3: the benefit of generating steps speculatively."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tts_tui.backends.sglang.policy import SGLangPolicy
 
 SIZES = ((4, 2), (8, 4), (16, 4))
 SEPARATOR = "el"
-"""Stands in one token of 33 of the vocabulary: so long are the steps of a random model, and very unlike each other."""
+"""Text in one of 33 tokens of the vocabulary, which is a random model's mean step length; lengths vary widely."""
 
 
 async def run(options: Options) -> None:
-    """Prints a row for each size."""
+    """Print a row for each size."""
     print("Speculation: wall time of a beam search that writes ahead / one that does not, in turn, same problems")
     print("  auto writes ahead as far as it slows other steps little, on wherever it can")
     print(f"  {'N, M':<13} {'median ratio':>12} {'least':>6} {'most':>6} {'wasted tokens':>14} {'tokens on / off':>16}")
@@ -49,7 +49,7 @@ async def _size(solver: Solver, policy: SGLangPolicy, asked: Plan, problems: tup
             result = await solver.solve(problem, asked.replace(speculation=kind))
             tokens = result.tree.counts.completion
             ahead = result.tree.ahead.completion
-            # Samples differ from run to run, and their lengths with them: seconds for each token that the tree holds.
+            # Samples and their lengths differ from run to run, so compare seconds per token in the tree.
             per_token[kind] = (time.perf_counter() - began) / max(1, tokens - ahead)
             wasted[kind] += ahead
             written[kind] += tokens

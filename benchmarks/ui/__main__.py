@@ -1,8 +1,8 @@
-"""The terminal UI against its bars: `python -m benchmarks.ui [PART ...] [--nodes N]`; without a part all of them.
+"""The terminal UI against its bars: `python -m benchmarks.ui [PART ...] [--nodes N]`; all parts by default.
 
-tree: ten steps more every 50 ms under the tree view: how late the event loop is, and how many rows a pull paints.
-memory: bytes a node that the view needs beside the tree.
-streams: 16 streams of 50 tokens/s in a real terminal: CPU time beside the same without a display, bytes written.
+tree: ten more steps every 50 ms under the tree view: lag of the event loop, and number of rows painted per pull.
+memory: bytes per node that the view needs in addition to the tree.
+streams: 16 streams of 50 tokens/s in a real terminal: CPU time compared with no display, and bytes written.
 start: seconds to the first screen in a real terminal, and whether anything heavy is loaded by then.
 search: seconds of the same search on the embedded models with the terminal UI and without a display.
 """
@@ -16,7 +16,7 @@ from benchmarks.ui import rows, search, start, streams
 
 
 def main() -> None:
-    """Runs the parts that were asked for."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="tree, memory, streams, start, search")
     parser.add_argument("--nodes", type=int, default=50_000, help="nodes of the tree in tree and memory")

@@ -1,4 +1,4 @@
-"""A command in a pseudo-terminal: whatever it writes is read at once, and counted by the time at which it came."""
+"""A command in a pseudo-terminal, whose output is read at once and stored with the time of its arrival."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, HEIGHT = 120, 40
 REPLIES = {b"\x1b[?2026$p": b"\x1b[?2026;2$y"}
-"""What a present terminal answers: it can take a frame as a whole."""
+"""Reply of a modern terminal to a query: it supports synchronized output of complete frames."""
 
 
 class Pseudo:
-    """A command in a terminal of 120 columns and 40 rows with true colours. Use it as a context manager.
+    """A command in a terminal of 120 columns and 40 rows with true colours. Use as a context manager.
 
     Args:
         command: The command and its arguments.
-        environment: Added to the environment.
+        environment: Variables added to the environment.
 
     Attributes:
-        began: `time.monotonic()` just before the process was made.
-        written: When something came, and what.
+        began: `time.monotonic()` just before the process was created.
+        written: Times and contents of all output.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -52,14 +52,14 @@ class Pseudo:
         os.close(self._terminal)
 
     def press(self, keys: str) -> None:
-        """Types."""
+        """Type keys into the terminal."""
         os.write(self._terminal, keys.encode())
 
     def until(self, done: Callable[[], bool], seconds: float) -> None:
-        """Reads until something is so.
+        """Read output until `done` returns True.
 
         Raises:
-            SystemExit: The process ended before, or time is up; the message has what it wrote last.
+            SystemExit: The process ended before, or `seconds` have passed; the message contains its last output.
         """
         end = time.monotonic() + seconds
         while not done():
@@ -69,7 +69,7 @@ class Pseudo:
                 raise SystemExit(f"it was awaited in vain (exit code {self.code}):\n{self.said()[-2000:]!r}")
 
     def wait(self) -> int:
-        """Reads until the process ends; returns its exit code."""
+        """Read output until the process ends, and return its exit code."""
         while self.code is None:
             self._read(0.1)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -78,15 +78,15 @@ class Pseudo:
         return self.code
 
     def said(self) -> bytes:
-        """All that was written."""
+        """Return all output so far."""
         return b"".join(data for _, data in self.written)
 
     def between(self, begin: float, end: float) -> int:
-        """Bytes that were written in a span of `time.monotonic()`."""
+        """Return the number of bytes that were output in a span of `time.monotonic()`."""
         return sum(len(data) for t, data in self.written if begin <= t < end)
 
     def _read(self, seconds: float) -> bool:
-        """Takes what is there; False at the end of file."""
+        """Read the available output; return False at the end of file."""
         ready, _, _ = select.select([self._terminal], [], [], seconds)
         if not ready:
             return True

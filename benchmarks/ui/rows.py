@@ -1,4 +1,4 @@
-"""The tree view by itself, without a terminal: how late the event loop is under it, and what memory it needs."""
+"""The tree view by itself, without a terminal: lag of the event loop, and memory of the view."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tts_tui.ui.tree_rows import TreeRows
 from tts_tui.ui.widgets.tree_view import TreeView
 
 LAG_BAR = 0.016
-"""Seconds that the event loop may be late."""
+"""Maximum lag of the event loop in seconds."""
 MEMORY_BAR = 500
-"""Bytes a node that a view may need."""
+"""Maximum number of bytes per node of a view."""
 PULLS = 10
-"""Pulls a second, as the screens do."""
+"""Number of pulls per second, as in the screens."""
 STREAMS = 8
-"""Steps that are being written meanwhile."""
+"""Number of steps that are being generated meanwhile."""
 
 
 class Run:
-    """A tree that grows, as the view needs it."""
+    """A growing tree with the attributes that the view needs."""
 
     def __init__(self, nodes: int) -> None:
         self.tree = SearchTree.fold(events(nodes))
@@ -37,7 +37,7 @@ class Run:
         self.writing: dict[int, None] = {}
 
     def grow(self, steps: int, width: int = 4) -> None:
-        """Adds finished and scored steps, and a token to each of those that are being written."""
+        """Add finished and scored steps, and a token to each of those that are being generated."""
         for _ in range(steps):
             node = len(self.tree.nodes)
             self.tree.apply(StepStarted(node=node, parent=(node * 7919) % (node - STREAMS), slot=node % width))
@@ -50,7 +50,7 @@ class Run:
             self.tree.apply(StepStreamed(node=node, text=f" {node}", usage=Usage(completion=1)))
 
     def begin(self, parent: int) -> None:
-        """Begins a step that stays unfinished."""
+        """Start a step that stays unfinished."""
         node = len(self.tree.nodes)
         self.tree.apply(StepStarted(node=node, parent=parent, slot=9))
         self.writing[node] = None
@@ -74,7 +74,7 @@ class Shell(App[None]):
 
 @contextlib.asynccontextmanager
 async def lags() -> AsyncIterator[list[float]]:
-    """How late the event loop wakes up somebody who sleeps for 2 ms, over and over."""
+    """Measure the lag of the event loop, as the delays of a task that repeatedly sleeps for 2 ms."""
     late: list[float] = []
 
     async def watch() -> None:
@@ -91,14 +91,14 @@ async def lags() -> AsyncIterator[list[float]]:
 
 
 def _late(what: str, late: list[float]) -> None:
-    """Prints lags against the bar."""
+    """Print lags against the bar."""
     half, most = statistics.median(late), statistics.quantiles(late, n=100)[98]
     figures = f"p50 {half * 1000:.1f}, p99 {most * 1000:.1f}, largest {max(late) * 1000:.1f} ms"
     print(f"{what:<60} lag {figures}; bar {LAG_BAR * 1000:.0f} ms, p99 / bar {most / LAG_BAR:.2f}")
 
 
 async def grown(nodes: int, follow: bool, seconds: float = 6.0) -> None:
-    """Watches a tree grow, with the cursor in the middle of it or on its newest step."""
+    """Measure lags while a tree grows, with the cursor in the middle of it or on its newest step."""
     run = Run(nodes)
     app = Shell(run)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -122,7 +122,7 @@ async def grown(nodes: int, follow: bool, seconds: float = 6.0) -> None:
 
 
 def tree(nodes: int) -> None:
-    """Lags under the tree view."""
+    """Print lags under the tree view."""
     asyncio.run(grown(min(nodes, 1_000), follow=False))
     asyncio.run(grown(nodes, follow=False))
     asyncio.run(grown(nodes, follow=True))
@@ -135,7 +135,7 @@ def tree(nodes: int) -> None:
 
 
 def memory(nodes: int) -> None:
-    """Bytes a node."""
+    """Print bytes per node."""
 
     async def scrolled(run: Run) -> None:
         app = Shell(run)

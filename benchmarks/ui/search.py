@@ -1,7 +1,7 @@
-"""What watching costs a search: on the real models, with the terminal UI against no display.
+"""The cost of watching a search: on the real models, with the terminal UI against no display.
 
-Whatever else the machine does meanwhile spoils it, so a pair during which other processes took more than a tenth of a
-core is left out and measured again, whatever it says (on Linux; elsewhere nobody looks).
+Other load on the machine distorts the result, so a pair during which other processes took more than a tenth of a core
+is discarded and measured again, whatever its result (on Linux; elsewhere load is not checked).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tts_tui import SearchTree, load
 from tts_tui.errors import TTSError
 
 BAR = 1.05
-"""Seconds of the search under the UI, by those without."""
+"""Maximum ratio of the search's seconds with the UI to those without."""
 PAIRS, TRIES = 5, 15
 OTHERS = 0.1
-"""Most of a core that other processes may take."""
+"""Maximum share of a core that other processes may take."""
 PROBLEM = "What is 7 * 6 + 5?"
 SEARCHES = {
     "best-of-n N 16": ("--strategy", "best-of-n", "-n", "16"),
@@ -34,7 +34,7 @@ SEARCHES = {
 
 
 def run() -> None:
-    """Pairs, in turn the one and the other first."""
+    """Measure pairs, alternating which of the two runs first."""
     for name, options in SEARCHES.items():
         watched, alone, spoilt, same = [], [], 0, True
         while len(watched) < PAIRS and len(watched) + spoilt < TRIES:
@@ -57,7 +57,7 @@ def run() -> None:
 
 
 def _pair(options: list[str], watched_first: bool) -> tuple[SearchTree, SearchTree]:
-    """The recordings of a search with the UI and of the same without."""
+    """Return the recordings of a search with the UI and of the same search without."""
     with tempfile.TemporaryDirectory() as folder:
         records = {display: Path(folder) / f"{display}.jsonl" for display in ("tui", "none")}
         for display in ("tui", "none") if watched_first else ("none", "tui"):
@@ -78,7 +78,7 @@ def _solve(display: str, options: list[str], record: Path) -> None:
 
 
 def _ended(record: Path) -> bool:
-    """Whether the last line of the recording says so."""
+    """Return whether the recording contains the end of the search."""
     try:
         with record.open("rb") as file:
             file.seek(max(0, record.stat().st_size - 65_536))
@@ -89,7 +89,7 @@ def _ended(record: Path) -> bool:
 
 
 def _busy() -> float:
-    """CPU seconds that processes other than this one and its children, which have ended, have taken."""
+    """Return the CPU seconds taken by processes other than this one and its finished children."""
     total = 0.0
     with contextlib.suppress(OSError), open("/proc/stat") as file:
         user, nice, system = (int(part) for part in file.readline().split()[1:4])

@@ -1,4 +1,4 @@
-"""How soon the terminal UI stands there, and what was loaded for it."""
+"""The time until the terminal UI is shown, and the modules loaded for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.ui.bars import told
 from benchmarks.ui.pseudo import Pseudo
 
 BAR = 0.5
-"""Seconds from the start of the process to the first screen."""
+"""Maximum number of seconds from the start of the process to the first screen."""
 HEAVY = ("torch", "transformers", "numpy")
 TURNS = 5
 LIST = """
@@ -24,7 +24,7 @@ run(["tui"])
 
 
 def run() -> None:
-    """Opens the first screen again and again; each time it is closed at once."""
+    """Open the first screen repeatedly, closing it immediately each time."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = [_opened([sys.executable, "-m", "tts_tui"], folder) for _ in range(TURNS + 1)][1:]
         modules = Path(folder) / "modules.json"
@@ -38,7 +38,7 @@ def run() -> None:
 
 
 def _opened(command: list[str], folder: str) -> float:
-    """Seconds until the first screen; the settings and runs of whoever measures are left out of it."""
+    """Return the seconds until the first screen, without the settings and runs of the current user."""
     given = {"TTS_TUI_HOME": folder, "TTS_TUI_CONFIG": str(Path(folder) / "none.toml")}
     with Pseudo(command, given) as terminal:
         terminal.until(lambda: b"Problem" in terminal.said(), 30)

@@ -1,4 +1,4 @@
-"""Streams that are watched: what the terminal UI costs beside the same search without a display."""
+"""The cost of watching streams: the terminal UI compared with the same search without a display."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.ui.pseudo import Pseudo
 from benchmarks.ui.typist import PACE, SECONDS, STREAMS
 
 WORK_BAR = 0.15
-"""Share of a core."""
+"""Maximum share of a core."""
 BYTES_BAR = 25_000
-"""Bytes a second."""
+"""Maximum number of bytes per second."""
 ARGUMENTS = [sys.executable, "-m", "benchmarks.ui.typist"]
 
 
 def run() -> None:
-    """Both, one after the other."""
+    """Run the search without a display and with the terminal UI, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         alone, watched = Path(folder) / "none.json", Path(folder) / "tui.json"
         subprocess.run([*ARGUMENTS, "none", str(alone)], check=False, stdout=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
-"""A search whose streams are written by a clock: `python -m benchmarks.ui.typist tui|none REPORT`.
+"""A search whose streams are paced by a clock: `python -m benchmarks.ui.typist tui|none REPORT`.
 
-The process that `benchmarks.ui.streams` measures. Whatever the display, it is the same search at the same pace, and it
-measures itself in the same way: its CPU time, all threads included, over some seconds.
+This is the process that `benchmarks.ui.streams` measures. With any display, it runs the same search at the same pace,
+and measures itself in the same way: its CPU time, including all threads, over some seconds.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from tts_tui.ui.model_loader import ModelLoader
 from tts_tui.ui.settings import Settings
 
 STREAMS, PACE, STEP = 16, 50, 60
-"""Streams, tokens a second on each, tokens of a step: on average, for its streams end theirs one by one."""
+"""Number of streams, tokens per second on each, and mean tokens per step; streams end their steps one by one."""
 WARM, SECONDS = 2.0, 15.0
-"""Seconds before it is measured, and while it is."""
+"""Seconds before the measurement, and seconds of the measurement."""
 WORDS = (" we", " know", " that", " 7", " *", " 6", " =", " 42", ", so", " the", " sum", " is", " then", " 47", ".")
 PLAN = Plan(strategy="best-of-n", n=STREAMS, why="the pace of the benchmark")
 
 
 class Typist:
-    """A policy that writes a token every 20 ms on each of its streams, whatever the text, and never ends."""
+    """A policy that generates a token every 20 ms on each of its streams, regardless of the text, and never ends."""
 
     info = ModelInfo("typist", 1_500_000_000, 100_000)
 
@@ -54,7 +54,7 @@ class Typist:
         if self._measuring is None:
             self._measuring = asyncio.create_task(self._measure())
         place = next(self._streams)
-        began = time.monotonic() + place % STREAMS / STREAMS / PACE  # not all at the same moment
+        began = time.monotonic() + place % STREAMS / STREAMS / PACE  # so that streams are not in phase
         length = STEP - 15 + place * 7 % 31
         usage = Usage(prompt_cached=len(request.ids))
         for number in range(1, request.max_tokens + 1):
@@ -83,7 +83,7 @@ class Typist:
 
 
 class Scorer:
-    """Scores that cost nothing."""
+    """A reward model without cost."""
 
     info = ModelInfo("scorer", 1_000_000, 100_000)
 
@@ -97,7 +97,7 @@ class Scorer:
 
 
 def main() -> None:
-    """Runs the search until it was measured."""
+    """Run the search until it was measured."""
     display, report = sys.argv[1], Path(sys.argv[2])
     solver = Solver(Typist(report), Scorer())
     problem = "What is 7 * 6 + 5?"

@@ -1,1 +1,1 @@
-"""Problems, training and reports."""
+"""Evaluation on data sets, and its reports."""

@@ -1,4 +1,4 @@
-"""How fast an evaluation is, and how long it will still take: as a range, and not before there is anything to say."""
+"""Throughput and remaining time of an evaluation; the time is a range, estimated once enough searches have finished."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from statistics import fmean
 from time import monotonic
 
 _SURE = 3
-"""Searches that must be done before anything is said."""
+"""Number of searches that must have finished before there is an estimate."""
 _DOUBT = 0.5
-"""Spread of the seconds of a plan's searches, as a share of their mean, before any is known."""
+"""Prior spread of the durations of a plan's searches, as a share of their mean."""
 
 
 class TimeEstimate:
-    """Learns from searches how long the others will take.
+    """An estimator of the remaining time, from the durations of finished searches.
 
     Args:
-        earlier: Seconds that searches took in earlier calls, by plan; used where a plan has none in this call.
-        clock: Gives seconds.
+        earlier: Durations of searches of earlier calls in seconds, by plan; used for plans without any in this call.
+        clock: Function that returns the time in seconds.
 
     Attributes:
-        tokens: Tokens that were sampled in this call.
+        tokens: Number of tokens sampled in this call.
     """
 
     def __init__(
@@ -36,29 +36,29 @@ class TimeEstimate:
         self._next = 0
 
     def begin(self, plan: str) -> int:
-        """Notes that a search begins; returns its number for `end`."""
+        """Record the start of a search, and return its number for `end`."""
         self._next += 1
         self._running[self._next] = (plan, self._clock())
         return self._next
 
     def end(self, number: int, *, counts: bool = True) -> None:
-        """Notes that a search has ended; one that was only read, or failed, says nothing of the others."""
+        """Record the end of a search; `counts=False` ignores its duration, for one that was only read or failed."""
         plan, began = self._running.pop(number)
         if counts:
             self._took.setdefault(plan, []).append(self._clock() - began)
 
     @property
     def rate(self) -> float | None:
-        """Tokens a second in this call; None before any."""
+        """Tokens per second in this call; None before the first token."""
         seconds = self._clock() - self._began
         return self.tokens / seconds if self.tokens and seconds > 0 else None
 
     def left(self, waiting: Mapping[str, int], at_once: int) -> tuple[float, float] | None:
-        """Seconds that are left, at least and at most, as far as one can tell; None while nobody can.
+        """Estimate the remaining time in seconds as (lower, upper) bound; None before enough searches have finished.
 
         Args:
-            waiting: Searches that have not begun, by plan.
-            at_once: How many run at once.
+            waiting: Number of searches that have not started, by plan.
+            at_once: Number of searches that run concurrently.
         """
         if sum(map(len, self._took.values())) < _SURE:
             return None
@@ -81,14 +81,14 @@ class TimeEstimate:
         return max(low, longest), max(high, longest)
 
     def _mean(self, plan: str) -> tuple[float, int]:
-        """Mean seconds of a plan's searches, and from how many; of all searches where it has none."""
+        """Return the mean seconds of a plan's searches and their number; the mean over all plans and 1 without any."""
         own = self._took.get(plan) or self._earlier.get(plan)
         if own:
             return fmean(own), len(own)
         return fmean(seconds for took in self._took.values() for seconds in took), 1
 
     def _spread(self) -> float:
-        """How far the seconds of a plan's searches are from their mean, as a share of it."""
+        """Return the relative standard deviation of the durations of a plan's searches, pooled over plans."""
         squares, count = _DOUBT**2, 1
         for took in self._took.values():
             mean = fmean(took)

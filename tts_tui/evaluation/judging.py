@@ -1,4 +1,4 @@
-"""From a search that has ended to its outcome: who votes, which answers are the same, and which are right."""
+"""Outcomes of finished searches: the voting solutions, which answers are equal, and which are right."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from tts_tui.tree.totals import Flops, PolicyTokens, PrmTokens, Tokens
 
 
 class Judge(Protocol):
-    """Decides which answers mean the same: `tts_tui.answers.grading.Grader`."""
+    """A judge of whether answers mean the same, such as `tts_tui.answers.grading.Grader`."""
 
     async def same(self, left: str, right: str) -> bool | None:
-        """Whether two answers mean the same; None if there is no verdict."""
+        """Return whether two answers mean the same; None if there is no verdict."""
         ...
 
     async def group(self, answers: Sequence[str | None]) -> list[int]:
-        """A number for each answer, the same for those that mean the same; -1 where there is none."""
+        """Return a group number for each answer, equal for answers that mean the same; -1 for a missing answer."""
         ...
 
 
 def voters(tree: SearchTree) -> list[Node]:
-    """The solutions of a search that vote, by the places where they grew, which breaks ties as the search did."""
+    """Return the voting solutions of a search by their places in the tree, so that ties break as in the search."""
     counted = {tree.nodes[id] for vote in tree.finished.votes for id in vote.solutions} if tree.finished else set()
     return sorted(counted.union(tree.voters()), key=lambda node: [(step.group, step.slot) for step in node.path])
 
 
 async def outcome_of(item: Item, plan: str, tree: SearchTree, judge: Judge) -> Outcome:
-    """What a search that has ended came to.
+    """Return the outcome of a finished search.
 
-    An answer on which there is no verdict is not right, and is counted as undecided.
+    An answer without a verdict is not right, and is counted as undecided.
 
     Args:
         item: The problem.
         plan: Name of the plan.
-        tree: The search.
-        judge: Decides which answers are the same and right.
+        tree: The tree of the finished search.
+        judge: The judge of which answers are equal and right.
     """
     assert tree.finished is not None
     nodes = voters(tree)
     groups = await judge.group([node.answer for node in nodes])
     verdicts: dict[int, bool | None] = {}
     for node, group in zip(nodes, groups, strict=True):
-        if group >= 0 and verdicts.get(group) is None:  # one way to write an answer may be easier to judge than another
+        if group >= 0 and verdicts.get(group) is None:  # another spelling of the same answer may be easier to judge
             verdicts[group] = await is_right(node.answer, item, judge)
     solutions = [
         Answered(node.answer, group, verdicts.get(group) is True, tuple(node.scores), len(node.path_ids))
@@ -62,7 +62,7 @@ async def outcome_of(item: Item, plan: str, tree: SearchTree, judge: Judge) -> O
 
 
 async def is_right(answer: str | None, item: Item, judge: Judge) -> bool | None:
-    """Whether an answer is the right one, None if there is no verdict; what cannot be read is compared as text."""
+    """Return whether an answer is right; None if there is no verdict. Unreadable answers are compared as text."""
     if answer is None:
         return False
     if answer.strip() == item.answer.strip() or await judge.same(answer, item.answer):
@@ -71,7 +71,7 @@ async def is_right(answer: str | None, item: Item, judge: Judge) -> bool | None:
 
 
 def _close(left: str, right: str, tolerance: float) -> bool:
-    """Whether two answers are numbers that differ by no more than `tolerance`."""
+    """Return whether two answers are numbers that differ by at most `tolerance`."""
     try:
         return abs(Fraction(canonical(left)) - Fraction(canonical(right))) <= Fraction(str(tolerance))
     except ValueError:
@@ -79,7 +79,7 @@ def _close(left: str, right: str, tolerance: float) -> bool:
 
 
 def _in_order(tree: SearchTree, nodes: Sequence[Node], solutions: list[Answered]) -> list[Answered]:
-    """The solutions so that a vote among them elects whom the search did, which breaks ties in ways of its own."""
+    """Order the solutions so that a vote elects the search's winner; the search may have broken ties differently."""
     assert tree.finished is not None
     place = next((place for place, node in enumerate(nodes) if node.id == tree.finished.node), None)
     if place is None:
@@ -110,7 +110,7 @@ def _outcome(
 
 
 async def failure_of(item: Item, plan: str, why: str, tree: SearchTree | None, judge: Judge) -> Outcome:
-    """The outcome of a search that failed, with what it cost as far as its recording says."""
+    """Return the outcome of a failed search, with the costs in its recording."""
     if tree is not None and tree.finished is not None:
         return replace(await outcome_of(item, plan, tree, judge), reason="failed", detail=why)
     tokens, spent, seconds = Tokens(PolicyTokens(0, 0, 0), PrmTokens(0, 0)), Flops(0.0, 0.0), 0.0

@@ -1,4 +1,4 @@
-"""Runs of `tts-tui eval` as reports read them, finished or not."""
+"""Runs of `tts-tui eval` as loaded for reports, finished or not."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tts_tui.evaluation.run_folder import Header, read_header, read_items, read_
 from tts_tui.protocols import ModelInfo
 
 SAMPLED = ("majority", "best-of-n")
-"""Strategies whose solutions are independent samples of the policy, as long as it does not sample greedily."""
+"""Strategies whose solutions are independent samples of the policy, unless it samples greedily."""
 
 
 class LoadedRun:
-    """A run, as far as it is.
+    """A run in its current state, finished or not.
 
     Args:
-        folder: Where it is.
-        name: What it is called in reports.
-        header: What it is.
-        items: Its problems, in order.
-        outcomes: What came out so far.
+        folder: Folder of the run.
+        name: Name of the run in reports.
+        header: Description of the run.
+        items: Problems of the run, in order.
+        outcomes: Outcomes so far.
 
     Attributes:
-        plans: By their names.
-        problems: By their ids, in order.
-        outcomes: Of each plan that has any, by problem.
+        plans: Plans by name.
+        problems: Problems by id, in order.
+        outcomes: Outcomes by problem, for each plan that has any.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class LoadedRun:
 
     @property
     def models(self) -> tuple[str, str]:
-        """Names of policy and PRM; "none" where no plan has needed one."""
+        """Names of the policy and the PRM; "none" if no plan has needed one."""
         return _named(self.header.policy), _named(self.header.prm)
 
     @property
     def wanted(self) -> int:
-        """How many searches it has when it is done."""
+        """Number of searches of the finished run."""
         return len(self.plans) * len(self.problems)
 
     @property
     def done(self) -> int:
-        """How many of them are."""
+        """Number of searches finished so far."""
         return sum(map(len, self.outcomes.values()))
 
     def samples(self, plan: str) -> int:
-        """How many independent samples a problem has by this plan; 0 if they are none."""
+        """Return the largest number of independent samples per problem of this plan; 0 if its samples are dependent."""
         known = self.plans[plan]
         if known.strategy not in SAMPLED or not known.sampling.temperature:
             return 0
@@ -69,7 +69,7 @@ class LoadedRun:
 
     @cached_property
     def reference(self) -> str | None:
-        """The plan with the most independent samples, from which pass@1 of problems is taken; None without any."""
+        """The plan with the most independent samples, which defines pass@1 of problems; None if there is none."""
         best = max(self.outcomes, key=self.samples, default=None)
         return best if best is not None and self.samples(best) > 1 else None
 
@@ -79,10 +79,10 @@ def _named(model: ModelInfo | None) -> str:
 
 
 def load(folders: Sequence[Path]) -> list[LoadedRun]:
-    """The runs of several folders, each with a name of its own.
+    """Load the runs of several folders, each with a unique name.
 
     Raises:
-        UsageError: A folder is none of a run, is named twice, or nothing in it is done yet.
+        UsageError: A folder is not that of a run, is given twice, or contains no outcome yet.
         RecordError: A file in it is damaged, or of a newer version.
     """
     places = [folder.expanduser().resolve() for folder in folders]

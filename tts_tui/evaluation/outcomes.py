@@ -1,4 +1,4 @@
-"""What a plan came to on a problem, as evaluations keep it, report it and learn from it."""
+"""Outcomes of plans on problems, as evaluations store them, report them and learn from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Answered(Struct, frozen=True):
     """A solution that votes.
 
     Attributes:
-        answer: Its answer as written; None where there is none.
-        group: Which of the outcome's answers that is, from 0, in the order in which they were seen; answers that mean
-            the same share a number. -1 without an answer.
-        right: Whether it is the right one.
-        scores: Scores of its steps; empty where nothing was scored.
-        tokens: Sampled tokens of its path.
+        answer: The answer as generated; None if there is none.
+        group: Index of the answer among the outcome's distinct answers, in the order of first occurrence; answers
+            that mean the same share a number. -1 without an answer.
+        right: Whether the answer is right.
+        scores: Scores of its steps; empty if nothing was scored.
+        tokens: Number of sampled tokens of its path.
     """
 
     answer: str | None
@@ -32,20 +32,20 @@ class Answered(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What a plan came to on a problem.
+    """The outcome of a plan on a problem.
 
     Attributes:
         problem: Id of the problem.
         plan: Name of the plan in its run.
-        answer: The winner of the plan's own vote, or None.
-        right: Whether that is right.
-        solutions: All that vote, in the order that breaks ties.
-        reason: Why the search ended; "failed" where it could not begin.
-        detail: The same in a sentence.
-        tokens: Of policy and PRM.
-        flops: Of policy and PRM.
+        answer: Winner of the plan's own vote, or None.
+        right: Whether that answer is right.
+        solutions: All solutions that vote, in the order that breaks ties.
+        reason: Reason for which the search ended; "failed" if it could not start.
+        detail: The reason as a sentence.
+        tokens: Tokens of policy and PRM.
+        flops: FLOPs of policy and PRM.
         seconds: Wall time of the search.
-        undecided: Its answers on which there is no verdict whether they are right; they count as wrong.
+        undecided: Number of distinct answers without a verdict; they count as wrong.
     """
 
     problem: str
@@ -62,17 +62,17 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     @property
     def pass1(self) -> float | None:
-        """Share of solutions that are right; None without any."""
+        """Share of solutions that are right; None if there are no solutions."""
         return sum(one.right for one in self.solutions) / len(self.solutions) if self.solutions else None
 
 
 def elected(solutions: Sequence[Answered], score: Score, vote: Vote) -> Answered | None:
-    """The solution that stands for the winner of a vote, by the rules of `tts_tui.answers.voting`; None if nobody votes.
+    """Return the solution that represents the winner of a vote (`tts_tui.answers.voting`); None if none votes.
 
     Args:
-        solutions: In the order that breaks ties.
-        score: How step scores become one number.
-        vote: How solutions become one answer.
+        solutions: Solutions in the order that breaks ties.
+        score: Aggregation of step scores into one number.
+        vote: Aggregation of solutions into one answer.
     """
     votes = [(one, path_score(one.scores, score)) for one in solutions if one.group >= 0]
     known = [(one, value) for one, value in votes if value is not None]
@@ -81,7 +81,7 @@ def elected(solutions: Sequence[Answered], score: Score, vote: Vote) -> Answered
     if not known:
         return None
     if vote == "prm-max":
-        return max(known, key=lambda item: item[1])[0]  # max keeps the earliest of equals
+        return max(known, key=lambda item: item[1])[0]  # max returns the first of equal items
     weights: dict[int, float] = {}
     for one, value in known:
         weights[one.group] = weights.get(one.group, 0.0) + value

@@ -1,4 +1,4 @@
-"""Problems of one's own, from a file: one JSON object a line, with a problem and its answer."""
+"""User-provided problems from a file with one JSON object per line, each with a problem and its answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tts_tui.evaluation.datasets.families import Problem, Split
 
 
 def read_problems(path: Path, columns: Columns = BY_NAME) -> list[Problem]:
-    """The distinct problems of a file; three of four are for training, the others for validation, by their texts.
+    """Read the distinct problems of a file; a hash of the text assigns 3/4 to training and the others to validation.
 
     Raises:
-        UsageError: It cannot be read, a line is no problem with an answer, it is open which column holds the problem or
-            the answer, or there are too few.
+        UsageError: The file cannot be read, a line is not a problem with an answer, the column of the problem or the
+            answer is ambiguous, or there are too few problems.
     """
     found: dict[str, str] = {}
     file = DataFile(path, columns)

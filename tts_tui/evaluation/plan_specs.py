@@ -1,4 +1,4 @@
-"""Plans as users type them: `best-of-n:16`, `dvts:16,m=2`, `cot`, `majority:8,temperature=1`."""
+"""Plans as typed by users: `best-of-n:16`, `dvts:16,m=2`, `cot`, `majority:8,temperature=1`."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ _KEYS = (
     "m", "score", "vote", "variant", "speculation", "temperature", "top_p", "step_tokens", "total_tokens",
     "max_depth", "seed", "budget", "flops", "seconds", "target_tokens", "target_accuracy",
 )  # fmt: skip
-"""All keys, in the order in which names have them."""
+"""All keys, in the order in which they appear in names."""
 _ONE = "cot"
 """The strategy that takes no number."""
 
 
 class Spec(Struct, frozen=True):
-    """A plan as it was typed.
+    """A plan as typed by the user.
 
     Attributes:
-        strategy: Its strategy.
-        n: Its budget of candidates, where one was given.
-        settings: Everything else that was given, by key.
+        strategy: Name of the strategy.
+        n: Number of candidates; None if not given.
+        settings: All other given settings, by key.
     """
 
     strategy: str
@@ -59,11 +59,11 @@ class Spec(Struct, frozen=True):
 
 
 def parse(text: str) -> Spec:
-    """Reads a spec.
+    """Parse a spec.
 
     Raises:
-        UnknownName: No such strategy, key or name.
-        UsageError: It cannot be read; the message names the part that is wrong.
+        UnknownName: There is no such strategy, key or name.
+        UsageError: The spec cannot be parsed; the message names the wrong part.
     """
     head, *parts = [part.strip() for part in text.split(",")]
     strategy, colon, size = (part.strip() for part in head.partition(":"))
@@ -103,15 +103,15 @@ def _value(key: str, text: str, spec: str) -> Any:
 
 
 def make(spec: Spec, solver: Solver, **defaults: Any) -> tuple[str, Plan]:
-    """The canonical name and the plan of a spec.
+    """Return the canonical name and the plan of a spec.
 
     Args:
-        spec: What was typed.
-        solver: Its models decide what is left open.
-        defaults: Settings of `Plan` that hold where the spec says nothing, such as `seed`.
+        spec: The parsed spec.
+        solver: The solver, whose models determine the settings left open.
+        defaults: Settings of `Plan` for those that the spec does not give, such as `seed`.
 
     Raises:
-        UsageError: The settings contradict each other, or the models cannot do that.
+        UsageError: The settings contradict each other, or the models do not support them.
     """
     wish = next((key for key in ("target_tokens", "target_accuracy") if key in spec.settings), None)
     if wish is not None and spec.strategy != "auto":
@@ -139,7 +139,7 @@ def make(spec: Spec, solver: Solver, **defaults: Any) -> tuple[str, Plan]:
 
 
 def _has_size(plan: Plan) -> bool:
-    """Whether a plan's name says how many candidates it has although nobody gave a number."""
+    """Return whether a plan's name includes the number of candidates even if the spec does not give one."""
     return plan.strategy not in (_ONE, "auto")
 
 
@@ -154,10 +154,10 @@ def _shown(value: Any) -> str:
 
 
 def make_all(specs: Iterable[str], solver: Solver, **defaults: Any) -> dict[str, Plan]:
-    """Name -> plan of several specs, in their order.
+    """Return the plans of several specs by name, in their order.
 
     Raises:
-        UsageError: One of them cannot be used, or two are the same plan.
+        UsageError: A spec cannot be used, or two are the same plan.
     """
     plans: dict[str, Plan] = {}
     for text in specs:
@@ -171,5 +171,5 @@ def make_all(specs: Iterable[str], solver: Solver, **defaults: Any) -> dict[str,
 
 
 def defaults(solver: Solver) -> tuple[str, ...]:
-    """The plans that are run where none is given: one sample, the majority, and, with a reward model, Best-of-N."""
+    """Return the specs that are run by default: one sample, the majority, and, with a reward model, Best-of-N."""
     return ("cot", "majority:8") if solver.prm is None else ("cot", "majority:8", "best-of-n:8")

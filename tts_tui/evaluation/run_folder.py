@@ -1,7 +1,7 @@
-"""The folder of an evaluation: what was asked, with which models, and what came out.
+"""The folder of an evaluation: its problems, models and plans, and the outcomes so far.
 
-`run.json` says what the run is, `problems.jsonl` holds the problems in order, `recordings/PLAN/ID.jsonl` one search
-each, and `outcomes.jsonl` what each came to. A killed process loses nothing that was whole.
+`run.json` describes the run, `problems.jsonl` holds the problems in order, `recordings/PLAN/ID.jsonl` one search each,
+and `outcomes.jsonl` the outcomes. If the process is killed, everything written completely is kept.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from tts_tui.tree.recording import whole_lines
 
 try:
     import fcntl
-except ImportError:  # not on every system; there, two processes are not kept apart
+except ImportError:  # not available on every system; without it, two processes are not kept apart
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
-"""Version of the folder's format; a reader refuses a newer one."""
+"""Version of the folder's format; readers refuse newer ones."""
 T = TypeVar("T")
 _OURS = {".lock", "run.json", "problems.jsonl", "outcomes.jsonl", "recordings"}
 
 
 class Source(Struct, frozen=True):
-    """Which problems a run has.
+    """The source of a run's problems.
 
     Attributes:
-        name: Of the data set: `math500`, the stem of a file, or `families`.
-        source: The file's name, or the families with commas between.
-        split: Of families; empty for files.
-        count: Problems so far.
-        left_out: Ids of problems that have no answer, and are not in the run.
+        name: Name of the data set: `math500`, the stem of a file, or `families`.
+        source: File name, or the families joined by commas.
+        split: Split of the families; empty for files.
+        count: Number of problems so far.
+        left_out: Ids of problems without an answer, which are not in the run.
         unreadable: Ids of problems whose answers can only be compared as text.
     """
 
@@ -59,18 +59,18 @@ class Source(Struct, frozen=True):
 
 
 class Header(Struct, frozen=True, kw_only=True):
-    """What a run is.
+    """The description of a run.
 
     Attributes:
-        format: Of the folder.
-        version: Of tts-tui, when the run was begun.
-        created: When that was.
-        dataset: Which problems.
+        format: Version of the folder's format.
+        version: Version of tts-tui that started the run.
+        created: Time at which the run was started.
+        dataset: Source of the problems.
         policy: The policy.
         prm: The reward model; None as long as no plan needed one.
-        policy_spec, prm_spec: What the user typed to have them.
-        plans: Name -> plan.
-        calibrations: By what each plan of `auto` chooses: its name -> date and source of the calibration, or of priors.
+        policy_spec, prm_spec: Specs of the models as typed by the user.
+        plans: Plans by name.
+        calibrations: Date and source of the calibration, or of the priors, of each plan of `auto`, by the plan's name.
     """
 
     format: int = FORMAT
@@ -86,7 +86,7 @@ class Header(Struct, frozen=True, kw_only=True):
 
 
 def file_name(name: str) -> str:
-    """A plan's name or a problem's id as a file's name; different ones never share a name."""
+    """Return a file name for a plan's name or a problem's id; different ones never share a file name."""
     plain = re.sub(r"[:,=]", "-", name)
     safe = re.sub(r"[^\w.-]+", "-", plain, flags=re.ASCII).lstrip(".")[:120]
     if safe and safe == plain:
@@ -95,11 +95,12 @@ def file_name(name: str) -> str:
 
 
 def read_header(folder: Path) -> Header:
-    """What a run is.
+    """Read the description of a run.
 
     Raises:
-        UsageError: The folder is no run, or cannot be read.
-        RecordVersion: A newer version wrote it.
+        UsageError: The folder is not that of a run, or cannot be read.
+        RecordVersion: The run was written by a newer version.
+        RecordCorrupt: The file is damaged.
     """
     path = folder / "run.json"
     try:
@@ -118,22 +119,22 @@ def read_header(folder: Path) -> Header:
 
 
 def read_items(folder: Path) -> list[Item]:
-    """The problems of a run, in order.
+    """Read the problems of a run, in order.
 
     Raises:
-        UsageError: They cannot be read.
+        UsageError: The problems cannot be read.
         RecordCorrupt: A line is damaged.
     """
     return _lines(folder / "problems.jsonl", Item)
 
 
 def read_outcomes(folder: Path) -> list[Outcome]:
-    """What came out, in the order in which it did: the newest outcome of each plan on each problem.
+    """Read the newest outcome of each plan on each problem, in the order in which they were added.
 
-    A last line that was cut off is left out; without the file there are none.
+    A truncated last line is ignored; if the file is missing, there are no outcomes.
 
     Raises:
-        UsageError: They cannot be read.
+        UsageError: The outcomes cannot be read.
         RecordCorrupt: A line before the last is damaged.
     """
     path = folder / "outcomes.jsonl"
@@ -166,19 +167,19 @@ def _brief(text: str, most: int = 80) -> str:
 
 
 class RunFolder:
-    """A run's folder, held by this process as long as it is open.
+    """A run's folder, locked by this process while it is open.
 
     Args:
-        path: The folder; made if need be.
-        option: What the user names another folder with.
+        path: Path of the folder; created if necessary.
+        option: Command-line option that selects another folder, for error messages.
 
     Attributes:
-        header: What the run is; None in a new folder.
-        items: Its problems so far.
-        outcomes: (plan, id) -> the newest outcome.
+        header: Description of the run; None in a new folder.
+        items: Problems so far.
+        outcomes: The newest outcome by (plan, id).
 
     Raises:
-        UsageError: It cannot be written, holds something else, or another process writes it.
+        UsageError: The folder cannot be written, holds something else, or is being written by another process.
         RecordError: Its files are damaged, or of a newer version.
     """
 
@@ -237,23 +238,23 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Lets other processes have the folder."""
+        """Close the folder, and release the lock for other processes."""
         if self._file is not None:
             self._file.close()
             self._file = None
         self._lock.close()
 
     def recording(self, plan: str, problem: str) -> Path:
-        """Where the search for a problem is recorded; its folder is there."""
+        """Return the path of a search's recording, and create its folder."""
         folder = self.path / "recordings" / file_name(plan)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{file_name(problem)}.jsonl"
 
     def compare(self, items: Sequence[Item], plans: Mapping[str, Plan]) -> None:
-        """Refuses problems and plans that are not those of the run. More of either are no difference.
+        """Check that problems and plans agree with those of the run; additional ones are allowed.
 
         Raises:
-            UsageError: The message names what differs.
+            UsageError: They differ; the message names the difference.
         """
         if self.header is None:
             return
@@ -266,15 +267,16 @@ class RunFolder:
                 raise self._differs(f"the plan {name} has other settings", before, plan)
 
     def compare_models(self, policy: ModelInfo, prm: ModelInfo | None, *, scores: bool = True) -> None:
-        """Refuses models that are not those of the run.
+        """Check that the models are those of the run.
 
         Args:
             policy: The policy.
             prm: The reward model, if one is needed.
-            scores: Whether there is one, or no plan would use it: without, the same plans would vote otherwise.
+            scores: Whether scores are available, or no plan would use them; without scores, the same plans would vote
+                differently.
 
         Raises:
-            UsageError: The message names what differs.
+            UsageError: A model differs; the message names it.
         """
         if self.header is None:
             return
@@ -287,10 +289,10 @@ class RunFolder:
             raise self._differs(f"its reward model is {had.prm.name} ({had.prm.family}), not {prm.name} ({prm.family})")
 
     def compare_calibration(self, plan: str, now: str) -> None:
-        """Refuses a calibration that is not the one by which a plan of `auto` has chosen so far.
+        """Check that a calibration is the one by which a plan of `auto` has chosen so far.
 
         Raises:
-            UsageError: The message names both.
+            UsageError: The calibrations differ; the message names both.
         """
         had = self.header.calibrations.get(plan, now) if self.header is not None else now
         if had != now:
@@ -305,7 +307,7 @@ class RunFolder:
         return UsageError(f"{self.path} is another run: {what}; choose another folder with {self._option}")
 
     def write(self, header: Header, items: Sequence[Item]) -> None:
-        """Writes what the run is; plans and problems that it had already stay."""
+        """Write the description of the run; existing plans and problems are kept."""
         had = self.header
         longer = items if len(items) > len(self.items) else self.items
         if had is not None:
@@ -333,10 +335,10 @@ class RunFolder:
             raise UsageError(f"cannot write {self.path / name}: {error.strerror or error}") from error
 
     def add(self, outcome: Outcome) -> None:
-        """Appends an outcome; an older one of the same plan and problem counts no more.
+        """Append an outcome; it replaces an older one of the same plan and problem.
 
         Raises:
-            UsageError: It cannot be written.
+            UsageError: The outcome cannot be written.
         """
         try:
             if self._file is None:

@@ -1,4 +1,4 @@
-"""Runs plans on problems: many at once, one recording each, nothing twice after whatever interruption."""
+"""Evaluation of plans on problems: concurrent, with one recording per search, and resumable after any interruption."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from tts_tui.controller.calibration import Calibration
 
 ALIKE = 3
-"""Searches in a row that fail with the same words: then the others would, too."""
+"""Number of consecutive failures with the same message that end the evaluation, since the others would fail, too."""
 _ENDED = ("solved", "unsolved", "budget", "timeout")
-"""Reasons of searches that have nothing left to do."""
+"""Reasons of searches that are complete."""
 
 
 class PlanStanding(Struct, frozen=True):
-    """How a plan stands: searches that are done, of them right, of them failed."""
+    """The progress of a plan: finished searches, and how many of them are right or failed."""
 
     done: int
     right: int
@@ -46,15 +46,15 @@ class PlanStanding(Struct, frozen=True):
 
 
 class EvalStatus(Struct, frozen=True):
-    """How an evaluation stands.
+    """The progress of an evaluation.
 
     Attributes:
-        done: Searches that are done, those of earlier calls and failed ones included.
-        total: Of how many.
-        plans: Each plan, by name.
-        rate: Tokens sampled a second; None before any.
-        left: Seconds left, at least and at most; None while nobody can tell.
-        newest: The outcome that came last; None at the beginning.
+        done: Number of finished searches, including failed ones and those of earlier calls.
+        total: Number of all searches.
+        plans: Progress of each plan, by name.
+        rate: Tokens sampled per second; None before the first token.
+        left: Lower and upper bound of the remaining seconds; None before there is an estimate.
+        newest: The newest outcome; None at the beginning.
     """
 
     done: int
@@ -66,28 +66,28 @@ class EvalStatus(Struct, frozen=True):
 
     @property
     def failed(self) -> int:
-        """Searches that failed."""
+        """Number of searches that failed."""
         return sum(plan.failed for plan in self.plans.values())
 
 
 class Evaluation:
-    """Plans on problems, with a folder that keeps everything.
+    """An evaluation of plans on problems, with a folder that stores everything.
 
     Args:
-        solver: Its models; it must be entered before `run`.
-        folder: Where all of it is kept, and what is there of earlier calls.
+        solver: Solver with the models; it must be entered before `run`.
+        folder: Folder of the run, with the results of earlier calls.
         dataset: The problems.
-        plans: Name -> plan.
-        specs: What the user typed for policy and reward model.
-        concurrency: Searches at once.
-        tell: Called with every new standing.
-        judge: Decides which answers are right; by default a `Grader`.
+        plans: Plans by name.
+        specs: Specs of policy and reward model as typed by the user.
+        concurrency: Number of concurrent searches.
+        tell: Callback that receives every new status.
+        judge: Judge of which answers are right; by default a `Grader`.
 
     Attributes:
-        notes: Sentences for the user, when it has run.
+        notes: Sentences to show to the user after the run.
 
     Raises:
-        UsageError: The folder is another run's; the message names what differs.
+        UsageError: The folder belongs to another run; the message names the difference.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class Evaluation:
             self._add_up(outcome, 1)
 
     def pending(self) -> list[tuple[Item, str]]:
-        """What is left to do, problem by problem, so that a report means something early.
+        """Return the remaining searches, ordered by problem, so that reports are meaningful early.
 
-        These are searches that are not done, that failed, or whose answers could not all be judged. The latter are
-        judged again, and not searched again.
+        These are searches that are unfinished or failed, or whose answers could not all be judged. The latter are
+        judged again without a new search.
         """
         return [(item, name) for item in self.dataset.items for name in self.plans if not self._is_done(item, name)]
 
@@ -134,7 +134,7 @@ class Evaluation:
         return found is not None and found.reason != "failed" and not found.undecided
 
     def standing(self, newest: Outcome | None = None) -> EvalStatus:
-        """How it stands."""
+        """Return the current status of the evaluation."""
         plans = {name: PlanStanding(own["done"], own["right"], own["failed"]) for name, own in self._done.items()}
         done = sum(plan.done for plan in plans.values())
         left = self._pace.left(self._waiting, self._at_once)
@@ -148,11 +148,11 @@ class Evaluation:
             own["failed"] += sign * (outcome.reason == "failed")
 
     async def run(self) -> EvalStatus:
-        """Runs what is not done. Cancelled, it keeps all, and the next call goes on.
+        """Run the remaining searches. If cancelled, all results are kept, and the next call continues.
 
         Raises:
             UsageError: The models or the calibration are not those of the folder, or it cannot be written.
-            TTSError: The models cannot be had, or all searches fail with the same words.
+            TTSError: The models are unavailable, or all searches fail with the same message.
         """
         pending = self.pending()
         if not pending:
@@ -172,7 +172,7 @@ class Evaluation:
         return self.standing()
 
     async def _open(self, needed: set[str]) -> None:
-        """Loads the models, and writes down what the run is."""
+        """Load the models, and write the description of the run."""
         prm: RewardModel | None = None
         judges: dict[str, ModelInfo | None] = {}
         for name in sorted(needed):
@@ -211,12 +211,14 @@ class Evaluation:
         return self.plans[name].strategy == "auto"
 
     def _basis(self, prm: ModelInfo | None, name: str) -> str:
-        """By what a plan of `auto` chooses for these models, as `guide_of` finds it.
+        """Describe the calibration by which an `auto` plan chooses with these models, as found by `calibration_of`.
 
         Raises:
-            PlanError: What the plan wishes for is out of reach, on every problem.
+            PlanError: The plan's target is out of reach on every problem.
         """
-        from tts_tui.controller import priors  # like the calibrations, it brings numpy, which nothing else here needs
+        from tts_tui.controller import (
+            priors,
+        )  # imported here since it loads numpy, as the calibrations do, which nothing else here needs
         from tts_tui.controller.calibration import check_models, find
         from tts_tui.controller.controller import price_of
 
@@ -245,14 +247,14 @@ class Evaluation:
         await concurrently(lane() for _ in range(self._at_once))
 
     async def _one(self, item: Item, name: str, judge: Judge) -> None:
-        """One search, to its outcome; whatever fails, fails for this problem alone."""
+        """Run one search up to its outcome; errors only affect this problem."""
         self._waiting[name] -= 1
         number = self._pace.begin(name)
         whole = False
         try:
             tree, whole = await self._search(item, name)
             assert tree.finished is not None
-            if tree.finished.reason == "interrupted":  # by whoever stopped the solver: it goes on in the next call
+            if tree.finished.reason == "interrupted":  # the solver was stopped; the next call continues
                 return
             outcome = await outcome_of(item, name, tree, judge)
             error: Exception = BackendError(outcome.detail)
@@ -273,12 +275,12 @@ class Evaluation:
 
     async def _failed(self, item: Item, name: str, why: str, judge: Judge) -> Outcome:
         tree = None
-        with suppress(TTSError):  # it may not have begun
+        with suppress(TTSError):  # it may not have started
             tree = load(self.folder.recording(name, item.id))
         return await failure_of(item, name, why, tree, judge)
 
     def _heed(self, outcome: Outcome, error: Exception) -> None:
-        """Ends all of it when search after search fails with the same words, as where a server has gone."""
+        """End the evaluation if searches repeatedly fail with the same message, as when a server is gone."""
         if outcome.reason != "failed":
             self._failures.clear()
             return
@@ -288,7 +290,7 @@ class Evaluation:
             raise error if isinstance(error, TTSError) else TTSError(outcome.detail)
 
     async def _search(self, item: Item, name: str) -> tuple[SearchTree, bool]:
-        """The search of a problem, begun, continued or as it is recorded; and whether all of it ran now."""
+        """Start, resume or load the search of a problem; also return whether the entire search ran in this call."""
         plan = self.plans[name]
         path = self.folder.recording(name, item.id)
         seen = _recorded(path, item, plan)
@@ -304,10 +306,10 @@ class Evaluation:
 
 
 def _recorded(path: Path, item: Item, plan: Plan) -> SearchTree | None:
-    """What is recorded of a search. What cannot be used, or is of another search, is put aside.
+    """Load the recording of a search; move it aside if it is unusable or of another search.
 
     Raises:
-        RecordVersion: A newer version wrote it.
+        RecordVersion: The recording was written by a newer version.
     """
     if not path.exists():
         return None
@@ -330,12 +332,12 @@ def _recorded(path: Path, item: Item, plan: Plan) -> SearchTree | None:
 
 
 def named(calibration: Calibration) -> str:
-    """A calibration as run.json has it: when it was made, and by what."""
+    """Describe a calibration as in run.json, by its date and source."""
     return ", ".join(filter(None, (calibration.created, calibration.source)))
 
 
 def samples(plans: Mapping[str, Plan], pending: Sequence[tuple[Item, str]]) -> int:
-    """How many candidates the plans may ask for on all problems that wait."""
+    """Return the maximum number of candidates that the plans may request for all pending problems."""
     return sum(plans[name].n for _, name in pending)
 
 

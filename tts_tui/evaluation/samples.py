@@ -1,6 +1,6 @@
-"""Solutions that a policy samples, kept on disk: one file a problem, written whole or not at all.
+"""Solutions sampled from a policy and stored on disk: one file per problem, written atomically.
 
-Sampling therefore goes on where it was interrupted.
+Interrupted sampling therefore continues where it stopped.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tts_tui.protocols import Chunk, Policy, Prompt, Sampling, StepRequest
 
 
 class Solution(Struct, frozen=True):
-    """One sampled solution.
+    """A sampled solution.
 
     Attributes:
         steps: Texts of its steps; blank ones are joined to their neighbours, as for any PRM.
         ids: Token ids of each step.
-        finish: "eos", or "length" where it was cut off.
-        answer: The answer in it; None where there is none.
+        finish: "eos", or "length" if it was truncated.
+        answer: Its answer; None if there is none.
     """
 
     steps: tuple[str, ...]
@@ -38,12 +38,12 @@ class Solution(Struct, frozen=True):
 
     @property
     def tokens(self) -> int:
-        """How many were sampled."""
+        """Number of sampled tokens."""
         return sum(map(len, self.ids))
 
 
 class Rollouts(Struct, frozen=True):
-    """What became of a beginning: `right` of `total` continuations end with the right answer."""
+    """The result of rollouts from a prefix: `right` of `total` continuations end with the right answer."""
 
     steps: tuple[str, ...]
     right: int
@@ -51,7 +51,7 @@ class Rollouts(Struct, frozen=True):
 
 
 class Sampled(Struct, frozen=True):
-    """One problem with its solutions, and what rollouts from beginnings of them came to."""
+    """A problem with its solutions, and the results of rollouts from prefixes of them."""
 
     problem: Problem
     solutions: tuple[Solution, ...]
@@ -59,22 +59,22 @@ class Sampled(Struct, frozen=True):
 
     @property
     def right(self) -> list[bool]:
-        """Which solutions end with the right answer."""
+        """Flags of the solutions that end with the right answer."""
         return [is_right(solution, self.problem) for solution in self.solutions]
 
 
 def is_right(solution: Solution, problem: Problem) -> bool:
-    """Whether a solution ends with the right answer."""
+    """Return whether a solution ends with the right answer."""
     return solution.answer is not None and same(solution.answer, problem.answer)
 
 
 class SamplingSettings(Struct, frozen=True):
-    """What samples depend on beside their problem; samples of other settings are not read.
+    """The settings that samples depend on besides their problem; samples with other settings are not read.
 
     Attributes:
-        model: A fingerprint of the policy.
-        temperature: As sampled.
-        tokens: Most tokens of a solution.
+        model: Fingerprint of the policy.
+        temperature: Sampling temperature.
+        tokens: Maximum number of tokens of a solution.
     """
 
     model: str
@@ -88,11 +88,11 @@ class _Stored(Struct, frozen=True):
 
 
 class SampleCache:
-    """The folder of samples.
+    """A folder of samples.
 
     Args:
-        folder: Where they lie; made when the first is written.
-        settings: What they were sampled with; others are left alone, and not read.
+        folder: Path of the folder; created when the first sample is written.
+        settings: Sampling settings; samples with others are ignored.
     """
 
     def __init__(self, folder: Path, settings: SamplingSettings) -> None:
@@ -102,7 +102,7 @@ class SampleCache:
         return self.folder / f"{problem.split}-{problem.family}-{problem.index:04d}.json"
 
     def load(self, problem: Problem, count: int) -> Sampled | None:
-        """The first `count` solutions of `problem`; None where there are fewer, or where they have other settings."""
+        """Return the first `count` solutions of `problem`; None if there are fewer, or the settings differ."""
         try:
             stored = msgspec.json.decode(self._path(problem).read_bytes(), type=_Stored)
         except (OSError, msgspec.DecodeError):
@@ -113,7 +113,7 @@ class SampleCache:
         return Sampled(problem, found.solutions[:count], found.rollouts)
 
     def save(self, sampled: Sampled) -> None:
-        """Writes one problem's samples."""
+        """Write the samples of one problem."""
         path = self._path(sampled.problem)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
@@ -129,14 +129,14 @@ async def sample_all(
     concurrency: int = 8,
     done: Callable[[Sampled, bool], None] | None = None,
 ) -> list[Sampled]:
-    """Samples what the cache does not hold.
+    """Sample the solutions that the cache does not contain.
 
     Args:
         policy: A started policy.
-        wanted: Problems, each with how many solutions it shall have.
-        cache: Where they are kept.
-        concurrency: Problems at a time; the engine batches across them.
-        done: Told each problem, and whether it came from the cache.
+        wanted: Problems, each with the required number of solutions.
+        cache: Storage of the samples.
+        concurrency: Number of concurrent problems; the engine batches across them.
+        done: Callback that receives each problem, and whether it came from the cache.
 
     Raises:
         BackendError: The policy failed.
@@ -167,14 +167,14 @@ async def _sample(policy: Policy, problem: Problem, count: int, settings: Sampli
 async def solution(
     policy: Policy, prompt: Prompt, seed: int, settings: SamplingSettings, begun: Solution | None = None
 ) -> Solution:
-    """Samples one solution to its end.
+    """Sample one solution to its end.
 
     Args:
         policy: A started policy.
-        prompt: The problem.
-        seed: Of the sampling.
-        settings: Temperature and most tokens.
-        begun: Its first steps, where it shall go on from them.
+        prompt: The prompt of the problem.
+        seed: Seed of the sampling.
+        settings: Temperature and maximum number of tokens.
+        begun: First steps of the solution to continue from; None to start a new one.
     """
     first = begun or Solution((), (), "length", None)
     ids = prompt.ids + tuple(token for step in first.ids for token in step)
@@ -189,7 +189,7 @@ async def solution(
 
 
 async def _steps(chunks: AsyncIterator[Chunk]) -> tuple[list[str], list[tuple[int, ...]], str]:
-    """Cuts a stream at its step ends; what is blank joins the step before (at the very start, the one after)."""
+    """Split a stream into steps; blank steps are joined to the one before (at the very start, to the one after)."""
     texts: list[str] = []
     ids: list[tuple[int, ...]] = []
     text, finish = "", "length"

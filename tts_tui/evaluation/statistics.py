@@ -1,4 +1,4 @@
-"""Statistics of evaluations: intervals, paired tests, pass@k, calibration, first errors. All draws have fixed seeds."""
+"""Statistics of evaluations: intervals, paired tests, pass@k, calibration, first errors; all random seeds are fixed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from msgspec import Struct
 T = TypeVar("T")
 
 DRAWS = 4000
-"""Resamples of a bootstrap or of a permutation test."""
+"""Number of resamples of a bootstrap or of a permutation test."""
 _ALPHA = 0.05
 
 
 def pass_at_k(total: int, right: int, k: int) -> float:
-    """The chance that any of k samples is right, unbiased, from `right` of `total` samples (arXiv 2107.03374)."""
+    """Estimate, unbiased, the chance that any of k samples is right, from `right` of `total` (arXiv 2107.03374)."""
     if not 1 <= k <= total:
         raise ValueError(f"pass@{k} needs at least {k} samples, not {total}")
     return 1.0 - comb(total - right, k) / comb(total, k)
@@ -28,14 +28,14 @@ def pass_at_k(total: int, right: int, k: int) -> float:
 
 
 class Paired(Struct, frozen=True):
-    """Two plans on the same problems.
+    """A comparison of two plans on the same problems.
 
     Attributes:
-        problems: How many those are.
-        difference: Accuracy of the first less that of the second.
-        low, high: Its interval of 95 %, from resampled problems.
-        only_first, only_second: Problems that one of them alone had right.
-        p: Of the exact McNemar test: how likely so uneven a split of these is by chance.
+        problems: Number of problems.
+        difference: Accuracy of the first plan minus that of the second.
+        low, high: Bounds of its 95 % interval, from resampled problems.
+        only_first, only_second: Number of problems that only this plan solved.
+        p: p-value of the exact McNemar test: the probability of a split of these that is at least as uneven by chance.
     """
 
     problems: int
@@ -48,7 +48,7 @@ class Paired(Struct, frozen=True):
 
 
 def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
-    """Compares two plans, problem by problem."""
+    """Compare two plans, problem by problem."""
     from scipy.stats import binomtest
 
     pairs = list(zip(first, second, strict=True))
@@ -60,7 +60,7 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The interval of 95 % of a mean over problems, by resampling them; of one value or none, all that could be."""
+    """Return the bootstrap 95 % interval of a mean over problems; (-1, 1) for fewer than two values."""
     import numpy as np
 
     if len(values) < 2:
@@ -74,7 +74,7 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 def resampled(
     groups: Sequence[T], measure: Callable[[Sequence[T]], float | None], draws: int = 400
 ) -> tuple[float, float]:
-    """The interval of 95 % of any measure of problems, by resampling them."""
+    """Return the bootstrap 95 % interval of any measure of problems; (-1, 1) if it cannot be resampled."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def resampled(
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, corrected by Holm's method."""
+    """Return the p-values of several tests, corrected by Holm's method."""
     order = sorted(range(len(values)), key=values.__getitem__)
     corrected, highest = [0.0] * len(values), 0.0
     for rank, place in enumerate(order):
@@ -100,10 +100,10 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def differ(rows: Sequence[Sequence[bool]]) -> float:
-    """How likely ways differ as much as these by chance: Cochran's Q, its distribution by permutation within problems.
+    """Return the p-value of the differences between methods: Cochran's Q, by permutation within problems.
 
     Args:
-        rows: For each problem, whether each way had it right.
+        rows: For each problem, whether each method solved it.
     """
     import numpy as np
 
@@ -113,7 +113,9 @@ def differ(rows: Sequence[Sequence[bool]]) -> float:
     rng = np.random.default_rng(0)
 
     def spread(one: Any) -> float:
-        return float(one.sum(axis=0).var())  # Q is a multiple of it that no permutation within rows changes
+        return float(
+            one.sum(axis=0).var()
+        )  # Q is a multiple of this, by a factor that is invariant under permutations within rows
 
     wanted = spread(table) - 1e-9
     hits = sum(spread(rng.permuted(table, axis=1)) >= wanted for _ in range(DRAWS))
@@ -124,7 +126,7 @@ def differ(rows: Sequence[Sequence[bool]]) -> float:
 
 
 def area(right: Sequence[float], wrong: Sequence[float]) -> float | None:
-    """The chance that a right one scores above a wrong one, ties counting half; None where one kind is missing."""
+    """Return the chance that a right one scores above a wrong one, ties counting half; None if a kind is missing."""
     from scipy.stats import rankdata
 
     if not right or not wrong:
@@ -134,11 +136,11 @@ def area(right: Sequence[float], wrong: Sequence[float]) -> float | None:
 
 
 class ReliabilityCurve(Struct, frozen=True):
-    """Whether what has the score p is right in p of the cases.
+    """A comparison of scores with the share of right ones; calibrated scores p are right with probability p.
 
     Attributes:
         ece: Expected calibration error.
-        bins: Mean score, share that is right, and number, of every bin.
+        bins: Mean score, share that is right, and count of every bin.
     """
 
     ece: float
@@ -146,7 +148,7 @@ class ReliabilityCurve(Struct, frozen=True):
 
 
 def calibration(scored: Iterable[tuple[float, bool]], bins: int = 10) -> ReliabilityCurve:
-    """In bins of about equally many; equal scores are never in two of them."""
+    """Return the calibration of scores in bins of about equal counts; equal scores always share a bin."""
     pairs = sorted(scored)
     parts: list[list[tuple[float, bool]]] = []
     start = 0
@@ -163,9 +165,9 @@ def calibration(scored: Iterable[tuple[float, bool]], bins: int = 10) -> Reliabi
 
 
 def within(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:
-    """The correlation of two values within groups: of what is left when each group's means are taken away.
+    """Return the correlation of two values within groups, after subtracting each group's means.
 
-    None where no group has two members that differ.
+    None if no group has two members that differ.
     """
     import numpy as np
 
@@ -178,14 +180,14 @@ def within(groups: Iterable[Sequence[tuple[float, float]]]) -> float | None:
 
 
 class Errors(Struct, frozen=True):
-    """How well first errors are found.
+    """The accuracy of finding first errors.
 
     Attributes:
-        threshold: A step below it is taken as wrong.
-        f1: Harmonic mean of the two accuracies, as ProcessBench has it (arXiv 2412.06559).
-        on_wrong: Share of solutions with an error of which the first one is found.
-        on_right: Share of those without one in which none is found.
-        wrong, right: How many those are.
+        threshold: Score below which a step is taken as wrong.
+        f1: Harmonic mean of the two accuracies, as in ProcessBench (arXiv 2412.06559).
+        on_wrong: Share of solutions with an error whose first one is found.
+        on_right: Share of solutions without an error in which none is found.
+        wrong, right: Number of solutions with and without an error.
     """
 
     threshold: float
@@ -197,11 +199,11 @@ class Errors(Struct, frozen=True):
 
 
 Labelled = tuple[Sequence[float], int]
-"""Scores of a solution's steps, and the first of them that is wrong, or -1."""
+"""Scores of a solution's steps, and the index of the first wrong one, or -1."""
 
 
 def first_errors(solutions: Sequence[Labelled], threshold: float) -> Errors:
-    """How well first errors are found with a threshold."""
+    """Measure the accuracy of finding first errors with a threshold."""
     hits: tuple[list[bool], list[bool]] = ([], [])
     for scores, label in solutions:
         found = next((place for place, score in enumerate(scores) if score < threshold), -1)
@@ -212,7 +214,7 @@ def first_errors(solutions: Sequence[Labelled], threshold: float) -> Errors:
 
 
 def best_threshold(solutions: Sequence[Labelled], most: int = 200) -> float:
-    """The threshold with the highest F1, the middle one of several; 0.5 where there is nothing to choose by."""
+    """Return the threshold with the highest F1, the middle one of several; 0.5 if there are no candidates."""
     values = sorted({score for scores, _ in solutions for score in scores})
     cuts = [(low + high) / 2 for low, high in itertools.pairwise(values)]
     step = max(1, len(cuts) // most)

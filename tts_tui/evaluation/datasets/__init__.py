@@ -1,1 +1,1 @@
-"""Problem families and data files."""
+"""Data sets: problem families and data files."""

@@ -1,8 +1,9 @@
-r"""Problems and reference answers from a JSON Lines file, whatever its columns are called.
+r"""Problems and reference answers from a JSON Lines file with any of the usual column names.
 
-Public data sets agree on little: the problem is `problem`, `question` or `Question`, the answer `answer`, `Answer`,
-`final_answer` or `Correct Answer`. Column names are compared without case, spaces and underscores. A reference answer
-comes from an answer column only, never from a solution, and where several columns may be meant the user is asked.
+Public data sets differ in their column names: the problem is `problem`, `question` or `Question`, the answer is
+`answer`, `Answer`, `final_answer` or `Correct Answer`. Names are compared without case, spaces and underscores. A
+reference answer is only taken from an answer column, never from a solution, and if several columns match, the user
+must choose one.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from tts_tui.errors import UnknownName, UsageError
 from tts_tui.files import open_regular
 
 MOST_BYTES = 4_000_000
-"""Longest line of a file; no model has a context for more."""
+"""Maximum length of a line in bytes; no model has a context for more."""
 _LONG = 300
-"""Characters from which an answer may well be a solution."""
+"""Length in characters from which an answer is probably a solution."""
 
 PROBLEM_COLUMNS = ("problem", "question", "prompt")
 ANSWER_COLUMNS = (
@@ -36,15 +37,15 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Item(Struct, frozen=True):
-    """One problem.
+    """A problem with its reference answer.
 
     Attributes:
-        id: Its name in this data set.
-        problem: What is asked, with the options of a multiple-choice question.
-        answer: The right answer, as the data set writes it; the letter of a multiple-choice question.
-        level, subject: As the data set has them; else empty.
-        family: Of a problem made by program; else empty.
-        tolerance: How far a number may be from the answer and still be right.
+        id: Name of the problem in its data set.
+        problem: Text of the problem, including the options of a multiple-choice question.
+        answer: The right answer as spelled in the data set; the letter for a multiple-choice question.
+        level, subject: Level and subject as given in the data set; empty if it has none.
+        family: Family of a generated problem; empty for others.
+        tolerance: Maximum distance between a number and the answer for the number to be right.
     """
 
     id: str
@@ -57,16 +58,16 @@ class Item(Struct, frozen=True):
 
 
 class Columns(Struct, frozen=True):
-    """Columns of a data file that the user chose; None for those that are found by their names."""
+    """Columns of a data file chosen by the user; None for columns that are found by their names."""
 
     problem: str | None = None
     answer: str | None = None
 
     def refuse(self, what: str) -> None:
-        """Refuse columns where no data file is read.
+        """Raise an error if a column is chosen although no data file is read.
 
         Args:
-            what: What is read instead.
+            what: Description of what is read instead, for the error message.
 
         Raises:
             UsageError: A column is chosen.
@@ -77,15 +78,15 @@ class Columns(Struct, frozen=True):
 
 
 BY_NAME = Columns()
-"""No column is chosen."""
+"""The default: no column is chosen, all are found by their names."""
 
 
 class DataFile:
     """A file with one JSON object per line, each with a problem and an answer.
 
     Args:
-        path: The file.
-        columns: Columns that the user chose.
+        path: Path of the file.
+        columns: Columns chosen by the user.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -94,12 +95,12 @@ class DataFile:
         self._seen: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[tuple[str, Item]]:
-        """Yield where each problem stands ("line 3 of mine.jsonl") and the problem.
+        """Yield the position of each problem ("line 3 of mine.jsonl") and the problem.
 
-        Text or answer are empty where the line has none.
+        The problem's text or answer is empty if the line has none.
 
         Raises:
-            UsageError: The file cannot be read, a line is no problem, or several columns may be meant.
+            UsageError: The file cannot be read, a line is not a problem, or several columns match.
         """
         for place, (number, row) in enumerate(_objects(self.path)):
             where = f"line {number} of {self.path}"
@@ -107,7 +108,7 @@ class DataFile:
             yield where, self._item(row, f"{self.path.stem}-{place:04d}", where)
 
     def why_no_answer(self) -> UsageError | None:
-        """Explain why none of the lines read so far has an answer; None if their columns are not the reason."""
+        """Return an error explaining why no line read so far has an answer; None if the columns are not the reason."""
         chosen = self._columns.answer
         if not self._seen or _named(self._seen, [chosen] if chosen is not None else ANSWER_COLUMNS):
             return None
@@ -134,7 +135,7 @@ class DataFile:
 
 
 def looks_like_solution(answer: str) -> bool:
-    """Whether an answer is so long, or has so many lines, that it may be a whole solution."""
+    """Return whether an answer is long enough, or has enough lines, to be an entire solution."""
     return len(answer) > _LONG or ("\n" in answer and "\\begin" not in answer)
 
 
@@ -171,20 +172,20 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row by the plain names of its columns, in lower case and without spaces and underscores."""
+    """Return a row keyed by normalized column names: lower case, without spaces and underscores."""
     return {_plain(key): value for key, value in reversed(list(row.items()))}
 
 
 def problem_of(row: Mapping[str, Any], chosen: str | None, where: str) -> str:
-    """The problem of a row, which may be blank.
+    """Return the problem of a row, which may be blank.
 
     Args:
-        row: The row.
-        chosen: The column that the user chose.
-        where: The row's place, for errors.
+        row: A row of the data file.
+        chosen: Column chosen by the user; None to find it by name.
+        where: Position of the row, for error messages.
 
     Raises:
-        UsageError: No column, or more than one, may hold it.
+        UsageError: No column matches, or more than one does.
     """
     texts = {key: value for key, value in row.items() if isinstance(value, str)}
     problem = _pick(texts, PROBLEM_COLUMNS, chosen, "--problem-column", where)
@@ -197,12 +198,12 @@ def problem_of(row: Mapping[str, Any], chosen: str | None, where: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A column's name in lower case, letters and digits only: `Final Answer` and `final_answer` are one."""
+    """Return a column's name in lower case, letters and digits only, so that `Final Answer` equals `final_answer`."""
     return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _named(row: Collection[str], names: Collection[str]) -> list[str]:
-    """The columns with one of these names: those that are spelled so, else those that differ in case or spacing."""
+    """Return the columns with one of these names: exact matches, else those that differ in case or spacing."""
     if len(names) == 1 and (exact := [key for key in row if key in names]):
         return exact
     wanted = {_plain(name) for name in names}
@@ -210,7 +211,7 @@ def _named(row: Collection[str], names: Collection[str]) -> list[str]:
 
 
 def _pick(row: Mapping[str, Any], names: Collection[str], chosen: str | None, option: str, where: str) -> str | None:
-    """The text of the one column that has one of these names, or of the chosen one; None if there is no such column."""
+    """Return the text of the column with one of these names, or of the chosen one; None if there is no such column."""
     keys = _named(row, names if chosen is None else [chosen])
     texts = {key: text for key in keys if (text := as_text(row[key]))}
     if len(texts) > 1:
@@ -223,7 +224,7 @@ def _first(fields: Mapping[str, Any], names: Collection[str]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text: numbers as people write them (27.0 is 27), lists with commas. Empty for anything else."""
+    """Return a value as text: numbers in plain form (27.0 is 27), lists joined by commas, anything else as ""."""
     if isinstance(value, list):
         parts = [as_text(part) for part in value]
         return ", ".join(parts) if all(parts) else ""
@@ -235,14 +236,14 @@ def as_text(value: Any) -> str:
 
 
 def _stated(text: str) -> str:
-    """The answer in an answer column: behind GSM8K's ####, in a box where a solution ends with one, else all of it."""
+    """Extract the stated answer of a column: after GSM8K's ####, from a solution's final box, else the entire text."""
     if "####" in text:
         return text.rpartition("####")[2].strip()
     return boxed(text) or text
 
 
 def _tolerance(fields: Mapping[str, Any]) -> float:
-    """OlympiadBench's `error`. Other data sets mean other things by that name."""
+    """Return OlympiadBench's `error`, else 0; in other data sets the name has other meanings."""
     try:
         error = float(as_text(fields.get("error"))) if "ismultipleanswer" in fields else 0.0
     except ValueError:
@@ -251,10 +252,10 @@ def _tolerance(fields: Mapping[str, Any]) -> float:
 
 
 def _with_options(problem: str, answer: str, fields: Mapping[str, Any]) -> tuple[str, str]:
-    """A multiple-choice question with its options below it, and the letter of the right one.
+    """Append the options to a multiple-choice question, and return it with the letter of the right one.
 
-    MMLU-Pro has `options` and a letter. GPQA has the right answer and wrong ones, which are put into an order that
-    depends on their texts alone, so that each question always has the same letters.
+    MMLU-Pro has `options` and a letter. GPQA has the right answer and wrong ones; these are sorted by a hash of their
+    texts, so that each question always gets the same letters.
     """
     listed = fields.get("options")
     wrong = [text for name, value in fields.items() if name.startswith("incorrectanswer") and (text := as_text(value))]

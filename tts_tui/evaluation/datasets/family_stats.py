@@ -1,4 +1,4 @@
-"""What the embedded policy makes of the problem families, as it was measured (`python -m benchmarks.accuracy`)."""
+"""Measured accuracy of the embedded policy on the problem families (`python -m benchmarks.accuracy`)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tts_tui.evaluation.datasets.families import FAMILIES
 
 
 class Measured(Struct, frozen=True):
-    """A family's figures on its test problems.
+    """Figures of a family, measured on its test problems.
 
     Attributes:
-        problems: How many there were.
-        samples: Solutions of each.
+        problems: Number of problems.
+        samples: Number of solutions sampled for each problem.
         pass1: Share of right solutions.
         majority: Share of problems whose most frequent answer is right.
-        passk: Share of problems with a right solution.
+        passk: Share of problems with at least one right solution.
     """
 
     problems: int
@@ -31,24 +31,24 @@ class Measured(Struct, frozen=True):
 
     @property
     def level(self) -> Level:
-        """How hard the family is for this policy, by the mean over its problems."""
+        """Difficulty of the family for this policy, from the mean over its problems."""
         return level_of(self.pass1)
 
 
 @cache
 def measured() -> dict[str, Measured]:
-    """The figures by family."""
+    """Return the measured figures by family name."""
     stored = (files("tts_tui") / "data" / "families.json").read_bytes()
     return msgspec.json.decode(stored, type=dict[str, Measured])
 
 
 def of_level(level: Level) -> tuple[str, ...]:
-    """Names of the families that are easy, medium or hard."""
+    """Return the names of the families with this level (easy, medium or hard)."""
     return tuple(name for name, figures in measured().items() if figures.level == level)
 
 
 def listing() -> str:
-    """A table of all families, those that the policy solves most often first."""
+    """Return a table of all families, sorted by pass@1, easiest first."""
     known = measured()
     head = ("family", "level", "pass@1", "majority", "pass@16", "splits", "what")
     rows: list[tuple[str, ...]] = [head]

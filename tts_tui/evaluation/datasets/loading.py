@@ -1,4 +1,4 @@
-"""Problems with answers: the usual data sets, a file of one's own, or problems made by program."""
+"""Problems with answers: the usual data sets, a user's file, or generated problems."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ __all__ = [
 ]
 
 NAMED = ("math500", "aime24", "amc23")
-"""Data sets that are looked for in the data folder; others there are found by their names, too."""
+"""Data sets looked up in the data folder; other files there can be loaded by their stems, too."""
 FEW = 20
-"""Problems of each family where no limit is given."""
+"""Number of problems of each family if no limit is given."""
 MOST = 100_000
-"""Most problems of a file without a limit."""
+"""Maximum number of problems in a file without a limit."""
 _LONGEST = 2000
-"""Characters of an answer; what is longer is a solution, or nothing."""
+"""Maximum length of an answer in characters; longer ones are solutions or garbage."""
 
 
 class Dataset(Struct, frozen=True):
-    """Problems, and what is to be said of them.
+    """A list of problems with information about their source.
 
     Attributes:
         name: `math500`, the stem of a file, or `families`.
-        source: The file's name, or the families with commas between.
-        split: Of families; empty for a file.
+        source: File name, or the families joined by commas.
+        split: Split of the families; empty for a file.
         items: The problems, in order.
         left_out: Ids of problems without a text or an answer; they are not among the items.
         unreadable: Ids of items whose answers can only be compared as text.
-        notes: Sentences for the user.
+        notes: Sentences to show to the user.
     """
 
     name: str
@@ -68,19 +68,19 @@ def load(
     limit: int | None = None,
     columns: Columns = BY_NAME,
 ) -> Dataset:
-    """The problems of a data set.
+    """Load the problems of a data set.
 
     Args:
         spec: `math500`, `aime24`, `amc23` or another file of the data folder by its stem; a path; `families`, or
             `families:add1,lin`.
-        data: The data folder, where it is another than the user's.
-        split: Of families. Their seeds are split and never mix.
-        limit: Most problems, from the first on; of families, one of each in turn.
-        columns: Columns of a file that hold problem and answer, where their names do not tell.
+        data: The data folder, if not the user's default one.
+        split: Split of the families, whose seeds never overlap between splits.
+        limit: Maximum number of problems, from the first one on; for families, one of each in turn.
+        columns: Columns of a file with problem and answer, if their names are not recognized.
 
     Raises:
-        UsageError: There is no such data set, or it cannot be used; the message says what to do.
-        UnknownName: No such family.
+        UsageError: There is no such data set, or it cannot be used; the message states what to do.
+        UnknownName: There is no such family.
     """
     kind, colon, rest = spec.partition(":")
     if kind == "families":
@@ -93,7 +93,7 @@ def load(
 
 
 def data_folder() -> Path:
-    """The user's data folder: `data` below `TTS_TUI_HOME` where that is set, else below where user data is kept."""
+    """Return the data folder: `data` below `TTS_TUI_HOME` if set, else below the platform's user data path."""
     home = os.environ.get("TTS_TUI_HOME")
     return (Path(os.path.expanduser(home)) if home else user_data_path("tts-tui")) / "data"
 
@@ -123,13 +123,13 @@ def _find(spec: str, data: Path | None) -> Path:
 
 
 def family_items(names: Sequence[str], split: Split, limit: int | None, skip: int = 0) -> list[Item]:
-    """Problems of families, one of each in turn until there are `limit`, or `FEW` of each.
+    """Return problems of families, one of each in turn, up to `limit` in total (by default `FEW` of each).
 
     Args:
-        names: Families.
-        split: Which of their problems.
-        limit: How many in all; fewer where the families have no more.
-        skip: How many of each are passed over first.
+        names: Names of the families.
+        split: Split to take the problems from.
+        limit: Maximum number in total; fewer are returned if the families are exhausted.
+        skip: Number of problems of each family to skip first.
     """
     going = [stream(name, split) for name in names]
     for problems in going:
@@ -148,7 +148,7 @@ def family_items(names: Sequence[str], split: Split, limit: int | None, skip: in
 
 
 def item_of(problem: Problem) -> Item:
-    """A problem of a family as an item."""
+    """Convert a problem of a family to an item."""
     place = f"{problem.split}-{problem.family}-{problem.index:04d}"
     return Item(place, problem.question, problem.answer, family=problem.family)
 
@@ -167,13 +167,13 @@ def _from_families(names: Sequence[str], split: Split, limit: int | None) -> Dat
 
 
 def read_file(path: Path, limit: int | None = None, columns: Columns = BY_NAME) -> Dataset:
-    """The problems of a file with one JSON object a line, which has a problem and an answer.
+    """Read a file with one JSON object per line, each with a problem and an answer.
 
     Reads no more lines than `limit` problems need.
 
     Raises:
-        UsageError: It cannot be read, a line is no problem, it is open which column holds the problem or the answer,
-            ids occur twice, or nothing has an answer.
+        UsageError: The file cannot be read, a line is not a problem, the column of the problem or the answer is
+            ambiguous, ids occur twice, or no problem has an answer.
     """
     items: list[Item] = []
     left_out: list[str] = []
@@ -196,7 +196,7 @@ def read_file(path: Path, limit: int | None = None, columns: Columns = BY_NAME) 
 
 
 def readable(answer: str) -> bool:
-    """Whether an answer can be compared by what it means, and not as text alone."""
+    """Return whether an answer can be compared by its meaning, not just as text."""
     level = 0
     for place, char in enumerate(answer):
         if char in "{}" and answer[place - 1 : place] != "\\":
@@ -239,6 +239,6 @@ def _notes(items: Sequence[Item], left_out: Sequence[str], unreadable: Sequence[
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
-    """Names with commas; of many, the first."""
+    """Join names with commas, showing only the first `most` and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

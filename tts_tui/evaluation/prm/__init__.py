@@ -1,1 +1,1 @@
-"""Measuring a process reward model."""
+"""Measurement of process reward models."""

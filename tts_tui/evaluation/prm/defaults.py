@@ -1,4 +1,4 @@
-"""Whether what was measured of a PRM is enough to change the score and vote that are taken by default for it."""
+"""The decision whether measurements of a PRM suffice to change its default score and vote."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tts_tui.plan import Plan, Score, Vote
 from tts_tui.profiles import user
 
 FEWEST = 30
-"""Problems below which no default is changed."""
+"""Minimum number of problems for a default to be changed."""
 SURE = 0.05
-"""Most that the p-value of a change may be, corrected for all pairs that could have looked best."""
+"""Maximum p-value of a change, corrected for all pairs that could have looked best."""
 
 
 class Verdict(Struct, frozen=True):
-    """What a profile says of score and vote.
+    """The score and vote to store in a profile.
 
     Attributes:
-        defaults: Its table: score, vote and source; empty where it has none. No source means the measurement itself.
-        said: The same for people, in a sentence.
+        defaults: Table of the profile: score, vote and source; empty if it has none. No source means the measurement
+            itself.
+        said: The verdict as a sentence for users.
     """
 
     defaults: dict[str, str]
@@ -34,18 +35,18 @@ class Verdict(Struct, frozen=True):
 
 
 def present(name: str) -> tuple[Score, Vote]:
-    """Score and vote that are taken for the PRM with this profile."""
+    """Return the default score and vote for the PRM with this profile."""
     usual = {"score": Plan().score, "vote": Plan().vote} | profiles.vote_defaults(name)
     return usual["score"], usual["vote"]  # type: ignore[return-value]
 
 
 def verdict(name: str, findings: Findings, outcomes: Sequence[Outcome], *, counts: bool = True) -> Verdict:
-    """Whether score and vote of a profile change, which needs enough problems and a difference beyond noise.
+    """Decide whether a profile's score and vote change, which needs enough problems and a significant difference.
 
     Args:
-        name: Of the profile.
-        findings: What was measured.
-        outcomes: The votes in it; empty where there were none.
+        name: Name of the profile.
+        findings: The measurements.
+        outcomes: Outcomes with votes; empty if there were none.
         counts: Whether the profile is one that is looked up for its PRM.
     """
     before = present(name)

@@ -1,7 +1,7 @@
-"""Solutions with step scores and what is known of them: whether they are right, and which step is the first wrong one.
+"""Solutions with step scores and labels: whether they are right, and which step is the first wrong one.
 
-In runs on problem families a program tells: a step with an equation that does not hold is wrong, and so is the last one
-of a solution whose other steps are all right and whose answer is not. Where it cannot tell, nothing is said.
+In runs on problem families, a program finds the first wrong step: a step with an equation that does not hold, or the
+last step of a solution with a wrong answer whose other steps are all right. Otherwise the error is unknown.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """A solution.
+    """A labelled solution.
 
     Attributes:
-        id: Its name.
-        problem: What solutions of the same problem share.
-        steps: Texts of its steps; empty where they are not known.
-        right: Whether its answer is.
-        error: Its first wrong step from 0, -1 where all are right, None where nobody knows.
-        known: How many of its first steps are known to be right.
-        size: How long it is, in tokens or characters.
-        scores: Of its steps.
+        id: Name of the solution.
+        problem: Key that is shared by the solutions of a problem.
+        steps: Texts of its steps; empty if they are unknown.
+        right: Whether its answer is right.
+        error: Index of the first wrong step, -1 if all are right, None if unknown.
+        known: Number of leading steps known to be right.
+        size: Length in tokens or characters.
+        scores: Scores of its steps.
     """
 
     id: str
@@ -49,12 +49,12 @@ class Judged(Struct, frozen=True, kw_only=True):
     scores: tuple[float, ...] = ()
 
     def scored(self, scores: tuple[float, ...]) -> Judged:
-        """The same with scores."""
+        """Return a copy with these step scores."""
         return replace(self, scores=scores)
 
 
 def scored_plan(run: LoadedRun) -> str:
-    """The plan whose scored solutions say most about the PRM: that with the most independent ones.
+    """Return the plan whose scored solutions are most informative about the PRM: that with the most independent ones.
 
     Raises:
         UsageError: No plan has scores.
@@ -72,7 +72,7 @@ def _has_scores(outcome: Outcome) -> bool:
 
 
 def of_outcomes(outcomes: Sequence[Outcome]) -> list[Judged]:
-    """The scored solutions of a plan, without their steps."""
+    """Return the scored solutions of a plan, without their steps."""
     return [
         Judged(
             id=f"{outcome.problem} {number}",
@@ -88,7 +88,7 @@ def of_outcomes(outcomes: Sequence[Outcome]) -> list[Judged]:
 
 
 def of_recordings(run: LoadedRun, plan: str) -> list[Judged]:
-    """The scored solutions of family problems, with their steps and what a program tells of these."""
+    """Return the scored solutions of family problems, with their steps and the labels that a program can derive."""
     from tts_tui.tree.recording import load
 
     found = []
@@ -98,13 +98,13 @@ def of_recordings(run: LoadedRun, plan: str) -> list[Judged]:
         if problem is not None and path.exists():
             try:
                 found += _of_tree(id, problem, load(path))
-            except RecordError:  # it counts by its outcome; only its steps are not known
+            except RecordError:  # its outcome still counts; only its steps are unknown
                 continue
     return found
 
 
 def family_problem(item: Item) -> families.Problem | None:
-    """The problem that an item was made from; None where no program made it."""
+    """Return the problem that an item was made from; None if it is not a generated problem."""
     split, _, rest = item.id.partition("-")
     family, _, index = rest.rpartition("-")
     if family not in families.FAMILIES or split not in families.SPLITS or not index.isdecimal():
@@ -147,7 +147,7 @@ def _of_tree(id: str, problem: families.Problem, tree: SearchTree) -> list[Judge
 
 
 def first_wrong(sampled: Sampled) -> list[tuple[int | None, int]]:
-    """For each solution of a family problem: its first wrong step (see `Judged.error`), and how many are right."""
+    """Return the first wrong step (see `Judged.error`) and the number of leading right ones of each solution."""
     from tts_tui.evaluation.prm.step_labels import step_holds, step_labels
 
     found: list[tuple[int | None, int]] = []

@@ -1,4 +1,4 @@
-"""What a PRM's scores are worth, as arXiv 2502.06703 and 2412.06559 measure it, on solutions with known outcomes."""
+"""Quality of a PRM's scores on solutions with known outcomes, measured as in arXiv 2502.06703 and 2412.06559."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tts_tui.plan import Score, Vote
 
 SCORES: tuple[Score, ...] = get_args(Score)
 _LEAST = 10
-"""Fewest solutions of a kind that anything is measured on."""
+"""Minimum number of solutions of a kind for a measurement."""
 _HALVED = 4
-"""Fewest problems that are parted into halves."""
+"""Minimum number of problems for splitting them into halves."""
 
 
 class Value(Struct, frozen=True):
-    """One measure, with its interval of 95 % where it has one; a count is an int."""
+    """A measure, with its 95 % interval if it has one; counts are ints."""
 
     name: str
     value: float | str
@@ -46,7 +46,7 @@ class Value(Struct, frozen=True):
 
 
 class Section(Struct, frozen=True):
-    """Measures of one kind, and a sentence about how they were taken; without measures, why that is, as a clause."""
+    """Measures of one kind, with a note on the method; without measures, the note is a clause that states why."""
 
     name: str
     values: tuple[Value, ...]
@@ -54,14 +54,14 @@ class Section(Struct, frozen=True):
 
 
 class Findings(Struct, frozen=True):
-    """All that was measured.
+    """All measurements of a PRM.
 
     Attributes:
-        sections: In the order in which they are shown.
-        score: The score that suits the PRM best.
-        vote: The vote that does; None where no problem has several solutions to vote.
-        biases: What a user must know, sentences by their keys.
-        problems: On how many problems it was measured.
+        sections: Sections in display order.
+        score: The best score for the PRM.
+        vote: The best vote; None if no problem has several solutions to vote.
+        biases: Sentences that a user must know, by key.
+        problems: Number of problems measured on.
     """
 
     sections: tuple[Section, ...]
@@ -74,14 +74,14 @@ class Findings(Struct, frozen=True):
 def measure(
     solutions: Sequence[Judged], labelled: Sequence[Judged], outcomes: Sequence[Outcome], unit: str, unknown: str = ""
 ) -> Findings:
-    """Measures a PRM.
+    """Measure a PRM.
 
     Args:
         solutions: Scored solutions.
-        labelled: Those of which something is known about the steps.
-        outcomes: Of a plan with several solutions a problem, for votes; empty where there are none.
-        unit: What `Judged.size` counts.
-        unknown: Why nothing is known about the steps, where that is so.
+        labelled: Solutions with known step labels.
+        outcomes: Outcomes of a plan with several solutions per problem, for votes; empty if there are none.
+        unit: Unit of `Judged.size`.
+        unknown: Reason for which no step labels are known, if so.
     """
     sections = []
     biases = {}
@@ -109,7 +109,7 @@ def measure(
 
 
 def grouped(solutions: Iterable[Judged]) -> list[list[Judged]]:
-    """Solutions by their problem."""
+    """Group solutions by their problem."""
     found: dict[str, list[Judged]] = {}
     for one in solutions:
         found.setdefault(one.problem, []).append(one)
@@ -117,7 +117,7 @@ def grouped(solutions: Iterable[Judged]) -> list[list[Judged]]:
 
 
 def halves(groups: Sequence[list[Judged]]) -> tuple[list[Judged], list[Judged]]:
-    """The solutions of two random halves of the problems, always the same ones."""
+    """Return the solutions of two random halves of the problems; the split is deterministic."""
     order = sorted(range(len(groups)), key=lambda place: groups[place][0].problem)
     random.Random(0).shuffle(order)
     middle = len(order) // 2
@@ -126,7 +126,7 @@ def halves(groups: Sequence[list[Judged]]) -> tuple[list[Judged], list[Judged]]:
 
 
 def _mean(name: str, values: Sequence[float]) -> Value:
-    """A mean over problems; of fewer than three there is no interval."""
+    """Return a mean over problems, without an interval for fewer than three."""
     return Value(name, fmean(values), *(bootstrap(values) if len(values) > 2 else ()))
 
 
@@ -149,7 +149,7 @@ def _pooled_groups(groups: Iterable[Iterable[Judged]], score: Score) -> float | 
 
 
 def _solutions(groups: Sequence[list[Judged]], score: Score) -> Section:
-    """Whether right solutions score above wrong ones."""
+    """Measure whether right solutions score above wrong ones."""
     count = sum(map(len, groups))
     right = sum(one.right for group in groups for one in group)
     values = [Value("solutions", count), Value("right", right / count)]
@@ -171,7 +171,7 @@ def _solutions(groups: Sequence[list[Judged]], score: Score) -> Section:
 
 
 def _step_scores(group: Iterable[Judged]) -> tuple[list[float], list[float]]:
-    """Scores of steps that are known to be right, and of first wrong ones."""
+    """Return the scores of steps known to be right, and of first wrong ones."""
     right: list[float] = []
     wrong: list[float] = []
     for one in group:
@@ -182,7 +182,7 @@ def _step_scores(group: Iterable[Judged]) -> tuple[list[float], list[float]]:
 
 
 def _steps(groups: Sequence[list[Judged]]) -> Section:
-    """Whether right steps score above first wrong ones."""
+    """Measure whether right steps score above first wrong ones."""
     right, wrong = _step_scores(one for group in groups for one in group)
     if min(len(right), len(wrong)) < _LEAST:
         known = f"right steps ({len(right)}) or first wrong ones ({len(wrong)})"
@@ -206,7 +206,7 @@ def _steps(groups: Sequence[list[Judged]]) -> Section:
 
 
 def _errors(groups: Sequence[list[Judged]]) -> Section:
-    """How well first errors are found, as ProcessBench has it."""
+    """Measure how well first errors are found, as in ProcessBench."""
     known = [kept for group in groups if (kept := [one for one in group if one.error is not None])]
     labels = [one.error for group in known for one in group]
     right = labels.count(-1)
@@ -238,7 +238,7 @@ def _errors(groups: Sequence[list[Judged]]) -> Section:
 
 
 def _length(groups: Sequence[list[Judged]], score: Score, unit: str) -> tuple[Section, str]:
-    """Whether longer solutions score lower, as right or wrong as they are."""
+    """Measure whether longer solutions score lower at equal correctness."""
     values: list[Value] = []
     said, few = [], []
     alike = not any(
@@ -278,7 +278,7 @@ def _pairs_resampled(pairs: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _gap(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Mean score of the shorter half less that of the longer one; None where all are equally long."""
+    """Return the mean score of the shorter half minus that of the longer one; None if all are equally long."""
     ordered = sorted(size for size, _ in pairs)
     middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     short = [score for size, score in pairs if size < middle]
@@ -290,7 +290,7 @@ def _gap(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 class _Votes:
-    """How much it matters how scores become votes."""
+    """The accuracy of all ways to turn scores into votes."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self.outcomes = [one for one in outcomes if any(own.scores for own in one.solutions)]
@@ -305,15 +305,15 @@ class _Votes:
 
     @property
     def best(self) -> tuple[Score, Vote]:
-        """The pair that does best."""
+        """The score and vote with the highest accuracy."""
         return PAIRS[self.name]
 
     def _pick(self, places: Sequence[int]) -> str:
-        """The best pair on some problems, by votes of halves of their solutions, which tell pairs apart better."""
+        """Return the best pair on some problems, by votes over halves of the solutions, which separate pairs better."""
         return max(self.ways, key=lambda name: fmean(self.half[name][place] for place in places) if places else 0.0)
 
     def section(self) -> Section:
-        """Accuracy of every score and vote."""
+        """Return the accuracy of every score and vote."""
         values = []
         for name, right in self.full.items():
             values.append(Value(name, fmean(right), *wilson(sum(right), len(right))))
@@ -334,7 +334,7 @@ class _Votes:
         return Section("votes", tuple(values), note)
 
     def _held_out(self) -> list[Value]:
-        """What the pair that is best on one half of the problems does on the other, and the majority there."""
+        """Return the accuracy of the majority, and of the pair chosen on one half of the problems, on the other."""
         order = sorted(range(len(self.outcomes)), key=lambda place: self.outcomes[place].problem)
         random.Random(0).shuffle(order)
         middle = len(order) // 2
@@ -349,7 +349,7 @@ class _Votes:
         return found
 
     def by_difficulty(self) -> Section:
-        """Majority and PRM votes on easy, medium and hard problems."""
+        """Return the accuracy of majority and PRM votes on easy, medium and hard problems."""
         values = []
         for level in LEVELS:
             places = [
@@ -365,7 +365,7 @@ class _Votes:
         return Section("votes by difficulty", tuple(values), note)
 
     def said(self) -> str:
-        """How sensitive the PRM is, in sentences."""
+        """Describe in sentences how much the choice of score and vote matters for the PRM."""
         right = self.full[self.name]
         low, high = wilson(sum(right), len(right))
         values = [fmean(self.full[name]) for name in self.ways]
@@ -380,7 +380,7 @@ class _Votes:
 
 
 def _calibration(solutions: Sequence[Judged]) -> tuple[Section, str]:
-    """Whether solutions with the score p are right in p of the cases."""
+    """Measure whether solutions with score p are right with probability p."""
     found = {name: calibration((_value(one, name), one.right) for one in solutions).ece for name in SCORES}
     values = tuple(Value(f"calibration error, {name}", error) for name, error in found.items())
     best = min(found, key=found.__getitem__)

@@ -1,7 +1,7 @@
-"""Solutions whose first wrong step is known, in ProcessBench's format (arXiv 2412.06559), scored by a PRM.
+"""Solutions with a known first wrong step, in ProcessBench's format (arXiv 2412.06559), scored by a PRM.
 
-One JSON object a line: `problem`, `steps`, `label` (the first wrong step from 0, or -1 where all are right), and where
-known `id` and `final_answer_correct`.
+One JSON object per line: `problem`, `steps`, `label` (index of the first wrong step, or -1 if all are right), and
+optionally `id` and `final_answer_correct`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tts_tui.files import open_regular
 from tts_tui.protocols import SEPARATOR, Policy, Prompt, RewardModel, ScoreRequest
 
 MOST_BYTES = 4_000_000
-"""Longest line of a file."""
+"""Maximum length of a line in bytes."""
 _BATCH = 16
-"""Solutions scored at a time."""
+"""Number of solutions scored at a time."""
 
 
 def read(path: Path, column: str | None = None) -> list[Judged]:
-    """The solutions of a file, not scored yet.
+    """Read the solutions of a file, without scores.
 
     Args:
-        path: The file. Its columns are found without regard to case.
-        column: The column of the problem, where its name does not tell.
+        path: Path of the file. Its columns are found regardless of case.
+        column: Column of the problem, if its name is not recognized.
 
     Raises:
-        UsageError: It cannot be read, or a line is not of the format; the message names it.
+        UsageError: The file cannot be read, or a line has the wrong format; the message names it.
     """
     try:
         with open_regular(path) as file:
@@ -67,7 +67,7 @@ def _solutions(file: Any, path: Path, column: str | None) -> Iterator[Judged]:
 
 
 def _solution(data: Any, number: int, column: str | None) -> Judged:
-    """One line as a solution; a ValueError says what is wrong with it."""
+    """Convert a line to a solution; raise a ValueError that describes the problem if it is malformed."""
     if not isinstance(data, dict):
         raise ValueError("not an object with problem, steps and label")
     fields = fields_of(data)
@@ -95,13 +95,13 @@ def _solution(data: Any, number: int, column: str | None) -> Judged:
 async def score(
     prm: RewardModel, policy: Policy | None, solutions: Sequence[Judged], tell: Callable[[int], None]
 ) -> list[Judged]:
-    """The same solutions with scores; those that are longer than the PRM's context are left out.
+    """Return the solutions with scores; solutions longer than the PRM's context are left out.
 
     Args:
         prm: A started PRM.
-        policy: A started policy, whose prompts and ids a PRM may look at; None for those that read text alone.
-        solutions: What to score.
-        tell: Told how many are done.
+        policy: A started policy, for PRMs that need its prompts and ids; None for those that take text alone.
+        solutions: Solutions to score.
+        tell: Callback that receives the number of solutions done.
 
     Raises:
         BackendError: The PRM failed.
@@ -126,7 +126,7 @@ async def _score(prm: RewardModel, policy: Policy | None, batch: Sequence[Judged
 
 
 async def _requests(policy: Policy | None, one: Judged) -> list[ScoreRequest]:
-    """A request for each step, whose texts end as those that policies write."""
+    """Return a request for each step, with step texts terminated as policies terminate them."""
     prompt = Prompt(one.problem, ()) if policy is None else await policy.prompt(one.problem)
     last = len(one.steps) - 1
     texts = [step.strip() + (SEPARATOR if place < last else "") for place, step in enumerate(one.steps)]

@@ -1,4 +1,4 @@
-"""A measured PRM as text, and as a profile in the user's folder of profiles."""
+"""Measurements of a PRM as text, and as a profile in the user's profile folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tts_tui.evaluation.reports.tables import WIDTH, Table, drawn, wrapped
 
 
 def as_text(findings: Findings) -> str:
-    """The findings as plain text, no line wider than a report's; what could not be measured says why."""
+    """Format the findings as plain text, no wider than a report, with a reason for each missing measurement."""
     parts = []
     for section in findings.sections:
         head = section.name.capitalize()
@@ -37,14 +37,14 @@ def _interval(value: Value) -> str:
 
 
 def as_toml(name: str, title: str, findings: Findings, source: str, defaults: Mapping[str, str]) -> str:
-    """A profile: score and vote that are taken for the PRM, its biases, and all measures, each with its source.
+    """Format a profile as TOML: the PRM's default score and vote, its biases, and all measures, each with its source.
 
     Args:
-        name: Of the profile.
+        name: Name of the profile.
         title: The PRM's own name.
-        findings: What was measured.
-        source: The command, the date, and on how many problems.
-        defaults: Score and vote, with a source of their own where they are not from here; empty to say nothing of them.
+        findings: The measurements.
+        source: The command, the date, and the number of problems.
+        defaults: Score and vote, with a source if they come from elsewhere; empty to omit them.
     """
     lines = [
         f"# Measured by tts-tui profile-prm; docs of tts_tui.profiles say what the keys mean.\nname = {_text(name)}"
@@ -78,7 +78,7 @@ def _section(section: Section, source: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """A basic string of TOML, whose escapes are those of JSON."""
+    """Return a TOML basic string, whose escapes are those of JSON."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -87,10 +87,10 @@ def _number(value: float) -> str:
 
 
 def write(text: str, path: Path) -> None:
-    """Writes a profile, whole or not at all; an older one of the same name is replaced.
+    """Write a profile atomically, replacing an older one of the same name.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: The profile cannot be written.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,8 +1,8 @@
-"""Which steps of a sampled solution are right: by program where it can tell, by rollouts where it cannot.
+"""Step labels of sampled solutions: by program where possible, otherwise by rollouts.
 
-A step of a problem made by program is wrong where an equation in it does not hold, and so is all that follows in a
-solution with a wrong answer. Otherwise a step is right if its equations are those of the gold solution, or if any
-continuation of the same beginning ends right, sampled or rolled out for this: the hard estimate of Math-Shepherd
+A step of a generated problem is wrong if an equation in it does not hold, and so are all later steps of a solution
+with a wrong answer. Otherwise a step is right if its equations are those of the gold solution, or if any continuation
+of the same prefix ends right, whether sampled or rolled out for this purpose: the hard estimate of Math-Shepherd
 (arXiv 2312.08935). The step with the answer is right if the answer is.
 """
 
@@ -23,7 +23,7 @@ Beginning = tuple[str, ...]
 
 
 def step_labels(sampled: Sampled) -> list[list[bool]]:
-    """Whether each solution is still on the way to the right answer after each of its steps."""
+    """Return, for each solution and step, whether the right answer can still be reached after that step."""
     rights = sampled.right
     good, gold = _good(sampled), _gold(sampled)
     labels = []
@@ -44,18 +44,18 @@ def step_labels(sampled: Sampled) -> list[list[bool]]:
 
 
 def step_holds(step: str, problem: Problem) -> bool:
-    """Whether the arithmetic of a step holds, as far as the program reads it: that of problems made by program."""
+    """Return whether the arithmetic of a step holds; always true for problems that are not generated."""
     return not problem.steps or all(equal for _, _, equal in equations(step))
 
 
 async def roll_out(policy: Policy, sampled: Sampled, settings: SamplingSettings, count: int) -> Sampled:
-    """Samples continuations of the beginnings about which neither program nor samples can tell.
+    """Sample continuations of the prefixes that neither the program nor the samples can label.
 
     Args:
         policy: A started policy.
         sampled: The problem with its solutions.
-        settings: Temperature and most tokens.
-        count: Continuations of each beginning; a solution is followed until none of them ends right.
+        settings: Temperature and maximum number of tokens.
+        count: Number of continuations per prefix; a solution is followed until none of them ends right.
     """
     prompt = await policy.prompt(sampled.problem.question)
     known: dict[Beginning, asyncio.Task[Rollouts]] = {}
@@ -82,7 +82,7 @@ async def roll_out(policy: Policy, sampled: Sampled, settings: SamplingSettings,
 
 
 def _open(own: Solution, sampled: Sampled) -> Iterator[int]:
-    """Ends of the beginnings of a wrong solution that are not decided, up to its first step that is wrong."""
+    """Yield the ends of the undecided prefixes of a wrong solution, up to its first wrong step."""
     good, gold = _good(sampled), _gold(sampled)
     for number, step in enumerate(own.steps[:-1], 1):
         found = equations(step)
@@ -105,7 +105,7 @@ def _gold(sampled: Sampled) -> set[tuple[str, str]]:
 
 
 def _normal(equation: tuple[str, str, bool]) -> tuple[str, str]:
-    """An equation without its spaces, the operands of sums, products and `max` in a fixed order."""
+    """Normalize an equation: no spaces, and the operands of sums, products and `max` in a fixed order."""
     left, right, _ = equation
     squeezed = left.replace(" ", "").replace("×", "*").replace("x", "*").replace("ma*", "max")
     for sign in "+*":

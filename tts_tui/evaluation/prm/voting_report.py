@@ -1,4 +1,4 @@
-"""How good a PRM's scores are: within problems, and as votes; with intervals that say how sure that is."""
+"""Quality of a PRM's scores within problems and as votes, with intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRAWS = 32
 
 
 class Scored(Struct, frozen=True):
-    """A problem's solutions with the scores of their steps, and which of them are right."""
+    """A problem's solutions with the scores of their steps, and whether each is right."""
 
     sampled: Sampled
     scores: tuple[tuple[float, ...], ...]
@@ -27,7 +27,7 @@ class Scored(Struct, frozen=True):
 
 
 def wilson(right: float, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson interval of a share; `right` may be a sum of shares."""
+    """Return the Wilson interval of a share; `right` may be a sum of shares."""
     if not total:
         return 0.0, 1.0
     share, square = right / total, z * z
@@ -37,7 +37,7 @@ def wilson(right: float, total: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
-    """The chance that a right one scores above a wrong one, ties counting half (Mann-Whitney)."""
+    """Return the probability that a right one scores above a wrong one, ties counting half (Mann-Whitney)."""
     ordered = sorted([(score, True) for score in right] + [(score, False) for score in wrong])
     wins, below, at = 0.0, 0, 0
     while at < len(ordered):
@@ -51,7 +51,7 @@ def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
 
 
 def _parts(problem: Scored, score: Score) -> tuple[list[float], list[float]]:
-    """Scores of right and of wrong solutions."""
+    """Return the scores of right and of wrong solutions."""
     values = [path_score(scores, score) or 0.0 for scores in problem.scores]
     flags = problem.right
     right = [value for value, flag in zip(values, flags, strict=True) if flag]
@@ -59,13 +59,13 @@ def _parts(problem: Scored, score: Score) -> tuple[list[float], list[float]]:
 
 
 def auc_within(problems: Iterable[Scored], score: Score) -> tuple[float, int]:
-    """The mean AUC over problems with right and wrong solutions, and how many those are."""
+    """Return the mean AUC over problems with both right and wrong solutions, and the number of these problems."""
     found = [auc(*parts) for problem in problems if all(parts := _parts(problem, score))]
     return (fmean(found) if found else float("nan")), len(found)
 
 
 def auc_pooled(problems: Iterable[Scored], score: Score) -> float:
-    """The AUC over all solutions at once; easy and hard families make it look better than it is."""
+    """Return the AUC over all solutions at once, which a mix of easy and hard families inflates."""
     right: list[float] = []
     wrong: list[float] = []
     for problem in problems:
@@ -76,7 +76,7 @@ def auc_pooled(problems: Iterable[Scored], score: Score) -> float:
 
 
 def voted_right(problem: Scored, score: Score, vote: Vote, chosen: Sequence[int] | None = None) -> bool:
-    """Whether a vote over the solutions (or the `chosen` ones) takes the right answer."""
+    """Return whether a vote over the solutions (or the `chosen` ones) elects the right answer."""
     solutions = problem.sampled.solutions
     numbers = range(len(solutions)) if chosen is None else chosen
     ranked = tally([Candidate(n, solutions[n].answer, problem.scores[n]) for n in numbers], score, vote)
@@ -84,10 +84,10 @@ def voted_right(problem: Scored, score: Score, vote: Vote, chosen: Sequence[int]
 
 
 def choose(problems: Sequence[Scored], seed: int = 0) -> tuple[Score, Vote, dict[str, float]]:
-    """Score and vote that do best, and the accuracy of every pair.
+    """Return the score and vote with the highest accuracy, and the accuracy of every pair.
 
-    Each pair's accuracy is the mean over `DRAWS` random halves of every problem's solutions, which tells pairs apart
-    better than one vote a problem does.
+    Each pair's accuracy is the mean over `DRAWS` random halves of every problem's solutions, which separates pairs
+    better than one vote per problem.
     """
     rng = random.Random(seed)
     halves = [
@@ -108,7 +108,7 @@ def choose(problems: Sequence[Scored], seed: int = 0) -> tuple[Score, Vote, dict
 
 
 def figures(problems: Sequence[Scored], score: Score) -> dict[str, Any]:
-    """What a table of results shows, over all `problems`."""
+    """Return the figures of one row of a results table, over all `problems`."""
     count = len(problems)
     flags = [problem.right for problem in problems]
     shares = {
@@ -132,7 +132,7 @@ def _rounded(value: float) -> float | None:
 
 
 def report(problems: Sequence[Scored], score: Score) -> dict[str, Any]:
-    """Figures over all problems, trained and unseen families apart, and for every family and file of problems."""
+    """Return figures over all problems, over trained and unseen families, and for every family and file of problems."""
     kinds = {
         "all": list(problems),
         "trained families": [p for p in problems if p.sampled.problem.family in TRAINED],

@@ -1,4 +1,4 @@
-"""From outcomes to figures: accuracies by group, pass@k, costs, and every score and vote at every smaller budget."""
+"""Figures from outcomes: accuracies by group, pass@k, costs, and every score and vote at every smaller budget."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tts_tui.evaluation.statistics import pass_at_k
 from tts_tui.plan import Score, Vote
 
 DRAWS = 16
-"""Random subsets of a problem's samples for each smaller budget."""
+"""Number of random subsets of a problem's samples for each smaller budget."""
 
 PAIRS: dict[str, tuple[Score, Vote]] = {
     "majority": ("last", "majority"),
     **{f"{score} {vote}": (score, vote) for score in get_args(Score) for vote in get_args(Vote) if vote != "majority"},
 }
-"""Ways to vote: scores count in no majority."""
+"""All ways to vote; a majority ignores scores."""
 
 _COSTS: dict[str, Callable[[Outcome], float]] = {
     "policy prompt computed": lambda one: one.tokens.policy.prompt_computed,
@@ -41,20 +41,20 @@ _COSTS: dict[str, Callable[[Outcome], float]] = {
     "flops": lambda one: one.flops.policy + one.flops.prm,
     "seconds": lambda one: one.seconds,
 }
-"""What a problem costs on average; `tokens` are all that were computed."""
+"""Mean costs per problem; `tokens` includes all computed tokens."""
 
 
 class Figure(Struct, frozen=True):
-    """One number of a report.
+    """A number in a report.
 
     Attributes:
-        run, plan: Whose it is.
-        group: Of which problems: all, or as in "difficulty easy", "family add0", "level 3"; "n=4" where only so many
-            samples count.
-        measure: What it is.
+        run, plan: The run and the plan it belongs to.
+        group: The group of problems: "all", or for example "difficulty easy", "family add0", "level 3"; "n=4" if only
+            that many samples count.
+        measure: Name of the measure.
         value: The number.
-        low, high: Its interval of 95 %, where it has one.
-        n: Over how many problems.
+        low, high: Bounds of its 95 % interval, if it has one.
+        n: Number of problems it is computed over.
     """
 
     run: str
@@ -68,31 +68,31 @@ class Figure(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A plan of a run, with its outcomes on the problems that are reported."""
+    """A plan of a run, with its outcomes on the reported problems."""
 
     run: LoadedRun
     plan: str
     outcomes: tuple[Outcome, ...]
 
     def share(self, group: str, measure: str, right: Sequence[float]) -> Figure:
-        """A share of problems with its Wilson interval."""
+        """Return a share of problems with its Wilson interval."""
         low, high = wilson(sum(right), len(right))
         return Figure(self.run.name, self.plan, group, measure, fmean(right), low, high, len(right))
 
     def mean(self, group: str, measure: str, values: Sequence[float]) -> Figure:
-        """A mean over problems."""
+        """Return a mean over problems."""
         return Figure(self.run.name, self.plan, group, measure, fmean(values), None, None, len(values))
 
 
 def difficulty(run: LoadedRun) -> dict[str, str]:
-    """How hard problems are, from the run's plan with the most independent samples; empty if there is none."""
+    """Return the difficulty of problems, from the plan with the most independent samples; empty if there is none."""
     if run.reference is None:
         return {}
     return {id: level_of(one.pass1) for id, one in run.outcomes[run.reference].items() if one.pass1 is not None}
 
 
 def groups(problem: Item, level: str | None) -> Iterator[str]:
-    """What a problem counts in beside all."""
+    """Yield the groups that a problem belongs to, apart from "all"."""
     if level is not None:
         yield f"difficulty {level}"
     for kind in ("family", "level", "subject"):
@@ -101,11 +101,11 @@ def groups(problem: Item, level: str | None) -> Iterator[str]:
 
 
 def of_entry(entry: Entry, levels: Mapping[str, str]) -> Iterator[Figure]:
-    """All figures of a plan.
+    """Yield all figures of a plan.
 
     Args:
-        entry: The plan; it has outcomes.
-        levels: How hard problems are, as far as that is known.
+        entry: The plan; it must have outcomes.
+        levels: Difficulty of the problems for which it is known, by id.
     """
     outcomes = entry.outcomes
     yield entry.share("all", "accuracy", [one.right for one in outcomes])
@@ -129,7 +129,7 @@ def _order(group: str) -> tuple[int, str]:
 
 
 def budgets(samples: int) -> list[int]:
-    """1, 2, 4, … and all of them."""
+    """Return the powers of two below `samples`, and `samples`."""
     return [*(2**power for power in range(samples.bit_length()) if 2**power < samples), samples]
 
 
@@ -145,13 +145,13 @@ def _passes(entry: Entry, samples: int) -> Iterator[Figure]:
 
 
 def ways(outcomes: Sequence[Outcome]) -> dict[str, tuple[Score, Vote]]:
-    """The ways to vote that these solutions allow: without scores it is the majority alone."""
+    """Return the ways to vote that these solutions allow: without scores, only the majority."""
     scored = any(own.scores for one in outcomes for own in one.solutions)
     return PAIRS if scored else {"majority": PAIRS["majority"]}
 
 
 def voted(outcome: Outcome, score: Score, vote: Vote, k: int | None = None) -> float:
-    """Whether a vote takes the right answer, as 0 or 1; with `k`, the mean over subsets of so many solutions."""
+    """Return 1 if a vote elects the right answer, else 0; with `k`, the mean over subsets of `k` solutions."""
     solutions = outcome.solutions
     if k is None or k >= len(solutions):
         winner = elected(solutions, score, vote)
@@ -163,7 +163,7 @@ def voted(outcome: Outcome, score: Score, vote: Vote, k: int | None = None) -> f
 
 @lru_cache(maxsize=8192)
 def _subsets(problem: str, total: int, k: int) -> list[tuple[int, ...]]:
-    """Subsets of `k` of `total` places, in order: all where they are few, else random ones, always the same."""
+    """Return subsets of `k` of `total` places, in order: all of them if there are few, else a fixed random choice."""
     if comb(total, k) <= DRAWS:
         return list(combinations(range(total), k))
     rng = random.Random(f"{problem} {k}")
@@ -171,7 +171,7 @@ def _subsets(problem: str, total: int, k: int) -> list[tuple[int, ...]]:
 
 
 def _votes(entry: Entry, samples: int) -> Iterator[Figure]:
-    """Every way to vote over all solutions; for independent samples, over fewer of them, too, and what these cost."""
+    """Yield the accuracy of every vote over all solutions and, if they are independent, over fewer, with costs."""
     known = ways(entry.outcomes)
     for name, pair in known.items():
         yield entry.share("all", f"accuracy {name}", [voted(one, *pair) for one in entry.outcomes])
@@ -184,7 +184,7 @@ def _votes(entry: Entry, samples: int) -> Iterator[Figure]:
 
 
 def _part_costs(k: int) -> dict[str, Callable[[Outcome], float]]:
-    """What `k` samples cost on average: all of the prompt, and their part of the rest."""
+    """Return the mean costs of `k` samples: the full prompt, and a proportional part of the rest."""
 
     def policy(one: Outcome) -> float:
         return one.tokens.policy.prompt_computed + one.tokens.policy.completion * k / len(one.solutions)

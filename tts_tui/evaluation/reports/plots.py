@@ -1,4 +1,4 @@
-"""Reports as pictures: accuracy against what it costs, and by difficulty."""
+"""Plots of reports: accuracy against cost, and by difficulty."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _KINDS = ("svg", "png")
 
 
 class PlotLine(Struct, frozen=True):
-    """Accuracy against cost: a family of plans that differ in N, or one plan's votes over fewer samples.
+    """A line of accuracy against cost: a family of plans that differ in N, or one plan's votes over fewer samples.
 
     Attributes:
-        label: What it is called: a plan that is alone in its family by its own name.
-        points: Cost, accuracy with its interval.
+        label: Label of the line; the plan's own name if it is alone in its family.
+        points: Cost, and accuracy with its interval.
         resampled: Whether these are votes over fewer of the same samples.
     """
 
@@ -34,7 +34,7 @@ class PlotLine(Struct, frozen=True):
 
 
 def lines(report: Report, runs: Sequence[LoadedRun], cost: str) -> list[PlotLine]:
-    """The lines of a picture, the cost being tokens or flops."""
+    """Return the lines of a plot, with `cost` being "tokens" or "flops"."""
     known = {(one.run, one.plan, one.group, one.measure): one for one in report.figures}
     families: dict[str, list[tuple[float, Figure]]] = {}
     names: dict[str, str] = {}
@@ -55,7 +55,7 @@ def lines(report: Report, runs: Sequence[LoadedRun], cost: str) -> list[PlotLine
 
 
 def family(plan: str) -> str:
-    """A plan's name without its N: `dvts:16,m=2` is `dvts,m=2`."""
+    """Return a plan's name without its N: `dvts:16,m=2` becomes `dvts,m=2`."""
     head, _, rest = plan.partition(",")
     return ",".join(filter(None, (head.partition(":")[0], rest)))
 
@@ -63,7 +63,7 @@ def family(plan: str) -> str:
 def _votes(
     known: dict[tuple[str, str, str, str], Figure], run: LoadedRun, plan: str, cost: str, before: str
 ) -> list[PlotLine]:
-    """Votes over fewer samples of a plan: the majority, which needs no PRM, and the plan's own."""
+    """Return lines of votes over fewer samples of a plan: the majority, which needs no PRM, and the plan's own vote."""
     settings = run.plans[plan]
     own = f"{settings.score} {settings.vote}"
     alone = "policy tokens" if cost == "tokens" else "policy flops"
@@ -82,17 +82,17 @@ def _votes(
 
 
 def draw(report: Report, runs: Sequence[LoadedRun], folder: Path) -> list[Path]:
-    """Writes the pictures, as SVG and PNG, and says which they are.
+    """Write the plots as SVG and PNG, and return their paths.
 
     Raises:
-        UsageError: They cannot be written.
+        UsageError: The files cannot be written.
     """
     try:
         import matplotlib
     except ImportError as error:
         raise UsageError("pictures need matplotlib: pip install matplotlib") from error
     matplotlib.use("Agg")
-    # The same report gives the same file.
+    # The output is deterministic: the same report gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "tts-tui", "svg.fonttype": "none", "font.size": 9}):
         pictures = {f"accuracy-{cost}": _costs(report, runs, cost) for cost in _AXES}
         levels = _levels(report, len(runs) > 1)
@@ -128,7 +128,7 @@ def _costs(report: Report, runs: Sequence[LoadedRun], cost: str) -> Any:
 
 
 def _levels(report: Report, several: bool) -> Any | None:
-    """Bars by difficulty; None where it is not known."""
+    """Return a bar chart by difficulty; None if the difficulty is unknown."""
     shown = [one for one in report.figures if one.group.startswith("difficulty ") and one.measure == "accuracy"]
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""What runs came to, and how their plans compare on the same problems."""
+"""Results of runs, with comparisons of their plans on the same problems."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tts_tui.evaluation.reports.figures import Entry, Figure, difficulty, of_ent
 from tts_tui.evaluation.statistics import Paired, holm, paired
 
 _NAMED = 5
-"""Most problems that a note names."""
+"""Maximum number of problems named in a note."""
 _SOURCE = 60
-"""Most characters of a calibration's source that a note has; run.json has all of it."""
+"""Maximum number of characters of a calibration's source in a note; run.json has all of it."""
 
 
 class About(Struct, frozen=True):
-    """A run of a report, and how far it is."""
+    """A run of a report, with its progress."""
 
     run: str
     folder: str
@@ -36,7 +36,7 @@ class About(Struct, frozen=True):
 
 
 class Compared(Struct, frozen=True):
-    """Two plans on the same problems; `holm` is the p-value corrected for the number of tests."""
+    """A comparison of two plans on the same problems; `holm` is the p-value corrected for the number of tests."""
 
     first: str
     second: str
@@ -53,15 +53,15 @@ class Failure(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """All that is said of runs.
+    """A report on runs.
 
     Attributes:
-        runs: Which these are.
-        figures: In the order in which they are shown.
-        tests: Every two plans.
+        runs: The runs it covers.
+        figures: Figures in display order.
+        tests: Comparisons of every two plans.
         failures: Searches that failed.
-        notes: What a reader must know, a sentence each.
-        sharing: Names of the runs in which plans have what they share counted for the one that came first.
+        notes: Sentences that a reader must know.
+        sharing: Names of the runs in which shared work of plans is charged to the plan that came first.
     """
 
     runs: tuple[About, ...]
@@ -73,9 +73,9 @@ class Report(Struct, frozen=True):
 
 
 def make(runs: Sequence[LoadedRun]) -> Report:
-    """The report of runs.
+    """Create the report of runs.
 
-    Several runs are reported on the problems that every plan of all of them has done; one run on all that is done.
+    Several runs are reported on the problems that every plan of all runs has finished; one run on all that it finished.
     """
     notes = [*_models(runs), *_chosen_by(runs), *_unfinished(runs)]
     shared, said = _shared(runs)
@@ -111,7 +111,7 @@ def make(runs: Sequence[LoadedRun]) -> Report:
 
 
 def label(runs: Sequence[object], entry: Entry) -> str:
-    """What a plan is called in a report: with its run where there are several."""
+    """Return the name of a plan in a report, prefixed with its run if there are several."""
     return f"{entry.run.name} {entry.plan}" if len(runs) > 1 else entry.plan
 
 
@@ -121,11 +121,11 @@ def _about(run: LoadedRun) -> About:
     return About(run.name, str(run.folder), name, *run.models, len(run.problems), run.done, run.wanted)
 
 
-# -- what is compared --------------------------------------------------------------------------------------------------
+# -- comparisons -------------------------------------------------------------------------------------------------------
 
 
 def _models(runs: Sequence[LoadedRun]) -> list[str]:
-    """Warnings of runs that are not of the same models."""
+    """Return warnings about runs with different models."""
     found = []
     for place, what in enumerate(("policy", "PRM")):
         names = {run.name: run.models[place] for run in runs}
@@ -136,7 +136,7 @@ def _models(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def _chosen_by(runs: Sequence[LoadedRun]) -> list[str]:
-    """By what plans of `auto` chose, each calibration once."""
+    """Return the calibrations by which plans of `auto` chose, each once."""
     users: dict[str, list[str]] = {}
     for run in runs:
         plans: dict[str, list[str]] = {}
@@ -149,7 +149,7 @@ def _chosen_by(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def _brief(basis: str) -> str:
-    """The end of a sentence: a calibration as run.json has it, with only the beginning of a long source."""
+    """Return the end of a sentence: a calibration as in run.json, with a long source shortened."""
     date = re.match(r"\d{4}-\d\d-\d\d\S*, ", basis)
     begin = date.end() if date else 0
     source = textwrap.shorten(basis[begin:], _SOURCE, placeholder=" …")
@@ -173,7 +173,7 @@ def _unfinished(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def _shared(runs: Sequence[LoadedRun]) -> tuple[set[str] | None, list[str]]:
-    """Problems that all plans have done, where several runs are compared; and what is to be said of the others."""
+    """Return the problems finished by all plans if several runs are compared, and notes on the other problems."""
     if len(runs) == 1:
         return None, []
     notes = []
@@ -198,20 +198,20 @@ def _shared(runs: Sequence[LoadedRun]) -> tuple[set[str] | None, list[str]]:
 
 
 def _share(entries: Sequence[Entry]) -> bool:
-    """Whether plans of a run had a problem in common, and something that was computed for it was used again."""
+    """Return whether plans of a run had a problem in common, and computations for it were reused."""
     worked = [one for entry in entries for one in entry.outcomes if _took(one)]
     plans = Counter(one.problem for one in worked)
     return any(plans[one.problem] > 1 and (one.tokens.policy.prompt_cached or one.tokens.prm.cached) for one in worked)
 
 
 def _took(one: Outcome) -> bool:
-    """Whether anything was computed for it, by whomever; a search that could not begin took nothing."""
+    """Return whether anything was computed for an outcome, by any plan; a search that could not start took nothing."""
     policy, prm = one.tokens.policy, one.tokens.prm
     return any((policy.prompt_computed, policy.prompt_cached, policy.completion, prm.computed, prm.cached))
 
 
 def _shares(runs: Sequence[LoadedRun]) -> list[str]:
-    """That what plans share makes them look cheaper than they are alone."""
+    """Return a note that shared work makes plans look cheaper than they are alone."""
     if not runs:
         return []
     steps = ", and steps of the same text, which the PRM reads once" if any(run.header.prm for run in runs) else ""
@@ -233,7 +233,7 @@ def _names(ids: Sequence[str]) -> str:
 
 
 def _levels(runs: Sequence[LoadedRun]) -> tuple[dict[str, Mapping[str, str]], list[str]]:
-    """How hard the problems of every run are, and where that is from."""
+    """Return the difficulty of the problems of every run, and notes on its source."""
     found: dict[str, Mapping[str, str]] = {}
     notes = []
     for run in runs:
@@ -256,7 +256,7 @@ def _levels(runs: Sequence[LoadedRun]) -> tuple[dict[str, Mapping[str, str]], li
 
 
 def _tests(runs: Sequence[LoadedRun], entries: Sequence[Entry]) -> tuple[Compared, ...]:
-    """Every two plans, on the problems that both have done and that are the same."""
+    """Compare every two plans on the identical problems that both have finished."""
     found = []
     for one, other in combinations(entries, 2):
         second = {outcome.problem: outcome for outcome in other.outcomes}

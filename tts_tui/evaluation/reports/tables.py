@@ -18,16 +18,16 @@ from tts_tui.evaluation.reports.report import About, Report, make
 from tts_tui.formatting import clean, escape_json, one_line
 
 WIDTH = 100
-"""Widest line of plain text; what is wider goes on below."""
+"""Maximum width of plain text; wider tables continue below."""
 _FAILURES = 20
-"""Most failures that are written out as text."""
+"""Maximum number of failures listed as text."""
 _GAP = 2
 
 Row = tuple[str, ...]
 
 
 class Table(Struct, frozen=True):
-    """A table under a heading; its first column says what a row is."""
+    """A table with a heading; its first column labels the rows."""
 
     heading: str
     head: Row
@@ -38,7 +38,7 @@ class Table(Struct, frozen=True):
 
 
 def percent(value: float) -> str:
-    """A share with one decimal."""
+    """Format a share as a percentage with one decimal."""
     return f"{100 * value:.1f}"
 
 
@@ -47,7 +47,7 @@ def _interval(figure: Figure) -> str:
 
 
 def count(value: float) -> str:
-    """A mean number of tokens or seconds."""
+    """Format a mean number of tokens or seconds."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
@@ -56,15 +56,15 @@ def _flops(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A p-value."""
+    """Format a p-value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-# -- what the tables show ----------------------------------------------------------------------------------------------
+# -- contents of the tables --------------------------------------------------------------------------------------------
 
 
 class _Numbers:
-    """The figures of a report, to look up."""
+    """The figures of a report, indexed for lookup."""
 
     def __init__(self, report: Report) -> None:
         self.known = {(one.run, one.plan, one.group, one.measure): one for one in report.figures}
@@ -79,7 +79,7 @@ class _Numbers:
         return show(found) if found is not None else "-"
 
     def groups(self, kind: str) -> list[str]:
-        """Names of the groups of a kind, in order."""
+        """Return the names of the groups of a kind, in order."""
         return list(dict.fromkeys(one.group for one in self.known.values() if one.group.startswith(f"{kind} ")))
 
     def measures(self, group: str, start: str) -> list[str]:
@@ -88,7 +88,7 @@ class _Numbers:
 
 
 def tables(report: Report) -> Iterator[Table]:
-    """The tables of a report, in order."""
+    """Yield the tables of a report, in order."""
     numbers = _Numbers(report)
     yield _accuracy(numbers)
     for kind in ("difficulty", "family", "level", "subject"):
@@ -125,7 +125,7 @@ def _accuracy(numbers: _Numbers) -> Table:
 
 
 def _by_group(numbers: _Numbers, kind: str) -> Iterator[Table]:
-    """A row for each group, a column for each plan."""
+    """Yield a table with a row for each group and a column for each plan."""
     found = numbers.groups(kind)
     if kind == "difficulty":
         found.sort(key=lambda group: LEVELS.index(group.removeprefix("difficulty ")))
@@ -170,7 +170,7 @@ def _costs(numbers: _Numbers) -> Iterator[Table]:
 
 
 def _votes(numbers: _Numbers) -> Iterator[Table]:
-    """All ways to vote over the same solutions, then over fewer of them."""
+    """Yield tables of all votes over the same solutions, then over fewer of them."""
     names = numbers.measures("all", "accuracy ")
     shown = [plan for plan in numbers.plans if (*plan, "all", "accuracy last prm-max") in numbers.known]
     if not shown:
@@ -221,7 +221,7 @@ def _tests(report: Report) -> Table:
 
 
 def as_text(report: Report, width: int = WIDTH) -> str:
-    """Plain text, no line wider than `width`."""
+    """Format a report as plain text, no line wider than `width`."""
     parts = [wrapped(_about(run), width) for run in report.runs]
     parts += [drawn(table, width) for table in tables(report)]
     parts += [wrapped(note, width) for note in report.notes]
@@ -234,12 +234,12 @@ def _about(run: About) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """A paragraph of plain text."""
+    """Wrap a paragraph of plain text."""
     return "\n".join(textwrap.wrap(one_line(text, 4000), width, break_on_hyphens=False))
 
 
 def drawn(table: Table, width: int = WIDTH) -> str:
-    """A table as plain text; columns that do not fit stand below, behind the first column again."""
+    """Format a table as plain text; columns that do not fit continue below, with the first column repeated."""
     table = Table(table.heading, table.head, tuple(tuple(map(one_line, row)) for row in table.rows))
     heading = textwrap.wrap(table.heading, width)
     first = [table.head[0], *(row[0] for row in table.rows)]
@@ -257,7 +257,7 @@ def drawn(table: Table, width: int = WIDTH) -> str:
 
 
 def _block(table: Table, columns: Sequence[int], left: int, width: int) -> str:
-    """Some columns of a table; what is too long for its place stands on lines of its own."""
+    """Format some columns of a table; cells that are too long are wrapped."""
     lines = []
     rows = (table.head, *table.rows)
     sizes = [min(max(len(row[column]) for row in rows), width - left - _GAP) for column in columns]
@@ -273,7 +273,7 @@ def _block(table: Table, columns: Sequence[int], left: int, width: int) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """Markdown with a table for each part."""
+    """Format a report as Markdown, with a table for each part."""
     parts = ["# Report", *(f"- {_safe(_about(run))}" for run in report.runs)]
     for table in tables(report):
         lines = [table.head, ("---",) * len(table.head), *table.rows]
@@ -288,7 +288,7 @@ def _safe(text: str) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """One figure a line."""
+    """Format a report as CSV, one figure per line."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     fields = ("run", "plan", "group", "measure", "value", "low", "high", "n")
@@ -308,14 +308,14 @@ def _cell(value: object) -> object:
 
 
 def as_json(report: Report) -> str:
-    """All of a report as JSON."""
+    """Format a report as JSON."""
     return escape_json(msgspec.json.format(msgspec.json.encode(report), indent=2)).decode() + "\n"
 
 
 def report_text(folders: Sequence[Path]) -> str:
-    """The report of run folders as plain text, at most 100 characters wide.
+    """Return the report of run folders as plain text, at most 100 characters wide.
 
     Raises:
-        UsageError: A folder is none of a run, or nothing in it is done.
+        UsageError: A folder is not that of a run, or contains no outcome yet.
     """
     return as_text(make(load(folders)))
