@@ -66,7 +66,7 @@ class TextLayout:
         self._begin = _begin(table["bos"], tokenizer)
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """See `Layout`."""
+        """Return ids that end where the last step's score is read; see `Layout.ids`."""
         opening = _fill(self._opening, "{question}", question.strip())
         ids = list(self._begin)
         if not self._joined:
@@ -110,7 +110,7 @@ class ChatLayout:
         self._head, self._middle, self._tail = tokenizer.around([*system, ("user", None), ("assistant", None)])
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """See `Layout`."""
+        """Return ids that end where the last step's score is read; see `Layout.ids`."""
         texts = [step.strip() for step in steps[first:]]
         start = (*self._head, *self._tokenizer.plain(question.strip()), *self._middle)
         if self._tag is None:
@@ -146,7 +146,7 @@ class TurnsLayout:
         self._next = (*answer, *again)
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """See `Layout`."""
+        """Return ids that end where the last step's score is read; see `Layout.ids`."""
         opening = _fill(_fill(self._first, "{question}", question.strip()), "{step}", steps[first].strip())
         ids = [*self._head, *self._tokenizer.plain(opening), *self._reply]
         for step in steps[first + 1 :]:

@@ -97,7 +97,7 @@ class LocalPRM:
         self._made = await self._loading.done()
 
     async def close(self) -> None:
-        """Frees the model. Safe to call twice."""
+        """Free the model. It is safe to call this twice."""
         made, self._made = self._made, None
         if made is not None:
             await made.engine.close()
