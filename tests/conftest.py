@@ -1,4 +1,4 @@
-"""What all tests share: no network, and no test left out silently where it must run."""
+"""Shared configuration of all tests: no network, and no required test is skipped silently."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tts_tui.profiles import user
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts background jobs deaf to Ctrl-C, and processes that tests start and interrupt would inherit that.
+    # Shells start background jobs with SIGINT ignored, which processes that tests start and interrupt would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.register_profile("untimed", deadline=None)  # a busy machine must not cause failures
 settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REQUIRED = frozenset(filter(None, os.environ.get("TTS_TUI_TESTS", "").split(",")))
-"""Markers whose tests must run: `.ci/run` names them, a user's own clone has none."""
+"""Markers whose tests must run: `.ci/run` sets them; in a user's own clone there are none."""
 
 _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests on data, tokenizers or servers that are not there."""
+    """Skip tests that need data, tokenizers or servers that are not available."""
     absent = pytest.mark.skip(reason="no ../shared beside the checkout")
     alone = pytest.mark.skip(reason=f"{servers.PYTHON_VARIABLE} names no Python that has SGLang (make server-tests)")
     without = pytest.mark.skip(reason="no real tokenizers in build/tokenizers (make tokenizers)")
@@ -45,32 +45,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Remembers skipped tests that must not be skipped here; called where the results come together."""
+    """Record skipped tests that are required here; pytest calls this in the process that collects the results."""
     if report.skipped and REQUIRED & report.keywords.keys():
         _left_out.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails the run if one of them was."""
+    """Fail the run if a required test was skipped."""
     if _left_out and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says which."""
+    """List the required tests that were skipped."""
     for test in _left_out:
         terminalreporter.write_line(f"SKIPPED, BUT MUST RUN HERE: {test}", red=True)
 
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of larger data; only for tests that are marked `shared`."""
+    """Return the folder of larger data; only for tests that are marked `shared`."""
     return SHARED
 
 
 @pytest.fixture(scope="session")
 def sglang_python() -> str:
-    """A Python that has SGLang; only for tests that are marked `sglang`, as all fixtures that use it."""
+    """Return a Python that has SGLang; this fixture and its dependents are only for tests that are marked `sglang`."""
     if not servers.PYTHON:
         pytest.skip(f"{servers.PYTHON_VARIABLE} names no Python that has SGLang")
     return servers.PYTHON
@@ -78,39 +78,39 @@ def sglang_python() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of two layers with the embedded model's tokenizer."""
+    """Create a random model of two layers with the embedded model's tokenizer."""
     return servers.make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def tiny_server(sglang_python: str, tiny_model: Path) -> Iterator[servers.Server]:
-    """A server of the random model, one for all tests: leave it running."""
+    """Start a server of the random model, which all tests share and must leave running."""
     with servers.Server.start(tiny_model) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def smollm2_server(sglang_python: str) -> Iterator[servers.Server]:
-    """A server of the embedded model, one for all tests: leave it running."""
+    """Start a server of the embedded model, which all tests share and must leave running."""
     with servers.Server.start(servers.pull.pull()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def tiny_prm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """Makes a random PRM of a kind of `tiny_prms`, once; only for tests that are marked `tokenizers`."""
+    """Yield a maker of random PRMs, one per kind of `tiny_prms`; only for tests that are marked `tokenizers`."""
     root = tmp_path_factory.mktemp("prms")
 
     def folder(kind: str) -> Path:
         return root / kind if (root / kind).exists() else tiny_prms.make(kind, root / kind)
 
     yield folder
-    shutil.rmtree(root)  # 60 MB each, of which pytest would keep three runs
+    shutil.rmtree(root)  # 60 MB each, and pytest would keep them for three runs
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options that the user sets by environment, and profiles that were measured here, do not reach the tests."""
+    """Isolate tests from options in the user's environment and from profiles measured on this machine."""
     monkeypatch.setattr(user, "folder", lambda: Path(os.devnull) / "profiles")
     for name in list(os.environ):
         if name.startswith("TTS_TUI_") and name not in ("TTS_TUI_HOME", "TTS_TUI_TESTS"):

@@ -1,4 +1,4 @@
-"""A small server that speaks SGLang's wire format, as it was recorded; one character is one token, as in `scripted`."""
+"""A small server with SGLang's recorded wire format. One character is one token, as in `scripted`."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from aiohttp import web
 from tests.scripted import EOS, SEPARATOR, decode, encode
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
-"""Answers instead of the server; None leaves it to the server."""
+"""A function that answers in place of the server; None leaves the answer to the server."""
 
 SOLUTION = "Step 1: 3 + 4 = 7" + SEPARATOR + "Step 2: nothing is left to do." + SEPARATOR + "The answer is \\boxed{7}"
 
 
 class FakeSGLang:
-    """Use as an asynchronous context manager.
+    """A fake SGLang server, used as an asynchronous context manager.
 
     Args:
-        solution: What the model answers to every prompt.
-        incremental: Events hold new tokens only.
-        missing: Paths that it does not know.
-        model, server: Changes of what it says of itself.
-        rewards: It serves a reward model, and a text that is asked of it would kill it.
-        cache: It keeps prompts.
-        key: The API key that it wants.
+        solution: The model's answer to every prompt.
+        incremental: True if events contain only new tokens.
+        missing: The paths that it does not serve.
+        model: Changes to its reply about the model.
+        server: Changes to its reply about the server.
+        rewards: True if it serves a reward model, for which a request to generate text is fatal.
+        cache: True if it caches prompts.
+        key: The API key that it requires.
 
     Attributes:
-        url: Its address.
+        url: The server's address.
         asked: All requests, each with its path and body.
-        aborted: Ids of the requests that were aborted.
-        running: Streams that are open.
-        answers: Answers by path, instead of its own.
-        pace: Seconds between two tokens.
-        logits: What a reward model says of token ids.
-        broken: How many of the next texts end at their third token, for logits that are no numbers.
-        states: The hidden states of all tokens of a prompt; it gives those that it computes, if it was started to.
+        aborted: The ids of the aborted requests.
+        running: The number of open streams.
+        answers: Answers by path, in place of the server's own.
+        pace: The seconds between two tokens.
+        logits: A function that returns a reward model's logits for token ids.
+        broken: The number of next texts that end at their third token because of NaN logits.
+        states: A function that returns the hidden states of all tokens of a prompt; if it was started to return
+            hidden states, the server returns those that are not cached.
     """
 
     def __init__(
@@ -83,12 +85,12 @@ class FakeSGLang:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends it; safe to call twice."""
+        """Stop the server. It is safe to call this twice."""
         if self._runner is not None:
             await self._runner.cleanup()
 
     def bodies(self, path: str) -> list[Any]:
-        """Bodies of all requests to `path`."""
+        """Return the bodies of all requests to `path`."""
         return [body for asked, body in self.asked if asked == path]
 
     # -- answers -----------------------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ class FakeSGLang:
             await reply.prepare(request)
             async for event in events:
                 await reply.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
-                # A stream that only an abort is to end leaves time for it, on a busy machine too.
+                # A stream that only an abort ends leaves time for the abort to arrive, even on a busy machine.
                 await asyncio.sleep(self.pace or 0.002 * bool(body["sampling_params"].get("ignore_eos")))
             await reply.write(b"data: [DONE]\n\n")
         finally:
@@ -169,7 +171,7 @@ class FakeSGLang:
         return reply
 
     def _scored(self, body: Any) -> dict[str, Any]:
-        """No token is sampled: the tokens that are asked for have `logits`."""
+        """Reply without sampling a token: the requested tokens have `logits`."""
         ids = tuple(body["input_ids"])
         asked = body.get("token_ids_logprob")
         rows = [[logit, token, None] for logit, token in zip(self.logits(ids), asked, strict=True)] if asked else []
@@ -188,7 +190,7 @@ class FakeSGLang:
     async def _events(self, body: Any) -> Any:
         ids, drawing = tuple(body["input_ids"]), body["sampling_params"]
         cached = self._cached(ids)
-        if body.get("return_hidden_states"):  # what the log-probabilities are wanted of is computed
+        if body.get("return_hidden_states"):  # tokens whose log-probabilities are requested are computed
             cached = min(cached, body.get("logprob_start_len", len(ids)))
         written = next((end for end in range(len(self.solution), -1, -1) if _ends(ids, self.solution[:end])), 0)
         text, most = self.solution[written:], drawing.get("max_new_tokens", 128)

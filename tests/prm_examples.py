@@ -1,4 +1,4 @@
-"""The example that facts about PRMs' inputs were worked out with, and the ids that real tokenizers gave (prm.md)."""
+"""The example by which the input formats of PRMs were determined, and its ids by the real tokenizers (prm.md)."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ WORKED = {
     "qwen": (QWEN, [45, 64]),
     "trl": (TRL, [17, 36]),
 }
-"""Ids of the whole example, and where its two scores are read, by kind of PRM (official layout)."""
+"""The ids of the complete example, and where its two scores are read, by kind of PRM (official layout)."""

@@ -1,8 +1,8 @@
-"""What scores of PRMs should be, the plain way: whole texts, whole sequences, transformers' own classes, no cache.
+"""Reference scores of PRMs: complete texts, complete sequences, transformers' own classes, no cache.
 
-Written from what is known of the official code of each (prm.md), and from nothing of this project's: inputs are encoded
-as the official code encodes them, mostly as one string; one forward pass in float32 over the whole path; the scores of
-all steps are read at their places.
+This is based on the official code of each PRM (prm.md) and shares no code with this project. Inputs are encoded as the
+official code encodes them, mostly as one string; one forward pass in float32 covers the complete path; the scores of
+all steps are read at their positions.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ EXTRA_0, NEWLINE = 151651, 198
 
 
 class Input(NamedTuple):
-    """One sequence.
+    """One input sequence.
 
     Attributes:
-        ids: The tokens of the whole path.
-        places: Where each step's score is read; that of the whole path alone for an outcome reward model.
+        ids: The tokens of the complete path.
+        places: The positions of each step's score; for an outcome reward model, only that of the complete path.
     """
 
     ids: list[int]
@@ -38,12 +38,12 @@ class Input(NamedTuple):
 
 
 class Reference:
-    """The scores of one checkpoint.
+    """A reference implementation of the scores of one checkpoint.
 
     Args:
-        kind: As in `tests.tiny_prms`.
-        folder: Of the checkpoint.
-        layout: `official`, or `paper` for what arXiv 2502.06703 did where that is something else.
+        kind: The kind of PRM, as in `tests.tiny_prms`.
+        folder: The folder of the checkpoint.
+        layout: `official`, or `paper` for the layout of arXiv 2502.06703 where it differs.
     """
 
     def __init__(self, kind: str, folder: Path, layout: Literal["official", "paper"] = "official") -> None:
@@ -54,10 +54,10 @@ class Reference:
     # -- inputs --------------------------------------------------------------------------------------------------------
 
     def input(self, question: str, steps: Sequence[str]) -> Input:
-        """The tokens of a path, and where its scores are read; blanks around question and steps are left out.
+        """Return the tokens of a path, and where its scores are read; whitespace around question and steps is stripped.
 
         Raises:
-            ValueError: The official code finds more places than there are steps, or fewer: a text has a tag in it.
+            ValueError: The official code finds more or fewer positions than there are steps: a text contains a tag.
         """
         make = {
             "math-shepherd": self._math_shepherd,
@@ -73,7 +73,7 @@ class Reference:
         return made
 
     def _encode(self, text: str, special: bool = False) -> list[int]:
-        """A whole string; special tokens that stand in it are read as such, as the official code does."""
+        """Encode a complete string, in which special tokens are recognised, as in the official code."""
         return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
 
     def _render(self, *messages: tuple[str, str]) -> str:
@@ -110,7 +110,7 @@ class Reference:
             lines = step.split("\n") if self.layout == "official" else [step.replace("\n", " ")]
             for line in lines:
                 ids += [*(self._encode(line) if line else []), NEWLINE]
-            places.append(len(ids) - 1)  # of a step with several lines, the last
+            places.append(len(ids) - 1)  # for a step of several lines, the last
         return Input(ids, places)
 
     def _qwen(self, question: str, steps: list[str]) -> Input:
@@ -134,7 +134,7 @@ class Reference:
     # -- scores --------------------------------------------------------------------------------------------------------
 
     def scores(self, question: str, steps: Sequence[str]) -> list[float]:
-        """The score of each step, all read in one pass; in one pass each for an outcome reward model."""
+        """Return the score of each step, from one pass; for an outcome reward model, from one pass per step."""
         if self.kind == "outcome":
             return [self._run([self.input(question, steps[:end])])[0][0] for end in range(1, len(steps) + 1)]
         return self._run([self.input(question, steps)])[0]
@@ -142,14 +142,14 @@ class Reference:
     def scores_in_a_batch(
         self, paths: Sequence[tuple[str, Sequence[str]]], side: Literal["left", "right"]
     ) -> list[list[float]]:
-        """The scores of several paths in one pass, which fills the shorter ones up on one side, under a mask.
+        """Return the scores of several paths from one pass, with the shorter ones padded and masked on one side.
 
         Args:
-            paths: Question and steps of each.
-            side: Where to.
+            paths: The question and steps of each path.
+            side: The side of the padding.
 
         Returns:
-            The scores of each path's steps; that of its last step alone for an outcome reward model.
+            The scores of each path's steps; for an outcome reward model, only that of its last step.
         """
         return self._run([self.input(question, steps) for question, steps in paths], side)
 
@@ -163,7 +163,7 @@ class Reference:
             mask[row, start : start + len(item.ids)] = 1
         with torch.inference_mode():
             outputs = self._outputs(ids, mask)
-        if self.kind == "outcome":  # transformers' class has taken the last token's already
+        if self.kind == "outcome":  # transformers' class has already selected the last token
             return [[float(row.sigmoid())] for row in outputs]
         return [
             [self._score(outputs[row, start + place]) for place in item.places]
@@ -171,10 +171,10 @@ class Reference:
         ]
 
     def _outputs(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What the head puts out for each token."""
+        """Return the head's outputs for each token."""
         asked = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
         if self.kind in ("skywork", "qwen"):
-            states = self._model(**asked).last_hidden_state  # behind the final norm, as are all `hidden_states[-1]`
+            states = self._model(**asked).last_hidden_state  # after the final norm, like `hidden_states[-1]`
             if self.kind == "skywork":
                 return self._linear(states, "v_head.summary")
             return self._linear(torch.relu(self._linear(states, "score.0")), "score.2")
@@ -208,14 +208,14 @@ class Reference:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        if found["missing_keys"] or found["mismatched_keys"]:  # transformers would draw them at random
+        if found["missing_keys"] or found["mismatched_keys"]:  # transformers would initialize them at random
             raise ValueError(f"{self.folder} lacks {found['missing_keys']} or has them in another shape")
-        model.config.pad_token_id = self._pad  # by which a sequence's last token is found
+        model.config.pad_token_id = self._pad  # used to find the last token of a sequence
         return model.eval()
 
     @property
     def _pad(self) -> int:
-        """Any token that does not end a text."""
+        """An arbitrary token that does not end a text."""
         return {"mistral": 0, "llama": 128004, "qwen2": 151643}[self._config_type]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A proxy that stands between a policy and its server and does what real networks do: delays, cuts, lies, dies."""
+"""A proxy between a policy and its server that behaves like bad networks: it delays, cuts off, falsifies and dies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request.
+    """A fault that is applied to one request.
 
     Attributes:
-        status, body, headers, kind: An answer instead of the server's; `kind` is its content type. 0 for none.
-        after: Events of the server's own answer that pass before `then`.
-        then: The connection breaks, the answer ends early, nothing comes any more, an event comes that is damaged, or
-            the server dies.
-        wait: Seconds before anything.
+        status: The status of an answer in place of the server's; 0 for none.
+        body: The body of that answer.
+        headers: The headers of that answer.
+        kind: The content type of that answer.
+        after: The number of events of the server's own answer that are passed on before `then`.
+        then: The failure: the connection is reset, the answer ends early, it hangs, an event is damaged, or the
+            server dies.
+        wait: The delay in seconds before the answer.
     """
 
     status: int = 0
@@ -32,23 +35,25 @@ class Fault:
 
 
 PAGE = Fault(200, "<!DOCTYPE html><html><body>Please log in to use the network.</body></html>", kind="text/html")
-"""What a proxy of a company answers for every server."""
+"""The login page that a company's proxy returns for every server."""
 
 
 class Proxy:
-    """Use as an asynchronous context manager.
+    """A faulty proxy, used as an asynchronous context manager.
 
     Args:
-        upstream: The server.
+        upstream: The address of the server.
+        faults: The initial `faults`.
+        always: The initial `always`.
 
     Attributes:
-        url: Its own address.
-        faults: One for each request to `path`, in order; None for none.
-        forever: For each request to `path` after those.
-        always: For each request to any path.
-        path: The path that `faults` is for.
-        count: Requests to `path` so far.
-        open: Answers that are under way.
+        url: The proxy's own address.
+        faults: The faults for the first requests to `path`, in order; None for no fault.
+        forever: The fault for every later request to `path`.
+        always: The fault for every request to any path.
+        path: The path to which `faults` apply.
+        count: The number of requests to `path` so far.
+        open: The number of answers in progress.
     """
 
     def __init__(self, upstream: str, *faults: Fault | None, always: Fault | None = None) -> None:
@@ -76,13 +81,13 @@ class Proxy:
             await self._client.close()
 
     def die(self) -> None:
-        """Breaks all connections, and each new one."""
+        """Break all connections, including new ones."""
         self.always = Fault(then="reset")
         for transport in tuple(self._transports):
             transport.abort()
 
     def come_back(self) -> None:
-        """Ends that."""
+        """Accept connections again after `die`."""
         self.always = None
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
@@ -130,7 +135,7 @@ class Proxy:
             return reply
 
     async def _then(self, what: str, request: web.Request, reply: web.StreamResponse | None) -> bool:
-        """Does what a fault says; True if the answer is to end here."""
+        """Apply the failure `what` of a fault; return whether the answer ends here."""
         if what == "hang":
             await asyncio.Event().wait()
         if what == "damage" and reply is not None:

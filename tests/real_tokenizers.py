@@ -1,4 +1,4 @@
-"""The real tokenizers of PRMs' checkpoints, for tests that are marked `tokenizers`; `make tokenizers` makes them."""
+"""The real tokenizers of PRM checkpoints, for tests that are marked `tokenizers`; built by `make tokenizers`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "tokenizers"
 NAMES = ("mistral", "llama3", "llama3_date", "qwen", "qwen_stock")
-"""What each is, see scripts/real_tokenizers/make.py."""
+"""The names of the tokenizers, which `scripts/real_tokenizers/make.py` describes."""
 
 
 def there() -> bool:
-    """Whether they have been made."""
+    """Return whether all tokenizers have been built."""
     return all((folder(name) / "tokenizer.json").exists() for name in NAMES)
 
 
 def folder(name: str) -> Path:
-    """The folder of one: tokenizer.json and tokenizer_config.json, as a checkpoint has them."""
+    """Return the folder of a tokenizer, which has tokenizer.json and tokenizer_config.json like a checkpoint."""
     return FOLDER / name
 
 
 @cache
 def load(name: str) -> Tokenizer:
-    """What stands in its tokenizer.json: special tokens are read out of text, and added only if that is asked for."""
+    """Load a tokenizer.json: special tokens are recognised in text, and are added only on request."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder(name) / "tokenizer.json"))
@@ -34,7 +34,7 @@ def load(name: str) -> Tokenizer:
 
 @cache
 def load_chat(name: str) -> Any:
-    """The transformers tokenizer, for its chat template."""
+    """Load the transformers tokenizer, for its chat template."""
     import transformers
 
     return transformers.AutoTokenizer.from_pretrained(folder(name))

@@ -1,4 +1,4 @@
-"""A scripted policy and reward model for unit tests of the core. Texts and scores are functions of the path alone."""
+"""A scripted policy and reward model for unit tests of the core. Texts and scores depend only on the path."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ EOS = 0
 PROMPT = "P"
 SEPARATOR = "\n\n"
 Script = Callable[[tuple[str, ...], int], str]
-"""(texts of the path's steps, a number that tells this continuation from others) -> the next step. A step that ends
-with the separator goes on; "~" at its end is the token limit; anything else ends the answer."""
+"""A function of the texts of the path's steps, and of a number that identifies this continuation, to the next step.
+After a step that ends with the separator the path continues; a "~" at the end marks the token limit; any other step
+ends the answer."""
 
 
 def encode(text: str) -> list[int]:
@@ -30,19 +31,20 @@ def split(text: str) -> tuple[str, ...]:
 
 
 class ScriptedPolicy:
-    """One character is one token, and every continuation of a path comes from the script.
+    """A policy in which one character is one token, and every continuation of a path comes from a script.
 
     Args:
-        script: What to say.
-        context: Longest path.
-        piece: Characters a chunk.
-        counted: Number continuations of a path 0, 1, 2, ... in the order of their requests, instead of by their seeds.
+        script: The script of all continuations.
+        context: The longest path.
+        piece: The number of characters per chunk.
+        counted: True to number continuations of a path 0, 1, 2, ... in the order of requests, instead of by their
+            seeds.
 
     Attributes:
         requests: All requests, in the order in which they started.
-        running: Streams that are open.
-        sampled: Tokens in all chunks that were made.
-        faults: Errors to raise, one per request, before its stream begins; None for none.
+        running: The number of open streams.
+        sampled: The number of tokens in all chunks.
+        faults: The errors to raise, one per request, before its stream starts; None for no error.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class ScriptedPolicy:
     async def start(self) -> None: ...
 
     async def reached(self, running: int) -> None:
-        """Returns once so many streams are open."""
+        """Wait until `running` streams are open."""
         while self.running < running:
             self.opened.clear()
             await self.opened.wait()
@@ -120,7 +122,7 @@ class ScriptedPolicy:
 
 
 class ScriptedPRM:
-    """Scores are a function of the path's texts."""
+    """A reward model whose scores are a function of the path's texts."""
 
     def __init__(self, rule: Callable[[tuple[str, ...]], float]) -> None:
         self.rule = rule

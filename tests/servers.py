@@ -1,4 +1,4 @@
-"""Real SGLang servers for tests that are marked `sglang`, started as `tts-tui serve` starts them."""
+"""Real SGLang servers for tests that are marked `sglang`, started in the same way as by `tts-tui serve`."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tts_tui.backends.sglang.launch import PYTHON_VARIABLE, Environment, Kind, c
 from tts_tui.backends.sglang.process import ServerProcess
 
 PYTHON = os.environ.get(PYTHON_VARIABLE)
-"""A Python that has SGLang. Read once: tests do not see the user's own environment."""
+"""A Python that has SGLang. It is read once, because tests do not see the user's own environment."""
 
 SECONDS = 300
-"""Longest start; a busy machine of two cores takes a minute."""
+"""The longest time to start in seconds; a busy machine with two cores takes a minute."""
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return an unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def alive(group: int) -> dict[int, str]:
-    """The processes of a process group that run, with their command lines."""
+    """Return the running processes of a process group, with their command lines."""
     fields = ["ps", "-e", "-ww", "-o", "pid=,pgid=,stat=,args="]
-    if Path("/proc/self/stat").exists():  # a bare machine has no ps
+    if Path("/proc/self/stat").exists():  # minimal systems have no ps
         rows = list(_processes())
     else:
         listed = subprocess.run(fields, capture_output=True, text=True, check=True).stdout
@@ -46,7 +46,7 @@ def alive(group: int) -> dict[int, str]:
 
 def _processes() -> Iterator[list[str]]:
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just exited
             state, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
             command_line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             yield [folder.name, group, state, command_line]
@@ -56,10 +56,10 @@ class Server:
     """A running server.
 
     Attributes:
-        url: Its address, without a slash at the end.
-        model: The folder that it serves.
-        log: File with all that it printed.
-        pid: Its process, and process group.
+        url: The server's address, without a trailing slash.
+        model: The model folder that it serves.
+        log: The file with all of its output.
+        pid: The id of its process and process group.
     """
 
     def __init__(self, process: ServerProcess, model: Path) -> None:
@@ -77,7 +77,7 @@ class Server:
         api_key: str | None = None,
         python: str | None = None,
     ) -> Self:
-        """Starts one and waits until it answers; `flags` go to SGLang as they are."""
+        """Start a server and wait until it answers; `flags` are passed to SGLang unchanged."""
         environment: Environment = examine(python or PYTHON, "cpu")
         settings = {"port": port or free_port(), "context_length": context_length, "api_key": api_key}
         launch = command(kind, str(model), environment, extra=flags, **settings)
@@ -94,23 +94,23 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()  # an end in good order takes SGLang six seconds
+        self.kill()  # a graceful shutdown of SGLang takes six seconds
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True if the process has not exited."""
         return self._process.running
 
     def stop(self) -> None:
-        """Ends it in good order. Safe to call twice."""
+        """Shut the server down gracefully. It is safe to call this twice."""
         self._process.stop()
 
     def kill(self) -> None:
-        """Ends it at once, as a crash does. Safe to call twice."""
+        """Kill the server at once, as a crash would. It is safe to call this twice."""
         self._process.kill()
 
     def ask(self, path: str, body: Any = None, headers: Sequence[tuple[str, str]] = ()) -> Any:
-        """One request: GET, or POST of `body` as JSON; returns the reply's JSON, or its text if it is none."""
+        """Send one GET request, or POST `body` as JSON; return the reply's JSON, or its text if it is not JSON."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **dict(headers)})
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as reply:
@@ -122,7 +122,7 @@ class Server:
 
 
 def make_tiny(folder: Path, kind: str = "LlamaForCausalLM", **changes: Any) -> Path:
-    """Writes a random model of two layers with the embedded model's tokenizer: ten times as fast, and senseless."""
+    """Write a random two-layer model with the embedded model's tokenizer: ten times as fast, meaningless output."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""Work side by side: a failure ends all of it, and is told as it is."""
+"""Concurrent tasks: a failure ends all of them, and is raised unchanged."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_failure_of_the_body_is_told_as_it_is_too():
 
 
 def test_nowhere_does_a_failure_leave_others_running():
-    """`gather` raises the first failure and lets the others run on, unless it is told to wait for all of them."""
+    """`gather` raises the first failure while the other tasks keep running, unless it waits for all of them."""
     root = Path(__file__).resolve().parents[1]
     files = [file for part in ("tts_tui", "strategies", "backends") for file in (root / part).rglob("*.py")]
     for file in files:

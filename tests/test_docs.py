@@ -1,4 +1,4 @@
-"""The documentation is true: commands, options and variables exist, programs run, and the reference is complete."""
+"""The documentation is correct: commands, options and variables exist, programs run, the reference is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 RECORDINGS = ROOT / "tests" / "ui" / "recordings"
 
 MARKS = ("needs a GPU", "needs a server", "needs a model", "opens the terminal UI", "takes ")
-"""What the comment on a line begins with if no test runs its command."""
+"""The prefixes of a line's comment that mark commands that no test runs."""
 OTHER_PROGRAMS = {"pip", "jq", ".venv/bin/python", ".venv/bin/pre-commit"}
 OTHER_OPTIONS = {
     "--bars", "--its-hub", "--kills", "--real",  # benchmarks
@@ -52,7 +52,7 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One program in a line of a block, without redirections; `note` is the comment on the line."""
+    """One command in a line of a block, without redirections; `note` is the comment on the line."""
 
     place: str
     words: list[str]
@@ -88,13 +88,13 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 def inline(page: Path) -> list[str]:
-    """Code inside sentences."""
+    """Return the inline code of a page."""
     prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose)
 
 
 def leaf(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command of the command line that the words begin with, and the words after it."""
+    """Return the command-line command with which `words` start, and the words after it."""
     command: click.Command = cli
     while isinstance(command, click.Group) and words and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
@@ -145,7 +145,7 @@ def check_python(words: list[str]) -> None:
     if words[0] == "-m":
         try:
             found = importlib.util.find_spec(words[1])
-        except ModuleNotFoundError:  # not even its package is there
+        except ModuleNotFoundError:  # its package is missing too
             found = None
         assert found is not None, f"no module {words[1]}"
     else:
@@ -215,7 +215,7 @@ def runs(page: Path) -> list[Command]:
 
 
 def provide(words: list[str], folder: Path) -> None:
-    """Put what a command reads where it looks for it, unless an earlier command has made it."""
+    """Create the files that a command reads, unless an earlier command has created them."""
     recording = next(iter(sorted(RECORDINGS.glob("*.jsonl"))))
     for before, word in zip(["", *words], words, strict=False):
         path = folder / word

@@ -1,4 +1,4 @@
-"""The main job on the real embedded models, by the command line as users run it."""
+"""The main use cases with the real embedded models, on the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def start(*arguments):
 
 
 def until(process, mark):
-    """Lines of standard output up to the one that holds `mark`."""
+    """Return lines of standard output up to the one that contains `mark`."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -46,7 +46,7 @@ def until(process, mark):
 
 
 def remainder(process):
-    """What is left of both outputs. `communicate` would lose the lines that were read ahead."""
+    """Return the rest of both outputs. `communicate` would lose lines that are already in the buffer."""
     with process.stdout as out, process.stderr as err:
         rest = out.read(), err.read()
     process.wait()
@@ -156,7 +156,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_search(display, tmp_path):
 
 
 def _small():
-    """Files of this process may not grow beyond 4 kB: the same error path as a full disk."""
+    """Limit the files of this process to 4 kB, which takes the same error path as a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
@@ -171,7 +171,7 @@ def test_the_live_display_in_a_real_terminal(tmp_path):
     tmux = ["tmux", "-L", f"tts-{uuid.uuid4().hex[:8]}", "-f", os.devnull]
     subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "40", f"sh -c {shlex.quote(script)}"], check=True)
     try:
-        assert ready.read_text() == "done\n"  # blocks until the search is over
+        assert ready.read_text() == "done\n"  # blocks until the search has ended
         screen = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout
     finally:
         subprocess.run([*tmux, "kill-server"], check=True)

@@ -1,4 +1,4 @@
-"""Files that a user names: only regular ones of a bounded size are read, and the rest is refused in a sentence."""
+"""Files that a user names: only regular files of bounded size are read; others are refused with a clear message."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_a_file_above_the_limit_is_refused_by_its_size(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
-        file.truncate(1 << 40)  # takes no room on the disk
+        file.truncate(1 << 40)  # sparse: uses no disk space
     with pytest.raises(UsageError, match="too large"):
         read_regular(path)
 

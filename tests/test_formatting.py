@@ -1,4 +1,4 @@
-"""Characters that no terminal should be given."""
+"""Characters that must not be sent to a terminal."""
 
 from __future__ import annotations
 

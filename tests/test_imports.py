@@ -1,4 +1,4 @@
-"""What is loaded when, and what the package exports."""
+"""Lazy imports, and the exports of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAVY = ("torch", "transformers", "textual", "rich", "httpx", "aiohttp", "sympy"
 
 
 def loaded_by(code: str) -> set[str]:
-    """Top-level modules that `code` loads in a fresh interpreter."""
+    """Return the top-level modules that `code` imports in a new interpreter."""
     report = f"{code}\nimport sys, json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, cwd=ROOT, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""What a wheel holds, and how torch is chosen."""
+"""The contents of a wheel, and the choice of a torch build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def sources() -> set[str]:
-    """Every file of the checkout that a wheel must hold, by its place in the wheel."""
+    """Return all files of the checkout that a wheel must contain, by their paths in the wheel."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     files = (
         listed.stdout.split()
@@ -35,7 +35,7 @@ def members(wheel: Path) -> set[str]:
 
 
 def build(what: str, source: Path, out: Path) -> Path:
-    """Builds without isolation: the setuptools of this environment, no network."""
+    """Build without isolation: with the setuptools of this environment, without network."""
     command = [sys.executable, "-m", "build", "--no-isolation", f"--{what}", "--outdir", str(out), str(source)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -46,7 +46,7 @@ def build(what: str, source: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tracked files, so that building leaves nothing in the checkout."""
+    """Copy the tracked files, so that building does not write into the checkout."""
     copy = tmp_path_factory.mktemp("source")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:

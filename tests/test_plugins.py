@@ -1,4 +1,4 @@
-"""Strategies, policies and reward models of other packages: one that is broken breaks nothing but itself."""
+"""Strategies, policies and reward models of other packages: a broken one does not affect anything else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ uncallable = ours.fine:fine
 
 @pytest.fixture(autouse=True)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An installed package with a strategy that works and many things that do not."""
+    """Install a package with a working strategy and many broken plugins."""
     (tmp_path / "ours").mkdir()
     files = {"__init__": "", "fine": FINE, "torn": "def torn(:", "gone": "raise SystemExit(3)"}
     for name, text in files.items():
@@ -124,6 +124,6 @@ def test_the_doctor_lists_plugins(capsys):
     main.run(["doctor"])
     found = [line for line in capsys.readouterr().out.splitlines() if " plugin: " in line]
     fine = [line for line in found if line.startswith("ok")]
-    assert len(fine) == 3  # fine, the one that has a taken name, and the policy that only fails once it is made
+    assert len(fine) == 3  # fine, the one with a taken name, and the policy that fails only when it is created
     assert len(found) == 10 and all(line.startswith("note") for line in found if line not in fine)
     assert any("strategy lost" in line and "ModuleNotFoundError" in line for line in found)

@@ -1,4 +1,4 @@
-"""Programs that use the package pass strict type checks against its types, as they are installed."""
+"""Programs that use the installed package pass strict type checks against its types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTIAL = (
     "torch", "transformers", "safetensors", "gguf", "sglang", "tokenizers", "sympy", "pylatexenc", "math_verify",
     "scipy", "sklearn", "matplotlib",
 )  # fmt: skip
-"""Packages that are not looked into: that would take minutes."""
+"""Packages whose imports are not followed, which would take minutes."""
 
 PROGRAMS = {
     "streams": """
@@ -128,7 +128,7 @@ PROGRAMS = {
 
 
 def documented() -> dict[str, str]:
-    """The Python programs in the README and the docs, by a name made of their place."""
+    """Return the Python programs in the README and the docs, by a name derived from their location."""
     found = {}
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)):
@@ -142,7 +142,7 @@ def dedent(program: str) -> str:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment in which the package lies as a wheel would put it, beside the dependencies of this one."""
+    """Create an environment with the package installed as from a wheel, and with the dependencies of this one."""
     home = tmp_path_factory.mktemp("environment")
     venv.create(home, symlinks=True, with_pip=False)
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(home)}))

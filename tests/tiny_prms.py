@@ -1,7 +1,7 @@
-"""Random PRMs of two layers, saved as the real checkpoints are: names of tensors, config.json, and tokenizer.
+"""Random two-layer PRMs, saved in the format of the real checkpoints: tensor names, config.json and tokenizer.
 
-Their weights are drawn so that the state at a tag hangs on all that stands before it, and scores spread over most of
-[0, 1]: with the usual small ones all scores would be one half, and no test on them could fail.
+Their weights are drawn so that the state at a tag depends on all text before it, and scores spread over most of [0, 1]:
+with the usual small weights all scores would be one half, and no test of them could fail.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
             "AutoModel": "modeling_qwen2_rm.Qwen2ForProcessRewardModel",
         },
     },
-    "trl": {**_QWEN, "architectures": ["Qwen2ForTokenClassification"]},  # two labels are what transformers assumes
+    "trl": {**_QWEN, "architectures": ["Qwen2ForTokenClassification"]},  # transformers assumes two labels
     "outcome": {**_LLAMA, **_ONE_LABEL, "architectures": ["LlamaForSequenceClassification"]},
     "outcome-qwen": {**_QWEN, **_ONE_LABEL, "architectures": ["Qwen2ForSequenceClassification"]},
 }
@@ -111,7 +111,7 @@ _SEEDS = {
     "outcome": 5,
     "outcome-qwen": 3,
 }
-"""With these the scores lie on both sides of one half."""
+"""Seeds with which the scores lie on both sides of one half."""
 _CODE = 'raise RuntimeError("code out of a checkpoint was run")\n'
 
 
@@ -124,15 +124,15 @@ def make(
     seed: int | None = None,
     **changes: Any,
 ) -> Path:
-    """Writes one.
+    """Write a random PRM.
 
     Args:
         kind: One of `KINDS`.
-        folder: Where to; made if need be.
-        tokenizer: Name of the real tokenizer, by default that of the kind.
-        lm_head: Whether a checkpoint of the kinds `skywork` and `qwen` also has a head over the vocabulary.
-        seed: Of the random weights, by default one that spreads the scores well.
-        changes: To config.json; None leaves a key out.
+        folder: The target folder, created if necessary.
+        tokenizer: The name of the real tokenizer, by default that of the kind.
+        lm_head: True to give a checkpoint of the kinds `skywork` and `qwen` a head over the vocabulary too.
+        seed: The seed of the random weights, by default one that spreads the scores well.
+        changes: Changes to config.json; None removes a key.
 
     Returns:
         The folder.
@@ -161,13 +161,13 @@ def _edit(path: Path, changes: Mapping[str, Any]) -> None:
 
 
 def _tensors(kind: str, folder: Path, lm_head: bool, seed: int) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint, with their names in it."""
+    """Return all tensors of a checkpoint by their names."""
     import torch
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     (architecture,) = config.architectures
-    own = kind in ("skywork", "qwen")  # transformers has no such class
+    own = kind in ("skywork", "qwen")  # transformers has no class for these
     with torch.device("meta"):
         network = getattr(transformers, "Qwen2ForCausalLM" if own else architecture)(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -197,7 +197,7 @@ def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torc
 
 
 def _gain(name: str) -> float:
-    """How much larger a layer's outputs are than its inputs."""
+    """Return the ratio of the size of a layer's outputs to that of its inputs."""
     if any(part in name for part in ("q_proj", "k_proj")):
         return 1.7  # sharp attention: an average over many tokens would be the same for all texts
     if "o_proj" in name:

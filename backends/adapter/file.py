@@ -1,6 +1,6 @@
-"""The file of an adapter that is a PRM: its weights in bfloat16, and what must be known to use them.
+"""The file format of an adapter PRM: its weights in bfloat16, and the metadata needed to use them.
 
-Looking into one (`peek`) loads no model library.
+Reading the metadata (`peek`) imports no model library.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _RETRAIN = "train it again with `tts-tui train-prm`"
 
 
 class Shape(Struct, frozen=True):
-    """What an adapter changes.
+    """The layers that an adapter changes, and the size of the changes.
 
     Attributes:
-        depth: Layers of the base model.
-        first: The first layer, counted from 0, that is adapted; all after it are.
-        rank: Rank of each change.
-        scale: Factor of each change.
+        depth: The number of layers of the base model that are used.
+        first: The index, from 0, of the first adapted layer; all layers after it are adapted too.
+        rank: The rank of each change.
+        scale: The factor of each change.
     """
 
     depth: int
@@ -38,11 +38,11 @@ class Shape(Struct, frozen=True):
 
 
 class Sums(Struct, frozen=True):
-    """What is kept of the tokens of a step or a path.
+    """A summary of the log-ratios of the tokens of a step or a path.
 
     Attributes:
-        lowest: The lowest log-ratio of them.
-        total: Their sum.
+        lowest: The lowest log-ratio.
+        total: The sum of the log-ratios.
     """
 
     lowest: float = 0.0
@@ -50,24 +50,25 @@ class Sums(Struct, frozen=True):
 
     @classmethod
     def of(cls, ratios: Sequence[float]) -> Sums:
-        """Of log-ratios, none above 0."""
+        """Summarize log-ratios, none of which is above 0."""
         return cls(min(ratios, default=0.0), sum(ratios))
 
     def then(self, later: Sums) -> Sums:
-        """Of both together."""
+        """Return the summary of these tokens followed by `later` ones."""
         return Sums(min(self.lowest, later.lowest), self.total + later.total)
 
 
 class ScoreModel(Struct, frozen=True):
-    """A logistic model of whether a solution is still on the way to the right answer after a step.
+    """A logistic model of the probability that a solution is still on the way to the right answer after a step.
 
     Attributes:
-        bias: Of the logit.
-        lowest: Weight of the step's lowest log-ratio.
-        total: Weight of the sum of the step's.
-        lowest_before: Weight of the lowest log-ratio of the steps before.
-        total_before: Weight of their sum.
-        alone: Weight of the answer's own sum where it follows the question at once (`adapter_text.alone`).
+        bias: The bias of the logit.
+        lowest: The weight of the step's lowest log-ratio.
+        total: The weight of the sum of the step's log-ratios.
+        lowest_before: The weight of the lowest log-ratio of the earlier steps.
+        total_before: The weight of the sum of the earlier steps' log-ratios.
+        alone: The weight of the sum of the answer's log-ratios where the answer directly follows the question
+            (`tts_tui.backends.adapter.text.alone`).
     """
 
     bias: float = 0.0
@@ -78,7 +79,7 @@ class ScoreModel(Struct, frozen=True):
     alone: float = 0.0
 
     def score(self, step: Sums, before: Sums, alone: float = 0.0) -> float:
-        """The score in (0, 1)."""
+        """Return the score in (0, 1) of a step after the steps `before`; `alone` is the sum for the answer alone."""
         logit = (
             self.bias
             + self.lowest * step.lowest
@@ -91,16 +92,16 @@ class ScoreModel(Struct, frozen=True):
 
 
 class AdapterHead(Struct, frozen=True):
-    """What is known of an adapter beside its weights.
+    """The metadata of an adapter.
 
     Attributes:
-        shape: What it changes.
-        base: Spec of the base model: embedded, hf:PATH or hf:ORG/NAME.
-        fingerprint: Of the base model's weights (`tts_tui.backends.adapter.lora.fingerprint`).
-        step: How a step that others follow is judged.
-        answer: How the step that ends the answer is judged.
-        defaults: Score and vote that were found to suit it.
-        about: How it was made, for people.
+        shape: The layers that it changes, and the size of the changes.
+        base: The spec of the base model: embedded, hf:PATH or hf:ORG/NAME.
+        fingerprint: The fingerprint of the base model's weights (`tts_tui.backends.adapter.lora.fingerprint`).
+        step: The score model for steps that do not end the answer.
+        answer: The score model for the step that ends the answer.
+        defaults: The score and vote that were found to suit it best.
+        about: A description, for people, of how it was made.
     """
 
     shape: Shape
@@ -113,12 +114,13 @@ class AdapterHead(Struct, frozen=True):
 
 
 class Adapter(Struct, frozen=True):
-    """An adapter.
+    """An adapter with its weights.
 
     Attributes:
-        head: What is known of it.
-        vocabulary: `[tokens]`, int64: ids among which the model chooses; others are compared with the best of them.
-        tensors: `layers.N.NAME.down` `[rank, in]`, `layers.N.NAME.up` `[out, rank]`, and `norm` `[width]`.
+        head: The metadata.
+        vocabulary: The ids, `[tokens]` int64, among which the model chooses; every token is compared with the best of
+            them.
+        tensors: The weights `layers.N.NAME.down` `[rank, in]`, `layers.N.NAME.up` `[out, rank]`, and `norm` `[width]`.
     """
 
     head: AdapterHead
@@ -127,15 +129,15 @@ class Adapter(Struct, frozen=True):
 
     @property
     def parameters(self) -> int:
-        """Weights that it adds."""
+        """The number of weights that it adds."""
         return sum(tensor.numel() for tensor in self.tensors.values())
 
 
 def save(adapter: Adapter, path: Path) -> None:
-    """Writes an adapter in bfloat16, whole or not at all.
+    """Write an adapter in bfloat16, atomically.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     import torch
     from safetensors import SafetensorError
@@ -149,17 +151,17 @@ def save(adapter: Adapter, path: Path) -> None:
         save_file({**tensors, "vocabulary": adapter.vocabulary.to(torch.int32)}, scratch, metadata=metadata)
     except SafetensorError as error:
         raise OSError(f"{scratch} cannot be written: {error}") from error
-    scratch.chmod(0o644)  # safetensors makes files that only their owner can read
+    scratch.chmod(0o644)  # safetensors creates files that only their owner can read
     scratch.replace(path)
 
 
 def peek(path: Path) -> AdapterHead:
-    """What is known of an adapter, without its weights.
+    """Read the metadata of an adapter, without its weights.
 
     Raises:
         BackendUnavailable: It is missing, damaged, or of another format.
     """
-    # Parsed here, because safetensors would load numpy, which nothing else needs before a search.
+    # Parsed without safetensors, which would import numpy, which nothing else needs before a search.
     try:
         with open_regular(path) as file:
             size = int.from_bytes(file.read(8), "little")
@@ -170,7 +172,7 @@ def peek(path: Path) -> AdapterHead:
 
 
 def load(path: Path) -> Adapter:
-    """Reads an adapter.
+    """Read an adapter with its weights.
 
     Raises:
         BackendUnavailable: It is missing, damaged, or of another format.
@@ -178,7 +180,7 @@ def load(path: Path) -> Adapter:
     from safetensors import SafetensorError, safe_open
 
     try:
-        open_regular(path).close()  # safetensors would map whatever stands there
+        open_regular(path).close()  # safetensors would map any kind of file
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -193,12 +195,12 @@ def load(path: Path) -> Adapter:
 
 
 def _damage(head: AdapterHead, vocabulary: Any, tensors: dict[str, Any]) -> str:
-    """What is wrong with the content of an adapter; empty if nothing is."""
+    """Return what is wrong with the content of an adapter; empty if nothing is."""
     if vocabulary.is_floating_point() or vocabulary.dim() != 1 or not vocabulary.numel():
         return "its vocabulary is not a list of token ids"
     if int(vocabulary.min()) < 0:
         return "its vocabulary has negative token ids"
-    # The rank is a number in the header: a model is only given tensors of that size once the file's own have it.
+    # The rank is an unchecked number in the header: it must match the file's tensors before any are allocated by it.
     ranks = {
         tensor.shape[0 if name.endswith(".down") else -1]
         for name, tensor in tensors.items()

@@ -1,7 +1,7 @@
-"""A low-rank adapter on a causal model's own weights (LoRA, arXiv 2106.09685).
+"""Low-rank adapters on the weights of a causal model (LoRA, arXiv 2106.09685).
 
-The adapted model shares every tensor of the base model, so that a policy and a reward model made from it fit into the
-memory of one.
+The adapted model shares the tensors of the base model, so that a policy and a reward model made from it fit into the
+memory of one model.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tts_tui.backends.adapter.file import Shape
 from tts_tui.errors import BackendUnavailable
 
 _VALUES = 64
-"""Values of each weight that a fingerprint looks at, about."""
+"""The approximate number of values per weight that a fingerprint includes."""
 
 
 class LowRank(nn.Module):
     """A linear layer with a low-rank change.
 
     Args:
-        base: The layer; its weights are shared and stay as they are.
-        shape: Rank and scale.
+        base: The layer; its weights are shared and remain unchanged.
+        shape: The rank and scale of the change.
     """
 
     def __init__(self, base: nn.Linear, shape: Shape) -> None:
@@ -39,20 +39,20 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output with the change."""
+        """Return the layer's output with the change."""
         change = nn.functional.linear(nn.functional.linear(x, self.down), self.up)
         return torch.add(self.base(x), change, alpha=self.scale)
 
 
 def adapted(model: Any, shape: Shape) -> Any:
-    """A model that shares the tensors of `model` and has a new adapter, which changes nothing yet.
+    """Return a model that shares the tensors of `model` and has a new adapter, which has no effect yet.
 
     Args:
-        model: A transformers causal LM. It is left as it is.
-        shape: What is to be adapted.
+        model: A transformers causal LM, which remains unchanged.
+        shape: The layers to adapt, and the size of the changes.
 
     Raises:
-        BackendUnavailable: The architecture has no layers, or none with linear parts, where they are looked for.
+        BackendUnavailable: The architecture's layers are not in the expected place, or have no linear parts.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     own = copy.deepcopy(model, shared).requires_grad_(False)
@@ -86,7 +86,7 @@ def _adapt(layer: nn.Module, shape: Shape, kind: str) -> None:
 
 
 def learned(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of an `adapted` model's adapter, by the names that `Adapter.tensors` has."""
+    """Yield the parameters of an `adapted` model's adapter, with their names in `Adapter.tensors`."""
     body = model.get_decoder()
     for name, part in body.layers.named_modules():
         if isinstance(part, LowRank):
@@ -96,10 +96,10 @@ def learned(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def put(model: Any, tensors: dict[str, Tensor]) -> None:
-    """Copies an adapter's tensors into an `adapted` model.
+    """Copy an adapter's tensors into an `adapted` model.
 
     Raises:
-        BackendUnavailable: They do not fit.
+        BackendUnavailable: The names or shapes of the tensors do not match the model.
     """
     places = dict(learned(model))
     if {name: place.shape for name, place in places.items()} != {name: own.shape for name, own in tensors.items()}:
@@ -110,7 +110,7 @@ def put(model: Any, tensors: dict[str, Tensor]) -> None:
 
 
 def fingerprint(model: Any) -> str:
-    """A short checksum that tells base models apart: shapes of all weights, and some values of each in bfloat16."""
+    """Return a short checksum of a base model, over the shapes of all weights and some bfloat16 values of each."""
     weights = sorted((name, tensor) for name, tensor in model.state_dict().items())
     digest = hashlib.sha256(json.dumps([(name, list(tensor.shape)) for name, tensor in weights]).encode())
     for _, tensor in weights:

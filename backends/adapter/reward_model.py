@@ -1,9 +1,10 @@
-"""A process reward model that is an adapter on a policy's own weights; one for the embedded policy is shipped.
+"""A process reward model that is an adapter on a policy's own weights. One for the embedded policy is shipped.
 
-The adapter has learned to continue right solutions. A step is judged by its tokens: how much less likely each one is
-than what the adapter would have written there (`adapter_text.log_ratios`), and what that means (`Judgement`). The
-weights are those of the base model, in memory once if the policy is that model; only the adapter is the PRM's own, and
-its keys and values. `docs/embedded-prm.md` is the model card of the shipped one; `tts-tui train-prm` makes others.
+The adapter was trained to continue right solutions. A step is scored by its tokens: by how much less likely each one is
+than the token that the adapter prefers there (`tts_tui.backends.adapter.text.log_ratios`), which a `ScoreModel` turns
+into a score. The weights are those of the base model, held in memory once if the policy is that model; the PRM adds
+only the adapter and a separate pool of keys and values. `docs/embedded-prm.md` is the model card of the shipped
+adapter; `tts-tui train-prm` trains others.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
     from tts_tui.backends.engine.engine import Engine
 
 TITLE = "embedded PRM"
-"""What the shipped one is called in recordings."""
+"""The name of the shipped adapter in recordings."""
 SLOTS = 8192
-"""Tokens whose keys and values are kept by default; an adapter's prompts are short."""
+"""The default number of tokens whose keys and values are kept; an adapter's prompts are short."""
 _REMEMBERED = 50_000
 
 
 def shipped() -> Path:
-    """The adapter that comes with this package."""
+    """Return the path of the adapter that is shipped with this package."""
     return Path(str(resources.files("tts_tui") / "data" / "embedded_prm.safetensors"))
 
 
 class _Made(NamedTuple):
-    """What loading makes: `rows` are the output embeddings of the adapter's vocabulary, `table` all of them."""
+    """The result of loading: `rows` are the output embeddings of the adapter's vocabulary, `table` all of them."""
 
     info: ModelInfo
     head: AdapterHead
@@ -53,20 +54,20 @@ class _Made(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """Ids of a path, and how many of its last tokens are to be judged."""
+    """The ids of a path, and the number of its last tokens whose log-ratios are needed."""
 
     ids: tuple[int, ...]
     tokens: int
 
 
 class _Path(NamedTuple):
-    """A question and steps.
+    """A question and its steps, as ids.
 
     Attributes:
-        ids: Of all of it.
-        steps: How many of them each step has.
-        ends: Whether the last step ends the answer.
-        alone: The answer behind the question at once, where that counts.
+        ids: The ids of the question and all steps.
+        steps: The number of ids of each step.
+        ends: True if the last step ends the answer.
+        alone: The question directly followed by the answer, if the score depends on it.
     """
 
     ids: tuple[int, ...]
@@ -76,19 +77,19 @@ class _Path(NamedTuple):
 
 
 class AdapterPRM:
-    """A `RewardModel` on an adapted model.
+    """A `RewardModel` that is an adapter on a base model.
 
-    Where the policy is the base model, its weights are shared; with any other policy the base model is loaded. It
-    reads problem and steps as text, and keeps keys and values of its own: of a path that has grown by a step, only
-    that step passes the model.
+    If the policy is the base model, its weights are shared; with any other policy the base model is loaded. The PRM
+    reads the problem and the steps as text, and has a separate pool of keys and values: when a path has grown by a
+    step, only that step passes through the model.
 
     Args:
         policy: The policy of the same run, if any.
-        path: Another adapter than the shipped one.
-        progress: Told about the download of the embedded model, where that is needed.
-        dtype: As `LocalPolicy` takes it, where the base model is loaded.
-        kv_tokens: Tokens whose keys and values are kept.
-        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
+        path: The file of the adapter; by default the shipped one.
+        progress: A callback for the download of the embedded model, where that is needed.
+        dtype: The dtype, as in `LocalPolicy`, if the base model is loaded.
+        kv_tokens: The number of tokens whose keys and values are kept.
+        threads: The number of threads to use on a CPU; by default all cores or one, whichever is currently faster.
     """
 
     def __init__(
@@ -110,39 +111,39 @@ class AdapterPRM:
 
     @property
     def info(self) -> ModelInfo:
-        """The base model with the adapter; valid after `start`."""
+        """The name, size and context of the base model with the adapter; valid after `start`."""
         return self._ready().info
 
     @property
     def profile(self) -> str:
-        """Name of its profile; only the shipped one has one."""
+        """The name of its profile; empty unless it is the shipped adapter."""
         return "" if self._given else "embedded"
 
     @property
     def defaults(self) -> dict[str, str]:
-        """Score and vote that were found to suit it; empty where its file cannot be read, which `start` says."""
+        """The score and vote that suit it best; empty if its file cannot be read, which `start` reports."""
         try:
             return file.peek(self._path).defaults
         except BackendUnavailable:
             return {}
 
     async def start(self) -> None:
-        """Loads the adapter, and the base model unless the policy has it.
+        """Load the adapter, and the base model unless the policy has it.
 
         Raises:
-            BackendUnavailable: They cannot be had, or do not fit each other.
+            BackendUnavailable: They cannot be loaded, or do not match each other.
         """
         self._made = await self._loading.done()
 
     async def close(self) -> None:
-        """Frees what `start` loaded; a shared policy is left alone. Safe to call twice."""
+        """Free everything that `start` loaded, but not a shared policy. It is safe to call this twice."""
         made, self._made = self._made, None
         self._sums.clear()
         if made is not None:
             await made.engine.close()
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
-        """Scores the last step of each request, in order; a batch may mix problems.
+        """Score the last step of each request, in order; a batch may mix problems.
 
         Raises:
             ContextExceeded: A path is longer than the context.
@@ -153,14 +154,14 @@ class AdapterPRM:
             raise BackendError("there is no step to score")
         paths = await asyncio.to_thread(lambda: [_path(made, request) for request in requests])
         distinct = list(dict.fromkeys(paths))
-        # Of a path whose earlier steps were not scored here all tokens are read; those in the pool are not run again.
+        # If the earlier steps of a path were not scored here, all tokens are read; those in the pool are not run again.
         known = [self._sums.get(_key(_before(path))) for path in distinct]
         reads = [
             _Read(path.ids, sum(path.steps) if before is None else path.steps[-1])
             for path, before in zip(distinct, known, strict=True)
         ]
         answers = [path.alone for path in distinct if path.alone is not None]
-        everything = list(dict.fromkeys([*reads, *answers]))  # a solution may be nothing but its answer
+        everything = list(dict.fromkeys([*reads, *answers]))  # a solution may consist of only its answer
         states = await made.engine.states([one.ids for one in everything], [one.tokens + 1 for one in everything])
         ratios = await asyncio.to_thread(
             lambda: {one: _ratios(made, one, state.features) for one, state in zip(everything, states, strict=True)}
@@ -176,7 +177,7 @@ class AdapterPRM:
     def _judged(
         self, head: AdapterHead, path: _Path, before: Sums | None, ratios: list[float], answers: dict[_Read, float]
     ) -> float:
-        """The score of a path's last step, from its log-ratios, or from those of all steps where `before` is None."""
+        """Return the score of a path's last step, from its log-ratios, or those of all steps where `before` is None."""
         at = 0
         if before is None:
             before = Sums()
@@ -220,7 +221,7 @@ class AdapterPRM:
         tokenizer, base = shared
         threads = torch.get_num_threads()
         try:
-            torch.set_num_threads(1)  # the few tokens of its check wait longer for a second core than they take on one
+            torch.set_num_threads(1)  # for the few tokens of the check, waiting for a second core takes longer
             model = adapted(base, head.shape)
             put(model, adapter.tensors)
             core = CausalModel(model.eval(), slots=self._slots)
@@ -243,7 +244,7 @@ class AdapterPRM:
         return _Made(info, head, layout, engine, table[adapter.vocabulary.to(table.device)].float().cpu(), table)
 
     def _base(self, torch: Any, transformers: Any, spec: str) -> tuple[Any, Any]:
-        """Tokenizer and network of the base model."""
+        """Load the tokenizer and the network of the base model."""
         source = spec.removeprefix("hf:")
         if spec == download.EMBEDDED.name:
             if not download.is_present():
@@ -275,19 +276,19 @@ def _before(path: _Path) -> tuple[int, ...]:
 
 
 def _key(ids: Sequence[int]) -> bytes:
-    """A checksum of ids: the ids themselves would take far more memory."""
+    """Return a checksum of ids, which takes far less memory than the ids themselves."""
     return hashlib.blake2b(array("q", ids).tobytes(), digest_size=16).digest()
 
 
 def _ratios(made: _Made, read: _Read, states: Any) -> list[float]:
-    """Log-ratios of the last tokens of a path; `states` are those of one token more."""
+    """Return the log-ratios of the last tokens of a path; `states` are those of one more token."""
     ids = read.ids[-read.tokens :]
     own = made.table[list(ids)].float().cpu()
     return [float(ratio) for ratio in log_ratios(states[:-1], own, made.rows)]
 
 
 def _spent(path: _Path, counts: dict[tuple[int, ...], tuple[int, int]]) -> tuple[int, int]:
-    """Tokens computed and reused for a path; whoever else asks for the same finds all of them there."""
+    """Return the tokens computed and reused for a path, and set its `counts` to all reused, for duplicates of it."""
     total = (0, 0)
     for ids in (path.ids, path.alone.ids if path.alone else None):
         if ids is not None:

@@ -1,4 +1,4 @@
-"""How a PRM that is an adapter reads a solution: the question, a blank line, the steps. No chat and no examples."""
+"""The input format of an adapter PRM: the question, a blank line, the steps, without chat template and examples."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLOOR = 12.0
-"""A token whose log-ratio is lower counts as this unlikely."""
+"""The negated lower bound of a token's log-ratio: a lower log-ratio is clamped to it."""
 ALONE_FLOOR = 6.0
-"""And an answer alone whose sum is lower."""
+"""The negated lower bound of the sum of the log-ratios of an answer alone: a lower sum is clamped to it."""
 
 
 class AdapterText:
-    """Token ids of questions and steps.
+    """An encoder of questions and steps to token ids.
 
-    Every step is tokenized on its own, so that a path that grows keeps its ids.
+    Every step is tokenized separately, so that a growing path keeps its ids.
 
     Args:
-        tokenizer: The base model's, as transformers loads it.
+        tokenizer: The base model's tokenizer, as loaded by transformers.
 
     Raises:
-        BackendUnavailable: It has no token that ends a text.
+        BackendUnavailable: The tokenizer has no token that ends a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -41,40 +41,41 @@ class AdapterText:
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
     def prompt(self, question: str) -> tuple[int, ...]:
-        """Ids of a question."""
+        """Return the ids of a question, with the blank line after it."""
         return self._begin + self._ids(question.strip()) + self._blank
 
     def step(self, text: str) -> tuple[int, ...]:
-        """Ids of a step."""
+        """Return the ids of a step, with the blank line or the end-of-text token after it."""
         return self._ids(text.strip()) + ((self._end,) if ends(text) else self._blank)
 
 
 def alone(steps: Sequence[str]) -> str | None:
-    """The answer of a whole solution as a step of its own, to be judged from the question alone; None without one.
+    """Return the answer of a finished solution as a single step, to be scored after just the question, or None.
 
-    Small models also come to right answers by wrong steps, and to wrong ones by right steps to something else.
+    Small models also reach right answers by wrong steps, and wrong answers by steps that are right for another
+    question.
     """
     answer = extract("".join(steps))
     return None if answer is None else stated(answer)
 
 
 def stated(answer: str) -> str:
-    """The step that ends a solution with `answer`."""
+    """Return the text of a step that ends a solution with `answer`."""
     return f"The answer is \\boxed{{{answer}}}."
 
 
 def ends(step: str) -> bool:
-    """Whether a step ends the answer: its text ends no line."""
+    """Return whether a step ends the answer: its text does not end with a newline."""
     return not step.endswith("\n")
 
 
 def log_ratios(states: Tensor, own: Tensor, rows: Tensor) -> Tensor:
-    """How much less likely tokens are than what the model would have written: `[tokens]`, none above 0.
+    """Return how much less likely tokens are than the model's preferred ones: log-ratios `[tokens]`, none above 0.
 
     Args:
-        states: `[tokens, width]`, the normed states *before* each token.
-        own: `[tokens, width]`, output embeddings of the tokens.
-        rows: `[vocabulary, width]`, output embeddings of the tokens to choose among.
+        states: The normed states *before* each token, `[tokens, width]`.
+        own: The output embeddings of the tokens, `[tokens, width]`.
+        rows: The output embeddings of the tokens to choose among, `[vocabulary, width]`.
     """
     best = (states @ rows.T).amax(-1)
     return ((states * own).sum(-1) - best).clamp(-FLOOR, 0.0)

@@ -1,16 +1,17 @@
 """Attention over one pool of keys and values that all sequences share.
 
-Transformers' modelling code runs unchanged: `PoolCache` is its cache, and writes every new token's key and value into
-the pool; `pool_attention` is its attention function, and reads them as a `Plan` says. A forward takes the new tokens
-of many sequences side by side in one row, `[1, T]`: single sampled tokens and pieces of prompts alike.
+Transformers' modelling code runs unchanged. `PoolCache` is its cache and writes the key and value of every new token
+into the pool; `pool_attention` is its attention function and reads them according to an `AttentionPlan`. A forward
+pass takes the new tokens of many sequences concatenated in one row, `[1, T]`: single sampled tokens and chunks of
+prompts alike.
 
-What each new token (a *query*) looks at is cut into parts, which are attended one by one and merged by their
-log-sum-exp (as in cascade and flash attention):
+The keys that each new token (a *query*) attends to are split into parts, which are attended to one by one and merged
+by their log-sum-exp (as in cascade and flash attention):
 
-- `Shared`: a stretch of keys that a range of neighbouring queries sees whole, such as a prompt under all of its
-  samples. It is one matrix product for all of them, and its keys are neither copied nor repeated.
-- `Fresh`: the new tokens of one sequence among themselves, each seeing those before it.
-- `Own`: the rest, short and different for every query, gathered into one padded batch.
+- `Shared`: a run of keys that a range of adjacent queries sees in full, such as a prompt shared by all of its
+  samples. It is one matrix product for all of these queries, and its keys are neither copied nor repeated.
+- `Fresh`: the new tokens of one sequence, each attending to those before it.
+- `Own`: the remaining keys, few and different for every query, gathered into one padded batch.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from tts_tui.backends.engine.kv_cache import RadixNode, runs
 
 NAME = "tts_pool"
-"""Under this name transformers knows `pool_attention`."""
+"""The name under which `pool_attention` is registered with transformers."""
 
 WORTH = 256
-"""Keys whose copying is saved that make a part of its own worth its overhead."""
+"""The number of key copies that a separate part must save to be worth its overhead."""
 
 UNUSED = {"sliding_window", "softcap", "s_aux", "head_mask", "position_bias"}
-"""What some models ask of an attention function, and this one cannot do."""
+"""Keyword arguments that some models pass to an attention function and that `pool_attention` does not support."""
 
 Keys: TypeAlias = "slice | Any"
-"""Slots: consecutive ones, or a tensor of their numbers."""
+"""Pool slots: a slice of consecutive ones, or a tensor of slot numbers."""
 
 
 class PoolLayer(CacheLayerMixin):
@@ -51,37 +52,37 @@ class PoolLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the pool is allocated up front."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Writes `[1, heads, T, head dimension]` into the slots of this forward; returns the pool in both places."""
+        """Write `[1, heads, T, head dimension]` into this forward pass's slots; return the pool twice."""
         both = torch.stack((key_states[0], value_states[0])).permute(2, 0, 1, 3)
         self.pool.index_copy_(0, self.write, both)
         return self.pool, self.pool
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """No mask is made from these."""
+        """Return nominal mask sizes; no mask is built from them."""
         return query_length, 0
 
     def get_seq_length(self) -> int:
-        """Positions are always given, never counted on from here."""
+        """Return 0: positions are always passed explicitly, never derived from the cache length."""
         return 0
 
     def get_max_length(self) -> int:
-        """No limit."""
+        """Return -1, which means no limit."""
         return -1
 
 
 class PoolCache(Cache):
-    """The pool of all layers.
+    """The key-value pool of all layers, as a transformers cache.
 
     Args:
         layers: Number of layers.
-        slots: Tokens it can hold.
-        heads: Key-value heads.
-        size: Dimension of a head.
-        dtype: Of keys and values.
-        device: Where they are.
+        slots: The number of tokens that the pool can hold.
+        heads: The number of key-value heads.
+        size: The dimension of a head.
+        dtype: The dtype of keys and values.
+        device: The device of keys and values.
     """
 
     def __init__(self, layers: int, slots: int, heads: int, size: int, dtype: torch.dtype, device: Any) -> None:
@@ -91,14 +92,14 @@ class PoolCache(Cache):
         super().__init__(layers=[PoolLayer(pool) for pool in self.pool])
 
     def aim(self, write: Tensor) -> None:
-        """Sets the slots, `[T]`, that the next forward's tokens go to."""
+        """Set the slots, `[T]`, into which the next forward pass writes its tokens."""
         for layer in self.layers:
             layer.write = write
 
 
 @dataclass(slots=True)
 class Shared:
-    """Queries `first` to `last` see all of `keys`."""
+    """A part in which queries `[first, last)` see all of `keys`."""
 
     first: int
     last: int
@@ -107,7 +108,7 @@ class Shared:
 
 @dataclass(slots=True)
 class Fresh:
-    """Queries `first` to `last` are one sequence's new tokens, in slots `keys`; `mask` is `[groups * n, n]`."""
+    """A part for one sequence's new tokens: queries `[first, last)`, slots `keys`, mask `[groups * n, n]`."""
 
     first: int
     last: int
@@ -117,7 +118,7 @@ class Fresh:
 
 @dataclass(slots=True)
 class Own:
-    """Queries `[B]` see slots `keys`, `[B, L]`, where `mask`, `[B, 1, 1, L]`, is 0 and not -inf."""
+    """A padded batch: queries `[B]` see slots `keys`, `[B, L]`, where `mask`, `[B, 1, 1, L]`, is 0 rather than -inf."""
 
     queries: Tensor | slice
     keys: Tensor
@@ -126,7 +127,7 @@ class Own:
 
 @dataclass(slots=True)
 class AttentionPlan:
-    """What the queries of one forward attend: every query is in `own` or in one `fresh`, and in any `shared`."""
+    """The parts that one forward pass attends to: each query is in `own` or one `fresh`, and any number of `shared`."""
 
     write: Tensor
     own: Own | None = None
@@ -136,12 +137,12 @@ class AttentionPlan:
 
 @dataclass(slots=True)
 class Sequence_:
-    """One sequence's part in a forward.
+    """One sequence's share of a forward pass.
 
     Attributes:
-        path: Nodes with its first tokens' slots, from the root down.
-        tail: Slots of its later tokens that are not in the tree.
-        new: Slots of the tokens that are to run now, at least one.
+        path: The nodes that hold the slots of its first tokens, from the root down.
+        tail: The slots of its later computed tokens, which are not in the tree.
+        new: The slots of the tokens to run now, at least one.
     """
 
     path: Sequence[RadixNode]
@@ -150,19 +151,19 @@ class Sequence_:
 
 
 def tree_order(paths: Sequence[Sequence[RadixNode]]) -> list[int]:
-    """An order of sequences in which those that share nodes are neighbours."""
+    """Return an order of sequences in which those that share nodes are adjacent."""
     keys = [[node.uid for node in path] for path in paths]
     return sorted(range(len(paths)), key=keys.__getitem__)
 
 
 def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, device: Any) -> AttentionPlan:
-    """Cuts what `sequences` attend into parts.
+    """Split the keys that `sequences` attend to into parts.
 
     Args:
-        sequences: In tree order; their new tokens stand side by side in the forward in this order.
-        groups: Query heads per key-value head.
-        dtype: Of the masks.
-        device: Of the masks and indexes.
+        sequences: The sequences in tree order; the forward pass concatenates their new tokens in this order.
+        groups: The number of query heads per key-value head.
+        dtype: The dtype of the masks.
+        device: The device of the masks and indexes.
     """
     starts = [0]
     for sequence in sequences:
@@ -200,9 +201,9 @@ def make_plan(sequences: Sequence[Sequence_], groups: int, dtype: torch.dtype, d
 
 
 def _segments(sequences: Sequence[Sequence_]) -> dict[tuple[int, int], list[int]]:
-    """Slots that exactly the sequences `a` to `b` have in common, by (a, b).
+    """Return the slots that exactly the sequences `[a, b)` have in common, by (a, b).
 
-    Nodes with the same sequences below them lie on one path, one behind the other, and become one segment.
+    Nodes with the same sequences below them lie consecutively on one path and become one segment.
     """
     span: dict[RadixNode, list[int]] = {}
     for row, sequence in enumerate(sequences):
@@ -215,7 +216,7 @@ def _segments(sequences: Sequence[Sequence_]) -> dict[tuple[int, int], list[int]
 
 
 def _long_runs(plan: AttentionPlan, slots: Sequence[int], first: int, last: int) -> list[int]:
-    """Moves consecutive slots of at least `WORTH` into parts of their own, which copies nothing; returns the rest."""
+    """Move runs of at least `WORTH` consecutive slots into separate parts, without copying; return the other slots."""
     rest: list[int] = []
     for start, end in runs(slots):
         if end - start >= WORTH:
@@ -251,22 +252,22 @@ def pool_attention(
     plan: AttentionPlan,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Transformers' attention function over the pool.
+    """Compute attention over the pool; this is transformers' attention function.
 
     Args:
         module: The attention layer, unused.
         query: `[1, query heads, T, head dimension]`.
         key: The layer's pool, `[slots, 2, heads, head dimension]`.
-        value: The same.
-        attention_mask: None; `plan` says who sees what.
-        scaling: Of the scores, `head dimension ** -0.5` by default.
-        plan: Parts to attend, given to the model's forward as a keyword.
+        value: The layer's pool again, unused.
+        attention_mask: None; `plan` determines which keys each query sees.
+        scaling: The scale of the scores, `head dimension ** -0.5` by default.
+        plan: The parts to attend to, passed to the model's forward as a keyword.
 
     Returns:
-        `[1, T, query heads, head dimension]`, and no weights.
+        The output, `[1, T, query heads, head dimension]`, and None in place of attention weights.
 
     Raises:
-        NotImplementedError: The model asks for more than plain causal attention.
+        NotImplementedError: The model requires more than plain causal attention.
     """
     wanted = sorted(name for name in UNUSED if kwargs.get(name) is not None)
     if wanted or attention_mask is not None:
@@ -284,7 +285,7 @@ def pool_attention(
 
 
 def _base(q: Tensor, pool: Tensor, plan: AttentionPlan, scale: float) -> tuple[Tensor, Tensor]:
-    """The parts in which each query is exactly once."""
+    """Attend to the `own` and `fresh` parts, which together contain each query exactly once."""
     own = plan.own
     if own is not None and isinstance(own.queries, slice):
         return _padded(q, pool, own, scale)
@@ -301,7 +302,7 @@ def _base(q: Tensor, pool: Tensor, plan: AttentionPlan, scale: float) -> tuple[T
 
 
 def _grouped(q: Tensor, pool: Tensor, keys: Keys, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """All queries `[heads, groups, n, d]` over the same keys: query heads of a group are rows of one product."""
+    """Attend from all queries `[heads, groups, n, d]` to the same keys; a group's heads are rows of one product."""
     kv_heads, groups, n, size = q.shape
     kv = pool[keys] if isinstance(keys, slice) else pool.index_select(0, keys)
     kv = kv.permute(1, 2, 0, 3)
@@ -311,7 +312,7 @@ def _grouped(q: Tensor, pool: Tensor, keys: Keys, mask: Tensor | None, scale: fl
 
 
 def _padded(q: Tensor, pool: Tensor, own: Own, scale: float) -> tuple[Tensor, Tensor]:
-    """Each query `[heads, groups, B, d]` over its own keys."""
+    """Attend from each query `[heads, groups, B, d]` to its own keys."""
     rows, width = own.keys.shape
     kv = pool.index_select(0, own.keys.view(-1)).view(rows, width, *pool.shape[1:])
     kv = kv.permute(2, 0, 3, 1, 4)
@@ -320,7 +321,7 @@ def _padded(q: Tensor, pool: Tensor, own: Own, scale: float) -> tuple[Tensor, Te
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention of `[B, heads, n, d]` over `[B, heads, L, d]`, with the log-sum-exp of its scores in float32."""
+    """Attend from `[B, heads, n, d]` to `[B, heads, L, d]`; also return the log-sum-exp of the scores in float32."""
     if q.device.type == "cpu":
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, False, attn_mask=mask, scale=scale
@@ -329,7 +330,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) 
 
 
 def attend_by_matmul(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """What `_attend` does, in plain tensor operations for any device."""
+    """Attend from `[B, heads, n, d]` to `[B, heads, L, d]` in plain tensor operations, for any device.
+
+    Returns:
+        The output, and the log-sum-exp of the scores in float32.
+    """
     scores = torch.matmul(q, k.transpose(-1, -2)).float() * scale
     if mask is not None:
         scores += mask
@@ -339,7 +344,7 @@ def attend_by_matmul(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale
 
 
 def _merge(out: Tensor, lse: Tensor, other: Tensor, weight: Tensor) -> None:
-    """Merges a further part into `out` and `lse` in place."""
+    """Merge another part into `out` and `lse` in place."""
     both = torch.logaddexp(lse, weight)
     out.mul_((lse - both).exp_()[..., None].to(out.dtype))
     out.add_(other * (weight - both).exp_()[..., None].to(out.dtype))

@@ -1,27 +1,27 @@
-"""From tokens to text, piece by piece."""
+"""Incremental conversion of tokens to text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 CONTEXT = 5
-"""Tokens before the first one that decide how it is written (a leading space, say)."""
+"""The number of preceding tokens that can affect how the first one is decoded (a leading space, for example)."""
 
 PATIENCE = 4
-"""Tokens that may go by inside one character; more than that is no character."""
+"""The most tokens that may pass inside one character; longer incomplete sequences are not characters."""
 
 OVERSHOOT = 64
-"""Tokens that a server may sample beyond those that it was asked for, as one that speculates may."""
+"""The most tokens that a server may sample beyond the requested number, as speculative decoding may."""
 
 UNFINISHED = "\ufffd"
 
 
 class Detokenizer:
-    """Turns one sequence's tokens into text as they come; a character is given out once it is whole.
+    """Incremental detokenizer of one sequence, which emits a character once it is complete.
 
     Args:
-        decode: Text of ids, special tokens left out.
-        before: What precedes the first token.
+        decode: A function that decodes ids to text and skips special tokens.
+        before: The ids that precede the first token.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], before: Sequence[int]) -> None:
@@ -31,7 +31,7 @@ class Detokenizer:
         self._given = len(decode(self._ids)) if self._ids else 0
 
     def add(self, token: int) -> str:
-        """What `token` adds to the text."""
+        """Add a token and return the text that is complete with it."""
         self._ids.append(token)
         text = self._decode(self._ids)
         whole = text.rstrip(UNFINISHED)
@@ -41,7 +41,7 @@ class Detokenizer:
         return self._advance(text)
 
     def end(self) -> str:
-        """The rest, with the replacement character for what never became whole."""
+        """Return the remaining text, with the replacement character for characters that were never completed."""
         return self._advance(self._decode(self._ids)) if len(self._ids) > self._old else ""
 
     def _advance(self, text: str) -> str:
@@ -53,9 +53,9 @@ class Detokenizer:
 
 
 class Separator:
-    """Finds a separator in a text that comes in pieces.
+    """A search for a separator in text that arrives in pieces.
 
-    A separator that ends one step is not the beginning of another one: after each the search starts afresh.
+    Separators do not overlap: after each match the search starts over.
     """
 
     def __init__(self, separator: str) -> None:
@@ -63,11 +63,11 @@ class Separator:
         self._tail = ""
 
     def within(self, text: str) -> bool:
-        """Whether `text` would complete the separator; changes nothing."""
+        """Return whether `text` would complete the separator, without adding it."""
         return self._separator in self._tail + text
 
     def add(self, text: str) -> bool:
-        """Whether `text` completes the separator."""
+        """Add `text` and return whether it completes the separator."""
         self._tail += text
         if self._separator in self._tail:
             self._tail = ""

@@ -1,11 +1,11 @@
-"""Continuous batching for one model in this process: many requests, one forward at a time, no token run twice.
+"""Continuous batching for one in-process model: many requests, one forward pass at a time, no token run twice.
 
-One worker thread owns the model. It repeats: take up new requests, sample a token for every row that is ready, hand
-the tokens out, run all tokens that have not passed the model (sampled ones and pieces of prompts together). Sampled
-tokens and prompts differ only in who brought them: a row samples when everything it has so far was run.
+One worker thread owns the model. It repeats: accept new requests, sample a token for every row that is ready, deliver
+the tokens, run all tokens that have not yet passed through the model (sampled ones and chunks of prompts together).
+Sampled tokens and prompt tokens differ only in their origin: a row samples once all of its tokens have been run.
 
-A row whose answer or step has ended stays for one more forward, so that its last token is in the cache too: whoever
-goes on from there, or scores it, finds everything computed.
+A row whose answer or step has ended stays for one more forward pass, so that its last token is cached too: a request
+that continues or scores that text finds all of it computed.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from tts_tui.protocols import Chunk, StepRequest, Usage
 log = logging.getLogger(__name__)
 
 MOST_ROWS = {"cpu": 64, "cuda": 256}
-"""Rows at a time by default; more than fill the machine only make each other slower."""
+"""The default maximum of concurrent rows by device type; once the machine is saturated, more rows only slow it."""
 
 CHUNK = {"cpu": 256, "cuda": 2048}
-"""Prompt tokens in one forward by default."""
+"""The default maximum of prompt tokens in one forward pass, by device type."""
 
 
 class Engine:
-    """Serves one `CausalModel` to any number of asyncio tasks and event loops.
+    """A server of one `CausalModel` for any number of asyncio tasks and event loops.
 
     Args:
-        model: The model; only the engine's thread uses it from here on.
-        decode: Text of ids, special tokens left out.
-        eos: Ids that end an answer.
-        rows: Most rows at a time.
-        chunk: Most prompt tokens in one forward.
-        threads: Cores for the arithmetic on a CPU; None takes all or one, whichever is faster just now.
+        model: The model; from now on only the engine's thread may use it.
+        decode: A function that decodes ids to text and skips special tokens.
+        eos: The ids that end an answer.
+        rows: The most rows in a batch.
+        chunk: The most prompt tokens in one forward pass.
+        threads: The number of threads for computation on a CPU; None uses all cores or one, whichever is currently
+            faster.
     """
 
     def __init__(
@@ -81,11 +82,11 @@ class Engine:
         self._stats = Stats(0, 0, 0, model.slots)
         self._thread = threading.Thread(target=self._work, name="tts-engine", daemon=True)
         self._thread.start()
-        # A thread that is inside torch while the interpreter goes away brings the process down.
+        # A thread that is inside torch during interpreter shutdown crashes the process.
         atexit.register(self._at_exit)
 
     async def generate(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
-        """Samples one continuation; see `Policy.stream`."""
+        """Sample one continuation; see `Policy.stream`."""
         self._check(request.ids, 1)
         job = GenerateJob(request, self._decode)
         self._send("add", job)
@@ -104,13 +105,14 @@ class Engine:
                 request.late(unread)
 
     async def states(self, prefixes: Sequence[tuple[int, ...]], last: Sequence[int] | None = None) -> list[HiddenState]:
-        """The model's states at the end of each prefix, in order.
+        """Return the model's hidden states at the end of each prefix, in order.
 
-        Tokens in the pool are not run again. Goes before requests that wait, and never waits for a batch to end.
+        Tokens in the pool are not run again. These requests take precedence over queued ones and never wait for a
+        batch to end.
 
         Args:
-            prefixes: Token ids.
-            last: Of how many of its last tokens, for each prefix; by default of the very last one.
+            prefixes: The token ids of each prefix.
+            last: The number of last tokens whose states are returned, for each prefix; by default 1.
 
         Raises:
             ContextExceeded: A prefix is longer than the context.
@@ -137,23 +139,23 @@ class Engine:
         return self._model.model
 
     async def settle(self) -> Stats:
-        """Waits until the worker has taken up all that was asked of it before; returns what it does then."""
+        """Wait until the worker has accepted all earlier requests; return the statistics at that point."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         self._send("call", lambda: loop.call_soon_threadsafe(done.set))
         await done.wait()
         return self._stats
 
     def stats(self) -> Stats:
-        """As of the last forward."""
+        """Return statistics as of the last forward pass."""
         return self._stats
 
     async def close(self) -> None:
-        """Ends the thread after the forward it is in; whoever still waits gets a `BackendError`."""
+        """Stop the thread after its current forward pass; pending requests raise `BackendError`."""
         self.stop()
         await asyncio.to_thread(self._thread.join)
 
     def stop(self) -> None:
-        """Asks the thread to end, without waiting."""
+        """Ask the thread to stop, without waiting for it."""
         with self._lock:
             self._dead = self._dead or "the engine was closed"
         self._wake.set()
@@ -182,7 +184,7 @@ class Engine:
                 raise BackendError(self._dead)
         self._wake.set()
 
-    # From here on everything runs in the worker thread.
+    # All methods below run in the worker thread.
 
     def _work(self) -> None:
         try:
@@ -194,7 +196,7 @@ class Engine:
             self._die(f"the engine failed: {type(error).__name__}: {error}")
         else:
             self._die("the engine was closed")
-        atexit.unregister(self._at_exit)  # which holds the model
+        atexit.unregister(self._at_exit)  # the registration keeps the model alive
 
     def _round(self) -> None:
         self._take_up()
@@ -224,7 +226,7 @@ class Engine:
             call()
 
     def _sample(self) -> None:
-        """One token, or the states, for every row that has passed the model as far as it goes."""
+        """Sample one token, or read the states, for every row all of whose tokens have passed through the model."""
         ready = [row for row in self._scheduler.rows if row.ready]
         reads = [row for row in ready if isinstance(row, HiddenStateJob)]
         writes = [row for row in ready if isinstance(row, GenerateJob) and row.left > 0]
@@ -246,7 +248,7 @@ class Engine:
             self._sampled += len(writes)
         for row in ready:
             if row.ready:
-                # It wanted no token, or no further one.
+                # The row needs no token, or no more tokens.
                 if isinstance(row, GenerateJob):
                     self._out.append((row, Chunk((), "", finish="length", usage=row.report())))
                 self._scheduler.end(row)
@@ -267,7 +269,7 @@ class Engine:
         self._computed += len(ids)
         self._scheduler.ran(batch)
         for row in batch:
-            # Someone who stops listening in the middle of a long prompt should know what it cost so far.
+            # A caller that cancels in the middle of a long prompt still receives the usage up to that point.
             if row.samples and row.computed < row.known and row.computed_new:
                 self._out.append((row, Chunk((), "", usage=row.report())))
 
@@ -283,7 +285,7 @@ class Engine:
         self._threads.took(len(ids), threads, time.perf_counter() - begin)
 
     def _hand_out(self) -> None:
-        """One call into each event loop with all that came of this round."""
+        """Deliver all results of this round, with one call into each event loop."""
         out, self._out = self._out, []
         loops: dict[Any, list[tuple[Job, Any]]] = {}
         for job, item in out:
@@ -292,7 +294,7 @@ class Engine:
             try:
                 loop.call_soon_threadsafe(_put, items)
             except RuntimeError:
-                # The loop was closed without closing its streams: nobody will ever read them.
+                # The loop was closed without closing its streams, which will therefore never be read.
                 for job, _ in items:
                     if not job.ended:
                         job.ended = True

@@ -1,4 +1,4 @@
-"""What the engine is asked for: rows that write and rows that only read, each with the way back to whoever waits."""
+"""Requests to the engine: rows that generate and rows that only read, each with a queue for its results."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tts_tui.backends.engine.scheduler import BatchRow
 from tts_tui.protocols import Chunk, Finish, StepRequest, Usage
 
 Decode = Callable[[list[int]], str]
-"""Text of ids, special tokens left out."""
+"""A function that decodes ids to text and skips special tokens."""
 
 
 class Stats(Struct, frozen=True):
-    """What an engine is doing and has done.
+    """Statistics of an engine: its current load and its totals.
 
     Attributes:
-        running: Rows in the batch.
-        queued: Requests that wait.
-        kv_used: Slots that hold a token or are reserved for one.
-        kv_capacity: Slots of the pool.
-        forwards: Forward passes so far.
-        computed: Tokens that passed the model.
-        sampled: Tokens that were sampled.
-        preemptions: How often a row had to give its slots up.
+        running: The number of rows in the batch.
+        queued: The number of waiting requests.
+        kv_used: The number of slots that hold a token or are reserved for one.
+        kv_capacity: The number of slots in the pool.
+        forwards: The number of forward passes so far.
+        computed: The number of tokens that have passed through the model.
+        sampled: The number of tokens sampled.
+        preemptions: How often a row had to give up its slots.
     """
 
     running: int
@@ -42,13 +42,12 @@ class Stats(Struct, frozen=True):
 
 
 class HiddenState(NamedTuple):
-    """The model's states at the end of a prefix.
+    """The model's hidden states at the end of a prefix.
 
     Attributes:
-        features: Tensor `[tokens, width]`, float32 on the CPU: the final normed states of the last tokens that were
-            asked for.
-        computed: Tokens of the prefix that had to be run for it.
-        cached: Tokens of the prefix that were in the pool.
+        features: Tensor `[tokens, width]`, float32 on the CPU: the final normed states of the requested last tokens.
+        computed: The number of tokens of the prefix that had to be run.
+        cached: The number of tokens of the prefix that were already in the pool.
     """
 
     features: Any
@@ -57,9 +56,9 @@ class HiddenState(NamedTuple):
 
 
 class Job(BatchRow):
-    """A row, and the mailbox of whoever asked for it.
+    """A row, with the queue through which its results reach the caller.
 
-    Mail is a `Chunk`, a `State`, or a sentence that says why there will be none.
+    A result is a `Chunk`, a `HiddenState`, or an error message if there will be none.
     """
 
     def __init__(self, ids: Sequence[int], *, samples: bool) -> None:
@@ -69,10 +68,10 @@ class Job(BatchRow):
 
 
 class HiddenStateJob(Job):
-    """Wants the states at its last tokens.
+    """A request for the hidden states of a sequence's last tokens.
 
     Attributes:
-        last: How many of them.
+        last: The number of last tokens whose states are returned.
     """
 
     def __init__(self, ids: Sequence[int], last: int) -> None:
@@ -81,12 +80,12 @@ class HiddenStateJob(Job):
 
 
 class GenerateJob(Job):
-    """Wants a continuation.
+    """A request for a continuation.
 
     Attributes:
-        request: What was asked.
-        random: One number of it decides each token.
-        left: Tokens that it may still sample.
+        request: The request to serve.
+        random: The random generator; one number from it determines each token.
+        left: The number of tokens that may still be sampled.
     """
 
     def __init__(self, request: StepRequest, decode: Decode) -> None:
@@ -98,7 +97,7 @@ class GenerateJob(Job):
         self._separator = Separator(request.separator)
 
     def unread(self) -> Usage:
-        """What chunks cost that nobody has read."""
+        """Return the usage of chunks that have not been read, and discard these chunks."""
         rest = Usage()
         while not self.results.empty():
             item = self.results.get_nowait()
@@ -107,7 +106,7 @@ class GenerateJob(Job):
         return rest
 
     def append(self, token: int, eos: frozenset[int], context: int) -> Chunk:
-        """Adds a sampled token; the chunk says whether that was the last one."""
+        """Append a sampled token and return its chunk, whose `finish` is set if it is the last one."""
         self.ids.append(token)
         self.left -= 1
         text = "" if token in eos else self._text.add(token)

@@ -1,7 +1,7 @@
-"""Which tokens' keys and values are kept, and in which slots of the pool: plain Python, no tensors.
+"""Bookkeeping of cached keys and values: which tokens are kept, and in which slots of the pool. Pure Python.
 
-A *slot* is a row number in every layer's key-value tensor; a token that has passed the model owns one slot. The
-`RadixTree` knows the slots by token sequence, so that two sequences with a common beginning share its slots.
+A *slot* is a row number in every layer's key-value tensor; a token that has passed through the model owns one slot. The
+`RadixTree` maps token sequences to slots, so that two sequences with a common prefix share the slots of that prefix.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from itertools import count
 
 
 class Slots:
-    """Hands out slot numbers, in stretches that are as long and as low as they can be.
+    """An allocator of slot numbers, which prefers long runs of low numbers.
 
-    Long stretches let the attention read keys without copying them; low ones keep the part of the pool that was
-    never touched large, and untouched memory is not committed by the operating system.
+    Long runs let the attention read keys without copying them. Low numbers keep the untouched part of the pool large,
+    and the operating system does not commit untouched memory.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -27,7 +27,7 @@ class Slots:
         self._start = {capacity: 0} if capacity else {}
 
     def take(self, n: int, after: int | None = None) -> list[int]:
-        """`n` slots, in one stretch where there is one; going on behind slot `after` where that is free.
+        """Allocate `n` slots, in one run if possible, and directly after slot `after` if that is free.
 
         Raises:
             ValueError: Fewer than `n` are free.
@@ -45,7 +45,7 @@ class Slots:
         return got
 
     def give(self, slots: Iterable[int]) -> None:
-        """Takes slots back; none of them may be free already."""
+        """Free `slots`, none of which may be free already."""
         for start, end in runs(sorted(slots)):
             self.free += end - start
             if (left := self._start.pop(start, None)) is not None:
@@ -74,7 +74,7 @@ class Slots:
 
 
 def runs(slots: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Stretches `[start, end)` of consecutive numbers in `slots`, in order."""
+    """Yield runs `[start, end)` of consecutive numbers in `slots`, in order."""
     begin = 0
     for at in range(1, len(slots) + 1):
         if at == len(slots) or slots[at] != slots[at - 1] + 1:
@@ -83,16 +83,16 @@ def runs(slots: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 class RadixNode:
-    """A stretch of tokens between two branchings, with their slots.
+    """A node of a `RadixTree`: a run of tokens between two branching points, with their slots.
 
     Attributes:
-        tokens: Token ids, never empty but in the root.
-        slots: One for each token.
-        parent: None for the root, and for a node that was forgotten.
-        children: By first token.
-        pins: How many hold this node; a held node and all its ancestors stay.
-        stamp: When it was used last.
-        uid: Its own number; sorting paths by it puts those with a common beginning side by side.
+        tokens: The token ids, never empty except in the root.
+        slots: The slots, one for each token.
+        parent: The parent; None for the root and for an evicted node.
+        children: The children by their first token.
+        pins: The number of holders; a pinned node and all its ancestors are not evicted.
+        stamp: The logical time of the last use.
+        uid: A unique number; sorting paths by it makes those with a common prefix adjacent.
     """
 
     __slots__ = ("children", "parent", "pins", "slots", "stamp", "tokens", "uid")
@@ -108,7 +108,7 @@ class RadixNode:
 
 
 class RadixTree:
-    """Token sequences that were computed, as a compressed prefix tree with least-recently-used eviction."""
+    """The computed token sequences, as a compressed prefix tree with least-recently-used eviction."""
 
     def __init__(self) -> None:
         self._uid = count()
@@ -117,11 +117,11 @@ class RadixTree:
         self.tokens = 0
 
     def peek(self, ids: Sequence[int]) -> int:
-        """How many of the first `ids` are in the tree; changes nothing."""
+        """Return how many leading `ids` are in the tree, without changing it."""
         return self._walk(tuple(ids))[1]
 
     def match(self, ids: Sequence[int]) -> tuple[RadixNode, int]:
-        """The node where the longest known beginning of `ids` ends, and its length; splits a node if it must."""
+        """Return the node where the longest cached prefix of `ids` ends, and its length; split a node if necessary."""
         node, length, inside = self._walk(tuple(ids))
         if inside is not None:
             child, cut = inside
@@ -130,11 +130,11 @@ class RadixTree:
         return node, length
 
     def insert(self, node: RadixNode, tokens: Sequence[int], slots: Sequence[int]) -> tuple[RadixNode, list[int]]:
-        """Adds `tokens` below `node`.
+        """Add `tokens` below `node`.
 
         Returns:
-            The node that ends with the last of them, and those of `slots` that are not needed, because the tree had
-            the tokens already under other slots.
+            The node that ends with the last token, and the unneeded `slots`, whose tokens the tree already held in
+            other slots.
         """
         tokens, slots = tuple(tokens), list(slots)
         below, length, inside = self._walk(tokens, node)
@@ -149,20 +149,24 @@ class RadixTree:
         return below, slots[:length]
 
     def pin(self, node: RadixNode) -> None:
-        """Keeps `node` and its ancestors until `unpin`."""
+        """Protect `node` and its ancestors from eviction until `unpin`."""
         node.pins += 1
 
     def unpin(self, node: RadixNode) -> None:
-        """Takes one `pin` back."""
+        """Undo one `pin` of `node`.
+
+        Raises:
+            ValueError: The node is not pinned.
+        """
         if node.pins < 1:
             raise ValueError("the node is not pinned")
         node.pins -= 1
         self._touch(node)
 
     def evict(self, n: int) -> list[int]:
-        """Forgets about `n` tokens, the least recently used unpinned ends first; returns the slots that are free now.
+        """Evict `n` tokens, the least recently used unpinned leaves first, and return the freed slots.
 
-        Fewer than `n` come back only if everything else is pinned.
+        Fewer than `n` slots are returned only if all other tokens are pinned.
         """
         freed: list[int] = []
         heap = [(leaf.stamp, leaf.uid, leaf) for leaf in self.nodes() if self._loose(leaf)]
@@ -184,7 +188,7 @@ class RadixTree:
         return freed
 
     def evictable(self) -> int:
-        """How many tokens `evict` could forget now."""
+        """Return how many tokens `evict` could remove now."""
         kept: set[RadixNode] = set()
         for node in self.nodes():
             above: RadixNode | None = node if node.pins else None
@@ -194,7 +198,7 @@ class RadixTree:
         return self.tokens - sum(len(node.tokens) for node in kept)
 
     def path(self, node: RadixNode) -> list[RadixNode]:
-        """The nodes from below the root to `node`."""
+        """Return the nodes from the root, exclusive, to `node`."""
         path: list[RadixNode] = []
         while node.parent is not None:
             path.append(node)
@@ -202,7 +206,7 @@ class RadixTree:
         return path[::-1]
 
     def nodes(self) -> Iterator[RadixNode]:
-        """All nodes but the root, parents first."""
+        """Yield all nodes except the root, parents first."""
         stack = list(self.root.children.values())
         while stack:
             node = stack.pop()
@@ -215,23 +219,28 @@ class RadixTree:
     def _walk(
         self, ids: tuple[int, ...], node: RadixNode | None = None
     ) -> tuple[RadixNode, int, tuple[RadixNode, int] | None]:
-        """Follows `ids` down: the last whole node, the length matched, and (child, tokens of it) if inside a child."""
+        """Follow `ids` down the tree.
+
+        Returns:
+            The last fully matched node, the number of ids matched, and (child, number of its tokens matched) if the
+            match ends inside a child.
+        """
         node, at = node or self.root, 0
         while at < len(ids) and (child := node.children.get(ids[at])) is not None:
             piece = ids[at : at + len(child.tokens)]
             if piece == child.tokens:
                 node, at = child, at + len(piece)
                 continue
-            # The lengths may differ: then all of the shorter one may match.
+            # The lengths may differ, in which case all of the shorter one may match.
             pairs = enumerate(zip(piece, child.tokens, strict=False))
             cut = next((i for i, (a, b) in pairs if a != b), len(piece))
             return node, at + cut, (child, cut)
         return node, at, None
 
     def _split(self, node: RadixNode, cut: int) -> RadixNode:
-        """Puts the first `cut` tokens of `node` into a new parent and returns that.
+        """Move the first `cut` tokens of `node` into a new parent and return the parent.
 
-        The object `node` stays the lower part, so that whoever pinned it still holds all of its tokens.
+        The object `node` stays the lower part, so that a pin on it still protects all of its tokens.
         """
         parent = node.parent
         assert parent is not None

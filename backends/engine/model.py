@@ -1,4 +1,4 @@
-"""A transformers causal model, with its keys, values and hidden states in one pool, slot by slot."""
+"""A transformers causal model whose keys, values and hidden states are stored in one pool, one slot per token."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tts_tui.backends.engine.attention import PoolCache, Sequence_, make_plan
 from tts_tui.errors import BackendUnavailable
 
 POOL_BYTES = 2 << 30
-"""Most memory that the pool takes by default, unless one longest sequence needs more."""
+"""The most memory in bytes that the pool takes by default, unless one sequence of full length needs more."""
 
 POOL_SHARE = 0.25
-"""Share of the machine's memory that the pool takes at most by default."""
+"""The largest share of the machine's memory that the pool takes by default."""
 
 
 class CausalModel:
-    """Runs new tokens of many sequences at once, over keys and values that they share.
+    """A causal model that runs new tokens of many sequences at once, over shared keys and values.
 
     Args:
         model: A transformers causal LM, or the body of one, in evaluation mode; its attention is replaced.
-        slots: Tokens that the pool holds; None takes what `POOL_BYTES` and `POOL_SHARE` allow.
+        slots: The number of tokens that the pool holds; None chooses it by `POOL_BYTES` and `POOL_SHARE`.
 
     Attributes:
-        slots: Tokens that the pool holds.
-        context: Longest sequence that the model was made for.
-        parameters: Weights that each token passes.
-        states: `[slots, width]`: the final normed states, in the model's dtype.
+        slots: The number of tokens that the pool holds.
+        context: The longest sequence, in tokens, that the model supports.
+        parameters: The number of weights that take part in the computation of each token.
+        states: The final normed hidden states, `[slots, width]`, in the model's dtype.
 
     Raises:
-        BackendUnavailable: The model's attention is not what this engine computes.
+        BackendUnavailable: The engine does not support the model's attention.
     """
 
     def __init__(self, model: Any, *, slots: int | None = None) -> None:
@@ -55,7 +55,7 @@ class CausalModel:
         each = torch.empty(0, dtype=self.dtype).element_size() * (layers * 2 * kv_heads * size + self._width)
         self.bytes_per_token = each
         self.slots = slots or _default_slots(each, self.context, self.device)
-        # transformers renames it in the course of its 5th version, one model after the other.
+        # transformers 5 renames this argument, one model after another.
         known = inspect.signature(self._body.forward).parameters
         self._cache_name = "cache" if "cache" in known else "past_key_values"
         self._cache = PoolCache(layers, self.slots, kv_heads, size, self.dtype, self.device)
@@ -64,12 +64,12 @@ class CausalModel:
 
     @torch.inference_mode()
     def run(self, sequences: Sequence[Sequence_], ids: Sequence[int], positions: Sequence[int]) -> None:
-        """Runs new tokens; their keys, values and states are in the pool afterwards.
+        """Run new tokens, and store their keys, values and hidden states in the pool.
 
         Args:
-            sequences: In tree order (`attention.tree_order`).
-            ids: Their new tokens, one sequence after the other.
-            positions: Where each of them stands in its sequence.
+            sequences: The sequences, in tree order (`attention.tree_order`).
+            ids: The new tokens of the sequences, concatenated.
+            positions: The position of each new token in its sequence.
         """
         plan = make_plan(sequences, self._groups, self.dtype, self.device)
         self._cache.aim(plan.write)
@@ -84,13 +84,13 @@ class CausalModel:
 
     @torch.inference_mode()
     def logits(self, slots: Sequence[int]) -> Tensor:
-        """Next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`.
+        """Return next-token logits, `[len(slots), vocabulary]` in float32, after the tokens in `slots`.
 
-        Only of a model that has a head for tokens.
+        The model must have a language-model head.
         """
         states = self.states[torch.tensor(slots, device=self.device)]
         logits = self._head(states).float()
-        # What models do to their logits has no extension point; `_check_arithmetic` finds what is missing here.
+        # Post-processing of logits by models has no extension point; `_check_arithmetic` detects cases missing here.
         if scale := getattr(self.config, "logits_scaling", None):
             logits /= scale
         if scale := getattr(self.config, "logit_scale", None):
@@ -100,14 +100,18 @@ class CausalModel:
         return logits
 
     def features(self, slots: Sequence[int]) -> Tensor:
-        """A copy of the states, `[len(slots), width]` in float32 on the CPU, of the tokens in `slots`."""
-        # Ordinary tensors, so that a reward model can also be trained on them.
+        """Return a copy of the hidden states of the tokens in `slots`, `[len(slots), width]` in float32 on the CPU."""
+        # Return ordinary tensors, not inference tensors, so that a reward model can also be trained on them.
         with torch.inference_mode(False):
             return self.states[torch.tensor(slots, device=self.device)].float().cpu()
 
     @torch.inference_mode()
     def _check_arithmetic(self) -> None:
-        """Compares a few tokens with the model's own attention: no model is served wrongly without notice."""
+        """Compare a few tokens with the model's own attention, so that an unsupported model fails here.
+
+        Raises:
+            BackendUnavailable: The results differ, or the model cannot run with this attention.
+        """
         n = min(8, self.slots - 1, self.context)
         ids = [(7 * i + 3) % self.config.vocab_size for i in range(n)]
         try:
@@ -124,7 +128,7 @@ class CausalModel:
             raise _unsupported(self.config, f"its attention does not fit the shared cache ({error})") from error
         exact = self.dtype == torch.float32
         if self._head is None:
-            # By direction and length: a few channels of a state are a hundred times as large as the others.
+            # Compare whole vectors: a few channels of a state are a hundred times as large as the others.
             off, limit = float(((got - expected).norm(dim=1) / expected.norm(dim=1)).max()), 1e-3 if exact else 0.2
         else:
             off = float((got - expected).abs().max())
@@ -134,10 +138,10 @@ class CausalModel:
 
 
 def check(model: Any) -> None:
-    """Refuses models whose attention is not plain causal attention over all tokens.
+    """Check that a model's attention is plain causal attention over all tokens.
 
     Raises:
-        BackendUnavailable: With the reason.
+        BackendUnavailable: It is not; the message gives the reason.
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
@@ -159,7 +163,7 @@ def _unsupported(config: Any, why: str) -> BackendUnavailable:
 def _context(config: Any) -> int:
     longest = int(getattr(config, "max_position_embeddings", None) or 2048)
     rope = getattr(config, "rope_parameters", None) or {}
-    # These change all positions' angles with the length of the longest sequence: keys computed before would be wrong.
+    # These types change the angles of all positions with the longest sequence, which would invalidate cached keys.
     if rope.get("rope_type") in ("dynamic", "longrope"):
         longest = min(longest, int(rope.get("original_max_position_embeddings") or longest))
     return longest
@@ -168,7 +172,7 @@ def _context(config: Any) -> int:
 def _parameters(model: Any) -> int:
     total = sum(p.numel() for p in model.parameters())
     table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-    # Looking a row up in the embedding table is no arithmetic; tied to the head, it is counted as the head.
+    # An embedding lookup is not arithmetic; an embedding table that is tied to the head is counted as the head.
     return int(total if head is not None and table is head.weight else total - table.numel())
 
 

@@ -1,4 +1,4 @@
-"""Drawing tokens: one number in [0, 1) decides each, so that a draw does not depend on who else is in the batch."""
+"""Token sampling: one number in [0, 1) determines each token, so that a draw does not depend on the other rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from tts_tui.protocols import Sampling
 
 BLOCK = 256
-"""Sums over blocks of this many tokens find the place of a draw without a running sum over the whole vocabulary."""
+"""The number of tokens per block; block sums locate a draw without a cumulative sum over the whole vocabulary."""
 
 NUCLEUS = 512
-"""Tokens that top-p looks at before it sorts the whole vocabulary."""
+"""The number of likeliest tokens that top-p tries before it sorts the whole vocabulary."""
 
 
 def draw(logits: Tensor, how: Sequence[Sampling], uniforms: Sequence[float]) -> list[int]:
-    """One token per row.
+    """Sample one token per row.
 
     Args:
-        logits: `[B, vocabulary]` in float32; overwritten.
-        how: Temperature, top-k and top-p of each row, applied in this order.
+        logits: The logits, `[B, vocabulary]` in float32; overwritten.
+        how: The temperature, top-k and top-p of each row, applied in this order.
         uniforms: One number in [0, 1) per row; unused where the temperature is 0.
     """
     chosen = torch.empty(len(how), dtype=torch.long)
@@ -40,7 +40,7 @@ def draw(logits: Tensor, how: Sequence[Sampling], uniforms: Sequence[float]) -> 
 
 
 def invert(scores: Tensor, uniforms: Tensor) -> Tensor:
-    """The token at which the running sum of the softmax of `scores`, `[B, V]`, passes `uniforms`, `[B, 1]`: `[B]`."""
+    """Return the tokens, `[B]`, at which the cumulative softmax of `scores`, `[B, V]`, exceeds `uniforms`, `[B, 1]`."""
     p = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
     if spare := -p.shape[1] % BLOCK:
         p = torch.nn.functional.pad(p, (0, spare))
@@ -53,8 +53,8 @@ def invert(scores: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _locate(sums: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The first place in each row where the running sum is above `target`, and how far above the sum before it."""
-    # Rounding must not lead past the last place that has any weight.
+    """Return where each row's cumulative sum first exceeds `target`, and the target's excess over the preceding sum."""
+    # Rounding must not lead past the last index that has any weight.
     target = torch.minimum(target, sums[:, -1:] * (1 - 1e-6))
     at = torch.searchsorted(sums, target, right=True)
     before = torch.where(at > 0, sums.gather(1, (at - 1).clamp_(min=0)), 0)
@@ -62,7 +62,7 @@ def _locate(sums: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draw_cut(scores: Tensor, how: Sampling, uniform: float) -> int:
-    """One draw from the `top_k` likeliest tokens, cut to the fewest of them that hold `top_p` of the weight."""
+    """Draw one of the `top_k` likeliest tokens, restricted to the fewest that hold `top_p` of the probability."""
     size = scores.shape[0]
     k = min(how.top_k, size) if how.top_k > 0 else min(NUCLEUS, size)
     best, ids = scores.topk(k)

@@ -1,4 +1,4 @@
-"""Who runs next, and in which slots: requests, the prefix tree and the pool's slots brought together, without torch."""
+"""Scheduling of requests and slots: which rows run next, and where their tokens go in the pool. Without torch."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from tts_tui.backends.engine.kv_cache import RadixNode, RadixTree, Slots
 from tts_tui.protocols import Usage
 
 SPARE = 16
-"""Slots that a writing row reserves ahead at least, so that its tokens lie side by side in the pool."""
+"""The fewest slots that a generating row reserves in advance, so that its tokens are adjacent in the pool."""
 
 SPARE_MOST = 256
-"""The same at most: a row reserves as much as it has written."""
+"""The most slots that a row reserves in advance; up to this limit it reserves as many as it has generated."""
 
 
 class BatchRow:
-    """One sequence on its way through the model.
+    """One sequence that is running through the model, or waiting to.
 
     Attributes:
-        ids: Its tokens: those it came with and those sampled since.
-        given: How many it came with.
-        computed: How many of `ids` have passed the model; their keys are in the pool.
-        node: Where the part of it that is in the prefix tree ends; None while it waits.
-        tail: Slots of computed tokens behind `node`.
-        spare: Slots reserved for the next tokens.
-        taken: Slots of the tokens in the forward that runs now.
-        known: How many of `ids` it had when it was admitted; up to there it is reading, behind it writing.
-        ended: No token is sampled any more; only the last one is still to be run.
-        settled: A step of it is whole, and goes into the tree with the next forward, where others can go on from it.
-        age: Order of submission.
-        computed_new: Prompt tokens run and not yet reported.
-        cached_new: Prompt tokens reused and not yet reported.
+        ids: The tokens: those of the request and those sampled since.
+        given: The number of tokens in the request.
+        samples: True if the row generates tokens, False if it only reads.
+        computed: The number of `ids` that have passed through the model; their keys are in the pool.
+        node: The prefix tree node where the stored part of the row ends; None while the row waits.
+        tail: The slots of computed tokens after `node`.
+        spare: The slots reserved for the next tokens.
+        taken: The slots of the tokens in the current forward pass.
+        known: The number of `ids` when the row was admitted; the row reads up to there and generates after it.
+        ended: True if no more tokens are sampled and only the last one has yet to be run.
+        settled: True if a step is finished; the next forward pass adds it to the tree, where other rows can
+            continue from it.
+        age: The order of submission.
+        computed_new: The number of prompt tokens run and not yet reported.
+        cached_new: The number of prompt tokens reused and not yet reported.
     """
 
     _ages = count()
@@ -58,11 +60,11 @@ class BatchRow:
 
     @property
     def ready(self) -> bool:
-        """Everything was run: the next token can be sampled."""
+        """True if all tokens have been run, so that the next one can be sampled."""
         return self.node is not None and self.computed == len(self.ids) and not self.ended
 
     def last_slots(self, n: int) -> list[int]:
-        """Slots of the last `n` computed tokens, or of all if there are fewer."""
+        """Return the slots of the last `n` computed tokens, or of all if there are fewer."""
         slots, node = self.tail[-n:], self.node
         while len(slots) < n and node is not None and node.slots:
             slots = node.slots[len(slots) - n :] + slots
@@ -70,21 +72,21 @@ class BatchRow:
         return slots
 
     def report(self) -> Usage:
-        """Prompt tokens since the last report."""
+        """Return the prompt token usage since the last report."""
         usage = Usage(prompt_computed=self.computed_new, prompt_cached=self.cached_new)
         self.computed_new = self.cached_new = 0
         return usage
 
     def admit(self, node: RadixNode, length: int) -> None:
-        """Begins, or goes on after it was preempted, behind `length` tokens that are in the tree."""
+        """Start, or resume after a preemption, after `length` tokens that are in the tree and end at `node`."""
         if not self._most:
             self.cached_new += length
         self.node, self.computed, self.known = node, length, len(self.ids)
         self._most = max(self._most, length)
 
     def ran(self) -> None:
-        """The tokens in `taken` passed the model."""
-        # Sampled tokens were counted when they were sampled, unless this is not the first time that they run.
+        """Record that the tokens in `taken` have passed through the model."""
+        # Sampled tokens were counted when they were sampled; they are counted again only if they are run again.
         end = self.computed + len(self.taken)
         self.computed_new += max(0, min(end, max(self.given, self._most)) - self.computed)
         self.computed = end
@@ -97,12 +99,12 @@ R = TypeVar("R", bound=BatchRow)
 
 
 class Scheduler(Generic[R]):
-    """Admits requests, gives slots to tokens, and keeps what was computed in the prefix tree.
+    """A scheduler that admits requests, allocates slots to tokens, and stores computed tokens in the prefix tree.
 
     Args:
-        slots: Tokens that the pool holds.
-        rows: Most rows at a time.
-        chunk: Most prompt tokens of one forward, so that writing rows do not wait long for reading ones.
+        slots: The number of tokens that the pool holds.
+        rows: The most rows in a batch.
+        chunk: The most prompt tokens in one forward pass, so that generating rows do not wait long for reading ones.
     """
 
     def __init__(self, slots: int, *, rows: int, chunk: int) -> None:
@@ -115,16 +117,16 @@ class Scheduler(Generic[R]):
         self._chunk = chunk
 
     def add(self, row: R) -> None:
-        """Takes a new row in. Rows that only read go first: someone waits for them to decide what is written next."""
+        """Queue a new row; rows that only read go first, because the search waits for them to decide how to go on."""
         if row.samples:
             self.queue.append(row)
         else:
             self.queue.appendleft(row)
 
     def admit(self) -> None:
-        """Lets waiting rows in, as far as there is room.
+        """Admit waiting rows while there is room.
 
-        A row whose beginning is just being computed by another row waits for that, instead of computing it again.
+        A row whose prefix is currently being computed by another row waits for that row instead of computing it again.
         """
         waiting: list[R] = []
         while self.queue:
@@ -146,7 +148,7 @@ class Scheduler(Generic[R]):
         self.queue.extendleft(reversed(waiting))
 
     def batch(self) -> list[R]:
-        """The rows of the next forward, with the slots of their new tokens in `taken`, oldest first."""
+        """Return the rows of the next forward pass, oldest first, with the slots of their new tokens in `taken`."""
         budget = self._chunk
         for row in list(self.rows):
             if row.node is None:
@@ -160,7 +162,7 @@ class Scheduler(Generic[R]):
         return [row for row in self.rows if row.taken]
 
     def ran(self, batch: Sequence[R]) -> None:
-        """Books a forward: prompts and finished steps go into the tree, finished rows leave."""
+        """Record a forward pass: store prompts and finished steps in the tree, and remove finished rows."""
         for row in batch:
             reads = row.computed < row.known
             row.ran()
@@ -171,18 +173,18 @@ class Scheduler(Generic[R]):
                 self._leave(row)
 
     def end(self, row: R) -> None:
-        """No token is sampled for `row` any more. What it has yet to run it runs before it leaves."""
+        """Stop sampling for `row`, which leaves the batch once all of its tokens have been run."""
         row.ended = True
         if row.computed == len(row.ids):
             self.drop(row)
 
     def path(self, row: R) -> list[RadixNode]:
-        """The nodes that hold the beginning of `row`."""
+        """Return the tree nodes that hold the stored part of `row`."""
         assert row.node is not None
         return self.tree.path(row.node)
 
     def drop(self, row: R) -> None:
-        """Takes `row` out at once; what it computed stays in the tree. Does nothing if it is gone already."""
+        """Remove `row` at once and keep its computed tokens in the tree; do nothing if it has already left."""
         if row.node is not None:
             self._store(row)
             self._leave(row)
@@ -208,7 +210,7 @@ class Scheduler(Generic[R]):
         return self.slots.free >= n or self.slots.free + self.tree.evictable() >= n
 
     def _take(self, row: R, n: int) -> None:
-        """Moves `n` slots into `row.taken`; makes room first, at worst by sending `row` itself back to the queue."""
+        """Move `n` slots into `row.taken`, making room first, in the worst case by preempting `row` itself."""
         while row.node is not None and (short := n - len(row.spare)) > 0:
             if self.slots.free >= short:
                 last = row.spare[-1:] or row.tail[-1:] or row.node.slots[-1:]
@@ -228,7 +230,7 @@ class Scheduler(Generic[R]):
         return ahead - 1 if self.slots.free > 4 * ahead * len(self.rows) else 0
 
     def _reclaim(self, keep: R) -> bool:
-        """Takes back what rows have reserved ahead."""
+        """Free the slots that other rows have reserved in advance; return whether there were any."""
         found = False
         for row in self.rows:
             if row is not keep and row.spare:
@@ -238,7 +240,7 @@ class Scheduler(Generic[R]):
         return found
 
     def _preempt(self) -> None:
-        """Sends one row back to the queue: one that has ended if there is any, else the youngest."""
+        """Preempt one row: one that has ended, which leaves, or else the youngest, which is queued again."""
         self.preemptions += 1
         victim = next((row for row in self.rows if row.ended), self.rows[-1])
         self._store(victim)
@@ -248,7 +250,7 @@ class Scheduler(Generic[R]):
             self.queue.appendleft(victim)
 
     def _store(self, row: R) -> None:
-        """Moves the computed tokens of `row` from its tail into the tree."""
+        """Move the computed tokens of `row` from its tail into the tree."""
         if row.taken:
             self.slots.give(row.taken)
             row.taken = []

@@ -1,4 +1,4 @@
-"""One core or all of them: whichever is faster just now."""
+"""Choice between one core and all cores, whichever is currently faster."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 FIRST = 16
-"""Forwards between two looks at the slower choice, at first."""
+"""The initial number of forward passes between two probes of the slower choice."""
 
 LAST = 256
-"""The same at most: the gap doubles with every look that changes nothing."""
+"""The largest number of forward passes between two probes; it doubles with every probe that changes nothing."""
 
 
 @dataclass
 class _Side:
-    """What is known of forwards of one size: seconds lately by number of threads, and when to look again."""
+    """Timings of forward passes of one size: recent seconds by number of threads, and when to probe again."""
 
     seconds: dict[int, float] = field(default_factory=dict)
     best: int = 0
@@ -24,13 +24,14 @@ class _Side:
 
 
 class Threads:
-    """Chooses the number of threads of every forward by how long the last ones took.
+    """A choice of the number of threads for every forward pass, based on how long recent ones took.
 
-    On idle cores all of them are faster. Where other programs use them too, every parallel loop waits until the
-    scheduler lets the last thread run: two threads on two busy cores were measured at a tenth of the speed of one.
+    On an idle machine, using all cores is faster. Where other programs use them too, every parallel loop waits until
+    the operating system lets the last thread run: two threads on two busy cores were measured at a tenth of the speed
+    of one.
 
     Args:
-        choices: Numbers of threads, the one that is probably best first.
+        choices: The numbers of threads to choose from, the one that is probably best first.
     """
 
     def __init__(self, choices: Sequence[int]) -> None:
@@ -38,7 +39,7 @@ class Threads:
         self._sides: dict[int, _Side] = {}
 
     def choose(self, tokens: int) -> int:
-        """Threads for a forward of `tokens` tokens."""
+        """Return the number of threads for a forward pass of `tokens` tokens."""
         side = self._sides.setdefault(tokens.bit_length(), _Side(best=self._choices[0]))
         untried = [n for n in self._choices if n not in side.seconds]
         if untried:
@@ -48,10 +49,10 @@ class Threads:
         return side.best
 
     def took(self, tokens: int, threads: int, seconds: float) -> None:
-        """Tells how long the forward took that was to use `threads`."""
+        """Record how long a forward pass of `tokens` tokens with `threads` threads took."""
         side = self._sides[tokens.bit_length()]
         each, known = seconds / tokens, side.seconds.get(threads)
-        # What is in use is averaged; of the other one only the newest look says anything about now.
+        # Average the choice in use; for the other one only the newest probe is representative.
         side.seconds[threads] = (known + each) / 2 if known and threads == side.best else each
         if len(side.seconds) < len(self._choices):
             return
@@ -67,7 +68,7 @@ class Threads:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

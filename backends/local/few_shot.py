@@ -1,13 +1,13 @@
-"""Few-shot examples for the embedded policy: a small shipped set, and the choice of the likeliest three.
+"""Few-shot examples for the embedded policy: a small shipped set, and the choice of the three most similar ones.
 
-A 135M-parameter model keeps to the format, and gets simple problems right, when it is shown three solved problems *of
-the same kind* (`docs/embedded-prm.md`). Kinds are told apart by likeness: words and characters in idf-weighted
-n-grams, every digit read as 0, so that `7 + 8 - 6` is like `2 + 9 - 4` and not like `7 * 8`.
+A 135M-parameter model follows the format, and solves simple problems, when it is shown three solved problems *of the
+same kind* (`docs/embedded-prm.md`). Kinds are distinguished by similarity: idf-weighted n-grams of words and
+characters, with every digit replaced by 0, so that `7 + 8 - 6` is similar to `2 + 9 - 4` but not to `7 * 8`.
 
-The shots of the likeliest kind are taken first, in their canonical order: problems of one kind get the same three, so
-that a KV cache holds them once.
+Examples of the most similar kind are chosen first, in their canonical order: problems of one kind get the same three
+examples, so that a KV cache holds them once.
 
-Pure Python: importing this loads nothing heavy.
+This module is pure Python and cheap to import.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WORDS = re.compile(r"0+|[a-z]+|\\[a-z]+|[^\sa-z0]")
 
 
 class Shot(Struct, frozen=True):
-    """A solved problem: its kind, its question, and the solution as the policy shall write it."""
+    """A solved problem: its kind, its question, and its solution in the format that the policy should follow."""
 
     kind: str
     question: str
@@ -41,7 +41,7 @@ class Shot(Struct, frozen=True):
 
 @cache
 def few_shot_examples() -> tuple[Shot, ...]:
-    """The shipped set, in its canonical order."""
+    """Return the shipped examples in their canonical order."""
     text = (resources.files("tts_tui") / "data" / "shots.json").read_text(encoding="utf-8")
     return tuple(Shot(**shot) for shot in json.loads(text)["shots"])
 
@@ -51,11 +51,11 @@ def _normal(text: str) -> str:
 
 
 def _grams(text: str) -> Counter[str]:
-    """Word 1- to 3-grams and character 3- to 4-grams of the text, digits masked."""
+    """Count word 1- to 3-grams and character 3- to 4-grams of the text, with digits masked."""
     masked = re.sub(r"\d", "0", _normal(text)[:2000])
     found = _WORDS.findall(masked)
     if not any(word.isalpha() and word not in _ASKING for word in found):
-        # A bare expression: "Compute 0 + 0." asks nothing else than "What is 0 + 0?".
+        # A bare expression: "Compute 0 + 0." asks the same question as "What is 0 + 0?".
         found = [word for word in found if word not in _ASKING and word not in "?.:"]
     words = ["^", *found, "$"]
     grams = Counter(
@@ -68,7 +68,7 @@ def _grams(text: str) -> Counter[str]:
 
 @cache
 def _index() -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
-    """The idf of every n-gram over kinds (not shots, whose number per kind is arbitrary), and the unit vectors."""
+    """Return every n-gram's idf over kinds (not examples, whose number per kind is arbitrary), and the unit vectors."""
     grams = [_grams(shot.question) for shot in few_shot_examples()]
     kinds: dict[str, set[str]] = {}
     for shot, found in zip(few_shot_examples(), grams, strict=True):
@@ -80,7 +80,7 @@ def _index() -> tuple[dict[str, float], tuple[dict[str, float], ...]]:
 
 
 def _unit(grams: Mapping[str, int], idf: Mapping[str, float]) -> dict[str, float]:
-    """The tf-idf vector of length 1; n-grams that no shot has weigh as the rarest ones do."""
+    """Return the tf-idf vector of length 1; n-grams that no example contains are weighted like the rarest ones."""
     rare = max(idf.values(), default=1.0)
     vector = {gram: (1.0 + math.log(count)) * idf.get(gram, rare) for gram, count in grams.items()}
     length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
@@ -88,16 +88,16 @@ def _unit(grams: Mapping[str, int], idf: Mapping[str, float]) -> dict[str, float
 
 
 def similarity(question: str) -> list[float]:
-    """The likeness in [0, 1] of `question` to every shipped shot, in their order."""
+    """Return the similarity in [0, 1] of `question` to every shipped example, in their order."""
     idf, vectors = _index()
     asked = _unit(_grams(question), idf)
     return [sum(weight * asked[gram] for gram, weight in vector.items() if gram in asked) for vector in vectors]
 
 
 def choose(question: str, count: int = COUNT) -> tuple[Shot, ...]:
-    """The `count` likeliest shots, kinds in order of likeness; never one that asks exactly `question`.
+    """Return the `count` most similar examples, by kind; never one that asks exactly `question`.
 
-    The likeliest kind comes last, next to the question, where it counts most.
+    The most similar kind comes last, next to the question, where it has the most influence.
     """
     asked = _normal(question)
     best: dict[str, float] = {}
@@ -112,7 +112,7 @@ def choose(question: str, count: int = COUNT) -> tuple[Shot, ...]:
 
 
 def messages(question: str, chosen: Sequence[Shot] | None = None) -> list[dict[str, str]]:
-    """The chat that asks the embedded policy: system prompt, three solved problems, `question`."""
+    """Return the chat messages for the embedded policy: system prompt, three solved problems, `question`."""
     chat = [{"role": "system", "content": SYSTEM}]
     for shot in choose(question) if chosen is None else chosen:
         chat.append({"role": "user", "content": shot.question})

@@ -1,7 +1,7 @@
-"""From the GGUF file of a llama model to a folder that transformers loads.
+"""Conversion of a llama model's GGUF file to a folder that transformers can load.
 
-transformers can read GGUF itself, but takes two minutes for this one (its tokenizer goes through the slow conversion)
-and cannot save what it loaded. Reading the file directly takes seconds, once.
+transformers can read GGUF itself, but takes two minutes for the embedded model (its tokenizer goes through the slow
+conversion) and cannot save the result. Reading the file directly takes seconds, once.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _SPLIT = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, 
 
 
 def convert(source: Path, target: Path, progress: Progress) -> None:
-    """Writes weights (float32), config, tokenizer and chat template of `source` into the folder `target`.
+    """Write the weights (float32), config, tokenizer and chat template of `source` into the folder `target`.
 
     Args:
-        source: GGUF file of a llama model with a byte-level BPE tokenizer.
-        target: Existing folder.
-        progress: Called with a message and how many tensors are done, of how many.
+        source: The GGUF file of a llama model with a byte-level BPE tokenizer.
+        target: An existing folder.
+        progress: A callback that receives a message, the number of tensors done and their total number.
 
     Raises:
-        BackendUnavailable: The file holds another kind of model.
-        OSError: It cannot be read, or `target` cannot be written.
+        BackendUnavailable: The file contains another kind of model.
+        OSError: The file cannot be read, or `target` cannot be written.
     """
     from gguf import GGUFReader
 
@@ -68,7 +68,7 @@ def convert(source: Path, target: Path, progress: Progress) -> None:
 
 
 class _Fields:
-    """Metadata of a GGUF file by key, and the names of its tensors."""
+    """The metadata of a GGUF file by key, and the names of its tensors."""
 
     def __init__(self, reader: Any) -> None:
         self._fields = reader.fields
@@ -84,7 +84,7 @@ class _Fields:
 
 
 def _unpermute(rows: Array, heads: int) -> Array:
-    """Undoes llama.cpp's order of Q and K rows (interleaved rotary pairs) for transformers' half-split rotary."""
+    """Convert llama.cpp's order of Q and K rows (interleaved rotary pairs) to transformers' half-split rotary order."""
     return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
@@ -160,7 +160,7 @@ def _generation(read: _Fields) -> dict[str, Any]:
 
 
 def _tokenizer(read: _Fields) -> dict[str, Any]:
-    """The tokenizer in the format of the `tokenizers` library."""
+    """Return the tokenizer in the format of the `tokenizers` library."""
     tokens: list[str] = read("tokenizer.ggml.tokens")
     types: list[int] = read("tokenizer.ggml.token_type")
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}

@@ -1,4 +1,4 @@
-"""What loading any model has in common: where it runs, what a folder must hold, what is said if it fails."""
+"""Helpers for loading any model: choice of device, required files in a folder, and messages for failures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ T = TypeVar("T")
 
 
 class Loading(Generic[T]):
-    """Loads in a thread. One that is cancelled cannot be stopped: what it makes is thrown away, and the next one waits.
+    """A cancellable load that runs in a thread.
+
+    The thread of a cancelled load cannot be stopped: its result is discarded, and the next load waits for it.
 
     Args:
-        make: Loads.
-        discard: Frees what was made for nobody.
+        make: A blocking function that loads and returns the result.
+        discard: A function that frees a result whose load was cancelled.
     """
 
     def __init__(self, make: Callable[[], T], discard: Callable[[T], None]) -> None:
@@ -26,7 +28,7 @@ class Loading(Generic[T]):
         self._work: asyncio.Task[T] | None = None
 
     async def done(self) -> T:
-        """What was made."""
+        """Load and return the result, after an earlier cancelled load has finished."""
         if self._work is not None and not self._work.done():
             await asyncio.wait([self._work])
         work = self._work = asyncio.create_task(asyncio.to_thread(self._make))
@@ -42,12 +44,12 @@ class Loading(Generic[T]):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """Return the first line of an error's message, or its class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def pick_device(torch: Any, device: str | None, dtype: str | None) -> tuple[Any, Any]:
-    """Device and dtype, by default the best that there is.
+    """Return the device and dtype, by default the best ones available.
 
     Raises:
         BackendUnavailable: There is no such device or dtype.
@@ -65,10 +67,10 @@ def pick_device(torch: Any, device: str | None, dtype: str | None) -> tuple[Any,
 
 
 def folder_of(source: str) -> Path | None:
-    """The folder that `source` names; None for a hub id.
+    """Return the folder that `source` names; None for a hub id.
 
     Raises:
-        ModelNotFound: It is neither, or the folder holds no model.
+        ModelNotFound: `source` is neither, or the folder contains no model.
     """
     folder = Path(source)
     try:
@@ -85,17 +87,17 @@ def folder_of(source: str) -> Path | None:
 
 
 def name_of(source: str) -> str:
-    """What a model is called: the last part of its hub id or folder; of a folder in the hub's cache, of its id."""
+    """Return a model's name: the last part of its hub id or folder; for a folder in the hub's cache, of its hub id."""
     parts = Path(source).resolve().parts
     cached = next((part for part in parts if part.startswith("models--")), "")
     return cached.rpartition("--")[2] or parts[-1]
 
 
 def check_weights(folder: Path) -> None:
-    """Checks that a folder has weights that cannot run code.
+    """Check that a folder has weights in a format that cannot run code.
 
     Raises:
-        BackendUnavailable: It has none, or pickled ones only.
+        BackendUnavailable: It has no weights, or only pickled ones.
     """
     if any(folder.glob("*.safetensors")):
         return
@@ -107,12 +109,12 @@ def check_weights(folder: Path) -> None:
 
 
 def has_pickle(folder: Path) -> bool:
-    """Whether there are weights as torch pickles them."""
+    """Return whether a folder has weights that were pickled by torch."""
     return any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
 
 
 def load_error_message(source: str, error: BaseException) -> str:
-    """What to say of a model that could not be loaded."""
+    """Return the message for a model that could not be loaded: the reason, and the remedy where it is known."""
     kinds = {type(link).__name__ for link in _chain(error)}
     if "GatedRepoError" in kinds:
         return f"{source} is given out at the hub to those who have agreed to its terms: do so there, and set HF_TOKEN"
@@ -138,7 +140,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextmanager
 def quietly(transformers: Any) -> Iterator[None]:
-    """Without progress bars and reports of transformers, which would go through the display."""
+    """Suppress progress bars and log messages of transformers, which would disturb the display."""
     log = transformers.utils.logging
     bars, level = log.is_progress_bar_enabled(), log.get_verbosity()
     log.disable_progress_bar()

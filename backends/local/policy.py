@@ -1,6 +1,7 @@
-"""Any Hugging Face causal language model, run inside this process.
+"""A policy on any Hugging Face causal language model, which runs in this process.
 
-A folder or a hub id whose code transformers has; torch and transformers are imported when the policy starts.
+The model is a folder or a hub id whose architecture transformers implements. torch and transformers are imported when
+the policy starts.
 """
 
 from __future__ import annotations
@@ -28,24 +29,27 @@ from tts_tui.protocols import Chunk, ModelInfo, Prompt, PromptEncoding, StepRequ
 if TYPE_CHECKING:
     from tts_tui.backends.engine.engine import Engine
 
-# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
+# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. torch reads this when
+# it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Messages = Callable[[str], Sequence[dict[str, str]]]
 
 
 class LocalPolicy:
-    """A policy on the in-process engine.
+    """A `Policy` that runs on the in-process engine.
 
     Args:
         source: A folder in Hugging Face format (config, safetensors, tokenizer), or a hub id.
-        name: What users call it; the last part of `source` by default.
-        device: "cpu", "cuda", ...; by default CUDA where there is one.
+        name: The name shown to users; the last part of `source` by default.
+        device: "cpu", "cuda", ...; by default CUDA if it is available.
         dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 elsewhere.
-        kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
-        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
-        messages: Chat messages for a problem; by default those of the model's prompt family.
-        rows: Most sequences in a batch.
+        kv_tokens: The number of tokens whose keys and values are kept; by default as many as fit into a share of the
+            memory.
+        threads: The number of threads to use on a CPU; by default all cores or one, whichever is currently faster.
+        messages: A function that returns the chat messages for a problem; by default those of the model's prompt
+            family.
+        rows: The most sequences in a batch.
 
     Attributes:
         engine: The running engine; valid between `start` and `close`.
@@ -76,51 +80,51 @@ class LocalPolicy:
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """The name, size and context of the model; valid after `start`."""
         if self._info is None:
             raise BackendError("the policy has not been started")
         return self._info
 
     @property
     def engine(self) -> Engine:
-        """The running engine."""
+        """The running engine; valid between `start` and `close`."""
         if self._engine is None:
             raise BackendError("the policy is not running")
         return self._engine
 
     @property
     def network(self) -> tuple[Any, Any]:
-        """Its tokenizer and its transformers model, whose weights others may share but not change."""
+        """The tokenizer and the transformers model, whose weights may be shared but must not be changed."""
         return self._tokenizer, self.engine.network
 
     async def start(self) -> None:
-        """Loads the model.
+        """Load the model.
 
         Raises:
-            BackendUnavailable: There is no such model, or it cannot be run; the message says what to do.
+            BackendUnavailable: There is no such model, or it cannot be run; the message explains what to do.
         """
         self._engine, self._tokenizer, self._info = await self._loading.done()
 
     async def close(self) -> None:
-        """Ends all requests and frees the model. Safe to call twice."""
+        """End all requests and free the model. It is safe to call this twice."""
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.close()
 
     async def prompt(self, problem: str) -> Prompt:
-        """Applies the model's chat template to `problem`."""
+        """Apply the model's chat template to `problem`."""
         if self._tokenizer is None:
             raise BackendError("the policy has not been started")
         return await asyncio.to_thread(self._prompt, problem)
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step in words; see `EncodesText.encode`."""
+        """Return the ids of a step given as text; see `EncodesText.encode`."""
         if self._tokenizer is None:
             raise BackendError("the policy has not been started")
         return tuple(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
     async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
-        """Its mean state over the problem; see `ExposesHiddenStates.encode_prompt`."""
+        """Return the normalized mean hidden state over the problem; see `ExposesHiddenStates.encode_prompt`."""
         own = await asyncio.to_thread(self._own_tokens, prompt)
         (state,) = await self.engine.states([prompt.ids], [own])
         mean = state.features.mean(0)
@@ -128,7 +132,7 @@ class LocalPolicy:
         return PromptEncoding(tuple(scaled.tolist()), Usage(state.computed, state.cached))
 
     async def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
-        """Samples one continuation; see `Policy.stream`."""
+        """Sample one continuation; see `Policy.stream`."""
         async with aclosing(self.engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -141,11 +145,11 @@ class LocalPolicy:
         return str(self._tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True))
 
     def _ids(self, text: str) -> list[int]:
-        # The template writes the beginning-of-text token itself.
+        # The template adds the beginning-of-text token itself.
         return list(self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _own_tokens(self, prompt: Prompt) -> int:
-        """How many of a prompt's last tokens are the problem and what the template has behind it."""
+        """Return how many of a prompt's last tokens belong to the problem and to the template's text after it."""
         text = self._text(prompt.problem)
         return min(len(self._ids(text[max(0, text.rfind(prompt.problem.strip())) :])), len(prompt.ids))
 
@@ -166,7 +170,7 @@ class LocalPolicy:
             )
         threads = torch.get_num_threads()
         try:
-            # The few tokens of its check wait longer for a second core than they take on one.
+            # The model check runs only a few tokens, for which waiting for a second core takes longer than using one.
             torch.set_num_threads(1)
             core = CausalModel(model.to(device).eval(), slots=self._kv_tokens)
         except (RuntimeError, MemoryError) as error:
@@ -190,7 +194,12 @@ class LocalPolicy:
 
 
 def read_model(transformers: Any, source: str, dtype: Any) -> tuple[Any, Any]:
-    """Tokenizer and model, with whatever goes wrong said in one sentence."""
+    """Load the tokenizer and the model of a folder or hub id.
+
+    Raises:
+        ModelNotFound: `source` names neither a model's folder nor a hub id.
+        BackendUnavailable: They cannot be loaded; the message is one sentence.
+    """
     folder = folder_of(source)
     if folder is not None:
         check_weights(folder)

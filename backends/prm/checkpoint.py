@@ -1,7 +1,7 @@
-"""A PRM's checkpoint on disk: what it is, its network without a head, and its head.
+"""Loading of a PRM's checkpoint: its kind, its network without a head, and its head.
 
-No code of the checkpoint is run: the network is transformers' own class for its `model_type`, and the head is put
-together here. Every tensor that a score depends on must be there, in the shape that it should have.
+No code of the checkpoint is run: the network is transformers' own class for its `model_type`, and the head is built
+here. Every tensor that a score depends on must be present with the expected shape.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _PICKLE = "--allow-pickle takes them all the same, if you trust where they are f
 
 
 class Checkpoint:
-    """The files of one PRM. Of a hub id only the small ones are had at first, and the weights by `fetch`.
+    """The files of one PRM. For a hub id, only the small files are downloaded at first, and the weights by `fetch`.
 
     Args:
         source: A folder or a hub id.
-        allow_pickle: Also take weights as torch pickles them, which can run code.
+        allow_pickle: Also accept weights that were pickled by torch, which can run code.
 
     Attributes:
-        source: As given.
-        folder: Where the files are.
-        config: What config.json holds.
+        source: The folder or hub id.
+        folder: The folder of the files.
+        config: The content of config.json.
 
     Raises:
-        BackendUnavailable: It cannot be had; or as for `fetch`, of a folder.
+        BackendUnavailable: The checkpoint cannot be read or downloaded; or, for a folder, as for `fetch`.
     """
 
     def __init__(self, source: str, *, allow_pickle: bool = False) -> None:
@@ -50,10 +50,10 @@ class Checkpoint:
             self.fetch()
 
     def fetch(self) -> None:
-        """Has the weights, from the hub if need be.
+        """Make sure that the weights are present, downloading them from the hub if necessary.
 
         Raises:
-            BackendUnavailable: They are of no kind that may be loaded, or not all there.
+            BackendUnavailable: The weights are in a format that may not be loaded, or some are missing.
         """
         if self._at_hub:
             _download(self.source, ["*.safetensors"])
@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def architecture(self) -> str:
-        """The class that it was saved as; by its tensors where they tell more than config.json does."""
+        """The class from which it was saved, by its tensors where config.json is less specific; empty if unknown."""
         if "v_head.summary.weight" in (self._index or ({} if self._at_hub else self._where)):
             return "Qwen2ForPrmModel"
         named = self.config.get("architectures")
@@ -80,7 +80,7 @@ class Checkpoint:
 
     @property
     def _index(self) -> dict[str, str]:
-        """Which file each tensor is in, where there are several."""
+        """The file name of each tensor, from the index file; empty if there is none."""
         for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
             if (self.folder / name).exists():
                 return dict(self._json(name).get("weight_map", {}))
@@ -96,10 +96,13 @@ class Checkpoint:
         return found
 
     def body(self, dtype: Any) -> tuple[Any, int]:
-        """The network up to the final normed hidden state, and the longest sequence that it computes exactly.
+        """Load the network up to the final normed hidden state.
+
+        Returns:
+            The network, and the longest sequence, in tokens, that it computes exactly.
 
         Raises:
-            BackendUnavailable: transformers does not know it, or tensors are missing.
+            BackendUnavailable: transformers does not support it, or tensors are missing.
         """
         import transformers
 
@@ -132,15 +135,15 @@ class Checkpoint:
         return model, longest
 
     def tensor(self, name: str, shape: Sequence[int | None], rows: Sequence[int] | None = None) -> Any:
-        """One tensor, in float32.
+        """Return one tensor, in float32.
 
         Args:
-            name: Its name.
-            shape: What its shape must be; None stands for any size.
-            rows: The rows that are wanted, all by default.
+            name: The tensor's name.
+            shape: The expected shape; None stands for any size.
+            rows: The rows to return, by default all.
 
         Raises:
-            BackendUnavailable: It is missing, or of another shape.
+            BackendUnavailable: The tensor is missing or has another shape.
         """
         if name not in self._where:
             raise BackendUnavailable(
@@ -157,11 +160,11 @@ class Checkpoint:
         return read(rows).float()
 
     def has(self, name: str) -> bool:
-        """Whether there is such a tensor."""
+        """Return whether the checkpoint has a tensor of that name."""
         return name in self._where
 
     def _read(self, name: str) -> tuple[list[int], Callable[[Sequence[int] | None], Any]]:
-        """The shape of a tensor, and what reads its rows."""
+        """Return the shape of a tensor, and a function that reads its rows."""
         import torch
 
         if self._pickled:
@@ -181,7 +184,7 @@ class Checkpoint:
 
     @cached_property
     def _where(self) -> dict[str, Path]:
-        """The file of each tensor."""
+        """The path of the file of each tensor."""
         found: dict[str, Path] = {}
         try:
             if self._pickled:
@@ -202,15 +205,15 @@ class Checkpoint:
 
 
 def load_head(checkpoint: Checkpoint, adapter: str, profile: Mapping[str, Any]) -> ScoreHead:
-    """The head of a checkpoint.
+    """Load the head of a checkpoint.
 
     Args:
-        checkpoint: Its files.
-        adapter: What kind of PRM it is.
-        profile: What is known of it.
+        checkpoint: The checkpoint's files.
+        adapter: The kind of PRM.
+        profile: The PRM's profile.
 
     Raises:
-        BackendUnavailable: Tensors are missing or of other shapes, or labels are in another order.
+        BackendUnavailable: Tensors are missing or have other shapes, or labels are in another order.
     """
     size = checkpoint.config.get("hidden_size")
     if not isinstance(size, int):
@@ -233,7 +236,7 @@ def load_head(checkpoint: Checkpoint, adapter: str, profile: Mapping[str, Any]) 
 
 
 def _of_tokens(checkpoint: Checkpoint, size: int, tokens: Sequence[int]) -> ScoreHead:
-    """Two rows of the language model's head."""
+    """Return a head of two rows of the language model's head."""
     tied = checkpoint.config.get("tie_word_embeddings") and not checkpoint.has("lm_head.weight")
     weight = checkpoint.tensor("model.embed_tokens.weight" if tied else "lm_head.weight", (None, size), tokens)
     return ScoreHead([(weight, None)], "tokens")
@@ -253,7 +256,7 @@ def _layer(checkpoint: Checkpoint, name: str, out: int, size: int) -> tuple[Any,
 
 
 def _check_labels(checkpoint: Checkpoint) -> None:
-    """Label 1 must be the good one, as TRL's trainer makes it."""
+    """Check that label 1 is the good one, as TRL's trainer saves it."""
     labels = checkpoint.config.get("id2label")
     for number, wrong in (("1", _BAD), ("0", _GOOD)):
         called = str(labels.get(number, "")) if isinstance(labels, dict) else ""
@@ -268,7 +271,7 @@ def _check_labels(checkpoint: Checkpoint) -> None:
 
 
 def _unpickled(path: Path) -> Any:
-    """The tensors of a file as torch pickles them."""
+    """Return the tensors of a file that was pickled by torch."""
     import torch
 
     try:
@@ -276,11 +279,11 @@ def _unpickled(path: Path) -> Any:
     except RuntimeError as error:
         if "mmap" not in str(error):
             raise
-        return torch.load(path, map_location="cpu", weights_only=True)  # the format of before torch 1.6
+        return torch.load(path, map_location="cpu", weights_only=True)  # the format used before torch 1.6
 
 
 def _download(source: str, patterns: Sequence[str]) -> Path:
-    """The folder of a hub id in the hub's cache, with the files of `patterns` in it; none of a folder in that."""
+    """Download the top-level files that match `patterns`; return the folder of the hub id in the hub's cache."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -1,4 +1,4 @@
-"""From what a PRM's network puts out to a score in [0, 1]."""
+"""Conversion of a PRM network's output to a score in [0, 1]."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ if TYPE_CHECKING:
     from tts_tui.backends.engine.jobs import HiddenState
 
 Readout = Literal["tokens", "softmax2", "sigmoid"]
-"""What the outputs are: logits (or log-probabilities) of good and bad token; logits of bad and good; one logit."""
+"""The kind of outputs: logits (or log-probabilities) of good and bad token; logits of bad and good; one logit."""
 
 
 def score_of(readout: Readout, values: Sequence[float]) -> float:
-    """The score that outputs mean.
+    """Convert outputs to a score in [0, 1].
 
     Args:
-        readout: What they are.
+        readout: The kind of outputs.
         values: The outputs, one or two.
 
     Raises:
-        ValueError: They are too many or too few, or no numbers: a score that is made up would steer a search wrongly.
+        ValueError: There are too many or too few outputs, or some are not finite: a made-up score would mislead a
+            search.
     """
     if len(values) != (1 if readout == "sigmoid" else 2) or not all(map(math.isfinite, values)):
         raise ValueError(f"a PRM put out {list(values)!r}")
@@ -29,17 +30,17 @@ def score_of(readout: Readout, values: Sequence[float]) -> float:
         logit = values[0]
     else:
         logit = values[0] - values[1] if readout == "tokens" else values[1] - values[0]
-    if logit < 0:  # so that nothing overflows
+    if logit < 0:  # avoids overflow
         return math.exp(logit) / (1.0 + math.exp(logit))
     return 1.0 / (1.0 + math.exp(-logit))
 
 
 class ScoreHead:
-    """Linear layers with ReLU in between, on the final normed hidden state.
+    """A head of linear layers with ReLU in between, on the final normed hidden state.
 
     Args:
-        layers: Weight `[out, in]` and bias `[out]` or None of each, float32 on the CPU.
-        readout: What the last layer puts out.
+        layers: The weight `[out, in]` and the bias `[out]` or None of each layer, float32 on the CPU.
+        readout: The kind of outputs of the last layer.
     """
 
     def __init__(self, layers: Sequence[tuple[Any, Any]], readout: Readout) -> None:
@@ -48,11 +49,11 @@ class ScoreHead:
 
     @property
     def parameters(self) -> int:
-        """Number of weights."""
+        """The number of weights."""
         return sum(part.numel() for layer in self._layers for part in layer if part is not None)
 
     def scores(self, ends: Sequence[HiddenState]) -> list[float | None]:
-        """Scores of hidden states, each at the end of a path; None where the network put out no numbers."""
+        """Return the scores of hidden states, each at the end of a path; None where an output is not finite."""
         import torch
         from torch.nn.functional import linear
 

@@ -1,8 +1,9 @@
-"""How a PRM's input is laid out: from a question and steps to token ids, the last of which is where a score is read.
+"""Layouts of a PRM's input: from a question and steps to token ids, whose last one is where the score is read.
 
 A layout is made from a table of a profile (`tts_tui/profiles`), where its keys are described. All these PRMs are
-causal: the score of a step depends on nothing behind the place where it is read. So the ids up to there are all that is
-needed, and the ids of a path begin with those of its parent: a cache of prefixes computes the new step alone.
+causal: the score of a step does not depend on anything after the position where it is read. The ids up to there are
+therefore sufficient, and the ids of a path start with those of its parent: with a prefix cache, only the new step is
+computed.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ Ids = tuple[int, ...]
 
 
 class Layout(Protocol):
-    """The input of one PRM."""
+    """The input format of one PRM."""
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """Ids that end where the last step's score is read.
+        """Return ids that end where the last step's score is read.
 
         Args:
-            question: As the user typed it.
-            steps: Texts of all steps of the path, at least one; separators around them are left out.
-            first: How many steps at the beginning are left out, for want of room.
+            question: The question as the user typed it.
+            steps: The texts of all steps of the path, at least one; separators around them are stripped.
+            first: The number of steps to leave out at the beginning, to fit the context.
         """
         ...
 
 
 def make_layout(table: Mapping[str, Any], tokenizer: PRMTokenizer) -> Layout:
-    """The layout that a profile describes.
+    """Make the layout that a profile describes.
 
     Args:
-        table: `[layouts.NAME]` of a profile.
-        tokenizer: The checkpoint's.
+        table: The table `[layouts.NAME]` of a profile.
+        tokenizer: The checkpoint's tokenizer.
 
     Raises:
-        BackendUnavailable: The tokenizer lacks what the layout is made of.
+        BackendUnavailable: The tokenizer lacks parts of the layout.
     """
     kinds: dict[str, type[TextLayout] | type[ChatLayout] | type[TurnsLayout]] = {
         "text": TextLayout,
@@ -51,7 +52,7 @@ def make_layout(table: Mapping[str, Any], tokenizer: PRMTokenizer) -> Layout:
 
 
 class TextLayout:
-    """Plain text: the question, then steps, each with a tag behind it (Math-Shepherd, Skywork, TRL)."""
+    """A plain text layout: the question, then steps, each followed by a tag (Math-Shepherd, Skywork, TRL)."""
 
     def __init__(self, table: Mapping[str, Any], tokenizer: PRMTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -65,7 +66,7 @@ class TextLayout:
         self._begin = _begin(table["bos"], tokenizer)
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """See `Layout`."""
+        """Return ids that end where the last step's score is read; see `Layout.ids`."""
         opening = _fill(self._opening, "{question}", question.strip())
         ids = list(self._begin)
         if not self._joined:
@@ -74,7 +75,7 @@ class TextLayout:
             text = self._text(steps[place], place + 1)
             if place > first and self._blank:
                 ids += self._tag
-            if not self._joined:  # each is tokenized alone
+            if not self._joined:  # each part is tokenized separately
                 ids += self._step(self._tokenizer.plain, text)
             elif place > first:
                 ids += self._step(self._tokenizer.after, self._between + text)
@@ -96,7 +97,10 @@ class TextLayout:
 
 
 class ChatLayout:
-    """One answer in a chat. With a tag, behind every step (Qwen); without, the score is the whole answer's."""
+    """A chat layout with one answer.
+
+    With a tag after every step, each step has a score (Qwen); without a tag, the score is that of the whole answer.
+    """
 
     def __init__(self, table: Mapping[str, Any], tokenizer: PRMTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -106,7 +110,7 @@ class ChatLayout:
         self._head, self._middle, self._tail = tokenizer.around([*system, ("user", None), ("assistant", None)])
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """See `Layout`."""
+        """Return ids that end where the last step's score is read; see `Layout.ids`."""
         texts = [step.strip() for step in steps[first:]]
         start = (*self._head, *self._tokenizer.plain(question.strip()), *self._middle)
         if self._tag is None:
@@ -114,7 +118,7 @@ class ChatLayout:
         return (*start, *(token for text in texts for token in (*self._tokenizer.plain(text), *self._tag)))
 
     def _read(self, ids: Ids) -> Ids:
-        """Up to where transformers' classes read a whole sequence: its last token that is no padding."""
+        """Truncate ids to where transformers' classes read a sequence: the last token that is not padding."""
         end = len(ids)
         while end > 1 and ids[end - 1] == self._tokenizer.pad:
             end -= 1
@@ -122,9 +126,9 @@ class ChatLayout:
 
 
 class TurnsLayout:
-    """A chat in which every step is a turn of the user's, and `+` was answered to all before it (RLHFlow).
+    """A chat layout in which every step is a user turn, and all earlier ones were answered with `+` (RLHFlow).
 
-    The score is read where the answer to the last step would begin.
+    The score is read where the answer to the last step would start.
     """
 
     def __init__(self, table: Mapping[str, Any], tokenizer: PRMTokenizer) -> None:
@@ -142,7 +146,7 @@ class TurnsLayout:
         self._next = (*answer, *again)
 
     def ids(self, question: str, steps: Sequence[str], first: int = 0) -> Ids:
-        """See `Layout`."""
+        """Return ids that end where the last step's score is read; see `Layout.ids`."""
         opening = _fill(_fill(self._first, "{question}", question.strip()), "{step}", steps[first].strip())
         ids = [*self._head, *self._tokenizer.plain(opening), *self._reply]
         for step in steps[first + 1 :]:
@@ -151,11 +155,11 @@ class TurnsLayout:
 
 
 def check_tokens(tokenizer: PRMTokenizer, head: Mapping[str, Any]) -> None:
-    """Checks the two tokens whose probabilities a causal PRM's score is made of.
+    """Check the two tokens whose probabilities make up a causal PRM's score.
 
     Args:
-        tokenizer: The checkpoint's.
-        head: `[head]` of a profile: ids in `tokens`, and how they are written.
+        tokenizer: The checkpoint's tokenizer.
+        head: The table `[head]` of a profile: the ids in `tokens` and their texts in `written`.
 
     Raises:
         BackendUnavailable: The tokenizer has other ids for them.
@@ -198,6 +202,6 @@ def _begin(rule: str, tokenizer: PRMTokenizer) -> Ids:
 
 
 def _fill(template: str, slot: str, text: str) -> str:
-    """`text` in its place; braces and slots that stand in it are left as they are."""
+    """Insert `text` at the last `slot` of `template`; braces and slots inside `text` are left unchanged."""
     before, _, after = template.rpartition(slot)
     return before + text + after

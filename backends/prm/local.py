@@ -1,7 +1,7 @@
-"""A process reward model in this process: any of `tts-tui profiles`, from its checkpoint.
+"""A process reward model that runs in this process: any of `tts-tui profiles`, loaded from its checkpoint.
 
-The network runs on the in-process engine, whose pool keeps what was computed: of a path that has grown by a step, only
-that step passes the model, and a batch of paths passes it together.
+The network runs on the in-process engine, whose pool caches computed tokens: when a path has grown by a step, only
+that step passes through the model, and a batch of paths is run together.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from tts_tui.backends.prm.heads import ScoreHead
     from tts_tui.backends.prm.layouts import Layout
 
-# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. Read when torch loads.
+# Idle OpenMP threads should sleep, not spin: the event loop and the screen need the cores too. torch reads this when
+# it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class _Made(NamedTuple):
-    """What loading makes."""
+    """The result of loading a checkpoint."""
 
     profile: str
     info: ModelInfo
@@ -43,14 +44,14 @@ class LocalPRM:
 
     Args:
         source: A folder in Hugging Face format, or a hub id.
-        name: Its profile or adapter; by default recognised by the checkpoint.
-        layout: How its input is laid out: `official`, `paper` or `sal`.
-        allow_pickle: Also load weights as torch pickles them, which can run code.
-        device: "cpu", "cuda", ...; by default CUDA where there is one.
+        name: The name of its profile or adapter; by default recognised from the checkpoint.
+        layout: The name of its input layout: `official`, `paper` or `sal`.
+        allow_pickle: Also load weights that were pickled by torch, which can run code.
+        device: "cpu", "cuda", ...; by default CUDA if it is available.
         dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 elsewhere.
-        kv_tokens: Tokens whose keys and values are kept; by default what fits into a share of the memory.
-        threads: Cores to use on a CPU; by default all or one, whichever is faster just now.
-
+        kv_tokens: The number of tokens whose keys and values are kept; by default as many as fit into a share of the
+            memory.
+        threads: The number of threads to use on a CPU; by default all cores or one, whichever is currently faster.
     """
 
     def __init__(
@@ -74,39 +75,39 @@ class LocalPRM:
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """The name, size and context of the model; valid after `start`."""
         if self._made is None:
             raise BackendError("the reward model has not been started")
         return self._made.info
 
     @property
     def profile(self) -> str:
-        """Name of its profile; before `start` as far as its name and config.json tell, else empty."""
+        """The name of its profile; before `start`, derived from its name and config.json, or empty."""
         if self._made is not None:
             return self._made.profile
         return profiles.choose(self._name, self._source, specs.architecture(Path(self._source))) or ""
 
     async def start(self) -> None:
-        """Loads the checkpoint and checks what its scores rely on.
+        """Load the checkpoint and check everything on which its scores depend.
 
         Raises:
-            BackendUnavailable: It cannot be had, or it is another PRM than it was said to be.
-            UsageError: It is none that is known.
+            BackendUnavailable: The checkpoint cannot be loaded, or is a different PRM from the one that was named.
+            UsageError: It is not a known PRM.
         """
         self._made = await self._loading.done()
 
     async def close(self) -> None:
-        """Frees the model. Safe to call twice."""
+        """Free the model. It is safe to call this twice."""
         made, self._made = self._made, None
         if made is not None:
             await made.engine.close()
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
-        """Scores the last step of each request, in order; a batch may mix problems.
+        """Score the last step of each request, in order; a batch may mix problems.
 
         Raises:
             ContextExceeded: A question leaves no room for a step.
-            BackendError: The engine failed, or the model put out no numbers.
+            BackendError: The engine failed, or the model's output is not finite.
         """
         made = self._made
         if made is None:
@@ -122,7 +123,7 @@ class LocalPRM:
             if score is None:
                 raise BackendBadResponse(f"{made.info.name} gives no number for the step {request.steps[-1]!r}")
             computed, cached = counts[ids]
-            counts[ids] = (0, len(ids))  # whoever else asks for the same
+            counts[ids] = (0, len(ids))  # for duplicates of this request
             result.append(StepScore(score, computed, cached, unseen))
         return result
 
@@ -160,7 +161,7 @@ class LocalPRM:
 
 
 def _inputs(made: _Made, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], int]]:
-    """Ids of each request, and how many steps are not in them."""
+    """Return the ids of each request, and how many of its steps they do not include."""
     if not all(request.steps for request in requests):
         raise BackendError("there is no step to score")
     context = made.info.context
@@ -170,7 +171,7 @@ def _inputs(made: _Made, requests: Sequence[ScoreRequest]) -> list[tuple[tuple[i
 def _on_device(source: str, make: Any, torch: Any) -> Any:
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)  # the few tokens of its check wait longer for a second core than they take on one
+        torch.set_num_threads(1)  # for the few tokens of the check, waiting for a second core takes longer
         return make()
     except (RuntimeError, MemoryError) as error:
         raise BackendUnavailable(

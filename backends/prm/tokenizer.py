@@ -1,8 +1,8 @@
-"""A PRM's tokenizer, used so that text stays text: no token with a meaning is ever read out of a question or a step.
+"""A PRM's tokenizer, which treats text as plain text: special tokens are never recognised in a question or a step.
 
-Inputs are put together from ids: of plain text, of tokens that are named, and of what the chat template writes around
-messages. Encoding the finished text as a whole would merge text across borders, and would take a tag that stands in a
-step for the real one.
+Inputs are assembled from ids: those of plain text, those of named tokens, and those of the text that the chat template
+puts around messages. Encoding the complete text at once would merge tokens across boundaries, and would mistake a tag
+inside a step for the real one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tts_tui.errors import BackendUnavailable
 
 _SLOT = "slot{}of a message"
 _MOST_KEPT = 2048
-"""Texts whose ids are kept: the steps of a path are encoded again with each of its next steps."""
+"""The number of texts whose ids are cached: the steps of a path are encoded again with each of its next steps."""
 
 
 class PRMTokenizer:
@@ -25,13 +25,14 @@ class PRMTokenizer:
 
     Args:
         fast: A transformers tokenizer, for its chat template and the names of its special tokens.
-        raw: What stands in the checkpoint's tokenizer.json; by default what `fast` is made of.
-        source: Where it is from, for messages.
+        raw: The tokenizer of the checkpoint's tokenizer.json; by default the backend of `fast`.
+        source: The folder or hub id that it was loaded from, for error messages.
+        pad: The id of the token that the model treats as padding, if any.
 
     Attributes:
-        source: As given.
-        bos: Id of the token that begins a text, None if it has none.
-        pad: Id of the token that the model takes for padding, None if it takes none.
+        source: The folder or hub id that it was loaded from.
+        bos: The id of the token that begins a text, or None.
+        pad: The id of the token that the model treats as padding, or None.
     """
 
     def __init__(self, fast: Any, raw: Any = None, source: str = "the tokenizer", pad: int | None = None) -> None:
@@ -43,17 +44,17 @@ class PRMTokenizer:
         self._text = _without_added_tokens(self._raw)
         self.bos: int | None = fast.bos_token_id
         self.pad = pad
-        # Sentencepiece puts a blank before a text: what follows a tag is encoded behind a line feed instead.
+        # SentencePiece prepends a space to a text, so text that follows a tag is encoded after a newline instead.
         self._anchor = self._ids("\n")
         self.plain = lru_cache(_MOST_KEPT)(self._ids)
         self.after = lru_cache(_MOST_KEPT)(self._after)
 
     @classmethod
     def load(cls, path: str) -> PRMTokenizer:
-        """Loads the tokenizer of a folder or a hub id.
+        """Load the tokenizer of a folder or a hub id.
 
         Raises:
-            BackendUnavailable: It cannot be had.
+            BackendUnavailable: It cannot be loaded.
         """
         import transformers
         from tokenizers import Tokenizer
@@ -61,7 +62,7 @@ class PRMTokenizer:
 
         try:
             fast = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            # As the checkpoint ships it: transformers builds some classes anew, with spaces treated differently.
+            # As shipped: transformers rebuilds some tokenizer classes with a different treatment of spaces.
             file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
             raw = Tokenizer.from_file(file) if file else fast.backend_tokenizer
             config = cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
@@ -69,35 +70,36 @@ class PRMTokenizer:
         except Exception as error:  # whatever the files and the hub's client raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendUnavailable(f"the tokenizer of {path} cannot be loaded: {reason}") from error
-        if raw.get_vocab_size() < 50:  # transformers makes one out of nothing but its own tokens
+        if raw.get_vocab_size() < 50:  # transformers makes up one from just its own tokens
             raise BackendUnavailable(f"{path} has no tokenizer: put the checkpoint's own tokenizer.json there")
         return cls(fast, raw, path, pad if isinstance(pad, int) else None)
 
     def whole(self, text: str) -> tuple[int, ...]:
-        """Ids of a long plain text, which are not kept."""
+        """Return the ids of a long plain text, without caching them."""
         return self._ids(text)
 
     def ends(self, text: str, ids: Sequence[int]) -> bool:
-        """Whether `text`, tags in it meant as such, ends with `ids` when it follows a letter."""
+        """Return whether `text`, with tags recognised, encodes to ids that end with `ids` when it follows a letter."""
         found = self._raw.encode("a" + text, add_special_tokens=False).ids
         return bool(ids) and found[-len(ids) :] == list(ids)
 
     def last(self, text: str) -> list[int]:
-        """The last ids of `text` behind a letter, for messages."""
+        """Return the ids of `text` when it follows a letter, for error messages."""
         return list(self._raw.encode("a" + text, add_special_tokens=False).ids[1:])
 
     def around(self, roles: Sequence[tuple[str, str | None]]) -> list[tuple[int, ...]]:
-        """What the chat template writes around messages, as ids.
+        """Return the ids of the text that the chat template puts around messages.
 
         Args:
-            roles: Role and content of each message; a content of None is left open.
+            roles: The role and content of each message; a content of None is left open.
 
         Returns:
-            One more than there are open contents: what stands before the first, between them, and behind the last.
+            The ids before the first open content, between open contents, and after the last: one tuple more than there
+            are open contents.
 
         Raises:
-            BackendUnavailable: There is no chat template, or it does not show contents as they are, in order, or its
-                text would merge with theirs.
+            BackendUnavailable: There is no chat template, or it does not insert contents unchanged and in order, or
+                its text would merge with theirs.
         """
         slots = [_SLOT.format(number) for number in range(len(roles))]
         chat = [
@@ -132,7 +134,7 @@ class PRMTokenizer:
             raise self._unfit(f"fails: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
 
     def _check_borders(self, written: str, parts: list[tuple[int, ...]], slots: list[str]) -> None:
-        """Refuses a tokenizer that merges across the borders of messages."""
+        """Check that the tokenizer does not merge tokens across the boundaries of messages."""
         built = list(parts[0])
         for slot, part in zip(slots, parts[1:], strict=True):
             built += [*self._ids(slot), *part]
@@ -145,18 +147,18 @@ class PRMTokenizer:
         )
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        """Ids of plain text that stands at the beginning."""
+        """Return the ids of plain text at the beginning of a text."""
         return tuple(self._text.encode(text, add_special_tokens=False).ids)
 
     def _after(self, text: str) -> tuple[int, ...]:
-        """Ids of plain text that follows a tag."""
+        """Return the ids of plain text that follows a tag."""
         if len(self._anchor) == 1:
             return self._ids(text)
         return self._ids("\n" + text)[len(self._anchor) :]
 
 
 def _without_added_tokens(raw: Any) -> Any:
-    """The same tokenizer, to which `<extra_0>` is nine letters."""
+    """Return a copy of the tokenizer without special tokens, which encodes `<extra_0>` as nine plain characters."""
     from tokenizers import Tokenizer
 
     data = json.loads(raw.to_str())

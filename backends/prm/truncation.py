@@ -1,4 +1,4 @@
-"""What a PRM is shown where a path is longer than its context: the question, and the last steps that fit."""
+"""Truncation of paths that are longer than a PRM's context, to the question and the last steps that fit."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tts_tui.errors import ContextExceeded
 
 
 def fitting(layout: Layout, question: str, steps: Sequence[str], context: int) -> tuple[Ids, int]:
-    """Ids that score the last step and fit.
+    """Return ids that score the last step and fit the context.
 
-    Which steps are left out is decided as the path grows, and once it is full, half of the context is made free: so a
-    score never depends on later steps, and most of the following steps find their prefix computed.
+    The steps to leave out are determined as the path grows, and whenever the context is full, half of it is freed. So
+    a score never depends on later steps, and most of the following steps find their prefix already computed.
 
     Args:
-        layout: Of the PRM.
-        question: As the user typed it.
-        steps: Of the path, at least one.
-        context: Most ids.
+        layout: The layout of the PRM's input.
+        question: The question as the user typed it.
+        steps: The steps of the path, at least one.
+        context: The maximum number of ids.
 
     Returns:
-        The ids, and how many steps are not in them, or not as a whole.
+        The ids, and the number of steps that they do not include, or include only partly.
 
     Raises:
         ContextExceeded: The question alone does not fit.
@@ -41,10 +41,10 @@ def fitting(layout: Layout, question: str, steps: Sequence[str], context: int) -
 
 
 def _end_of_step(layout: Layout, question: str, steps: Sequence[str], context: int) -> Ids:
-    """Of a step that is too long by itself, the end."""
+    """Return ids with as much of the end of the last step as fits, where that step alone is too long."""
     first, step = len(steps) - 1, steps[-1]
     before = list(steps[:-1])
-    least, most = 0, len(step)  # characters: `least` fit
+    least, most = 0, len(step)  # numbers of characters; `least` are known to fit
     best = layout.ids(question, [*before, ""], first)
     while len(best) <= context and most - least > 1:
         middle = (least + most) // 2

@@ -1,4 +1,4 @@
-"""Answers are read as stated, and compared by what they mean."""
+"""Answers are extracted as stated, and compared by their meaning."""
 
 from __future__ import annotations
 

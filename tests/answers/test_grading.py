@@ -1,4 +1,4 @@
-"""Answers are right or wrong as a person would say, in any order; a worker never outlives its use."""
+"""Answers are graded as a person would grade them, in any order; a worker process never outlives its use."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_the_build_of_answers_is_compared_without_algebra(left, right):
 
 
 class Literal:
-    """Takes expressions by their letters."""
+    """A comparison of expressions by their exact text."""
 
     def equal(self, left, right):
         return left.replace(" ", "") == right.replace(" ", "")
@@ -263,7 +263,7 @@ def test_joined_answers_have_one_key_that_of_the_first():
     matching.join("2\\sqrt{2}", "\\sqrt4\\sqrt2")
     assert matching.key("\\sqrt{4}\\sqrt{2}") == matching.key("2\\sqrt2") == canonical("\\sqrt8")
     assert matching.key("5") == "5"
-    matching.join("y", "x")  # a ring would never end
+    matching.join("y", "x")  # a cycle would loop forever
     assert matching.key("y") == "x"
 
 
@@ -303,7 +303,7 @@ async def test_answers_are_grouped_by_worker_processes_and_pairs_are_asked_once(
         assert await grader.group(answers, lambda *pair: found.append(pair)) == [0, 1, -1, 1, 0, 2, 1, 1]
         assert found == [("\\sqrt8", "2\\sqrt2"), ("\\sqrt8", "\\sqrt{4}\\sqrt{2}")]
         await grader.close()
-        grader._start_again = float("inf")  # nobody may be asked now
+        grader._start_again = float("inf")  # no worker may be started now
         assert await grader.same("2\\sqrt2", "\\sqrt8")
         assert grader.unsettled == []
 
@@ -318,7 +318,7 @@ async def test_a_pair_that_takes_too_long_costs_its_process_and_nothing_else(hos
 
 
 class Spy:
-    """Remembers the processes that were started."""
+    """A wrapper that records the processes that were started."""
 
     def __init__(self, monkeypatch):
         self.processes = []
@@ -395,7 +395,7 @@ def test_a_worker_ends_with_whoever_started_it():
     with subprocess.Popen(worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert json.loads(process.stdout.readline()) == {"ready": True}
         process.stdin.write(b'{"left": "\\\\binom{10^9}{10^8}", "right": "\\\\pi"}\n')
-        process.stdin.close()  # as when its parent is killed while it computes
+        process.stdin.close()  # as if its parent were killed while it computes
         assert process.wait(60) == -signal.SIGPROF
 
 
@@ -424,14 +424,14 @@ async def test_without_math_verify_only_canonical_forms_decide_and_the_grader_sa
 
 
 class Workers:
-    """Stands in for worker processes.
+    """A stand-in for worker processes.
 
     Attributes:
-        replies: What the next questions come to: a verdict, or an error to raise. Then everything is the same.
-        refusals: How many starts fail before one succeeds.
-        starts: Attempts to start one.
-        asked: Pairs that reached one.
-        now: The grader's clock.
+        replies: The results of the next questions: a verdict, or an error to raise. After these, all pairs are equal.
+        refusals: The number of starts that fail before one succeeds.
+        starts: The number of attempts to start a worker.
+        asked: The pairs that reached a worker.
+        now: The time of the grader's clock.
     """
 
     def __init__(self, monkeypatch):
@@ -496,7 +496,7 @@ async def test_a_pair_is_compared_in_vain_so_often_and_no_oftener(workers):
         assert len(workers.asked) == grading.TRIES
         assert await grader.group([*PAIR, "\\sqrt8"]) == [0, 1, 0]
         workers.replies = []
-        assert await grader.same("x+1", "1+x")  # another pair has tries of its own
+        assert await grader.same("x+1", "1+x")  # tries are counted separately for each pair
 
 
 async def test_a_worker_that_could_not_be_started_is_started_later(workers):
@@ -505,7 +505,7 @@ async def test_a_worker_that_could_not_be_started_is_started_later(workers):
         assert await grader.same(*PAIR) is None
         assert "Cannot allocate memory" in grader.broken
         assert await grader.same(*PAIR) is None
-        assert workers.starts == 1  # not for every pair
+        assert workers.starts == 1  # it is not tried again for every pair
         workers.now = 1.0
         assert await grader.same(*PAIR) is None
         workers.now = 2.0
@@ -579,7 +579,7 @@ async def test_groups_are_the_chains_of_known_pairs_in_any_order(labels, unknown
     groups, matching = Groups([LETTERS[place] for place in places]), AnswerClasses()
     await groups.compare(same, at_once, matching.join)
     expected = {place: place for place in places}
-    for _ in places:  # the plain way: spread the smallest name over all known pairs
+    for _ in places:  # the simple way: propagate the smallest name over all known pairs
         for left in places:
             for right in places:
                 if verdict(left, right):

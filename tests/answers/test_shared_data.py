@@ -1,4 +1,4 @@
-"""Answers and votes on real data: MATH-500, AIME24, AMC23 and recorded samples, where they lie beside the checkout."""
+"""Answers and votes on real data: MATH-500, AIME24, AMC23 and recorded samples, if present next to the checkout."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_recorded_samples_are_judged_as_recorded_but_for_known_cases(shared):
         for trace in record["traces"]
         if same(extract(trace["text"]) or "", record["gold"]) != trace["correct"]
     }
-    # The first is right and was recorded as wrong; the second needs computer algebra, which voting does without.
+    # The first is right and was recorded as wrong; the second needs computer algebra, which voting does not use.
     assert differs == {("\\$78", "78", False), ("\\sqrt{242}", "11\\sqrt2", True)}
 
 

@@ -1,4 +1,4 @@
-"""Votes agree with the official ones where those are defined and right; every difference has a test with a name."""
+"""Votes agree with the official ones where those are defined and right; every difference has its own test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def winner(answers, values, score="last", vote="prm-vote"):
 
 
 OFFICIAL = [("last", "majority"), *(pair for pair in PAIRS if pair[0] != "prod" and pair[1] != "majority")]
-"""The seven votes of the paper's code; a majority knows no score."""
+"""The seven votes of the paper's code; a majority vote uses no score."""
 
 
 @pytest.mark.parametrize(("score", "vote"), OFFICIAL)
@@ -32,7 +32,7 @@ def test_agreement_with_the_official_votes_on_random_cases(score, vote):
     for _ in range(10_000):
         count = dice.randint(1, 12)
         answers = [str(dice.randint(0, 4)) for _ in range(count)]
-        # sixteenths: sums are exact, so ties are real ties and not rounding
+        # multiples of 1/16: sums are exact, so ties do not depend on rounding
         values = [[dice.randint(1, 16) / 16 for _ in range(dice.choice([1, 2, 4]))] for _ in range(count)]
         assert winner(answers, values, score, vote) == reference.vote(answers, values, score, vote)
 

@@ -1,4 +1,4 @@
-"""`auto` begins with a probe, goes on as the controller says, and counts all of it; on scripted models and priors."""
+"""`auto` starts with a probe, follows the controller's choices, and counts all costs; on scripted models and priors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SEP = "\n\n"
 
 
 def alike(path: tuple[str, ...], draw: int) -> str:
-    """Everybody says the same in two steps."""
+    """Return steps of samples that all give the same answer in two steps."""
     return "so" + SEP if not path else "\\boxed{7}"
 
 
 def scattered(path: tuple[str, ...], draw: int) -> str:
-    """No two say the same."""
+    """Return steps of samples that all give different answers."""
     return f"s{draw % 997}" + SEP if not path else f"\\boxed{{{draw % 991}}}"
 
 
@@ -136,7 +136,7 @@ async def test_a_calibration_of_other_models_is_refused():
 
 
 class Shows(ScriptedPolicy):
-    """Shows hidden states, and counts who asks."""
+    """A policy that exposes hidden states and counts the requests for them."""
 
     asked, errors, lost = 0, (), Usage()
     begun, go_on = None, None

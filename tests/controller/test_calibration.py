@@ -1,4 +1,4 @@
-"""Files of calibrations: found by models, refused with a sentence."""
+"""Calibration files: found by their models, and refused with a clear message."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_was_saved_is_found_by_the_models(home):
     save(MADE, path)
     assert path.is_relative_to(home)
     assert find(POLICY, PRM) == MADE == load(path)
-    assert [own.name for own in path.parent.iterdir()] == [path.name]  # nothing half written is left
+    assert [own.name for own in path.parent.iterdir()] == [path.name]  # no partial file is left
 
 
 def test_other_models_find_nothing():

@@ -1,4 +1,4 @@
-"""Choices among plans whose accuracy and cost are known."""
+"""Choices between plans whose accuracy and cost are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEVER = (-20.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def curve(strategy: str, alone: float = 0.0, win: float = -1.0, cost: float = 1.0) -> Curve:
-    """One whose chances are the same everywhere: `alone` and `win` are log-rates; nothing that is right is lost."""
+    """Return a curve with constant rates: `alone` and `win` are log-rates, and right answers are never lost."""
     return Curve(
         strategy=strategy,
         alone=(alone, 0.0, 0.0, 0.0, 0.0),
@@ -45,7 +45,7 @@ PROBE = [Observation(0, 0.5, 100.0), Observation(1, 0.5, 100.0), Observation(2, 
 
 
 def choose(wish: Objective, seen=PROBE, calibration=KNOWN, spent=400.0, done=None):
-    """The choice after some samples; by default the probe's."""
+    """Return the choice after some samples, by default those of the probe."""
     elected = 0 if seen else -1
     given = {"best-of-n": len(seen)} if seen and done is None else done or {}
     return Controller(calibration, wish, ()).choose(seen, elected, "42" if seen else None, spent, given)
@@ -168,7 +168,7 @@ def test_the_best_plan_less_its_price_is_chosen():
     choice = choose(replace(WISH, price=0.01))
     sure = choice.confidence
     gain = (1 - sure) * (1 - math.exp(-math.exp(-0.5)))
-    assert choice.chosen == "dvts:4"  # larger ones bring the same here, and cost more
+    assert choice.chosen == "dvts:4"  # larger ones gain the same here, and cost more
     assert choice.considered[0].accuracy == pytest.approx(sure + gain, abs=0.001)
     assert choice.considered[0].tokens == pytest.approx(400)
 
@@ -214,7 +214,7 @@ def test_a_search_goes_on_in_portions_and_looks_again():
     assert choice.n == 4
     beam = replace(dear, curves=(replace(dear.curves[0], strategy="beam"),))
     choice = choose(replace(WISH, most=32, price=1e-6), calibration=beam)
-    assert (choice.chosen, choice.n) == ("beam:32", 32)  # it cannot be cut into portions
+    assert (choice.chosen, choice.n) == ("beam:32", 32)  # it cannot be split into portions
 
 
 def test_a_beam_search_is_run_only_once():
@@ -312,7 +312,7 @@ def test_of_long_samples_each_must_bring_more():
     assert choose(wish, seen=long).strategy == ""
 
 
-# -- words -------------------------------------------------------------------------------------------------------------
+# -- explanations ------------------------------------------------------------------------------------------------------
 
 
 def test_the_choice_says_what_it_rests_on_and_why():

@@ -1,7 +1,7 @@
-"""Beliefs about difficulty, against Bayes' rule worked out by hand.
+"""Posteriors of difficulty, compared with Bayes' rule computed manually.
 
-Before any sample these beliefs are uniform (`before(0.5, 2)`), where the chance of k right among n samples that gave
-given answers is the integral of p^k (1 - p)^(n - k): 1/2 for one sample, 1/3 for two alike, 1/6 for two that differ.
+The prior here is uniform (`prior(0.5, 2)`), for which the probability of k right ones among n samples with given
+answers is the integral of p^k (1 - p)^(n - k): 1/2 for one sample, 1/3 for two that agree, 1/6 for two that differ.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_the_score_of_a_single_sample_is_how_sure_one_is_of_it():
 
 
 def test_two_samples_that_agree_are_right_unless_both_made_the_same_mistake():
-    # right: 1/3; both wrong and alike: 1/3 x 1/(1 + agreement)
+    # right: 1/3; both wrong and equal: 1/3 x 1/(1 + agreement)
     belief = update(UNIFORM, [Observation(0), Observation(0)], PLAIN)
     assert belief.right == (pytest.approx(4 / 5, abs=0.002),)
     # two of two right: the mean of pass@1 is 3/4; none of two: 1/4
@@ -74,7 +74,7 @@ def test_two_samples_that_agree_are_right_unless_both_made_the_same_mistake():
 
 
 def test_of_two_samples_that_differ_each_may_be_right_or_none():
-    # one right: 1/6 each; both wrong and not alike: 1/3 x 3/4
+    # one right: 1/6 each; both wrong and different: 1/3 x 3/4
     belief = update(UNIFORM, [Observation(0), Observation(1)], PLAIN)
     assert belief.right == (pytest.approx(2 / 7, abs=0.002), pytest.approx(2 / 7, abs=0.002))
 

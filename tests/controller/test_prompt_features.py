@@ -1,4 +1,4 @@
-"""What is counted in a problem's text."""
+"""Counts of features in a problem's text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tts_tui.controller.prompt_features import BUCKETS, NAMES, features
 
 
 def counted(problem: str) -> dict[str, int]:
-    """Counts of the features."""
+    """Return the counts of the features by name."""
     return {name: round(math.expm1(value)) for name, value in zip(NAMES, features(problem), strict=True)}
 
 

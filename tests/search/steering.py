@@ -1,4 +1,4 @@
-"""Searches in which a person takes part at given moments, on scripted models."""
+"""Searches that a simulated user steers at given moments, on scripted models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tts_tui.errors import UsageError
 
 KINDS = ("expand", "write", "cut", "cut writing", "restore", "change", "vote", "pause", "step", "round", "go on")
 PATIENCE = 60
-"""Turns of the loop without an event after which a paused search is let go on."""
+"""The number of event loop iterations without an event after which a paused search is resumed."""
 
 
 class Talkative(ScriptedPolicy):
-    """Takes steps in words, and has room to write ahead."""
+    """A policy that encodes steps given as text, and has spare capacity for speculation."""
 
     spare = 1000
 
@@ -26,7 +26,11 @@ class Talkative(ScriptedPolicy):
 
 
 class Person:
-    """Does `acts` in a search: (number of an event, what, a number that chooses where, within that event or after)."""
+    """A simulated user who performs `acts` in a search.
+
+    An act consists of the number of an event, the kind of action, a number that determines the node, and a flag: True
+    to act within that event's callback, False to act after it.
+    """
 
     def __init__(self, acts):
         self.acts = sorted(acts, key=lambda act: act[0])
@@ -101,7 +105,7 @@ class Person:
 
 
 def picture(tree):
-    """All that a tree is, as plain values."""
+    """Return the complete content of a tree as plain values."""
     names = {name for name in Node.__slots__ if name not in ("parent", "children", "ids")}
     nodes = [
         (node.parent and node.parent.id, node.ids and list(node.ids), *(getattr(node, name) for name in sorted(names)))
@@ -127,7 +131,7 @@ def plan(strategy="beam", n=4, m=2, **settings):
 
 
 async def steered(acts, plan, seed=0, record=None):
-    """Result, person and policy of a search in which a person did `acts`."""
+    """Return the result, person and policy of a search in which a `Person` performed `acts`."""
     policy, prm = models(seed)
     person = Person(acts)
     try:
@@ -139,5 +143,5 @@ async def steered(acts, plan, seed=0, record=None):
 
 
 def spent(tree):
-    """What all steps cost together, and what was written ahead in vain."""
+    """Return the total cost of all steps and of unused speculative tokens."""
     return sum((node.usage for node in tree.nodes if node.usage is not None), Usage()) + tree.ahead

@@ -1,4 +1,4 @@
-"""Answers that mean the same vote together; that is part of the events, so a replay asks nobody again."""
+"""Equivalent answers vote together; matches are recorded as events, so a replay does not compare answers again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def solver(answers, **settings):
 
 
 class Told:
-    """A grader that has been told which answers are the same, instead of worker processes."""
+    """A grader with a given table of equivalent answers, without worker processes."""
 
     def __init__(self, monkeypatch, *same):
         self.asked = []
@@ -73,7 +73,7 @@ async def test_what_was_found_out_is_recorded_and_not_asked_again(told, tmp_path
     async with solver(ROOTS) as one:
         resumed = await one.resume(record)
     assert (resumed.answer, resumed.votes) == (result.answer, result.votes)
-    assert told.asked == [{"\\sqrt{8}", "3"}]  # what was found to differ is not written down
+    assert told.asked == [{"\\sqrt{8}", "3"}]  # differences are not recorded
 
 
 async def test_numbers_and_words_are_nobodys_question(told):
@@ -106,7 +106,7 @@ async def test_where_time_runs_out_the_vote_is_held_with_what_is_known(monkeypat
     async with solver(ROOTS) as one:
         result = await one.solve("2 + 2?", MAJORITY)
     assert [vote.weight for vote in result.votes] == [2.0, 2.0, 1.0]
-    assert result.undecided == 2  # \frac{4}{\sqrt{2}} against each of the others
+    assert result.undecided == 2  # \frac{4}{\sqrt{2}} with each of the others
     assert len(notices(result)) == 1
     assert "0.05 s" in notices(result)[0]
 

@@ -1,4 +1,4 @@
-"""A solver ends its own searches: their callers hear of it by an error, and no caller's task is ever cancelled."""
+"""Closing a solver ends its searches: their callers receive an error, and no caller's task is cancelled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_the_caller_of_solve_gets_an_error_and_goes_on_uncancelled(policy,
         try:
             await solver.solve("p", Plan(n=4), tree=tree)
         except SolverClosed:
-            await asyncio.sleep(0)  # a cancellation that was only covered up would strike here
+            await asyncio.sleep(0)  # a cancellation that was only suppressed would be raised here
             return asyncio.current_task().cancelling()
 
     tree = SearchTree()
@@ -102,7 +102,7 @@ async def test_a_caller_that_is_cancelled_while_the_solver_closes_stays_cancelle
 async def test_a_caller_that_outlived_an_earlier_cancellation_hears_of_the_closing_all_the_same(policy, solver):
     async def caller(began):
         began.set()
-        with suppress(asyncio.CancelledError):  # `uncancel` is left out on purpose
+        with suppress(asyncio.CancelledError):  # `uncancel` is omitted on purpose
             await asyncio.Event().wait()
         await solver.solve("p", Plan(n=4))
 

@@ -1,4 +1,4 @@
-"""Siblings that say the same are one step, and which of them that is does not depend on speed."""
+"""Siblings with the same text become one step, and which of them is kept does not depend on timing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BEAM = Plan(strategy="beam", n=4, m=2, max_depth=3, vote="majority", speculation
 
 
 class InSlots(ScriptedPolicy):
-    """Says at the root what its slots say, and ends every other path.
+    """A policy that generates a given first step for each slot, and ends all other paths with an answer.
 
     Attributes:
-        late: Events that a slot waits for before it is written.
+        late: The events for which a slot waits before its step is generated.
     """
 
     def __init__(self, *first: str) -> None:
@@ -47,7 +47,7 @@ async def search(policy, plan=BEAM, score=lambda steps: 0.5, **settings):
 
 
 def merged(events):
-    """Which of the first four steps were merged into which."""
+    """Return which of the first four steps were merged, and into which steps."""
     return [(event.node, event.into) for event in events if isinstance(event, StepMerged) and event.node <= 4]
 
 
@@ -77,9 +77,9 @@ async def test_tokens_of_merged_steps_count_and_the_ids_of_the_one_that_stays_ar
 @pytest.mark.parametrize(
     "steps",
     [
-        ("It is 3.", f"It is 3.{SEP}"),  # one has ended without a box, the other goes on
+        ("It is 3.", f"It is 3.{SEP}"),  # one has ended without a box, the other continues
         ("and so~", f"and so{SEP}"),  # one was cut off
-        ("say  it\n\n", "say it\n\n"),  # white space within
+        ("say  it\n\n", "say it\n\n"),  # whitespace inside the text
         ("So \\boxed{3}", f"So \\boxed{{3}}.{SEP}"),
     ],
 )
@@ -99,7 +99,7 @@ async def test_the_oldest_stays_whichever_is_finished_first(slow):
 
     def listen(event):
         events.append(event)
-        if len([one for one in events if isinstance(one, StepScored)]) == 2:  # both kinds are scored
+        if len([one for one in events if isinstance(one, StepScored)]) == 2:  # both distinct steps are scored
             policy.late[slow].set()
 
     async with Solver(policy, ScriptedPRM(lambda steps: 0.5)) as solver:

@@ -1,4 +1,4 @@
-"""A gate lets through exactly what it is told to."""
+"""A pause gate lets through exactly the tasks that it should."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tts_tui.search.pausing import PauseGate
 
 
 class Crowd:
-    """Tasks that want to pass, and those that have."""
+    """Tasks that wait at a gate, and those that have passed it."""
 
     def __init__(self, gate):
         self.gate, self.passed, self.tasks = gate, [], []

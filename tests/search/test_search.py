@@ -1,4 +1,4 @@
-"""What a search guarantees: cancellation, retries, budgets, stops, counts."""
+"""Guarantees of a search: cancellation, retries, budgets, stops, counts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def of(kind, events):
     return [event for event in events if isinstance(event, kind)]
 
 
-# -- 1: token ids are the truth ----------------------------------------------------------------------------------------
+# -- 1: token ids are authoritative ------------------------------------------------------------------------------------
 
 
 async def test_a_child_s_prompt_is_the_ids_of_its_path(policy, prm):
@@ -83,7 +83,7 @@ async def test_a_child_s_prompt_is_the_ids_of_its_path(policy, prm):
     assert all(request.ids in known for request in policy.requests)
 
 
-# -- 2: everything that happens is an event ----------------------------------------------------------------------------
+# -- 2: everything is an event -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", ["cot", "majority", "best-of-n", "beam", "dvts"])
@@ -140,7 +140,7 @@ async def test_equal_siblings_are_merged_scored_once_and_still_counted(prm):
     assert result.finished.tokens.policy.completion == 4 * 6 + 2 * 10
 
 
-# -- 5: leaving a search cancels all of it -----------------------------------------------------------------------------
+# -- 5: leaving a search cancels all of its tasks ----------------------------------------------------------------------
 
 
 async def test_an_abandoned_stream_cancels_every_request(policy, prm):
@@ -218,7 +218,7 @@ async def test_nothing_can_be_expanded_after_the_end(policy, prm, monkeypatch):
     kept[0].stop()
 
 
-# -- 6: one failed expansion is not a failed search --------------------------------------------------------------------
+# -- 6: one failed expansion does not fail the search ------------------------------------------------------------------
 
 
 async def test_a_failed_step_is_tried_again(policy, prm):
@@ -230,7 +230,7 @@ async def test_a_failed_step_is_tried_again(policy, prm):
 
 
 class Damaging(ScriptedPolicy):
-    """Gives a number that is no token id in place of the last one of some streams, those that come first."""
+    """A policy whose first `streams` streams have `number`, which is not a token id, in place of the last id."""
 
     def __init__(self, number: int, streams: int) -> None:
         super().__init__(three_steps, piece=2)
@@ -648,7 +648,7 @@ async def test_the_sync_door_works_inside_a_running_loop(policy, prm):
     assert solve("p", Plan(n=2), policy=policy, prm=prm).answer is not None
 
 
-# -- what must not end a search, lose an answer, or leave something running --------------------------------------------
+# -- failures that must not end a search, lose an answer, or leave a task running --------------------------------------
 
 
 async def test_a_policy_that_raises_anything_is_a_failed_step(prm):
@@ -745,7 +745,7 @@ async def test_one_step_that_cannot_be_scored_does_not_cost_the_others_theirs(po
 
 
 class Picky(ScriptedPRM):
-    """Refuses batches with a bad step."""
+    """A reward model that refuses batches with a bad step."""
 
     def __init__(self, bad, error=RequestRefused):
         super().__init__(lambda steps: 0.5)

@@ -1,4 +1,4 @@
-"""Writing ahead changes when things happen, and nothing else that a strategy sees."""
+"""Speculation changes only the timing, and nothing else that a strategy observes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tts_tui.tree.events import SpeculativeTokens, StepStarted
 
 
 class Roomy(ScriptedPolicy):
-    """Has room for more streams, as a server has."""
+    """A policy with spare capacity for more streams, like a server."""
 
     spare = 1000
 
 
 def script(path, draw):
-    """Steps of many lengths; some paths end, some siblings are alike, some steps are blank or cut off."""
+    """Return steps of many lengths; some paths end, some siblings are equal, some steps are blank or cut off."""
     chance = random.Random(f"{path} {draw}")
     kind = chance.random()
     if len(path) >= 3 and kind < 0.4:
@@ -46,7 +46,7 @@ async def search(policy, **settings):
 
 
 def shape(tree):
-    """Everything of a tree but order and cost, by address."""
+    """Return the content of a tree by address, without order and cost."""
     return {
         tuple((step.group, step.slot) for step in node.path): (
             node.text,
@@ -184,4 +184,4 @@ async def test_the_policy_hears_when_a_step_that_was_written_ahead_is_needed():
     early = [event for event in events if isinstance(event, StepStarted) and event.ahead != Usage()]
     addresses = [[(step.group, step.slot) for step in result.tree.nodes[event.node].path] for event in early]
     assert addresses and all(needed[step_seed(0, address)].made for address in addresses)
-    assert not all(claim.made for claim in needed.values())  # some were begun in vain
+    assert not all(claim.made for claim in needed.values())  # some were started but not used

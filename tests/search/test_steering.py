@@ -1,4 +1,4 @@
-"""What a person does in a running search, and what must hold whatever that is."""
+"""A user's actions in a running search, and the invariants that hold for any such actions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def of(kind, events):
 
 
 class Searched:
-    """A search and all that was heard of it."""
+    """A search with all of its events."""
 
     def __init__(self, react, script=three_steps, policy=None, **settings):
         self.policy = policy or Talkative(script, piece=2)
@@ -99,7 +99,7 @@ class Searched:
 
 
 def once(kind, do, when=lambda run, event: True):
-    """Reacts to the first event of a kind."""
+    """Return a reaction to the first event of a kind."""
     left = [do]
 
     def react(run, event):
@@ -156,7 +156,7 @@ async def test_the_search_waits_for_what_was_asked_for_by_hand():
     }
 
 
-# -- a step in a person's words ----------------------------------------------------------------------------------------
+# -- steps that the user writes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("strategy", "variant"), EVERY)
@@ -317,7 +317,7 @@ async def test_the_strategy_decides_alike_when_it_runs_again_over_the_recorded_t
     assert again.votes == result.votes
 
 
-# -- taking back -------------------------------------------------------------------------------------------------------
+# -- restoring ---------------------------------------------------------------------------------------------------------
 
 
 async def test_the_search_goes_on_from_a_step_that_was_restored(tmp_path):
@@ -378,7 +378,7 @@ async def test_a_strategy_does_not_prune_again_what_a_person_restored(tmp_path):
     assert not [id for id in result.tree.restored if result.tree.nodes[id].pruned]
 
 
-# -- another plan ------------------------------------------------------------------------------------------------------
+# -- changing the plan -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", ["beam", "dvts", "best-of-n", "majority", "cot"])
@@ -463,11 +463,11 @@ async def test_plans_that_this_search_cannot_follow():
     assert not run.of(PlanChanged)
 
 
-# -- one by one --------------------------------------------------------------------------------------------------------
+# -- single steps and rounds -------------------------------------------------------------------------------------------
 
 
 async def quiet(run):
-    """Returns once nothing moves any more."""
+    """Wait until the search makes no more progress."""
     heard = -1
     while heard != len(run.events) or run.policy.running:
         heard = len(run.events)
@@ -559,7 +559,7 @@ async def test_a_pause_does_not_spend_the_time_limit():
 
 
 async def forked(tmp_path, choose, plan=None, **options):
-    """A search, its fork at the node that `choose` takes, and the fork's policy."""
+    """Return a search, its fork at the node that `choose` selects, and the fork's policy."""
     first = await Searched(lambda run, event: None).run(tmp_path / "first.jsonl")
     policy, node = Talkative(three_steps, piece=2), choose(first.result.tree)
     async with Solver(policy, first.prm) as solver:
@@ -653,7 +653,7 @@ async def resumed(path, lines, policy=None, **options):
 
 
 def lines_until(path, found):
-    """The recording up to and with the first line that has it."""
+    """Return the lines of the recording up to and including the first one that contains `found`."""
     lines = path.read_bytes().splitlines(keepends=True)
     return lines[: next(place for place, line in enumerate(lines) if found in line) + 1]
 
@@ -708,7 +708,7 @@ async def test_a_recording_is_folded_into_the_tree_that_is_given(tmp_path):
         assert result.tree is tree
 
 
-# -- what cannot be done -----------------------------------------------------------------------------------------------
+# -- refused actions ---------------------------------------------------------------------------------------------------
 
 
 def whole_and_ended(tree):
@@ -809,7 +809,7 @@ async def test_strategies_may_look_below_a_node(monkeypatch):
     assert [node.depth for node in run.result.tree.solutions] == [3, 3]
 
 
-# -- whatever people do ------------------------------------------------------------------------------------------------
+# -- random actions ----------------------------------------------------------------------------------------------------
 
 ACTS = st.lists(
     st.tuples(st.integers(2, 120), st.sampled_from(KINDS), st.integers(0, 10**6), st.booleans()), min_size=1, max_size=8

@@ -1,9 +1,10 @@
-"""Votes, beam search and DVTS written plainly from the description of the public implementations.
+"""Plain reference implementations of votes, beam search and DVTS, after the public implementations.
 
-Sequential, on lists and tuples, sharing no code with the package but the seed of a step. A node is a `Path`.
+They are sequential, use lists and tuples, and share no code with the package except the seed of a step. A node is a
+`Path`.
 
-Where the package differs from an implementation on purpose (docs/explanation/differences.md), the reference does as the
-implementation does; `ours=True` asks for the documented difference in the order of equal values.
+Where the package deliberately differs from an implementation (docs/explanation/differences.md), the reference follows
+the implementation; `ours=True` selects the documented difference in the order of equal values.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ class Path:
 
     @property
     def over(self) -> bool:
-        """Whether the official code takes the path for finished."""
+        """True if the official code considers the path finished."""
         return "\\boxed" in self.texts[-1] or not self.texts[-1].endswith(SEPARATOR)
 
 
 class World:
-    """What policy and PRM would do, and a list of what was asked."""
+    """A scripted policy and PRM, with a record of the visited steps and of each beam."""
 
     def __init__(self, script: Callable, rule: Callable, n: int, m: int, depth: int, seed: int = 0) -> None:
         self.script, self.rule, self.n, self.m, self.depth, self.seed = script, rule, n, m, depth, seed
@@ -70,7 +71,7 @@ class World:
 
 def official(world: World, first: int, beams: int, group: int = 0, *, ours: bool = False) -> list[Path]:
     def legal(path: Path, n: int, start: int, force: bool = False) -> list[Path]:
-        """New steps. The official code takes one of those whose text is the same when stripped."""
+        """Return new steps. The official code keeps one of those whose stripped texts are equal."""
         kept: dict[tuple[str, bool], Path] = {}
         forced: list[Path] = []
         for slot in range(start, start + n):
@@ -78,11 +79,13 @@ def official(world: World, first: int, beams: int, group: int = 0, *, ours: bool
             forced.append(new)
             said = new.texts[-1].strip()
             if said and not new.cut:
-                kept.setdefault((said, new.over), new)  # whether the answer ended is what the package adds
+                kept.setdefault(
+                    (said, new.over), new
+                )  # that the end of the answer counts too is the package's addition
         return forced if force else list(kept.values())
 
     def step(path: Path) -> None:
-        """Terminates the path, or expands it."""
+        """Terminate the path, or expand it."""
         if path.over or len(path.texts) == world.depth:
             path.terminated = True
             return
@@ -108,7 +111,7 @@ def official(world: World, first: int, beams: int, group: int = 0, *, ours: bool
                     pushed += 1
                     heapq.heappush(heap, (-child.last, -child.before, pushed if ours else 0, child))
         if len(done) == beams:
-            break  # the official code grows the rest of its beams once more, and reads nothing of it
+            break  # the official code extends its other beams once more, without using the result
         top = [entry[-1] for entry in heapq.nsmallest(k, heap)]
         if top:
             world.fronts.append([node.address for node in top])
@@ -122,7 +125,7 @@ def official_dvts(world: World, *, ours: bool = False) -> list[Path]:
 
 
 def roll(world: World, path: Path, slot: int, group: int) -> Path:
-    """To the end of the answer; blank pieces belong to the step that follows."""
+    """Extend the path to the end of the answer; blank pieces belong to the step after them."""
     address = (*path.address, (group, slot))
     seed = step_seed(world.seed, list(address))
     raw, lead = path.texts, ""
@@ -153,7 +156,7 @@ def sal_beam(world: World, aggregate: Callable) -> list[Path]:
         if not going:
             break
         values = [aggregate(path.scores) for path in going]
-        top = sorted(range(len(going)), key=values.__getitem__)[-(world.n // world.m) :]  # as NumPy's argsort
+        top = sorted(range(len(going)), key=values.__getitem__)[-(world.n // world.m) :]  # like NumPy's argsort
         active = [path for place, path in enumerate(going) if place in top]
         world.fronts.append([path.address for path in active])
     return done[: world.n]
@@ -168,7 +171,7 @@ def sal_dvts(world: World, aggregate: Callable) -> list[Path]:
             make = roll if last else (lambda w, p, s, g: w.sample(p, s, g))
             siblings = [make(world, beam, slot, group) for slot in range(world.m)]
             values = [aggregate(path.scores) for path in siblings]
-            beam = siblings[values.index(max(values))]  # as NumPy's argmax
+            beam = siblings[values.index(max(values))]  # like NumPy's argmax
             world.fronts.append([beam.address])
             if beam.eos or beam.cut or "boxed{" in beam.texts[-1]:
                 break
@@ -177,7 +180,7 @@ def sal_dvts(world: World, aggregate: Callable) -> list[Path]:
 
 
 def vote(answers: list[str], values: list[list[float]], score: str, how: str) -> str:
-    """The official votes: exact strings, [] scores -1, the first of equals."""
+    """Return the winner of an official vote: exact strings, [] scores -1, the first of equals wins."""
     if how == "majority":
         return max(answers, key=lambda a: (answers.count(a), -answers.index(a)))
     rules = {"min": min, "last": lambda v: v[-1], "avg": lambda v: sum(v) / len(v)}

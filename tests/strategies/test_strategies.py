@@ -1,4 +1,4 @@
-"""Strategies decide as the algorithms they are named after, on random trees."""
+"""Strategies make the same decisions as the algorithms after which they are named, on random trees."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def number(*what: object) -> int:
 
 
 def random_script(seed: int, words: int, *, early_end: bool = True):
-    """Few words, so that siblings collide; blank, cut-off, boxed and last steps and white space at random.
+    """Return a script of few words, so that siblings collide, with random blank, cut-off, boxed and last steps.
 
-    Answers are numbers: whether words mean the same is asked of a process, and that takes a second. With `early_end`
-    some steps end the text without an answer, while siblings that say the same go on.
+    Whitespace is random too. Answers are numbers, because comparing words starts a process, which takes a second. With
+    `early_end`, some steps end the text without an answer, while siblings with the same text continue.
     """
 
     def script(path: tuple[str, ...], draw: int) -> str:
@@ -54,12 +54,12 @@ def random_script(seed: int, words: int, *, early_end: bool = True):
 
 
 def random_rule(seed: int, steps: int):
-    """Few values, so that scores tie. White space around a step makes no difference to a reward model."""
+    """Return a score rule with few values, so that scores tie. It ignores whitespace around steps, as PRMs do."""
     return lambda texts: number(seed, tuple(text.strip() for text in texts)) % steps / steps
 
 
 async def run(script, rule, **plan):
-    """The result, what the strategy kept each time, and what it returned, in its order."""
+    """Return the result, the nodes that the strategy kept each time, and those that it returned, in its order."""
     policy, events, returned = ScriptedPolicy(script), [], []
     kind = type(strategy(plan["strategy"]))
     original = kind.run
@@ -152,7 +152,7 @@ async def test_sal_semantics_visit_what_search_and_learn_visits(name, seed, word
 
 
 def with_answers(paths, *, box_ends):
-    """Addresses of the paths that an answer can be read out of."""
+    """Return the addresses of the paths from which an answer can be extracted."""
     found = set()
     for path in paths:
         finished = path.eos or (box_ends and "\\boxed" in path.texts[-1])

@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it as a recording gives events or a recording error; what is read can be used."""
+"""Reading any file as a recording gives events or a recording error, and events that can be read can be used."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ EXTRA = [
     NodesKept(nodes=(1,), why="the best"),
     StepMerged(node=2, into=1),
 ]
-"""Events that the recorded searches may not have."""
+"""Events that the recorded searches may lack."""
 
 
 @cache
 def recorded(strategy: str) -> tuple[bytes, ...]:
-    """The lines of a search in which a person does all that can be done."""
+    """Return the recorded lines of a search in which the user performs all kinds of actions."""
     acts = [(5 + 4 * place, kind, place, place % 2) for place, kind in enumerate(KINDS)]
     result, person, _ = asyncio.run(steered(acts, plan(strategy)))
     assert not person.broken and result.tree.finished is not None
@@ -92,7 +92,7 @@ def test_the_recordings_that_are_damaged_here_have_events_of_all_kinds():
 
 
 def places(value, at=()):
-    """The ways to all values inside a value."""
+    """Yield the key paths to all values inside a value."""
     if at:
         yield at
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -101,11 +101,11 @@ def places(value, at=()):
 
 
 def change(line: bytes, data: st.DataObject) -> bytes:
-    """Replaces or removes a value of an event."""
+    """Replace or remove a value of an event."""
     try:
         event = json.loads(line)
     except ValueError:
-        return line  # damaged before
+        return line  # already damaged
     *way, key = data.draw(st.sampled_from(list(places(event)) or [()])) or (None,)
     if key is None:
         return line
@@ -122,7 +122,7 @@ def change(line: bytes, data: st.DataObject) -> bytes:
 
 
 def damaged(lines: tuple[bytes, ...], data: st.DataObject) -> bytes:
-    """A recording to which one to three bad things have happened."""
+    """Return a recording with one to three kinds of damage."""
     found = [*lines]
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(found) - 1), label="line")
@@ -168,7 +168,7 @@ def test_a_damaged_recording_is_a_recording_error_or_can_be_used(data, strategy,
     player.seek(len(player))
     player.model.pull()
     assert len(player.model.votes) <= len(tree.solutions)
-    try:  # as a resumption does
+    try:  # as when resuming
         check_left(tree, tree.plan)
         check_path(tree)
     except UsageError:

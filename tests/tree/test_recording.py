@@ -1,4 +1,4 @@
-"""Nothing recorded is lost: every prefix of a recording opens, replays and resumes."""
+"""No recorded data is lost: every prefix of a recording opens, replays and resumes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPT, RULE = random_script(7, 6), random_rule(7, 40)
 
 
 def path_script(path, draw):
-    """A sample that is taken up in its middle gets new random numbers: only the first step depends on them here."""
+    """Return a step that depends on `draw` only if it is the first: a sample resumed midway gets new random numbers."""
     return SCRIPT(path, 0 if path else draw)
 
 
@@ -36,7 +36,7 @@ PLANS = [
 
 
 def picture(tree):
-    """All that a tree is, as plain values."""
+    """Return the complete content of a tree as plain values."""
     nodes = [
         (
             n.id,
@@ -111,7 +111,7 @@ async def test_a_search_that_ran_out_of_budget_goes_on_with_a_larger_one(tmp_pat
 
 
 class Disk:
-    """A file on a disk that is full after so many bytes."""
+    """A file on a disk that is full after `size` bytes."""
 
     def __init__(self, file, size):
         self.file, self.left = file, size
@@ -130,7 +130,7 @@ class Disk:
 
 @pytest.fixture(params=[0, 300, 2000])
 def small_disk(request, monkeypatch):
-    """Recordings have so many bytes of room."""
+    """Limit the disk space of recordings to a number of bytes."""
     begin = Recorder.__init__
 
     def small(self, *arguments, **options):
@@ -192,7 +192,7 @@ def header(**changes):
 
 
 def step(number):
-    """A whole step, of which one id is `number`."""
+    """Return a finished step, one of whose ids is `number`."""
     begun = b'{"event":"step_started","node":1,"parent":0,"slot":0}\n'
     whole = {"event": "step_finished", "node": 1, "ids": [7, number], "text": "", "finish": "eos", "usage": {}}
     return begun + json.dumps(whole).encode() + b"\n"
@@ -282,7 +282,7 @@ def test_a_million_character_line_reads_back(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The threads in which a file was read."""
+    """Record the threads in which a file was read."""
     threads = []
     read = recording.read
 

@@ -1,9 +1,9 @@
-"""Networks with a head of one or two linear layers, read at the last token of what they are sent.
+"""Networks with a head of one or two linear layers, which is read at the last token of the input.
 
-The outputs are logits, in float32, as the client turns them into scores, and behind them the number of tokens that were
-computed for them, which SGLang's replies to such requests do not tell. Keys and values are kept in the radix cache as
-those of any other model. A checkpoint that lacks a tensor ends the start: a score that is computed with random numbers
-looks like any other.
+The outputs are logits, in float32, which the client converts to scores, followed by the number of tokens that were
+computed for them, which SGLang's replies to such requests do not include. Keys and values are kept in the radix cache
+like those of any other model. The server does not start on a checkpoint that lacks a tensor, because a score computed
+with random weights looks like any other.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ _PACKED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
 }
-"""Layers that SGLang makes of several of a checkpoint's."""
+"""Layers that SGLang packs from several layers of a checkpoint."""
 _OTHER_NAMES = {"classifier": "score"}
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 
 
 class _Scorer(nn.Module):
-    """A network and a head.
+    """A reward model of a network and a head.
 
     Attributes:
-        network, loader: SGLang's class of the network, and the one that loads its weights.
-        layers: What a checkpoint calls the linear layers of the head; ReLU is between them.
-        labels: Outputs; None for as many as the configuration has labels.
-        biased: Whether each layer must have a bias; else one that is missing is zero.
+        network: SGLang's class of the network.
+        loader: SGLang's class that loads the network's weights.
+        layers: The names of the head's linear layers in a checkpoint; there is a ReLU between two layers.
+        labels: The number of outputs; None takes the number of labels in the configuration.
+        biased: True if each layer must have a bias; otherwise a missing bias is zero.
     """
 
     network: ClassVar[Any]
@@ -65,9 +66,9 @@ class _Scorer(nn.Module):
         input_embeds: torch.Tensor | None = None,
         get_embedding: bool = True,
     ) -> EmbeddingPoolerOutput:
-        """Logits at the last token of each sequence, and how many of its tokens were not in the cache.
+        """Return logits at the last token of each sequence, and how many of its tokens were not in the cache.
 
-        Of a sequence that is computed in several chunks, those of the last.
+        For a sequence that is computed in several chunks, both are those of the last chunk.
         """
         states = self.model(input_ids, positions, forward_batch, input_embeds)
         states = self.pooler(states, forward_batch).embeddings.float()
@@ -77,10 +78,10 @@ class _Scorer(nn.Module):
         return EmbeddingPoolerOutput(embeddings=torch.cat([states, computed], dim=1))
 
     def load_weights(self, weights: Weights) -> None:
-        """Loads what there must be, and lets alone what scores do not depend on.
+        """Load all required tensors, and ignore those on which scores do not depend.
 
         Raises:
-            ValueError: A tensor is missing, or is of another shape.
+            ValueError: A tensor is missing or has another shape.
         """
         seen: set[str] = set()
         load = getattr(self.loader, "_legacy_load_weights", self.loader.load_weights)
@@ -91,7 +92,7 @@ class _Scorer(nn.Module):
             raise ValueError(f"the checkpoint lacks {missing[0]}{more}: it is no {name}, or download it again")
 
     def _without_head(self, weights: Weights, seen: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Loads the head's tensors, and gives those of the network."""
+        """Load the head's tensors, and yield those of the network; add the names of both to `seen`."""
         own = {
             f"{layer}.{part}": (place, part) for place, layer in enumerate(self.layers) for part in ("weight", "bias")
         }
@@ -114,10 +115,10 @@ class _Scorer(nn.Module):
             seen.add(name)
 
     def _needed(self) -> set[str]:
-        """Names of the tensors that a checkpoint must have."""
+        """Return the names of the tensors that a checkpoint must have."""
         parts = ("weight", "bias") if self.biased else ("weight",)
         needed = {f"{layer}.{part}" for layer in self.layers for part in parts}
-        if self.quant_config is None:  # those of quantized networks have names of their own
+        if self.quant_config is None:  # quantized networks use different tensor names
             for name, _ in self.model.named_parameters():
                 packed = next((packed for packed in _PACKED if packed in name), "")
                 needed |= {"model." + name.replace(packed, part) for part in _PACKED.get(packed, (packed,))}
@@ -133,39 +134,39 @@ class _Llama(_Scorer):
 
 
 class Qwen2ForProcessRewardModel(_Qwen2):
-    """Qwen2.5-Math-PRM: logits of bad and good."""
+    """Qwen2.5-Math-PRM, whose outputs are logits of bad and good."""
 
     layers, labels, biased = ("score.0", "score.2"), 2, True
 
 
 class Qwen2ForPrmModel(_Qwen2):
-    """Skywork-o1-Open-PRM: one logit."""
+    """Skywork-o1-Open-PRM, whose output is one logit."""
 
     layers, labels, biased = ("v_head.summary",), 1, True
 
 
 class Qwen2ForTokenClassification(_Qwen2):
-    """PRMs of TRL's trainer: logits of bad and good."""
+    """PRMs of TRL's trainer on Qwen2, whose outputs are logits of bad and good."""
 
 
 class LlamaForTokenClassification(_Llama):
-    """The same."""
+    """PRMs of TRL's trainer on Llama, whose outputs are logits of bad and good."""
 
 
 class MistralForTokenClassification(_Llama):
-    """The same."""
+    """PRMs of TRL's trainer on Mistral, whose outputs are logits of bad and good."""
 
 
 class Qwen2ForSequenceClassification(_Qwen2):
-    """Outcome reward models. SGLang's own class leaves a bias that a checkpoint lacks as it was drawn at random."""
+    """Outcome reward models on Qwen2. SGLang's own class leaves a bias that a checkpoint lacks at random values."""
 
 
 class LlamaForSequenceClassification(_Llama):
-    """The same."""
+    """Outcome reward models on Llama, with a zero bias where a checkpoint has none."""
 
 
 class MistralForSequenceClassification(_Llama):
-    """The same."""
+    """Outcome reward models on Mistral, with a zero bias where a checkpoint has none."""
 
 
 EntryClass = [
