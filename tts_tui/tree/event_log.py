@@ -59,10 +59,10 @@ class EventLog:
             except RecordingStopped as error:
                 self._sinks.remove(sink)
                 stopped.append(str(error))
-            except (Exception, CancelledError) as error:  # a sink does not await, so this is no cancellation of the search
+            except (Exception, CancelledError) as error:  # raised by the sink: the search is not cancelled
                 self._sinks.remove(sink)
                 self._fail(error)
-        for message in stopped:  # after the loop, so that the other sinks receive the event itself first
+        for message in stopped:  # after the loop, so that all other sinks have the event
             self.append(Notice(t=self.now, message=message, warning=True))
 
     def _fail(self, error: BaseException) -> None:

@@ -33,9 +33,9 @@ WRITTEN = HAND + 1
 By = Literal["strategy", "person"]
 
 Reason = Literal["solved", "unsolved", "budget", "timeout", "interrupted", "failed"]
-"""The reason why a search ended: it ran to its end with or without an answer ("solved", "unsolved"), the tokens or FLOPs
-were spent ("budget"), the time limit was reached ("timeout"), it was stopped ("interrupted"), or the models failed
-("failed"). The result always has the best answer so far."""
+"""The reason why a search ended: it ran to its end with or without an answer ("solved", "unsolved"), its tokens or
+FLOPs were spent ("budget"), its time limit was reached ("timeout"), it was stopped ("interrupted"), or the models
+failed ("failed"). The result always has the best answer so far."""
 
 
 def _tag(name: str) -> str:

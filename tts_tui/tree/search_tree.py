@@ -217,9 +217,9 @@ class SearchTree:
         return node.id in self._apart
 
     def left_out(self, node: Node, root: Node) -> bool:
-        """Return whether `node` is hidden from a strategy that runs from `root`, because a person decided on it first.
+        """Return whether `node`, or a node between it and `root`, is hidden from a strategy that runs from `root`.
 
-        A node that was cut before the strategy had kept or pruned it stays hidden even if it was restored since, so
+        A node that a person cut before the strategy had kept or pruned it is hidden, even if it was restored since, so
         that the strategy takes the same decisions when it runs again over the recorded tree.
         """
         above: Node | None = node if self._apart else None
