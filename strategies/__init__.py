@@ -1,4 +1,4 @@
-"""Search strategies, one a file. Installed as `tts_tui.strategies`."""
+"""Search strategies, one per file. Installed as `tts_tui.strategies`."""
 
 if __name__ != "tts_tui.strategies":
     raise ImportError("import tts_tui.strategies, not strategies")

@@ -1,8 +1,8 @@
-"""The compute-optimal strategy, chosen per prompt (arXiv 2502.06703, section 3): probe, look, go on or stop.
+"""The compute-optimal strategy, chosen per prompt (arXiv 2502.06703, section 3): probe, assess, then continue or stop.
 
-It begins with a few samples. Then the controller says how hard the problem seems, how sure the answer is, and which
-way to go on is worth its price: more samples, a tree search that begins with the steps that are there, or none.
-Whatever was sampled counts to the end: first steps are nodes that tree searches choose from, and solutions vote.
+It begins with a few samples. The controller then estimates how hard the problem is, how confident the answer is, and
+which continuation is worth its cost: more samples, a tree search that starts from the existing steps, or none.
+All samples are used to the end: their first steps are nodes that tree searches choose from, and solutions vote.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Auto:
-    """Follows the controller until it says to stop."""
+    """The strategy that follows the controller's decisions until it decides to stop."""
 
     name = "auto"
     summary = "picks for each problem: samples first, then what is worth its price"
@@ -28,7 +28,7 @@ class Auto:
     uses_width = True
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Goes on as chosen, round by round."""
+        """Ask the controller for a decision and carry it out, round by round; return all samples and solutions."""
         samples: list[Node] = []
         searched: dict[str, list[Node]] = {}
         done: dict[str, int] = {}
@@ -49,7 +49,7 @@ class Auto:
 
 
 async def _subtrees(search: SearchView, parts: int) -> list[Node]:
-    """The first `parts` subtrees of DVTS; each has M of the first steps, whoever sampled them."""
+    """Grow the first `parts` subtrees of DVTS; each has M of the first steps, including those of earlier samples."""
     m = search.plan.m
     grown = [official(search, first=m, beams=1, start=m * part, merge=False) for part in range(parts)]
     return [node for solutions in await concurrently(grown) for node in solutions]

@@ -1,25 +1,25 @@
 r"""Beam search under a PRM (arXiv 2502.06703, section 2.2; Snell et al., 2024).
 
-Two public implementations differ, and `plan.variant` chooses. **official**, the paper's own code, is the default, for
-three reasons: a beam that finishes keeps its place among the N / M, so a round never samples more than N steps; a
-step that was cut off is no end of an answer; and no beam is copied, so each vote is an independent sample. It is also
-what the paper's figures were made with.
+The two public implementations differ, and `plan.variant` selects one. **paper**, the paper's official code, is the
+default, for three reasons: a beam that finishes keeps its place among the N / M, so a round never samples more than
+N steps; a step that was cut off does not end an answer; and no beam is copied, so each vote is an independent sample.
+The paper's figures were also made with it.
 
 =================  =================================================  ===============================================
-                   official                                           sal (search-and-learn)
+                   paper (the official code)                          search-and-learn
 =================  =================================================  ===============================================
-children           M of each survivor                                 N in all, dealt out in turn
+children           M of each survivor                                 N in total, dealt out in turn
 survivors          the N / M best, less one per finished beam         the N / M best of the unfinished
 chosen by          score of the last step                             the plan's score
-equal values       by the step before, then the oldest                the last ones sampled
-dropped            steps cut off, empty, or like a sibling            nothing; a step that was cut off is an answer
+ties               by the step before, then the oldest                the last ones sampled
+dropped            steps cut off, empty, or identical to a sibling    nothing; a step that was cut off is an answer
 ends               N / M finished, or depth                           no beam left, or depth (then to the end of text)
 votes              at most N / M                                      the first N that finished, never padded by copies
 =================  =================================================  ===============================================
 
-A path that cannot be grown any more (three rounds of unusable steps, or the depth limit) takes a finished beam's place,
-and votes only if an answer stands in it. Where this differs from both implementations on purpose,
-`docs/explanation/differences.md` says how and why.
+A path that cannot be grown any further (three rounds of unusable steps, or the depth limit) takes the place of a
+finished beam, and votes only if it has an answer. `docs/explanation/differences.md` lists the intended differences from
+both implementations, with the reasons.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from tts_tui.tree.search_tree import Node
 
 _SPARE = 1_000_000
-"""Slots from here on are for second rounds where several searches share the root's."""
+"""First slot of the second rounds when several searches share the root's slots."""
 TRIES = 3
-"""Rounds of M steps that the official code samples before it gives a path up."""
+"""Number of rounds of M steps that the official code samples before it abandons a path."""
 
 
 class BeamSearch:
-    """N first steps; each round the N / M best grow M children each."""
+    """Beam search: N first steps, then in each round the N / M best paths grow M children each."""
 
     name = "beam"
     summary = "step by step, the N/M best paths grow M children each"
@@ -49,7 +49,7 @@ class BeamSearch:
     uses_width = True
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Grows all beams together, round by round."""
+        """Grow all beams together, round by round, and return the finished ones."""
         plan = search.plan
         plan.check_width()
         if plan.variant == "search-and-learn":
@@ -60,15 +60,15 @@ class BeamSearch:
 async def official(
     search: SearchView, *, first: int, beams: int, group: int = 0, start: int = 0, merge: bool = True
 ) -> list[Node]:
-    """Beam search as the official code runs it.
+    """Run beam search as the official code does, and return the finished paths.
 
     Args:
         search: The search.
-        first: Steps sampled from the root.
-        beams: Paths that survive a round, finished ones included.
+        first: Number of steps sampled from the root.
+        beams: Number of paths that survive a round, finished ones included.
         group: Independent part of the search; DVTS runs one such beam search per subtree.
         start: First slot of the first steps.
-        merge: Whether first steps that say the same are merged; not where several searches share the root's slots.
+        merge: Merge identical first steps; must be False if several searches share the root's slots.
     """
     m, depth = search.plan.m, search.plan.max_depth
     children = {search.root: await _first_steps(search, first, group, beams, start, merge)}
@@ -80,7 +80,7 @@ async def official(
         grown: list[Node] = []
         for node in front:
             if children[node]:
-                room = beams - len(done)  # stays as it is if the rest of the front is finished: so does theirs
+                room = beams - len(done)  # unchanged if the rest of the front is finished, as in the official code
                 pool += best(children[node], room)
                 grown += children[node]
             elif node is not search.root:
@@ -98,32 +98,39 @@ async def official(
 
 
 def best(nodes: Sequence[Node], k: int) -> list[Node]:
-    """The `k` best by the score of the last step; then by that of the step before, then the older."""
+    """Return the `k` best nodes by the score of the last step; ties go by the step before, then to the older."""
     return sorted(nodes, key=lambda node: (-node.value, -node.parent.value if node.parent else 0.0))[:k]
 
 
 def ended(node: Node) -> bool:
-    """Whether the path cannot be continued: its answer ended, or its last step was cut off."""
+    """Return whether the path cannot be continued: its answer ended, or its last step was cut off."""
     return node.terminal or node.finish == "length"
 
 
 def select(search: SearchView, kept: Sequence[Node], pool: Sequence[Node], why: str) -> None:
-    """Records a choice: `kept` go on, the rest of the `pool` is given up."""
+    """Record a selection: the `kept` nodes continue, and the rest of the `pool` is pruned.
+
+    Args:
+        search: The search.
+        kept: The nodes to continue.
+        pool: All nodes that were compared.
+        why: The criterion, which completes "among the best K ...".
+    """
     chosen = set(kept)
     search.keep(kept, f"among the best {len(kept)} {why}")
     search.prune([node for node in pool if node not in chosen], f"not among the best {len(kept)} {why}")
 
 
 async def _first_steps(search: SearchView, n: int, group: int, survivors: int, start: int, merge: bool) -> list[Node]:
-    """First steps; if none is usable, a second round in which anything goes."""
-    ahead = survivors if merge else 0  # who shares the root's slots cannot tell which of them will go on
+    """Sample the first steps; if none is usable, sample a second round and accept all of it."""
+    ahead = survivors if merge else 0  # with shared root slots, the survivors of this search are not known in advance
     steps = search.expand([search.root], n, start=start, group=group, merge=merge, survivors=ahead)
     again = start + n if merge else _SPARE + start
     return _usable(search, await steps) or await search.expand([search.root], n, start=again, group=group, merge=False)
 
 
 async def _next_steps(search: SearchView, node: Node, m: int, group: int, survivors: int) -> list[Node]:
-    """M usable next steps, or fewer; none if three rounds brought none."""
+    """Return up to M usable next steps; none if three rounds had none."""
     for attempt in range(TRIES):
         steps = search.expand([node], m, start=attempt * m, group=group, survivors=survivors)
         usable = _usable(search, await steps)
@@ -133,14 +140,14 @@ async def _next_steps(search: SearchView, node: Node, m: int, group: int, surviv
 
 
 def _usable(search: SearchView, nodes: Sequence[Node]) -> list[Node]:
-    """Steps that say something and were not cut off."""
+    """Return the steps that are not blank and were not cut off, and prune the others."""
     search.prune([node for node in nodes if node.blank], "an empty step")
     search.prune([node for node in nodes if node.finish == "length"], "cut off at the step limit")
     return [node for node in nodes if not node.blank and node.finish != "length"]
 
 
 async def _search_and_learn(search: SearchView) -> list[Node]:
-    """Beam search as search-and-learn runs it, without its padding by copies."""
+    """Run beam search as search-and-learn does, without its padding by copies."""
     plan = search.plan
     front = [search.root]
     done: list[Node] = []
@@ -162,9 +169,14 @@ async def _search_and_learn(search: SearchView) -> list[Node]:
 async def sal_steps(
     search: SearchView, nodes: Sequence[Node], share: Sequence[int], *, last: bool, group: int = 0
 ) -> list[Node]:
-    """Next steps in search-and-learn's order: the first copy of every beam, then the second. The last depth runs on.
+    """Return the next steps in search-and-learn's order: the first copy of every beam, then the second, and so on.
 
-    All `nodes` have the same depth.
+    Args:
+        search: The search.
+        nodes: The beams to continue, all of the same depth.
+        share: Number of steps for each of them.
+        last: True at the last depth, where the steps are continued to the end of the text.
+        group: Independent part of the search.
     """
     if not last:
         steps = await search.expand(nodes, share, group=group, merge=False)
@@ -176,12 +188,12 @@ async def sal_steps(
 
 
 def sal_value(search: SearchView, node: Node) -> float:
-    """The plan's score over the whole path; 0 where scores are missing."""
+    """Return the plan's score over the entire path; 0 if scores are missing."""
     return path_score(node.scores, search.plan.score) or 0.0
 
 
 def _sal_best(search: SearchView, nodes: Sequence[Node], k: int) -> list[Node]:
-    """The `k` nodes of the highest value; of equal ones those that a recording went on with, else the last ones."""
+    """Return the `k` nodes of the highest value; ties go to nodes kept in a recording, then to the last ones."""
     return sorted(nodes, key=lambda node: (sal_value(search, node), node.kept))[-k:]
 
 

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 class BestOfN:
-    """N independent samples, every step scored; score and vote of the plan choose the answer.
+    """Best-of-N: N independent samples with every step scored; the plan's score and vote select the answer.
 
-    The same in both public implementations. A sample that is cut off at the token limit votes only if it holds a
-    complete box; copies are samples too and are kept.
+    Both public implementations do the same. A sample that is cut off at the token limit votes only if it has a complete
+    box; duplicates are samples too and are kept.
     """
 
     name = "best-of-n"
     summary = "N samples, chosen by the PRM"
-    needs_scores = False  # its vote may: `plan.vote` decides
+    needs_scores = False  # the vote may need them, depending on `plan.vote`
     uses_width = False
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Samples `n` solutions; steps are scored while later ones are still being written."""
+        """Sample `n` solutions; steps are scored while later ones are still being generated."""
         return await search.rollout(search.root, search.plan.n)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ChainOfThought:
-    """One sample, at temperature 0 by default. The baseline that every gain is measured against."""
+    """Chain of thought: one sample, at temperature 0 by default. The baseline that every gain is measured against."""
 
     name = "cot"
     summary = "one greedy sample"
@@ -19,7 +19,7 @@ class ChainOfThought:
     uses_width = False
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Samples one solution, whatever `n` is."""
+        """Sample one solution, regardless of `n`."""
         return await search.rollout(search.root, 1)
 
 

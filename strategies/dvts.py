@@ -1,9 +1,9 @@
 """Diverse verifier tree search (arXiv 2502.06703, section 2.2; Beeching et al., 2024).
 
-N / M independent subtrees, each a beam search with one beam: M steps are sampled, the best one is kept. They never
-wait for each other. `plan.variant` chooses what they return: **official** (default) one solution each, so every
-vote is an independent path; **sal** all M siblings of each subtree's last step, finished or not (an unfinished one
-votes only if an answer stands in it), as search-and-learn does, which gives N votes that are M by M nearly copies.
+N / M independent subtrees, each a beam search with one beam: M steps are sampled, and the best one is kept. They never
+wait for each other. `plan.variant` determines what they return. **paper** (default), the official code: one solution
+each, so every vote is an independent path. **search-and-learn**: all M siblings of each subtree's last step, finished
+or not (an unfinished one votes only if it has an answer), which gives N votes that are near-duplicates in groups of M.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DVTS:
-    """N / M independent greedy tree searches of width M."""
+    """Diverse verifier tree search: N / M independent greedy tree searches of width M."""
 
     name = "dvts"
     summary = "N/M independent subtrees, each keeps the best of M steps"
@@ -28,7 +28,7 @@ class DVTS:
     uses_width = True
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Grows all subtrees at once."""
+        """Grow all subtrees concurrently and return their solutions."""
         plan = search.plan
         plan.check_width()
         if plan.variant == "search-and-learn":
@@ -39,7 +39,7 @@ class DVTS:
 
 
 async def _search_and_learn(search: SearchView, group: int) -> list[Node]:
-    """One subtree as search-and-learn grows it; returns all siblings of its last step."""
+    """Grow one subtree as search-and-learn does, and return all siblings of its last step."""
     plan, node = search.plan, search.root
     steps: list[Node] = []
     start = search.root.depth
@@ -49,7 +49,7 @@ async def _search_and_learn(search: SearchView, group: int) -> list[Node]:
         if not grown:
             break
         steps = grown
-        node = max(steps, key=lambda step: sal_value(search, step))  # of equal ones the first
+        node = max(steps, key=lambda step: sal_value(search, step))  # ties go to the first
         select(search, [node], steps, f"of {len(steps)} by {plan.score}")
         if ended(node) or "boxed{" in node.text:
             break

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Majority:
-    """N independent samples; the answer that most of them give. Needs no PRM."""
+    """Majority voting: N independent samples, and the answer that most of them give. Needs no PRM."""
 
     name = "majority"
     summary = "N samples, the most frequent answer"
@@ -19,7 +19,7 @@ class Majority:
     uses_width = False
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Samples `n` solutions. Copies are samples too, so they are kept, ties go to the lower slot."""
+        """Sample `n` solutions. Duplicates are samples too and are kept; ties go to the lower slot."""
         return await search.rollout(search.root, search.plan.n)
 
 

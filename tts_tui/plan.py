@@ -1,7 +1,7 @@
-"""The plan: what a search will do, fixed before it starts.
+"""The plan of a search: strategy, sizes, sampling, voting and limits, fixed before it starts.
 
 The defaults are the paper's settings (arXiv 2502.06703, section 4.1): T = 0.7 (0 for CoT), beam width M = 4, at most
-2048 tokens a step and 8192 in all, depth 40, steps separated by a blank line.
+2048 tokens per step and 8192 in total, depth 40, steps separated by a blank line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Variant = Literal["paper", "search-and-learn"]
 Speculation = Literal["auto", "on", "off"]
 
 MOST = 1_000_000
-"""Largest N: more would not fit any memory."""
+"""Upper bound of N: a larger tree would not fit in memory."""
 
 SCORES: tuple[str, ...] = get_args(Score)
 VOTES: tuple[str, ...] = get_args(Vote)
@@ -31,28 +31,31 @@ SPECULATIONS: tuple[str, ...] = get_args(Speculation)
 
 
 class Plan(Struct, frozen=True):
-    """Strategy, sizes and voting, with the reason for the choice.
+    """A plan for one search: strategy, sizes and voting, with the reason for the choice.
 
     Attributes:
         strategy: Name of a strategy (`tts_tui.registry.strategies`).
-        n: Budget of candidates.
-        m: Beam width: children of each surviving node. Survivors a round are n / m.
-        score: How a path's step scores become one number.
-        vote: How solutions become one answer.
-        sampling: How tokens are drawn.
-        step_tokens: Most tokens of one step.
-        total_tokens: Most tokens of one path.
-        max_depth: Most steps of a path that is grown step by step.
+        n: Number of candidates (upper bound for `auto`).
+        m: Beam width: the number of children of each surviving node. n / m nodes survive a round.
+        score: How the step scores of a path are combined into one number.
+        vote: How the answer is chosen among the solutions.
+        sampling: The sampling parameters.
+        step_tokens: Maximum number of tokens per step.
+        total_tokens: Maximum number of tokens per path.
+        max_depth: Maximum number of steps of a path that is grown step by step.
         separator: Text that ends a step.
-        variant: Which public implementation decides where the two differ.
-        speculation: Whether steps are written on while their round still waits for others (`tts_tui.search.speculation`): auto does
-            so where the policy has room for it, so that no step becomes much slower by it, and no token is limited.
-        budget: Limits of tokens, FLOPs and seconds.
-        target_tokens: What a problem may cost on average under `auto`, in tokens of the policy (those of the PRM weigh as
-            much as their FLOPs); it spends more where that helps.
-        target_accuracy: Share of right answers that `auto` is to reach as cheaply as it can; instead of `target_tokens`.
-        seed: Seeds every sample; two runs with one seed draw alike as far as the backend's arithmetic does.
-        why: The reason for this plan, one sentence.
+        variant: The public implementation to follow where the two differ: "paper" or "search-and-learn".
+        speculation: Whether to continue steps speculatively while their round still waits for others
+            (`tts_tui.search.speculation`). "auto" does so if the policy has spare capacity, so that no other step
+            becomes much slower, and if neither tokens nor FLOPs are limited.
+        budget: Limits on tokens, FLOPs and seconds.
+        target_tokens: Target for the average cost of a problem under `auto`, in policy tokens (PRM tokens are weighted
+            by their FLOPs); harder problems may cost more where that helps.
+        target_accuracy: Target for the share of right answers that `auto` reaches at the lowest cost; set either this
+            or `target_tokens`.
+        seed: Seed of all samples; two runs with the same seed draw the same samples, up to differences in the
+            backend's arithmetic.
+        why: The reason for this plan, in one sentence.
     """
 
     strategy: str = "best-of-n"
@@ -106,10 +109,12 @@ class Plan(Struct, frozen=True):
             raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.target_accuracy}")
 
     def check_width(self) -> None:
-        """Checks what strategies that keep n / m survivors rely on; to `auto` n is the most, and any will do.
+        """Check that n is a multiple of m, as strategies that keep n / m survivors require.
+
+        Any n is valid for `auto`, where it is an upper bound.
 
         Raises:
-            PlanError: m > n, or n is no multiple of m.
+            PlanError: m > n, or n is not a multiple of m.
         """
         if self.strategy == "auto":
             return
@@ -122,12 +127,22 @@ class Plan(Struct, frozen=True):
             raise PlanError(f"n={self.n} is not divisible by m={self.m}: use n={low} or n={high}")
 
     def replace(self, **changes: object) -> Plan:
-        """A copy with `changes`, checked again."""
+        """Return a copy with `changes` applied, validated again.
+
+        Raises:
+            PlanError, UnknownName: The changed plan is not valid.
+        """
         return replace(self, **changes)
 
 
 def default_plan(strategy: str, **changes: object) -> Plan:
-    """The paper's plan for `strategy`: one greedy sample for cot, a plain majority where nothing is scored."""
+    """Return the paper's plan for `strategy`, with `changes` applied.
+
+    For `cot` this is one greedy sample; strategies that score nothing vote by plain majority.
+
+    Raises:
+        PlanError, UnknownName: The changed plan is not valid.
+    """
     special: dict[str, dict[str, object]] = {
         "cot": {"n": 1, "sampling": Sampling(temperature=0.0), "vote": "majority"},
         "majority": {"vote": "majority"},
@@ -138,5 +153,8 @@ def default_plan(strategy: str, **changes: object) -> Plan:
 
 
 def requires_restart(before: Plan, after: Plan) -> bool:
-    """Whether a change of plan has the strategy decide anew; score, vote, sampling and limits change as it goes."""
+    """Return whether a change of plan makes the strategy decide again from the start.
+
+    Changes of score, vote, sampling and limits take effect without a restart.
+    """
     return any(getattr(before, name) != getattr(after, name) for name in ("strategy", "n", "m", "variant", "max_depth"))

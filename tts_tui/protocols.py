@@ -1,6 +1,6 @@
-"""What a policy, a reward model and a strategy must do, and the values they exchange.
+"""The contracts of policies and reward models, and the values that they exchange with a search.
 
-Nothing here does anything. Backends and strategies depend on this module, and this module depends on neither.
+This module holds no behaviour. Backends and strategies depend on it, and it depends on neither.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ from typing import Annotated, Literal, Protocol, runtime_checkable
 from msgspec import Meta, Struct
 
 Finish = Literal["step", "eos", "boxed", "length"]
-"""How a step ended: at the separator (the path can go on), at the end of the answer, with a box where the strategy
-takes that as the end, or cut off at its limit."""
+"""How a step ended: "step" at the separator (the path can continue), "eos" at the end of the answer, "boxed" with a box
+where the plan's variant takes that as the end, or "length" when cut off at its token limit."""
 
 SEPARATOR = "\n\n"
 
 MOST_TOKEN_IDS = 2**31
-"""Bound of token ids: the tree keeps them as signed 32-bit numbers."""
+"""Exclusive upper bound of token ids: the tree stores them as signed 32-bit integers."""
 TokenId = Annotated[int, Meta(ge=0, lt=MOST_TOKEN_IDS)]
-"""A token id. Whatever is decoded into it is checked."""
+"""A token id. Its range is checked when it is decoded."""
 
 
 Count = Annotated[int, Meta(ge=-(2**48), le=2**48)]
-"""A number of tokens or weights, or a correction of one. What is read from a file is checked: it goes into sums and
-products, as `Total` and float."""
+"""A number of tokens or weights, or a (possibly negative) correction of one.
+
+Its range is checked when it is read from a file, because counts enter sums (`Total`) and products (floats)."""
 
 TokenCount = Annotated[int, Meta(ge=0, le=2**48)]
-"""A number of tokens as a server reports it, which is never negative."""
+"""A number of tokens as reported by a server, never negative."""
 
 Total = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 """A sum of counts."""
 
 
 class ModelInfo(Struct, frozen=True):
-    """What is known of a loaded model.
+    """A description of a loaded model.
 
     Attributes:
-        name: What users call it.
-        parameters: Number of weights that each token passes; FLOPs = 2 x parameters x tokens.
-        context: Longest sequence in tokens, prompt and answer together.
+        name: The name shown to users.
+        parameters: Number of weights that each token passes through; FLOPs = 2 x parameters x tokens.
+        context: Maximum sequence length in tokens, prompt and answer together.
         family: Prompt family, a key of `tts_tui.profiles.prompts.FAMILIES`.
     """
 
@@ -51,11 +52,11 @@ class ModelInfo(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
-    """Policy tokens, counted where the backend counts them.
+    """Policy tokens, as counted by the backend.
 
     Attributes:
-        prompt_computed: Prompt tokens that passed the model.
-        prompt_cached: Prompt tokens whose keys and values were reused.
+        prompt_computed: Prompt tokens that were run through the model.
+        prompt_cached: Prompt tokens whose keys and values were reused from a cache.
         completion: Tokens sampled.
     """
 
@@ -79,7 +80,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
-    """How tokens are drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` -1 switch those filters off."""
+    """Sampling parameters. `temperature` 0 is greedy; `top_p` 1 and `top_k` -1 disable those filters."""
 
     temperature: float = 0.7
     top_p: float = 1.0
@@ -87,18 +88,18 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 
 
 class Prompt(Struct, frozen=True):
-    """A problem as the policy sees it: the exact ids that every path starts with, and the problem as typed."""
+    """A problem as the policy sees it: the problem as typed, and the exact token ids that every path starts with."""
 
     problem: str
     ids: tuple[int, ...]
 
 
 class Claim:
-    """Says whether somebody needs the result of a speculative request, which may be decided while it waits or runs.
+    """A flag that turns a speculative request into a required one, possibly while it is queued or running.
 
     Attributes:
-        made: Somebody needs it: from now on it is a request like any other.
-        started: It is under way, and no longer waits for leave to be sent.
+        made: True once the result is needed: from then on the request is like any other.
+        started: True once the request is under way and no longer waits for permission to be sent.
     """
 
     __slots__ = ("_listeners", "made", "started")
@@ -108,7 +109,7 @@ class Claim:
         self._listeners: list[Callable[[], None]] = []
 
     def make(self) -> None:
-        """Tells everyone who waits with the request that it is needed now. Safe to call twice."""
+        """Mark the request as needed and notify all listeners. Safe to call twice."""
         self.made = True
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
@@ -116,7 +117,7 @@ class Claim:
 
     @contextmanager
     def told(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Has `listener` called if the claim is made inside the context."""
+        """Call `listener` if the claim is made inside the context."""
         self._listeners.append(listener)
         try:
             yield
@@ -126,19 +127,19 @@ class Claim:
 
 
 class StepRequest(Struct, frozen=True):
-    """One continuation of one path.
+    """A request for one continuation of one path.
 
     Attributes:
-        ids: Prompt and path, exactly as they were sampled.
-        sampling: How tokens are drawn.
-        max_tokens: Most tokens to sample.
+        ids: Token ids of prompt and path, exactly as they were sampled.
+        sampling: The sampling parameters.
+        max_tokens: Maximum number of tokens to sample.
         separator: Text that ends a step.
-        rollout: False stops after the first step end; True goes on to the end of the answer, marking every step end.
-        seed: Seeds this request's own random numbers; equal seeds give equal draws from equal logits.
-        session: Requests of one search carry the same session, so that a router can keep them on one cache.
-        claim: The claim to a request that is made before anybody needs it; None if it is needed from the beginning.
-        late: Told, at most once and before the stream is closed, what was sampled and is in no chunk: a server goes on
-            for a moment after it was told to stop.
+        rollout: False stops after the first step end; True continues to the end of the answer, marking every step end.
+        seed: Seed of this request's own random numbers; equal seeds give equal draws from equal logits.
+        session: An id shared by all requests of one search, so that a router can send them to the same cache.
+        claim: The claim of a speculative request; None if the result is needed from the beginning.
+        late: Callback for the usage of tokens that were sampled but are in no chunk, because a server continues for a
+            moment after it is asked to stop. Called at most once, before the stream is closed.
     """
 
     ids: tuple[int, ...]
@@ -153,21 +154,21 @@ class StepRequest(Struct, frozen=True):
 
     @property
     def ahead(self) -> bool:
-        """Whether nobody needs it so far: it goes after all that is needed."""
+        """True while the request is speculative: it is scheduled after all requests whose result is needed."""
         return self.claim is not None and not self.claim.made
 
 
 class Chunk(Struct, frozen=True):
-    """Some tokens of a stream, in order.
+    """A piece of a stream: some tokens, in order.
 
     A chunk never spans the end of a step: the token that completes the separator ends its chunk.
 
     Attributes:
         ids: New token ids. End-of-text ids are included: they were sampled, and are counted.
-        text: What they add to the text; may be empty inside a multi-byte character. Special tokens add none.
-        step_end: The separator is complete with this chunk.
-        finish: Set on the last chunk only: "step", "eos" or "length".
-        usage: Counts since the previous chunk; the sum over a stream is its cost, also when it is abandoned.
+        text: Text that the tokens add; may be empty inside a multi-byte character. Special tokens add none.
+        step_end: True if this chunk completes the separator.
+        finish: How the stream ended: "step", "eos" or "length". Set on the last chunk only.
+        usage: Usage since the previous chunk; the sum over a stream is its cost, also when the stream is abandoned.
     """
 
     ids: tuple[int, ...]
@@ -179,69 +180,76 @@ class Chunk(Struct, frozen=True):
 
 @runtime_checkable
 class Policy(Protocol):
-    """The language model that writes steps."""
+    """The language model that generates steps."""
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """The description of the model; valid after `start`."""
         ...
 
     async def start(self) -> None:
-        """Loads or connects; called once before anything else.
+        """Load the model or connect to its server. Called once, before anything else.
 
         Raises:
-            BackendUnavailable: The model or server cannot be had; the message says what to do.
+            BackendUnavailable: The model cannot be loaded or the server cannot be reached; the message tells the user
+                how to fix it.
         """
         ...
 
     async def close(self) -> None:
-        """Frees everything; no request runs on afterwards. Safe to call twice."""
+        """Release all resources; no request keeps running afterwards. Safe to call twice."""
         ...
 
     async def prompt(self, problem: str) -> Prompt:
-        """Applies the model's chat template to `problem`, once."""
+        """Apply the model's chat template to `problem`. Called once per search."""
         ...
 
     def stream(self, request: StepRequest) -> AsyncGenerator[Chunk, None]:
-        """Samples one continuation. Closing the generator stops the work.
+        """Sample one continuation. Closing the generator stops the generation.
 
         Raises:
             ContextExceeded: `request.ids` leave no room for a single token.
-            BackendError: Anything else that failed.
+            BackendError: The request failed in any other way.
         """
         ...
 
 
 @runtime_checkable
 class HasSpareCapacity(Protocol):
-    """A policy that may have room to write steps ahead of their time; one that is not `HasSpareCapacity` has none."""
+    """A policy that may have capacity to generate steps speculatively.
+
+    A policy without this protocol is taken to have no spare capacity.
+    """
 
     @property
     def spare(self) -> int:
-        """How many more streams could run now without making another one wait."""
+        """Number of additional streams that could run now without delaying another one."""
         ...
 
 
 @runtime_checkable
 class EncodesText(Protocol):
-    """A policy that takes steps in words, so that a person can write one."""
+    """A policy that can tokenize the text of a step, so that a person can write one."""
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a step that is not the first of its path: `text` ends with the separator, or ends the answer.
+        """Return the token ids of a step's text.
+
+        Args:
+            text: The text of a step that is not the first of its path; it ends with the separator, or ends the answer.
 
         Raises:
-            BackendError: It cannot be turned into ids.
+            BackendError: The text cannot be tokenized.
         """
         ...
 
 
 class PromptEncoding(Struct, frozen=True):
-    """What a policy made of a prompt.
+    """A policy's encoding of a prompt.
 
     Attributes:
-        state: The mean of its last hidden states over the problem and what the template has behind it, `[width]`, the
-            length being 1; empty where it cannot be had.
-        usage: What reading cost.
+        hidden_state: The mean of the last layer's hidden states over the problem and the template text after it, of
+            shape `[width]`, normalized to length 1; empty if it is not available.
+        usage: Token usage of the encoding.
     """
 
     hidden_state: tuple[float, ...] = ()
@@ -250,29 +258,32 @@ class PromptEncoding(Struct, frozen=True):
 
 @runtime_checkable
 class ExposesHiddenStates(Protocol):
-    """A policy that shows its hidden states: they tell more of how hard a problem is for it than the text does."""
+    """A policy that exposes its hidden states.
+
+    They predict how hard a problem is for the policy better than the problem's text does.
+    """
 
     async def encode_prompt(self, prompt: Prompt, late: Callable[[Usage], None] | None = None) -> PromptEncoding:
-        """Reads a prompt. Its tokens pass the model once: what is sampled from it afterwards finds them in the cache.
+        """Encode a prompt. Its tokens pass the model once; requests that start with it then find them in the cache.
 
         Args:
             prompt: The prompt.
-            late: Told, at most once, what was spent on a reading that failed or was cancelled.
+            late: Callback for the usage of an encoding that failed or was cancelled. Called at most once.
 
         Raises:
-            BackendError: It failed.
+            BackendError: The encoding failed.
         """
         ...
 
 
 class ScoreRequest(Struct, frozen=True):
-    """One step to score, with all that came before it.
+    """A request to score one step, given all steps before it.
 
     Attributes:
         prompt: The policy's prompt.
-        steps: Texts of the path's steps, the last one being the step to score. None is blank.
-        step_ids: The policy's ids of the same steps (separators and end-of-text ids included). Together they follow
-            `prompt.ids` directly, so blank pieces between steps belong to the step before.
+        steps: Texts of the path's steps, none of them blank; the last one is the step to score.
+        step_ids: The policy's token ids of the same steps (separators and end-of-text ids included). Concatenated, they
+            follow `prompt.ids` directly, so blank pieces between steps belong to the step before.
     """
 
     prompt: Prompt
@@ -286,8 +297,9 @@ class StepScore(Struct, frozen=True):
     Attributes:
         score: The score.
         computed: Tokens that the reward model computed for it.
-        cached: Tokens that it reused.
-        unseen: How many steps of the path it was not shown, or not as a whole, because its context is too short.
+        cached: Tokens that the reward model reused from a cache.
+        unseen: Number of steps of the path that the reward model was not shown in full, because its context is too
+            short.
     """
 
     score: float
@@ -298,43 +310,44 @@ class StepScore(Struct, frozen=True):
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Gives every step a score in [0, 1]."""
+    """A process reward model (PRM), which gives every step a score in [0, 1]."""
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is; valid after `start`."""
+        """The description of the model; valid after `start`."""
         ...
 
     async def start(self) -> None:
-        """Loads or connects; called once, after the policy's `start`."""
+        """Load the model or connect to its server. Called once, after the policy's `start`."""
         ...
 
     async def close(self) -> None:
-        """Frees everything. Safe to call twice."""
+        """Release all resources. Safe to call twice."""
         ...
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[StepScore]:
-        """Scores the last step of each request, in order; a batch may mix problems.
+        """Score the last step of each request and return the scores in the same order. A batch may mix problems.
 
         Raises:
-            BackendError: Some of the batch failed, or all of it; `scores` holds what did not. A score is never made up.
+            BackendError: All or part of the batch failed; the error's `scores` holds the scores that were computed.
+                Missing scores are never made up.
         """
         ...
 
 
 @runtime_checkable
 class Discoverable(Protocol):
-    """A reward model that can be asked what it is before it is started, so that a plan can suit it."""
+    """A reward model that can be identified before it is started, so that a plan can be fitted to it."""
 
     @property
     def profile(self) -> str:
-        """Name of its profile; empty as long as that is not known."""
+        """The name of the model's profile; empty until it is known."""
         ...
 
     async def discover(self) -> None:
-        """Finds out.
+        """Determine which model the server has, so that `profile` is known.
 
         Raises:
-            BackendError: It does not answer.
+            BackendError: The server does not answer.
         """
         ...

@@ -48,7 +48,7 @@ __all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
 PathType = str | os.PathLike[str]
 Steer = Callable[[Search], None]
-"""Called with a search when it is about to begin; what it keeps of it, a person can use."""
+"""A callback that receives a search when it is about to begin, and may keep it to steer it while it runs."""
 
 P = ParamSpec("P")
 
@@ -56,7 +56,7 @@ P = ParamSpec("P")
 def _owned(
     method: Callable[Concatenate[Solver, P], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[Solver, P], Coroutine[Any, Any, Result]]:
-    """Run a method in a task of the solver's own, which the solver can end without touching the caller's."""
+    """Run a method in a task that the solver owns and can cancel without cancelling the caller's task."""
 
     @wraps(method)
     async def owned(self: Solver, /, *args: P.args, **kwargs: P.kwargs) -> Result:
@@ -66,19 +66,19 @@ def _owned(
 
 
 class Solver:
-    """Solves problems with a policy and a reward model, which it loads once.
+    """A solver of problems: a policy and a reward model, loaded once, and the searches that use them.
 
-    Use it as an async context manager. Leaving it ends the searches that still run and frees the models; whoever waits
-    for such a search gets `SolverClosed`. Cancelling a caller of `solve` cancels its search.
+    Use it as an async context manager. Leaving it ends the searches that are still running and frees the models;
+    callers that wait for such a search get `SolverClosed`. Cancelling a caller of `solve` cancels its search.
 
     Args:
         policy: A spec such as "embedded" or "hf:PATH", or an object that is a `Policy`.
         prm: A spec such as "embedded" or "none", an object that is a `RewardModel`, or None. It is loaded when the
             first plan needs it.
-        calibration: What `auto` chooses by; by default what was calibrated for these models, else priors.
+        calibration: The calibration for `auto`; by default the one stored for these models, or priors if there is none.
 
     Raises:
-        UnknownName: A spec names nothing.
+        UnknownName: A spec names no known model kind.
     """
 
     def __init__(
@@ -115,9 +115,14 @@ class Solver:
             await self._tasks.close()
 
     def plan(self, strategy: str = "best-of-n", **changes: Any) -> Plan:
-        """The default plan for `strategy`, with what suits these models, and `changes` on top.
+        """Return the default plan for `strategy`, adapted to these models, with `changes` on top.
 
-        The policy's profile gives limits, the reward model's score and vote. Without a reward model the majority votes.
+        The policy's profile gives the limits, and the reward model's profile the score and vote. Without a reward model
+        the vote is by majority.
+
+        Raises:
+            UnknownName: There is no such strategy.
+            PlanError: The changes do not fit together.
         """
         registry.strategy(strategy)
         defaults: dict[str, Any] = {**plan_defaults(profile_of(self.policy))}
@@ -128,11 +133,11 @@ class Solver:
         return default_plan(strategy, **{**defaults, **changes})
 
     def check(self, plan: Plan) -> None:
-        """Refuses what no search could do with `plan`, before any model is loaded.
+        """Check that a search can follow `plan`, before any model is loaded.
 
         Raises:
             UnknownName: There is no such strategy.
-            PlanError: Its widths do not fit, or it needs a reward model and there is none.
+            PlanError: The plan's `n` and `m` do not fit together, or it needs a reward model and there is none.
         """
         strategy = registry.strategy(plan.strategy)
         if strategy.uses_width:
@@ -144,7 +149,7 @@ class Solver:
             )
 
     def needs_prm(self, plan: Plan) -> bool:
-        """Whether a search with `plan` loads the reward model.
+        """Return whether a search with `plan` needs the reward model to be loaded.
 
         Raises:
             UnknownName: There is no such strategy.
@@ -152,7 +157,7 @@ class Solver:
         return _needs_prm(registry.strategy(plan.strategy), plan)
 
     def stop(self, detail: str = "stopped by the user") -> None:
-        """Ends all running searches; each gives its best answer so far."""
+        """Stop all running searches; each of them returns its best answer so far."""
         for search in tuple(self._searches):
             search.stop("interrupted", detail)
 
@@ -167,15 +172,16 @@ class Solver:
         steer: Steer | None = None,
         tree: SearchTree | None = None,
     ) -> Result:
-        """Solves one problem.
+        """Solve one problem and return the result.
 
         Args:
             problem: The problem as text.
-            plan: What to do; by default Best-of-N 16.
+            plan: The plan to follow; by default Best-of-N 16.
             record: File to record the search in; it must not exist.
-            sinks: Called with every event; one that raises ends the search.
-            steer: Called with the search when it is about to begin; `Search.steering` is what a person may do in it.
-            tree: The empty tree to fold the events into; by default a new one.
+            sinks: Callbacks that receive every event; one that raises ends the search.
+            steer: Callback that receives the search when it is about to begin; `Search.steering` has the methods with
+                which a person can intervene.
+            tree: An empty tree to fold the events into; by default a new one.
 
         Raises:
             UsageError: The problem, the plan or `record` cannot be used.
@@ -207,18 +213,19 @@ class Solver:
         steer: Steer | None = None,
         into: SearchTree | None = None,
     ) -> Result:
-        """Begins a search of its own with the path to `node`, and goes on from there. The other search stays as it is.
+        """Start a new search from a copy of the path to `node`. The original search is left unchanged.
 
         Args:
-            tree: The other search, running or not.
-            node: A step of it that something can follow, or its root.
-            plan: What to do; by default the other search's plan.
-            problem: Another problem; the copied steps are then scored anew.
+            tree: The tree of the original search, running or not.
+            node: A step of that tree that can be continued, or its root.
+            plan: The plan to follow; by default the original search's plan.
+            problem: A different problem; the copied steps are then scored again.
             record, sinks, steer: As for `solve`.
-            into: The empty tree to fold the events into; by default a new one.
+            into: An empty tree to fold the events into; by default a new one.
 
         Raises:
-            As `solve`; UsageError also if nothing can follow `node`, or the other search had another policy.
+            UsageError: As for `solve`; also if `node` cannot be continued, or the original search had another policy.
+            SolverClosed, StrategyError, SinkError, BackendError: As for `solve`.
         """
         origin, path = origin_of(tree, node), node.path_ids
         plan = plan or tree.plan
@@ -247,25 +254,27 @@ class Solver:
         steer: Steer | None = None,
         tree: SearchTree | None = None,
     ) -> Result:
-        """Continues a recording from its last whole step, in the same file.
+        """Continue a recorded search from its last finished step, appending to the same file.
 
-        What is recorded decides as it would have; a sample that was cut off goes on with new random numbers.
+        Recorded steps lead to the same decisions as before the interruption; a sample that was cut off continues with
+        new random numbers.
 
         Args:
-            recording: The file, or what was read of it.
-            sinks: Called with every new event; one that raises ends the search.
-            budget: Replaces the present budget.
+            recording: The path of the recording, or a `Recording` that was already loaded.
+            sinks: Callbacks that receive every new event; one that raises ends the search.
+            budget: A budget that replaces the recorded one.
             steer: As for `solve`.
-            tree: The empty tree to fold all events into, the recorded ones first; by default a new one.
+            tree: An empty tree to fold all events into, the recorded ones first; by default a new one.
 
         Raises:
-            RecordError: The recording cannot be read, or another process writes it.
+            RecordError: The recording cannot be read, or another process is writing it.
             SinkError, SolverClosed: As for `solve`.
-            UsageError: It is another model's, or its budget is spent and `budget` gives no larger one.
+            UsageError: The recording was made with another model, or its budget is spent and `budget` gives no larger
+                one.
         """
         if not isinstance(recording, Recording):
             recording = await asyncio.to_thread(Recording.load, recording)
-        # Somebody may be looking at a tree that was given.
+        # A tree that was passed in may be on display, so it is filled in this thread.
         tree = await asyncio.to_thread(recording.tree) if tree is None else recording.tree(tree)
         start = tree.start
         if is_complete(tree):
@@ -287,9 +296,17 @@ class Solver:
     async def stream(
         self, problem: str, plan: Plan | None = None, *, record: PathType | None = None
     ) -> AsyncGenerator[AnyEvent, None]:
-        """Solves one problem and gives every event as it happens, the last one being `SearchFinished`.
+        """Solve one problem and yield every event as it happens; the last one is `SearchFinished`.
 
         Closing the iterator ends the search; use `contextlib.aclosing` if you may leave the loop early.
+
+        Args:
+            problem: The problem as text.
+            plan: The plan to follow; by default Best-of-N 16.
+            record: File to record the search in; it must not exist.
+
+        Raises:
+            TTSError: As for `solve`.
         """
         events: asyncio.Queue[AnyEvent | None] = asyncio.Queue()
         search = asyncio.create_task(self.solve(problem, plan, record=record, sinks=[events.put_nowait]))
@@ -305,9 +322,18 @@ class Solver:
     async def solve_many(
         self, problems: Sequence[str], plan: Plan | None = None, *, concurrency: int = 4
     ) -> AsyncGenerator[Result, None]:
-        """Solves many problems, at most `concurrency` at a time, and gives each result when it is there.
+        """Solve many problems and yield each result as soon as it is ready.
 
-        A problem that cannot be solved gives a result with reason "failed" and does not stop the others.
+        A problem that cannot be solved yields a result with reason "failed" and does not stop the others.
+
+        Args:
+            problems: The problems as text; `Result.index` is the position in this sequence.
+            plan: The plan to follow; by default Best-of-N 16.
+            concurrency: Maximum number of problems solved at the same time.
+
+        Raises:
+            UsageError: `concurrency` is less than 1.
+            SolverClosed: The solver was closed meanwhile.
         """
         if concurrency < 1:
             raise UsageError(f"concurrency must be at least 1, not {concurrency}")
@@ -335,7 +361,16 @@ class Solver:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reward_model(self, plan: Plan, *, had: bool = False) -> RewardModel | None:
-        """The reward model, started, if the plan needs one or the recorded search `had` one."""
+        """Start the reward model if needed and return it; None if there is none or `plan` does not need it.
+
+        Args:
+            plan: The plan that a search is to follow.
+            had: True if the search is resumed and its recording was made with a reward model, which is then needed too.
+
+        Raises:
+            UnknownName, PlanError: As for `check`.
+            BackendError: The reward model cannot be started.
+        """
         self.check(plan)
         if self.prm is None or not (had or self.needs_prm(plan)):
             return None
@@ -378,7 +413,7 @@ class Solver:
     def _begin(
         self, journal: EventLog, plan: Plan, prm: RewardModel | None, prompt: Prompt, origin: Origin | None = None
     ) -> None:
-        """Writes how a search begins."""
+        """Append the first events of a search: `SearchStarted`, and the policy's notes as notices."""
         journal.append(
             SearchStarted(
                 problem=prompt.problem,
@@ -396,7 +431,7 @@ class Solver:
             journal.append(Notice(t=journal.now, message=note))
 
     def _follow(self, plan: Plan, prm: RewardModel | None) -> Strategy:
-        """The strategy of a plan that a running search changes to."""
+        """Return the strategy for a plan that a running search changes to, or raise if the search cannot follow it."""
         self.check(plan)
         if prm is None and self.needs_prm(plan):
             raise PlanError(

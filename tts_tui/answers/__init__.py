@@ -1,1 +1,1 @@
-"""Reading answers out of solutions, comparing them, and voting."""
+"""Answers: extraction from solutions, comparison, and voting."""

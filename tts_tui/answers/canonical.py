@@ -1,8 +1,8 @@
-"""Reading an answer out of a solution, and deciding that two answers are the same.
+"""Extraction of answers from solutions, and canonical forms of answers.
 
-`extract` follows the order of the paper's code, except that nothing is read out of a solution that was cut off.
-`canonical` maps answers that mean the same to one string, without a computer algebra system: it is cheap enough for
-every vote, never evaluates what a model wrote, and being a function it makes groups that cannot overlap.
+`extract` follows the order of the paper's code, except that the last number is not taken from a solution that was cut
+off. `canonical` maps answers that mean the same to one string, without a computer algebra system: it is cheap enough
+for every vote, never evaluates model output, and, being a function, makes groups that cannot overlap.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _NUMBER = re.compile(r"(?<![\w.])-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+
 _LEADING = re.compile(r"^\$?(-?[\d.,/]*\d)\$?(?=,?\s+(?:because|since|as|so|and|which)\b)")
 _BOX = re.compile(r"\\f?boxed\s*")
 _LONGEST = 2000
-"""Characters; what is longer is no answer but a runaway."""
+"""Maximum length of an answer in characters; a longer text is not an answer but runaway output."""
 _BOXES = 20
-"""Boxes looked at, from the end."""
+"""Number of boxes examined, from the end."""
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{...}` (or `\boxed 5`), braces matched; None if there is none."""
+    r"""Return the content of the last complete `\boxed{...}` (or `\boxed 5`), braces matched; None if there is none."""
     for match in list(_BOX.finditer(text))[: -_BOXES - 1 : -1]:
         content = _braced(text, match.end())
         if content is None and match.end() < len(text) and text[match.end()] not in "{}":
@@ -33,7 +33,7 @@ def boxed(text: str) -> str | None:
 
 
 def _braced(text: str, start: int) -> str | None:
-    """What stands between the brace at `start` and its partner; None if either is missing."""
+    """Return the text between the brace at `start` and the matching one; None if either is missing."""
     if not text.startswith("{", start):
         return None
     level = 0
@@ -47,10 +47,14 @@ def _braced(text: str, start: int) -> str | None:
 
 
 def extract(text: str, *, finished: bool = True) -> str | None:
-    r"""The answer that a solution states, as written, or None.
+    r"""Return the answer that a solution states, as written; None if there is none.
 
-    In this order: the last `\boxed{}`, "final answer is $...$. I hope", "answer is ...", and the last number. The last
-    number counts only in a `finished` solution: in one that was cut off it is some number on the way.
+    Sources, in this order: the last `\boxed{}`, "final answer is $...$. I hope", "answer is ...", and the last number.
+
+    Args:
+        text: The text of the solution.
+        finished: False if the solution was cut off. The last number is then ignored, because it is probably an
+            intermediate result.
     """
     answer = boxed(text)
     if answer is None and (match := _FINAL.search(text)):
@@ -89,9 +93,10 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def tidy(answer: str) -> str:
-    r"""An answer as LaTeX without what says nothing: no sizes, degrees, units, currency; one way to write a fraction.
+    r"""Return an answer as LaTeX, stripped of what does not change its meaning.
 
-    Braces that people see become `\lbrace` and `\rbrace`.
+    Delimiter sizes, degrees, percent signs, units and currency are removed, and fractions are written in one way.
+    Visible braces become `\lbrace` and `\rbrace`.
     """
     text = answer.strip().rstrip(".").replace("\u2212", "-").replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
     text = text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
@@ -105,7 +110,7 @@ def tidy(answer: str) -> str:
 
 
 def canonical(answer: str, *, variable: bool = True) -> str:
-    r"""A string that is the same for answers that mean the same; empty for an answer that says nothing.
+    r"""Return a string that is equal for answers that mean the same; empty if the answer has no content.
 
     Numbers become reduced fractions (`0.5`, `.5`, `1/2`, `\frac12` and `\dfrac{1}{2}` are one; `1,000` is 1000; `50\%`
     is 50, as MATH writes it). Lists are compared element by element, unordered where no bracket says otherwise. Dollar
@@ -117,7 +122,7 @@ def canonical(answer: str, *, variable: bool = True) -> str:
         text = _VARIABLE.sub("", text)
     if re.fullmatch(r"\(\s*[A-Za-z]\s*\)", text):
         text = text.strip("() ")
-    # White space counts only between two digits, where without it there would be another number.
+    # White space matters only between two digits, where removing it would make another number.
     compact = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", re.sub(r"\s+", " ", text))
     if not compact:
         return ""
@@ -140,12 +145,12 @@ def canonical(answer: str, *, variable: bool = True) -> str:
 
 
 def same(left: str, right: str) -> bool:
-    """Whether two answers mean the same."""
+    """Return whether two answers have the same canonical form, which is not empty."""
     return canonical(left) == canonical(right) != ""
 
 
 def _number(text: str) -> str | None:
-    """A number in lowest terms, or None. Never evaluates an expression."""
+    """Return a number in lowest terms; None if the text is not a number. Never evaluates an expression."""
     if len(text) > 200:
         return None
     if _DECIMAL.match(text):
@@ -172,7 +177,7 @@ def _number(text: str) -> str | None:
 
 
 def _split(text: str) -> list[str]:
-    """Splits at commas outside of all brackets; a text with an empty element is not split."""
+    """Split at commas outside of all brackets; a text with an empty element is not split."""
     parts, level, start = [], 0, 0
     for place, char in enumerate(text):
         if char in _OPEN:

@@ -1,11 +1,11 @@
-"""Whether two answers mean the same, as programs ask: at once where that is plain, and else by Math-Verify.
+"""Comparison of answers: immediately if their canonical forms decide, and otherwise by Math-Verify.
 
-Computer algebra on what a model wrote may take any time, so it runs in processes of their own
-(`tts_tui.answers.grading_worker`), which are killed when a pair takes too long, and replaced.
+Computer algebra on model output may take any amount of time, so it runs in separate processes
+(`tts_tui.answers.grading_worker`), which are killed and replaced if a pair takes too long.
 
-There are three verdicts: the same, different, and none (`None`). A pair has none if comparing it took too much time or
-memory, or if no process could be had. That says nothing about the answers, so it is never remembered as a verdict: the
-pair is tried again, as often as `TRIES` allows, and a process that could not be started is started again later.
+There are three verdicts: equivalent, different, and none (`None`). A pair has no verdict if comparing it took too much
+time or memory, or if no process was available. This implies nothing about the answers, so it is never stored as a
+verdict: the pair is tried again, up to `TRIES` times, and a process that could not be started is started again later.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from tts_tui.answers.structure import is_simple
 __all__ = ["TRIES", "Grader", "compare_canonical", "is_simple"]
 
 TRIES = 3
-"""How often a pair is compared before it stays without a verdict."""
+"""Number of attempts to compare a pair before it stays without a verdict."""
 _LONGEST = 2000
-"""Characters; what is longer is no answer but a runaway."""
+"""Maximum length of an answer in characters; a longer text is not an answer but runaway output."""
 _START = 60.0
-"""Seconds that a worker may take to load, on a busy machine."""
+"""Seconds that a worker may take to load, allowing for a busy machine."""
 _PATIENCE = 6
-"""How many times its processor time a pair may take by the clock, on a busy machine."""
+"""Wall time that a pair may take, as a multiple of its processor time, allowing for a busy machine."""
 _PAUSES = (1.0, 60.0)
-"""Seconds before a worker that could not be started is tried again: at first, and at most."""
+"""Seconds before a worker that could not be started is started again: the first pause, and the longest one."""
 _CACHE = 20_000
-"""Pairs that are remembered."""
+"""Maximum number of pairs in each cache."""
 
 T = TypeVar("T")
 _Pair = tuple[str, str]
 
 
 def compare_canonical(left: str, right: str) -> bool | None:
-    """Whether two canonical forms mean the same; None if only computer algebra can tell.
+    """Return whether two canonical forms mean the same; None if only computer algebra can decide.
 
     Numbers, lists and tuples of numbers, words and single letters have one form each.
     """
@@ -59,7 +59,7 @@ def compare_canonical(left: str, right: str) -> bool | None:
 
 
 class _Lost(Exception):
-    """A worker gave no verdict on a pair; `again` if that may have been the machine's fault."""
+    """Raised when a worker gave no verdict on a pair; `again` is true if the machine's load may be the cause."""
 
     def __init__(self, message: str, *, again: bool = True) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class _Lost(Exception):
 
 
 class _Unavailable(Exception):
-    """No worker can be had at present."""
+    """Raised when no worker is available at present."""
 
 
 class _Reply(msgspec.Struct):
@@ -77,20 +77,20 @@ class _Reply(msgspec.Struct):
 
 
 class _Worker:
-    """One process."""
+    """A worker process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
     @classmethod
     async def start(cls, limit: float) -> Self:
-        """Start one, and wait until it is ready.
+        """Start a worker and wait until it is ready.
 
         Args:
-            limit: Processor time that it may take for a pair, in seconds.
+            limit: Processor time per pair, in seconds.
 
         Raises:
-            _Unavailable: It cannot be started.
+            _Unavailable: The worker cannot be started.
         """
         command = [sys.executable, "-P", "-m", "tts_tui.answers.grading_worker", f"{limit:g}"]
         try:
@@ -115,18 +115,18 @@ class _Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is not known to have died."""
+        """True unless the process is known to have ended."""
         return self._process.returncode is None
 
     async def ask(self, left: str, right: str, limit: float) -> bool:
-        """Return its verdict.
+        """Return the verdict on a pair.
 
         Args:
             left, right: The answers.
-            limit: Seconds to wait for it.
+            limit: Seconds to wait for the verdict.
 
         Raises:
-            _Lost: There is none.
+            _Lost: The worker gave no verdict.
         """
         assert self._process.stdin is not None
         try:
@@ -153,9 +153,9 @@ class _Worker:
             raise _Lost("it died") from error
 
     async def kill(self) -> None:
-        """End it, and wait until it is gone. Never raises, and leaves nothing behind even if it is cancelled."""
+        """Kill the process and wait until it has ended. Never raises; leaves no process behind even if cancelled."""
         if self.is_alive:
-            with suppress(ProcessLookupError, PermissionError):  # it may have ended by itself
+            with suppress(ProcessLookupError, PermissionError):  # the process may have ended by itself
                 if hasattr(os, "killpg"):
                     os.killpg(self._process.pid, signal.SIGKILL)
                 else:
@@ -168,17 +168,18 @@ _OUT_OF_TIME = -int(getattr(signal, "SIGPROF", 0)) or None
 
 
 class Grader:
-    """Decides whether answers mean the same. Use it as an async context manager; leaving it ends its processes.
+    """A grader, which decides whether answers mean the same.
 
-    The first pair that is not plain starts a process. Where none can be had, such pairs have no verdict.
+    Use it as an async context manager; leaving it ends its processes. The first pair that needs computer algebra starts
+    a process. If none is available, such pairs have no verdict.
 
     Args:
-        workers: Processes at once, at most.
-        timeout: Processor time for a pair, in seconds, so that it does not matter how busy the machine is.
-        clock: Tells seconds.
+        workers: Maximum number of processes.
+        timeout: Processor time per pair, in seconds, which does not depend on how busy the machine is.
+        clock: Returns the time in seconds.
 
     Attributes:
-        broken: Why Math-Verify cannot be used at present, a sentence; empty as long as nothing is known against it.
+        broken: The reason why Math-Verify is unavailable at present, a sentence; empty if no problem is known.
     """
 
     def __init__(self, *, workers: int = 2, timeout: float = 5.0, clock: Callable[[], float] = monotonic) -> None:
@@ -192,7 +193,7 @@ class Grader:
         self._pause = 0.0
         self._start_again = -float("inf")
         self._known: dict[_Pair, bool] = {}
-        # By canonical forms: the answers as written, and how often they were compared in vain.
+        # By canonical forms: the answers as written, and the number of attempts without a verdict.
         self._unsettled: dict[_Pair, tuple[_Pair, int]] = {}
 
     async def __aenter__(self) -> Self:
@@ -204,26 +205,26 @@ class Grader:
         await self.close()
 
     async def close(self) -> None:
-        """End the processes; one that is at work, when it is done. What is asked afterwards starts new ones."""
+        """End the processes; a busy one ends after its current pair. Later comparisons start new ones."""
         self._closings += 1
         idle, self._idle = self._idle, []
         await asyncio.gather(*(worker.kill() for worker in idle), return_exceptions=True)
 
     @property
     def unsettled(self) -> list[tuple[str, str]]:
-        """Pairs that were asked about and have no verdict so far, as written."""
+        """The pairs, as written, that were compared and have no verdict so far."""
         return [pair for pair, _ in self._unsettled.values()]
 
     def known(self, left: str, right: str) -> bool | None:
-        """Whether two canonical forms mean the same, as far as that is known without asking a process."""
+        """Return whether two canonical forms mean the same; None if that is not known without asking a process."""
         plain = compare_canonical(left, right)
         return self._known.get((min(left, right), max(left, right))) if plain is None else plain
 
     async def same(self, left: str, right: str) -> bool | None:
-        """Whether two answers mean the same; the order does not matter. An empty answer is like no other.
+        """Return whether two answers mean the same, in either order. An empty answer equals no other.
 
         Returns:
-            None if there is no verdict. Asking again tries again, until the pair was compared `TRIES` times.
+            The verdict, or None if there is none. Another call tries again, until the pair was compared `TRIES` times.
         """
         one, two = canonical(left), canonical(right)
         verdict = self.known(one, two)
@@ -234,20 +235,22 @@ class Grader:
         return await self._compare((one, two), left, right)
 
     async def group(self, answers: Sequence[str | None], found: Found | None = None) -> list[int]:
-        """A number for each answer: the same for those that mean the same, counted from 0 in the order seen.
+        """Return a group number for each answer: equivalent answers have the same number.
 
-        A pair without a verdict counts as different, unless other answers show that both are the same.
+        Numbers count from 0 in order of first appearance. A pair without a verdict counts as different, unless other
+        answers link the two.
 
         Args:
-            answers: As written. None and what says nothing have -1.
-            found: Told each pair that means the same although its canonical forms differ, when that is known.
+            answers: Answers as written. None and answers without content get -1.
+            found: Called with each pair that means the same although its canonical forms differ, as soon as it is
+                found.
         """
         groups = Groups(answers)
         await groups.compare(self.same, self._workers, found)
         return groups.numbers
 
     async def _compare(self, key: _Pair, left: str, right: str) -> bool | None:
-        """Ask a process, and once more if it may have been the machine's fault that there was no verdict."""
+        """Ask a process, and once more if there was no verdict and the machine's load may be the cause."""
         for _ in range(2):
             tries = self._unsettled[key][1] if key in self._unsettled else 0
             if tries >= TRIES:
@@ -256,7 +259,7 @@ class Grader:
             try:
                 verdict = await self._ask(left, right)
             except _Unavailable:
-                pass  # no fault of the pair
+                pass  # not caused by the pair, so not counted as an attempt
             except _Lost as error:
                 tries, again = tries + 1, error.again
             else:
@@ -284,10 +287,10 @@ class Grader:
             return verdict
 
     async def _worker(self) -> _Worker:
-        """A process that waits for work, or a new one.
+        """Return an idle process, or start a new one.
 
         Raises:
-            _Unavailable: It cannot be started, or could not a moment ago.
+            _Unavailable: No process can be started, or starting one failed a moment ago.
         """
         while self._idle:
             worker = self._idle.pop()
@@ -309,7 +312,7 @@ class Grader:
 
 
 def _remember(cache: dict[_Pair, T], key: _Pair, value: T) -> None:
-    """Add to a cache that forgets what was added first."""
+    """Add an entry to a cache, and drop the oldest one if it is full."""
     if len(cache) >= _CACHE and key not in cache:
         cache.pop(next(iter(cache)))
     cache[key] = value

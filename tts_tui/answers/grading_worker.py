@@ -1,7 +1,8 @@
-"""A process that compares answers: pairs as JSON lines in, verdicts out. `tts_tui.answers.grading` starts and kills it.
+"""A worker process that compares answers: pairs come in as JSON lines, and verdicts go out.
 
-It is the only place where what a model wrote meets a computer algebra system. The system itself ends it where its time
-or memory is used up, so that none is left behind when its parent was killed.
+`tts_tui.answers.grading` starts and kills it. It is the only place where model output meets a computer algebra system.
+The operating system itself ends it when its time or memory is used up, so that no worker is left behind after its
+parent was killed.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Any
 from tts_tui.answers.structure import Algebra, agree
 
 _MEMORY = 2 << 30
-"""Bytes that it may take."""
+"""Memory limit of a worker, in bytes."""
 
 
 def serve(lines: Iterable[str], say: Callable[[dict[str, Any]], None], algebra: Algebra, seconds: float = 0) -> None:
-    """Answer every pair in `lines`: whether both are the same, or null if the memory was too small to tell.
+    """Reply to every pair in `lines`: true if both mean the same, false if not, or null if memory ran out.
 
     Args:
-        lines: One pair each: `{"left": ..., "right": ...}`.
+        lines: Pairs as JSON, `{"left": ..., "right": ...}`, one per line.
         say: Sends a reply.
-        algebra: Compares expressions.
-        seconds: Processor time for a pair, after which the system ends this process; 0 for any time.
+        algebra: The algebra that compares expressions.
+        seconds: Processor time per pair, after which the system ends this process; 0 for no limit.
     """
     for line in lines:
         pair = json.loads(line)
@@ -35,9 +36,9 @@ def serve(lines: Iterable[str], say: Callable[[dict[str, Any]], None], algebra: 
         verdict: bool | None
         try:
             verdict = agree(pair["left"], pair["right"], algebra)
-        except MemoryError:  # another process, or this one at another time, may have room for it
+        except MemoryError:  # another process, or this one later, may have enough memory
             verdict = None
-        except Exception:  # whatever was written, and whatever the algebra makes of it: then it is not the same
+        except Exception:  # a pair that the algebra cannot handle counts as different
             verdict = False
         if seconds:
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -45,9 +46,13 @@ def serve(lines: Iterable[str], say: Callable[[dict[str, Any]], None], algebra: 
 
 
 def main(seconds: float) -> None:
-    """Serve standard input."""
+    """Limit memory, report readiness, and serve the pairs on standard input.
+
+    Args:
+        seconds: Processor time per pair; ignored on systems without interval timers.
+    """
     out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # a library that prints must not be heard
+    os.dup2(2, 1)  # a library that prints must not disturb the replies
 
     def say(reply: dict[str, Any]) -> None:
         out.write(json.dumps(reply) + "\n")
@@ -63,7 +68,7 @@ def main(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
-        pass  # not on every system: there, only time is limited
+        pass  # not available on every system; without it, only time is limited
     say({"ready": True})
     serve(sys.stdin, say, Sympy(), seconds if hasattr(signal, "setitimer") else 0)
 

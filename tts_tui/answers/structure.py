@@ -1,8 +1,8 @@
-r"""How an answer is built: lists, sets, tuples, intervals, unions, matrices, relations. Algebra only sees their pieces.
+r"""The structure of answers: lists, sets, tuples, intervals, unions, matrices and relations.
 
-Computer algebra systems read a whole answer generously: `(1,2)` is a list to them, `Friday` a product of seven symbols,
-`10_2` is ten. So an answer is taken apart here, and what is no expression is compared here. Everything is text: nothing
-is evaluated.
+Computer algebra systems parse a complete answer too generously: `(1,2)` is a list to them, `Friday` a product of six
+symbols, `10_2` is ten. An answer is therefore split into its parts here, algebra sees only the parts that are
+expressions, and everything else is compared here as text. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from tts_tui.answers.canonical import canonical, tidy
 
 
 class Algebra(Protocol):
-    """Compares expressions, given as LaTeX."""
+    """An algebra system that compares expressions, given as LaTeX."""
 
     def equal(self, left: str, right: str) -> bool:
-        """Whether both have the same value, whatever their variables are."""
+        """Return whether both expressions have the same value for all values of their variables."""
         ...
 
     def proportional(self, left: str, right: str) -> bool:
-        """Whether both are zero in the same places because one is a multiple of the other."""
+        """Return whether one expression is a multiple of the other, so that both have the same zeros."""
         ...
 
 
 class Form(Struct, frozen=True):
-    """How one answer is built.
+    """The structure of an answer.
 
     Attributes:
-        kind: "bag": parts in any order; "row": parts in order; "assigned": a name and what it is; "equation": two
-            sides; "plain": an expression or words, the only part.
-        parts: Its pieces, as LaTeX.
-        mark: What must be equal beside the parts: brackets, the size of a matrix, relation signs.
+        kind: "bag": parts in any order; "row": parts in order; "assigned": a name and its value; "equation": two
+            sides; "plain": an expression or words, as the only part.
+        parts: The parts, as LaTeX.
+        mark: Properties that must be equal in addition to the parts: brackets, the size of a matrix, relation signs.
     """
 
     kind: Literal["bag", "row", "assigned", "equation", "plain"]
@@ -69,11 +69,16 @@ _FUNCTIONS = frozenset(
 )  # fmt: skip
 _NUMBERS = re.compile(r"-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)*|[(\[]-?\d+(?:/\d+)?(?:,-?\d+(?:/\d+)?)+[)\]]")
 _MOST = 200
-"""Parts of a list, at most."""
+"""Maximum number of parts of a list that is compared."""
 
 
 def split(text: str, at: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The pieces of `text` between separators that stand in no bracket, and these separators."""
+    """Split `text` at separators outside of all brackets, and return the pieces and the separators.
+
+    Args:
+        text: LaTeX.
+        at: The separators, each one token of LaTeX.
+    """
     separators = frozenset(at)
     pieces, found, level, start = [], [], 0, 0
     for match in _TOKEN.finditer(text):
@@ -91,7 +96,7 @@ def split(text: str, at: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def form(text: str) -> Form:
-    """How a tidy answer is built."""
+    """Return the structure of an answer that was passed through `tidy`."""
     text = text.strip()
     if _GROUPED.match(text):
         return Form("plain", (text.replace(",", ""),))
@@ -141,7 +146,7 @@ def _enclosed(text: str) -> Form | None:
 
 
 def _closes_last(tokens: Sequence[str]) -> bool:
-    """Whether the bracket that opens first is closed by the last one."""
+    """Return whether the first token, a bracket, is closed by the last one."""
     level = 0
     for place, token in enumerate(tokens):
         level += (token in _OPENS) - (token in _CLOSES)
@@ -188,7 +193,7 @@ def _signed(text: str) -> Form | None:
 
 
 def _expanded(text: str) -> list[str]:
-    r"""`a \pm b` as its two values; anything else as it is."""
+    r"""Return the two values of `a \pm b`; any other text as the only element."""
     if not re.search(r"\\(?:pm|mp)(?![a-z])|±", text):
         return [text]
     upper = re.sub(r"\\pm(?![a-z])|±", "+", re.sub(r"\\mp(?![a-z])", "-", text))
@@ -201,7 +206,7 @@ def _has_letters(text: str) -> bool:
 
 
 def is_words(text: str) -> bool:
-    """Whether an answer is made of words, which no algebra may see as products of their letters."""
+    """Return whether an answer consists of words, which algebra would read as products of their letters."""
     bare = [word for word in _LETTERS.findall(text) if not word.startswith("\\") and word not in _FUNCTIONS]
     if re.fullmatch(r"[A-Za-z][A-Za-z \-'.]*", text):
         return any(len(word) > 2 or (len(word) > 1 and word != word.lower()) for word in bare)
@@ -209,18 +214,21 @@ def is_words(text: str) -> bool:
 
 
 def is_simple(form: str) -> bool:
-    """Whether a canonical form is the only one of all that mean the same and are simple, too."""
+    """Return whether a canonical form is simple: a number, a list or tuple of numbers, a letter, or words.
+
+    Two simple forms mean the same only if they are equal.
+    """
     return bool(_NUMBERS.fullmatch(form)) or (len(form) == 1 and form.isalpha()) or is_words(form)
 
 
 def agree(left: str, right: str, algebra: Algebra, *, names: bool = False) -> bool:
-    """Whether two answers mean the same.
+    """Return whether two answers mean the same.
 
     Args:
         left: An answer, as written.
-        right: Another one.
-        algebra: Compares expressions.
-        names: Whether the name before an equals sign counts, as it does inside lists.
+        right: Another answer, as written.
+        algebra: The algebra that compares expressions.
+        names: True if the name before an equals sign matters, as it does inside lists.
     """
     one, two = canonical(left, variable=not names), canonical(right, variable=not names)
     if not one or not two:
@@ -250,7 +258,7 @@ def _agree(left: Form, right: Form, algebra: Algebra, names: bool) -> bool:
 
 
 def _sides_agree(left: Form, right: Form, algebra: Algebra, names: bool) -> bool:
-    """Compares what may have two sides: `x = 5` is 5, and an equation any multiple of itself."""
+    """Compare answers that may have two sides: `x = 5` equals 5, and an equation equals any multiple of itself."""
     if "equation" in (left.kind, right.kind):
         if "plain" in (left.kind, right.kind):
             return False
@@ -273,11 +281,11 @@ def _plain_agree(left: str, right: str, algebra: Algebra) -> bool:
         return False
     for choice, letter in ((_CHOICE.match(left), right), (_CHOICE.match(right), left)):
         if choice and choice[1] == letter:
-            return True  # a choice with what it says
+            return True  # the letter of a choice, and the choice with its text
     one, two = _BASE.match(left), _BASE.match(right)
     if one and two:
         return one[1] == two[1] and one[2] == two[2]
-    if one or two:  # the problem names the base, so an answer may leave it out
+    if one or two:  # the problem states the base, so an answer may omit it
         based, other = (one, right) if one else (two, left)
         return based is not None and based[1] == other
     if left.count(":") > 1 or right.count(":") > 1:
@@ -287,7 +295,7 @@ def _plain_agree(left: str, right: str, algebra: Algebra) -> bool:
 
 
 def _differ_in_case(left: str, right: str) -> bool:
-    """Whether a letter stands in one of them as a capital only, and in the other as a small letter only."""
+    """Return whether a letter occurs only in upper case in one of the texts, and only in lower case in the other."""
     one, two = _letters(left), _letters(right)
     return any(letter.swapcase() in two - one and letter not in two for letter in one)
 

@@ -1,10 +1,10 @@
-"""Compares two expressions by computer algebra: Math-Verify's reading and judgement, with what these lack around them.
+"""Comparison of expressions by computer algebra: Math-Verify's parser and verifier, with numeric checks added.
 
-For worker processes only (`tts_tui.answers.grading_worker`): what a model wrote may take any time and memory here, and no
-timeout of Math-Verify's is used, because these are signals.
+For worker processes only (`tts_tui.answers.grading_worker`): model output may take any amount of time and memory here,
+and Math-Verify's timeouts are not used, because they rely on signals.
 
-Before Math-Verify is asked, both expressions are evaluated, at some points where they have variables. Where they
-clearly differ they are not the same, whatever rounding would say (0.333333 is not one third); where they agree to fifty
+Before Math-Verify is asked, both expressions are evaluated, at several points if they have variables. If they clearly
+differ they are not the same, even if rounding would make them equal (0.333333 is not one third); if they agree to fifty
 digits they are.
 """
 
@@ -17,21 +17,21 @@ from typing import Any
 import math_verify
 import sympy
 
-logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of the timeouts that it is told not to use
+logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that its timeouts are disabled
 _CONFIG = [math_verify.LatexExtractionConfig()]
 _DIGITS = 60
 _CLOSE = sympy.Float("1e-50", _DIGITS)
 _POINTS = 8
 _VARIABLES = 8
-"""Most variables of an expression that is evaluated."""
+"""Maximum number of variables of an expression that is evaluated."""
 
 
 @lru_cache(maxsize=1000)
 def read(text: str) -> Any:
-    """The expression; None if it cannot be read.
+    """Return the parsed expression; None if it cannot be parsed.
 
     Raises:
-        MemoryError: There was no room to read it, which is not remembered.
+        MemoryError: There was not enough memory to parse it; this outcome is not cached.
     """
     try:
         found = math_verify.parse(
@@ -47,10 +47,10 @@ def read(text: str) -> Any:
 
 
 class Sympy:
-    """Compares expressions with SymPy and Math-Verify."""
+    """An `Algebra` that compares expressions with SymPy and Math-Verify."""
 
     def equal(self, left: str, right: str) -> bool:
-        """Whether both have the same value, whatever their variables are."""
+        """Return whether both expressions have the same value for all values of their variables."""
         one, two = read(left), read(right)
         if one is None or two is None:
             return False
@@ -58,7 +58,7 @@ class Sympy:
         return _verified(one, two) if known is None else known
 
     def proportional(self, left: str, right: str) -> bool:
-        """Whether one is a multiple of the other."""
+        """Return whether one expression is a multiple of the other."""
         one, two = _exact(read(left)), _exact(read(right))
         if one is None or two is None or one.free_symbols != two.free_symbols:
             return False
@@ -71,7 +71,7 @@ class Sympy:
 
 
 def _verified(one: Any, two: Any) -> bool:
-    """Math-Verify's word. It takes a right and a given answer; here neither is the right one."""
+    """Return Math-Verify's verdict in either order: it takes a gold and a given answer, and here neither is gold."""
     return _verified_in_order(one, two) or _verified_in_order(two, one)
 
 
@@ -85,7 +85,7 @@ def _verified_in_order(gold: Any, given: Any) -> bool:
 
 
 def _exact(expression: Any) -> Any:
-    """The same with decimals as fractions and `i` as the imaginary unit; None for what is no expression."""
+    """Return the expression with decimals as fractions and `i` as the imaginary unit; None if it is no expression."""
     if not isinstance(expression, sympy.Expr):
         return None
     parts = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
@@ -94,7 +94,7 @@ def _exact(expression: Any) -> Any:
 
 
 def _same_values(one: Any, two: Any) -> bool | None:
-    """Whether two expressions have the same values where both can be evaluated; None if that says nothing."""
+    """Return whether two expressions have the same values where both can be evaluated; None if that is not decisive."""
     one, two = _exact(one), _exact(two)
     if one is None or two is None:
         return None
@@ -107,7 +107,7 @@ def _same_values(one: Any, two: Any) -> bool | None:
     for point in _points(symbols):
         left, right = _value(one, point), _value(two, point)
         if left is None or right is None or not (left.is_real and right.is_real):
-            continue  # a branch of a root or a logarithm: no fault of either
+            continue  # a branch of a root or a logarithm, which does not decide
         near = _near_or_unknown(left, right)
         if near is False:
             return False
@@ -116,7 +116,7 @@ def _same_values(one: Any, two: Any) -> bool | None:
 
 
 def _points(symbols: set[Any]) -> list[dict[Any, Any]]:
-    """Where to evaluate: fractions of both signs, the same in every process."""
+    """Return the points at which to evaluate: fractions of both signs, the same in every process."""
     named = sorted(symbols, key=str)
     return [
         {
@@ -129,7 +129,7 @@ def _points(symbols: set[Any]) -> list[dict[Any, Any]]:
 
 
 def _value(expression: Any, point: dict[Any, Any]) -> Any:
-    """Its value to many digits; None if it has none."""
+    """Return the value of an expression at a point, exact or to 60 digits; None if it has none."""
     try:
         value = expression.subs(point).doit()
         value = value if value.is_Rational else value.evalf(_DIGITS)

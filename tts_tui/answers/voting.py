@@ -1,14 +1,14 @@
-r"""From step scores to one number per solution, and from solutions to one answer (arXiv 2502.06703, section 3.1).
+r"""Scores of solutions, computed from step scores, and votes among solutions (arXiv 2502.06703, section 3.1).
 
-Scores are PRM-Min, PRM-Last, PRM-Avg and their product; votes are Majority, PRM-Max and PRM-Vote. Where the authors'
-code goes wrong, this differs on purpose:
+Scores are PRM-Min, PRM-Last, PRM-Avg and the product; votes are Majority, PRM-Max and PRM-Vote. This differs on purpose
+from the authors' code where that is wrong:
 
-- answers are grouped by what they mean (`answers.canonical`, and what the tree knows beside that), so `0.5` and
-  `\frac{1}{2}` stand together;
-- a solution without a readable answer has no vote;
-- a solution without any score has no part in a PRM vote. If none has a score, the majority decides.
+- answers are grouped by meaning (by `tts_tui.answers.canonical`, and by the matches that the tree has in addition), so
+  `0.5` and `\frac{1}{2}` vote together;
+- a solution without an answer that can be extracted does not vote;
+- a solution without any score does not take part in a PRM vote. If none has a score, the majority decides.
 
-Ties go to the answer that was seen first, for PRM-Max to the solution that was.
+Ties go to the answer that was seen first; for PRM-Max, to the solution that was seen first.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class AnswerVotes(Struct, frozen=True):
     """An answer's share of the vote.
 
     Attributes:
-        answer: The way it was written first.
-        weight: What the vote compares: a count, the best score, or a sum of scores.
-        solutions: Nodes that gave it.
+        answer: The answer, as it was written first.
+        weight: The number that the vote compares: a count, the best score, or a sum of scores.
+        solutions: Ids of the nodes that have the answer; the first one represents it.
     """
 
     answer: str
@@ -37,7 +37,7 @@ class AnswerVotes(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """A solution as voting sees it: its node, its answer, and the scores of its steps."""
+    """A solution as voting sees it: the id of its node, its answer, and the scores of its steps."""
 
     node: int
     answer: str | None
@@ -45,7 +45,7 @@ class Candidate(Struct, frozen=True):
 
 
 def path_score(scores: Sequence[float], score: Score) -> float | None:
-    """One number for a path's step scores; None if there are none."""
+    """Return one number for the step scores of a path; None if there are none."""
     if not scores:
         return None
     match score:
@@ -62,13 +62,13 @@ def path_score(scores: Sequence[float], score: Score) -> float | None:
 def tally(
     candidates: Sequence[Candidate], score: Score, vote: Vote, key: Callable[[str], str] = canonical
 ) -> tuple[AnswerVotes, ...]:
-    """All answers, the winner first; empty if no candidate has an answer.
+    """Return all answers with their votes, the winner first; empty if no candidate has an answer.
 
     Args:
         candidates: Solutions in the order that breaks ties.
-        score: How step scores become one number.
-        vote: How solutions become one answer.
-        key: The same string for answers that mean the same.
+        score: How the step scores of a path are combined into one number.
+        vote: How the answer is chosen among the solutions.
+        key: Returns equal strings for answers that mean the same.
     """
     scored = [(c, path_score(c.scores, score)) for c in candidates if c.answer is not None]
     if vote == "majority" or all(value is None for _, value in scored):
@@ -82,9 +82,10 @@ def tally(
 def _rank(
     votes: list[tuple[Candidate, float, float]], key: Callable[[str], str], *, best: bool
 ) -> tuple[AnswerVotes, ...]:
-    """Groups (candidate, weight, standing) by answer.
+    """Group (candidate, weight, standing) by answer, and rank the groups.
 
-    A group weighs the sum of its weights, or the best one; its best standing names the node that represents it.
+    The weight of a group is the sum of its weights, or with `best` the highest one. The candidate of the highest
+    standing represents the group.
     """
     groups: dict[str, list[tuple[Candidate, float, float]]] = {}
     for item in votes:

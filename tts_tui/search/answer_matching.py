@@ -1,4 +1,7 @@
-"""Before a vote: which answers mean the same although they are written differently. It becomes part of the events."""
+"""Matching of equivalent answers before a vote.
+
+Answers that mean the same although they are written differently are recorded as `AnswersMatched` events.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,24 @@ from tts_tui.tree.events import AnswersMatched, Notice
 from tts_tui.tree.search_tree import Node, SearchTree
 
 SECONDS = 30.0
-"""Time for all answers of a search."""
+"""Time limit in seconds for matching all answers of a search."""
 SECONDS_STOPPED = 3.0
-"""The same of a search that was stopped: someone waits."""
+"""Time limit in seconds for a search that was stopped, where the user is waiting for the result."""
 
 
 async def match_answers(
     grader: Grader, journal: EventLog, solutions: Sequence[Node], stopped: Stopped | None = None
 ) -> None:
-    """Find out which answers of `solutions` mean the same, and write it down.
+    """Find the answers of `solutions` that mean the same, and record each match as an event.
 
-    What the tree knows is not asked again, and answers that are plain numbers or words need no asking at all. Pairs
-    that stay without a verdict vote apart from each other; a notice says how many they are.
+    Matches that the tree already has are not computed again, and answers that are plain numbers or words are compared
+    by their canonical forms alone. Pairs that stay without a verdict vote separately; a notice reports their number.
 
     Args:
-        grader: Compares answers.
-        journal: The search's.
-        solutions: Those that vote.
-        stopped: What ended the search early, if anything did.
+        grader: The grader that compares answers.
+        journal: The event log of the search.
+        solutions: The solutions that vote.
+        stopped: The reason why the search ended early, or None if it did not.
     """
     answers: dict[str, str] = {}
     for node in solutions:
@@ -58,7 +61,7 @@ async def match_answers(
 
 
 def undecided(grader: Grader, tree: SearchTree, solutions: Sequence[Node]) -> int:
-    """Count the pairs of answers that vote apart although nobody knows whether they mean the same.
+    """Return the number of pairs of answers that vote separately because they have no verdict.
 
     Answers that are known to mean the same count as one.
     """

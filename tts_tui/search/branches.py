@@ -1,4 +1,4 @@
-"""The plan's strategy, running from the root of a search and from every branch that a person began."""
+"""The runs of the plan's strategy: one from the root of a search, and one from every branch that a person began."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 class StrategyRun:
-    """The strategy at work below one node.
+    """A run of the strategy below one node.
 
     Attributes:
-        root: The node.
-        over: Somebody has ended it: what it still decides does not count.
-        solutions: What it came to.
+        root: The node that the strategy runs from.
+        over: True once the run was ended: its later decisions are ignored.
+        solutions: The solutions that the strategy returned; empty until then.
+        task: The task that runs the strategy, once started.
     """
 
     def __init__(self, root: Node) -> None:
@@ -33,7 +34,7 @@ class StrategyRun:
         self.task: asyncio.Task[None] | None = None
 
     def end(self) -> None:
-        """Ends it."""
+        """Mark the run as over and cancel its task."""
         self.over = True
         if self.task is not None:
             self.task.cancel()
@@ -43,12 +44,12 @@ class Branches:
     """All runs of the strategy in one search.
 
     Args:
-        journal: Where branches are written down.
-        tasks: Where they run.
-        view: The search as a run sees it.
+        journal: The event log, which records new branches.
+        tasks: The scope that runs are spawned in.
+        view: Returns the view of the search for a run.
 
     Attributes:
-        strategy: Who decides; set before the first run.
+        strategy: The strategy to run; set before the first run.
     """
 
     def __init__(self, journal: EventLog, tasks: TaskScope, view: Callable[[StrategyRun], SearchView]) -> None:
@@ -59,13 +60,13 @@ class Branches:
         self._runs: dict[int, StrategyRun] = {}
 
     def begin(self, node: Node) -> None:
-        """The search goes on from `node`, too."""
+        """Record a branch at `node`, if there is none yet, and run the strategy from there too."""
         if node not in self._journal.tree.branches:
             self._journal.append(BranchBegun(t=self._journal.now, node=node.id))
         self.sync()
 
     def sync(self) -> None:
-        """Starts what the tree shows and does not run: at the root, and at branches that are not below a cut."""
+        """Start the runs that the tree calls for: at the root, and at every branch that is not below a cut."""
         tree = self._journal.tree
         for root in (tree.search_root, *tree.branches):
             if root.id not in self._runs and not tree.is_cut(root) and self._tasks.are_open:
@@ -73,13 +74,13 @@ class Branches:
                 run.task = self._tasks.spawn(self._follow(run))
 
     def end_cut(self) -> None:
-        """Ends what runs below a cut."""
+        """End all runs whose root is at or below a cut."""
         for run in list(self._runs.values()):
             if self._journal.tree.is_cut(run.root):
                 self._runs.pop(run.root.id).end()
 
     def restart(self, strategy: Strategy) -> None:
-        """Starts all of them anew, with another strategy or another plan."""
+        """End all runs and start them again with `strategy`, after a change of plan."""
         self.strategy = strategy
         runs, self._runs = self._runs, {}
         for run in runs.values():
@@ -87,11 +88,11 @@ class Branches:
         self.sync()
 
     def running(self) -> list[asyncio.Task[None]]:
-        """Tasks that are at work."""
+        """Return the tasks of all runs that have not finished."""
         return [run.task for run in self._runs.values() if run.task is not None and not run.task.done()]
 
     def solutions(self) -> list[Node]:
-        """What they came to, the root's first, then in the order of the branches."""
+        """Return the solutions of all runs: the root's first, then those of the branches in order."""
         tree = self._journal.tree
         roots = dict.fromkeys(node.id for node in (tree.search_root, *tree.branches))
         return [node for id in roots if id in self._runs for node in self._runs[id].solutions]

@@ -10,10 +10,15 @@ from tts_tui.tree.search_tree import Node
 
 
 class Expansion:
-    """Steps on their way. Await it for all of them by slot, or iterate over it for each as soon as it is ready.
+    """Steps that are being generated.
 
-    Steps that failed, that only repeat a sibling, or that a person has cut before the strategy went on with them
-    are left out. Ending the wait does not end the steps.
+    Await it for all nodes in slot order, or iterate over it with `async for` to get each one as soon as it is ready.
+    Steps are left out if they failed, merely repeat a sibling, or were cut by a person before the strategy received
+    them. Cancelling the wait does not cancel the steps.
+
+    Args:
+        tasks: The tasks that fill the slots.
+        seen: Called when a finished step is about to be handed out; returns False to leave it out.
     """
 
     def __init__(self, tasks: Sequence[asyncio.Task[Node | None]], seen: Callable[[Node], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Has the policy write steps: streams them, tries again what failed, and settles what is whole."""
+"""Generation of steps by the policy: streaming, retries, and the scoring and merging of finished steps."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ NOTHING = Usage()
 
 
 class StepGenerator:
-    """Writes steps of one search.
+    """The generator of all steps of one search.
 
     Args:
-        policy: Who writes.
-        prompt: What every path starts with.
-        journal: Where events go; its tree has the plan, with limits, sampling and separator.
-        scorer: Who scores finished steps; None if nothing is scored.
-        attempts: How often a step is tried.
-        backoff: Seconds before the first retry; doubled each time.
+        policy: The model that generates steps.
+        prompt: The prompt that every path starts with.
+        journal: The event log; its tree has the plan, with limits, sampling and separator.
+        scorer: The scorer of finished steps; None if nothing is scored.
+        attempts: Maximum number of attempts per step.
+        backoff: Seconds before the first retry; doubled for each further one.
         spawn: Starts a task that ends with the search.
 
     Attributes:
-        ahead: What is written before it is asked for.
-        gate: What steps of a strategy pass before they start.
-        merger: Merges siblings that say the same.
-        last_error: Why a step was given up last, if a model was the reason.
-        last_problem: Why a step was given up last, also if it was a full context.
+        ahead: The speculator, which generates steps before the strategy requests them.
+        gate: The gate that a strategy's steps pass before they start; closed while the search is paused.
+        merger: The merger of identical siblings.
+        last_error: The last model failure that made a step fail for good; empty if there was none.
+        last_problem: The last reason why a step failed for good, including a full context; empty if there was none.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class StepGenerator:
         self._attempts = attempts
         self._backoff = backoff
         self._session = journal.tree.start.run
-        # Whether a step repeats a sibling is decided right after it is finished: a kill leaves it open for one at most.
+        # A step is merged right after it is finished, so a killed process leaves this undecided for one step at most.
         self._unsettled = journal.tree.newest
         self._works: set[SlotTask] = set()
         self.ahead = Speculator(policy, journal, spawn, self._request, self._check_budget)
@@ -74,27 +74,39 @@ class StepGenerator:
         return self._journal.tree.plan
 
     def open_slot(self, parent: Node, by: By) -> SlotTask:
-        """Work on a slot of `parent`, which `step` or `roll` then does."""
+        """Return a new task for a slot of `parent`, to be passed to `generate_step` or `generate_rollout`."""
         work = SlotTask(parent, by)
         self._works.add(work)
         return work
 
     def end_cut(self) -> None:
-        """Ends whatever is being written at or below what a person cut."""
+        """Cancel all steps that are being generated at or below a node that a person cut."""
         for work in tuple(self._works):
             if self._journal.tree.is_cut(work.at):
                 work.end(CUT)
         self.ahead.drop_if(self._journal.tree.is_cut)
 
     def end_strategy(self) -> None:
-        """Ends whatever a strategy had asked for."""
+        """Cancel all steps that the strategy requested, and all speculative ones."""
         for work in tuple(self._works):
             if work.by == "strategy":
                 work.end(CHANGED)
         self.ahead.forget()
 
     async def generate_step(self, work: SlotTask, slot: int, group: int, merge: bool, survivors: int) -> Node | None:
-        """The step in that slot: the recorded one, or a new one. None if it failed or repeats an older sibling."""
+        """Return the finished and scored step in a slot: the recorded one if there is one, or else a new one.
+
+        Args:
+            work: The task for the slot, from `open_slot`.
+            slot: The slot of the parent.
+            group: The independent part of the search that the slot belongs to.
+            merge: Merge the step with an identical sibling.
+            survivors: Number of steps of this depth and group that the search will continue with, which allows
+                speculation; 0 if that is not known.
+
+        Returns:
+            The node, or None if the step failed or was merged into a sibling.
+        """
         node = self._journal.tree.at(work.at, slot, group)
         if node is not None:
             merge = merge and node is self._unsettled
@@ -113,7 +125,16 @@ class StepGenerator:
         return node if node.merged_into is None else None
 
     async def generate_rollout(self, work: SlotTask, slot: int, group: int) -> Node | None:
-        """The last step of the continuation in that slot, written on from wherever a recording left it."""
+        """Return the last step of the rollout in a slot, continued from where a recording left it.
+
+        Args:
+            work: The task for the slot, from `open_slot`.
+            slot: The slot of the parent.
+            group: The independent part of the search that the slot belongs to.
+
+        Returns:
+            The last finished node, with all its steps scored, or None if not even one step was finished.
+        """
         parent = work.at
         last = self._last(parent, slot, group)
         if last is None or not last.ended:
@@ -122,19 +143,23 @@ class StepGenerator:
         self._works.discard(work)
         if last is None:
             return None
-        for node in last.path[parent.depth :]:  # one after the other: their scores are asked for already
+        for node in last.path[parent.depth :]:  # one by one: their scores have been requested already
             await self.score_step(node)
         return last
 
     def insert(self, parent: Node, slot: int, text: str, ids: tuple[int, ...], finish: Finish) -> Node:
-        """A step that a person wrote; it cost no tokens."""
+        """Add a step that a person wrote, at no cost in tokens, and return its node."""
         node = self._start(parent, slot, WRITTEN, by="person")
         event = StepFinished(t=self._journal.now, node=node.id, ids=ids, text=text, finish=finish, usage=NOTHING)
         self._journal.append(event)
         return node
 
     async def score_step(self, node: Node) -> None:
-        """Does what is still to do for a whole step: read its answer, score it. Safe to call again."""
+        """Complete a finished step: extract its answer if it ends one, and wait for its score. Safe to call again.
+
+        Raises:
+            BudgetExhausted: The budget is spent.
+        """
         if node.merged_into is not None:
             return
         if node.terminal and not node.solved:
@@ -144,14 +169,14 @@ class StepGenerator:
         self._check_budget()
 
     def record_solution(self, node: Node) -> None:
-        """Reads the answer out of the path that ends with `node`."""
+        """Extract the answer from the path that ends with `node`, and record it as a solution."""
         answer = extract(node.path_text, finished=node.terminal)
         self._journal.append(SolutionFound(t=self._journal.now, node=node.id, answer=answer))
 
-    # -- where a continuation stands ---------------------------------------------------------------------------------
+    # -- state of a rollout ------------------------------------------------------------------------------------------
 
     def _last(self, parent: Node, slot: int, group: int) -> Node | None:
-        """The last whole step of a continuation, None if it has none."""
+        """Return the last finished step of a rollout; None if it has none."""
         last = None
         node = self._journal.tree.at(parent, slot, group)
         while node is not None and node.state == "done":
@@ -159,10 +184,10 @@ class StepGenerator:
             node = self._journal.tree.at(node, 0, group)
         return last
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- generation --------------------------------------------------------------------------------------------------
 
     async def _try(self, work: SlotTask, parent: Node, slot: int, group: int, *, rollout: bool) -> Node | None:
-        """Fills the slot; None if it cannot be filled, or shall not any more."""
+        """Fill a slot, with retries; return None if all attempts failed or the slot was cancelled meanwhile."""
         work.begin()
         try:
             for attempt in range(1, self._attempts + 1):
@@ -190,7 +215,7 @@ class StepGenerator:
         return None
 
     async def _again(self, error: BackendError, attempt: int) -> bool:
-        """Whether a step that failed is tried again; returns when that shall be."""
+        """Return whether to retry a failed step, after waiting for the backoff if so."""
         if error.retryable and attempt < self._attempts:
             await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
             return True
@@ -205,10 +230,10 @@ class StepGenerator:
         self._journal.append(
             StepStarted(t=self._journal.now, node=number, parent=parent.id, slot=slot, group=group, ahead=ahead, by=by)
         )
-        return tree.nodes[number]  # by then listeners may have begun others
+        return tree.nodes[number]  # not the last node: listeners may have begun others by now
 
     async def _write(self, draft: StepDraft, early: SpeculativeStep | None, attempt: int, rollout: bool) -> Node:
-        """Streams into `draft`; in a rollout, every step end begins a new one. Returns the last step."""
+        """Stream into `draft` and return the last step; in a rollout, every step end begins a new node."""
         try:
             if early is not None:
                 finish = await self._read_early(draft, early)
@@ -238,14 +263,14 @@ class StepGenerator:
                     return chunk.finish
                 if rollout and chunk.step_end and draft.text.strip():
                     await self._next(draft)
-                self._check_budget()  # not before: a step that is whole is kept, whatever it cost
+                self._check_budget()  # not earlier: a finished step is kept, whatever it cost
         raise BackendBadResponse("the policy's stream ended without saying why")
 
     async def _next(self, draft: StepDraft) -> None:
-        """A step of a rollout is whole: the next one begins."""
+        """Finish the current step of a rollout and begin the next one."""
         self._finish(draft, "step")
         if self._scorer:
-            self._scorer.submit(draft.node)  # scored while the next step is written
+            self._scorer.submit(draft.node)  # scored while the next step is generated
         draft.work.check()
         if draft.work.by == "strategy":
             await self.gate.wait()
@@ -253,7 +278,7 @@ class StepGenerator:
         draft.work.check()
 
     async def _read_early(self, draft: StepDraft, early: SpeculativeStep) -> Finish:
-        """The same for a step that was begun before it was asked for."""
+        """Read the stream of a step that was begun speculatively, and charge it to `draft` from now on."""
         early.claim(draft.spend)
         try:
             draft.work.check()
@@ -276,15 +301,15 @@ class StepGenerator:
         draft.work.check()
 
     def _ending(self, finish: Finish, text: str) -> Finish:
-        """The official code takes a box as the end of the answer, whatever follows."""
+        """Return "boxed" instead of "step" if the text has a box: the paper's code ends the answer there."""
         official = self._plan.variant == "paper"
         return "boxed" if finish == "step" and official and boxed(text) is not None else finish
 
     def _request(self, parent: Node, slot: int, group: int, attempt: int = 1, rollout: bool = False) -> StepRequest:
-        """What fills a slot.
+        """Return the request that fills a slot.
 
         Raises:
-            ContextExceeded: The path has all the tokens that it may have.
+            ContextExceeded: The path has reached the plan's `total_tokens`.
         """
         path = parent.path_ids
         left = self._plan.total_tokens - len(path)
@@ -328,12 +353,12 @@ class StepGenerator:
 
 
 def step_seed(seed: int, address: list[tuple[int, int]], attempt: int = 1) -> int:
-    """A seed that depends on where a step stands, and not on when it is written.
+    """Return a seed that depends on the position of a step in the tree, and not on when it is generated.
 
     Args:
-        seed: The plan's.
+        seed: The seed of the plan.
         address: (group, slot) of every step of the path, the new one last.
-        attempt: Which try of this step, from 1.
+        attempt: Number of this attempt, from 1.
     """
     digest = hashlib.blake2b(repr((seed, address, attempt)).encode(), digest_size=8)
     return int.from_bytes(digest.digest(), "big") >> 1

@@ -1,4 +1,4 @@
-"""Merges siblings that say the same, so that a search does not go on with one step twice."""
+"""Merging of identical siblings, so that a search does not continue the same step twice."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from tts_tui.tree.search_tree import Node
 
 
 class Merger:
-    """Merges the siblings of one search.
+    """The merger of identical siblings in one search.
 
-    Two whole steps of one parent and group are alike if their texts differ in the white space around them at most, and
-    both ended the answer, or both did not. The older one stays, with its own token ids, whichever was finished first:
-    which one that is does not depend on how fast each was written. The younger one stays if it is already in use.
+    Two finished steps of one parent and group are identical if their texts differ at most in surrounding white space,
+    and either both or neither ended the answer. The older step stays, with its own token ids, no matter which one
+    finished first, so that the outcome does not depend on generation speed. The younger one stays only if it is
+    already in use.
 
     Args:
-        journal: The search's.
+        journal: The event log of the search.
     """
 
     def __init__(self, journal: EventLog) -> None:
@@ -23,14 +24,14 @@ class Merger:
         self._claimed: set[int] = set()
 
     def claim(self, node: Node) -> None:
-        """Note that a strategy has been given `node`, which is therefore not merged any more."""
+        """Mark `node` as handed to a strategy, so that it is not merged into a sibling any more."""
         self._claimed.add(node.id)
 
     def merge(self, node: Node) -> Node | None:
-        """Merge `node`, which has just been finished, with a sibling that is like it.
+        """Merge `node`, which has just been finished, with an identical sibling.
 
         Returns:
-            The one of the two that was merged into the other; None if there is none.
+            The node of the two that was merged into the other; None if nothing was merged.
         """
         twin = self._twin(node)
         if twin is None:
@@ -52,11 +53,11 @@ class Merger:
         return None
 
     def _in_use(self, node: Node) -> bool:
-        """Whether somebody has made something of the step: the strategy, or a person."""
+        """Return whether the strategy or a person has already acted on the step."""
         decided = node.kept or node.pruned or node.cut or node.id in self._journal.tree.restored
         return decided or bool(node.children) or node.id in self._claimed
 
 
 def _said(node: Node) -> tuple[str, str | None]:
-    """What a step says and how it ended: with the answer, at its limit, or so that it can be continued."""
+    """Return a step's text and how it ended: with the answer, at its limit, or at a separator."""
     return node.text.strip(), "ended" if node.terminal else node.finish

@@ -1,4 +1,4 @@
-"""What holds a paused search: steps wait here before they start, and may be let through one by one."""
+"""The gate that holds a paused search: steps wait here before they start, and may be let through one by one."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections import deque
 
 
 class PauseGate:
-    """Open at first; while it is closed, only what `step` and `round` let through passes."""
+    """A gate for steps, open at first; while it is closed, only steps released by `step` or `round` pass."""
 
     def __init__(self) -> None:
         self._open = True
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._steps = 0  # how many of those that come next may pass
-        self._round = False  # whether all pass that come together next
+        self._steps = 0  # number of further arrivals that may pass
+        self._round = False  # whether the next arrivals of one turn of the event loop all pass
         self._opened = asyncio.Event()
         self._opened.set()
 
     @property
     def is_open(self) -> bool:
-        """Whether everyone passes."""
+        """True if all steps pass without waiting."""
         return self._open
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of steps that wait at the gate."""
         return sum(1 for future in self._waiting if not future.done())
 
     def open(self) -> None:
-        """Lets everyone through from now on."""
+        """Open the gate and release all waiting steps."""
         self._open, self._steps, self._round = True, 0, False
         self._opened.set()
         self._let_all()
 
     def close(self) -> None:
-        """Lets nobody through from now on."""
+        """Close the gate: steps wait from now on."""
         self._open = False
         self._opened.clear()
 
     async def opened(self) -> None:
-        """Returns once it is open."""
+        """Wait until the gate is open."""
         await self._opened.wait()
 
     def step(self) -> None:
-        """Lets one through that waits, or the next one that comes."""
+        """Release one waiting step, or the next one to arrive if none is waiting."""
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -52,12 +52,15 @@ class PauseGate:
         self._steps += 1
 
     def round(self) -> None:
-        """Lets all through that wait, or if nobody does, all that come in the same turn of the loop as the next."""
+        """Release all waiting steps.
+
+        If none is waiting, release the next one to arrive, with all others of the same turn of the event loop.
+        """
         if not self._let_all():
             self._round = True
 
     def _let_all(self) -> int:
-        """Lets all through that wait; returns how many."""
+        """Release all waiting steps and return their number."""
         count = 0
         while self._waiting:
             future = self._waiting.popleft()
@@ -67,12 +70,12 @@ class PauseGate:
         return count
 
     async def wait(self) -> None:
-        """Returns once the caller may pass."""
+        """Wait until the caller may pass."""
         if self._open:
             return
         loop = asyncio.get_running_loop()
         if self._round:
-            loop.call_soon(self._end_round)  # everyone who is ready now comes before that
+            loop.call_soon(self._end_round)  # runs after all tasks that are ready now
             return
         if self._steps:
             self._steps -= 1
@@ -83,7 +86,7 @@ class PauseGate:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and not self._open:
-                self.step()  # was let through and does not go: the next one may
+                self.step()  # released but cancelled: release the next one instead
             raise
 
     def _end_round(self) -> None:

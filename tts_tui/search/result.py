@@ -1,4 +1,4 @@
-"""What a search came to: the vote, the last event, and the result that programs get."""
+"""The result of a search: the vote, the last event, and the `Result` that programs receive."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tts_tui.tree.totals import Flops, PlanSummary, PolicyTokens, PrmTokens, Tok
 
 
 class Result(Struct, frozen=True):
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        problem: The problem.
-        tree: The whole search tree.
+        problem: The problem as text.
+        tree: The complete search tree.
         finished: The last event: answer, reason, votes, tokens, FLOPs, seconds.
-        index: Position of the problem in `solve_many`.
+        index: Position of the problem in the argument of `solve_many`.
     """
 
     problem: str
@@ -33,27 +33,27 @@ class Result(Struct, frozen=True):
 
     @property
     def answer(self) -> str | None:
-        """The winner of the vote, or None."""
+        """The answer that won the vote, or None if there is none."""
         return self.finished.answer
 
     @property
     def reason(self) -> Reason:
-        """Why the search ended."""
+        """The reason why the search ended."""
         return self.finished.reason
 
     @property
     def votes(self) -> tuple[AnswerVotes, ...]:
-        """Every answer, best first."""
+        """All answers with their votes, best first."""
         return self.finished.votes
 
     @property
     def undecided(self) -> int:
-        """Pairs of answers that voted apart because nobody could tell whether they mean the same."""
+        """Number of pairs of answers that voted separately because they could not be compared."""
         return self.finished.undecided
 
     @property
     def solution(self) -> str:
-        """Text of the solution that stands for the answer; empty if there is none."""
+        """The text of the solution that represents the answer; empty if there is none."""
         node = self.finished.node
         return "" if node is None else self.tree.nodes[node].path_text
 
@@ -65,14 +65,14 @@ def _summary(plan: Plan) -> PlanSummary:
 def finish(
     journal: EventLog, solutions: Sequence[Node], stopped: Stopped | None, problem: str = "", undecided: int = 0
 ) -> SearchFinished:
-    """Vote by the present plan, and write the last event.
+    """Vote by the current plan, append the last event of the search, and return it.
 
     Args:
-        journal: The search's.
-        solutions: Those that vote.
-        stopped: What ended the search early, if anything did.
-        problem: Why steps were given up.
-        undecided: Pairs of their answers that nobody could compare.
+        journal: The event log of the search.
+        solutions: The solutions that vote.
+        stopped: The reason why the search ended early, or None if it did not.
+        problem: The reason why steps failed for good; part of the detail if no answer was found.
+        undecided: Number of pairs of answers that could not be compared.
     """
     tree, counts, plan = journal.tree, journal.tree.counts, journal.tree.plan
     candidates = [Candidate(node.id, node.answer, tuple(node.scores)) for node in solutions]
@@ -110,7 +110,7 @@ def finish(
 
 
 def _unscored(candidates: Sequence[Candidate], plan: Plan) -> str:
-    """What missing scores did to the vote; empty if they did nothing."""
+    """Return how missing scores affected the vote, for the user; empty if they did not."""
     answered = [candidate for candidate in candidates if candidate.answer is not None]
     without = sum(not candidate.scores for candidate in answered)
     if plan.vote == "majority" or not without:
@@ -126,7 +126,7 @@ def _number(count: int, what: str) -> str:
 
 
 def failure(plan: Plan, detail: str) -> SearchFinished:
-    """The last event of a search that could not begin."""
+    """Return the last event of a search that could not begin, with reason "failed" and no cost."""
     return SearchFinished(
         answer=None,
         node=None,

@@ -1,4 +1,4 @@
-"""Scores steps in batches while others are still being written."""
+"""Scoring of finished steps in batches, while others are still being generated."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from tts_tui.tree.search_tree import Node
 
 
 def request_for(prompt: Prompt, node: Node) -> ScoreRequest:
-    """The request that scores the step of `node`, which is not blank.
+    """Return the request that scores the step of `node`, which must not be blank.
 
-    Blank steps say nothing to a PRM: their ids go to the step before (or, at the very start, to the step after).
+    Blank steps mean nothing to a PRM: their ids are added to the step before (or, at the very start, to the step
+    after).
     """
     texts: list[str] = []
     ids: list[tuple[int, ...]] = []
@@ -39,15 +40,18 @@ def request_for(prompt: Prompt, node: Node) -> ScoreRequest:
 
 
 class Scorer:
-    """Collects finished steps and sends all that are waiting as one batch.
+    """A queue of finished steps; all steps that are waiting are sent to the reward model as one batch.
 
     Args:
         prm: The reward model.
         prompt: The prompt of the search.
-        journal: Where scores go.
-        attempts: How often a batch is tried.
-        backoff: Seconds before the first retry; doubled each time.
-        needed: Whether the search could not decide without scores.
+        journal: The event log, which receives the scores.
+        attempts: Maximum number of attempts per batch.
+        backoff: Seconds before the first retry; doubled for each further one.
+        needed: Returns whether the search cannot decide without scores.
+
+    Attributes:
+        last_error: The last error that left steps without a score; empty if there was none.
     """
 
     def __init__(
@@ -71,22 +75,22 @@ class Scorer:
         self.last_error = ""
 
     def submit(self, node: Node) -> None:
-        """Has `node` scored; does nothing if it already waits or was tried."""
+        """Queue `node` for scoring; do nothing if it is blank, has a score, or was submitted before."""
         if node.score is None and not node.blank and node.id not in self._done:
             self._done[node.id] = asyncio.get_running_loop().create_future()
             self._waiting.put_nowait(node)
 
     async def score(self, node: Node) -> None:
-        """Returns once `node` has its score, or cannot get one."""
+        """Submit `node` and wait until it has its score, or cannot get one."""
         self.submit(node)
         if (done := self._done.get(node.id)) is not None:
             await asyncio.shield(done)  # several may wait, and one of them may be cancelled
 
     async def run(self) -> None:
-        """Scores until it is cancelled; then nobody waits for it any more.
+        """Score submitted steps until cancelled; then release everyone who waits for a score.
 
         Raises:
-            Stopped: The reward model fails, and the search needs it.
+            Stopped: The reward model failed, and the search needs scores.
         """
         try:
             while True:
@@ -101,15 +105,15 @@ class Scorer:
                 self._settle(id)
 
     def _settle(self, id: int) -> None:
-        """Lets those go on that wait for the score of a step."""
+        """Release the callers that wait for the score of a step."""
         if not self._done[id].done():
             self._done[id].set_result(None)
 
     async def _score(self, nodes: Sequence[Node]) -> None:
-        """Has a batch scored, or given up.
+        """Score a batch, or give up on it after all attempts.
 
         Raises:
-            Stopped: No step of it could be scored, and the search decides by scores.
+            Stopped: No step of the batch could be scored, and the search decides by scores.
         """
         error = await self._try(nodes)
         if error is None or not self._needed() or any(node.score is not None for node in nodes):
@@ -119,11 +123,12 @@ class Scorer:
         raise Stopped("failed", f"the steps can no longer be scored: {error}") from error
 
     async def _try(self, nodes: Sequence[Node], *, part: bool = False) -> BackendError | None:
-        """Has steps scored; gives the error by which the last of them was given up, if any was.
+        """Score steps, with retries, and return the last error that left some of them without a score, or None.
 
         Args:
             nodes: The steps.
-            part: They are a part of a batch that was refused. What makes no sense is then not tried again.
+            part: True if they are a part of a batch that was refused. A response that makes no sense is then not
+                retried.
         """
         for attempt in count(1):
             try:
@@ -147,13 +152,13 @@ class Scorer:
         raise AssertionError  # a count never ends
 
     async def _halves(self, nodes: Sequence[Node]) -> BackendError | None:
-        """The same by halves, side by side: a step that cannot be scored must not cost the others theirs."""
+        """Score each half of a batch concurrently, so that one bad step does not leave the others without scores."""
         middle = len(nodes) // 2
         errors = await concurrently(self._try(half, part=True) for half in (nodes[:middle], nodes[middle:]))
         return next((error for error in reversed(errors) if error is not None), None)
 
     def _without_scored(self, nodes: Sequence[Node], error: BackendError) -> Sequence[Node]:
-        """Write the scores that came with a failure; returns the other steps, or all if no step is left."""
+        """Record the scores that came with a failure; return the steps still unscored, or all if none is left."""
         for node, score in zip(nodes, error.scores, strict=False):
             if score is not None and 0.0 <= score.score <= 1.0:
                 self._write(node, score)
@@ -165,7 +170,7 @@ class Scorer:
         self._journal.append(
             StepScored(node.id, score.score, score.computed, score.cached, score.unseen, t=now),
         )
-        self._settle(node.id)  # now, and not when the rest of a batch that was refused is settled
+        self._settle(node.id)  # right away, without waiting for the rest of a batch that was refused
         if score.unseen and not self._said:
             self._said = True
             self._journal.append(
@@ -188,14 +193,18 @@ class Scorer:
 
 
 def _may_be_one(error: BackendError, *, last: bool) -> bool:
-    """Whether a single step of a batch may have been the reason."""
+    """Return whether the error may have been caused by a single step of the batch."""
     if isinstance(error, WrongServer):
         return False
     return not error.retryable or (last and isinstance(error, BackendBadResponse))
 
 
 def _check(requests: Sequence[ScoreRequest], scores: Sequence[StepScore]) -> None:
-    """As many scores as steps, each in [0, 1]: a made-up score is worse than none."""
+    """Check that there are as many scores as steps, each in [0, 1]: a made-up score is worse than none.
+
+    Raises:
+        BackendBadResponse: There are not, or one is out of range.
+    """
     if len(scores) != len(requests):
         raise BackendBadResponse(
             f"the reward model gave {len(scores)} scores for {len(requests)} steps, the first being "

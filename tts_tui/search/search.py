@@ -1,8 +1,8 @@
-"""What a strategy may do: expand, roll out, keep, prune. Everything that happens becomes an event.
+"""A running search, with the operations of a strategy: expand, roll out, keep, prune. Each of them becomes an event.
 
-A search is one `asyncio.TaskGroup`: the strategy, one task per step that is being written, one that scores and one that
-watches the clock. Leaving it, for whatever reason, cancels all of them, and closing a stream stops the work behind it.
-What a person does in it beside pausing is in `tts_tui.search.steering`.
+A search is one `asyncio.TaskGroup`: the strategy, one task per step that is being generated, one for scoring and one
+for the time limit. Leaving it, for any reason, cancels all of them, and closing a stream stops the generation behind
+it. The operations of a person, other than pausing, are in `tts_tui.search.steering`.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ from tts_tui.tree.search_tree import Node, SearchTree
 __all__ = ["ATTEMPTS", "BACKOFF", "Search", "Stopped"]
 
 ATTEMPTS = 3
-"""How often a step or a batch of scores is tried before it is given up."""
+"""Maximum number of attempts for a step or a batch of scores."""
 BACKOFF = 0.2
-"""Seconds before the first retry; doubled each time."""
+"""Seconds before the first retry; doubled for each further one."""
 
 
 class Search:
-    """One search over one tree, as seen from one of its nodes.
+    """A search over one tree, as seen from one of its nodes.
 
     Args:
-        policy: Who writes.
-        prm: Who scores, if anybody does.
-        prompt: What every path starts with.
-        journal: Where events go; its tree is begun already, and has the plan.
-        choose: The strategy of a plan; raises if this search cannot follow that plan.
-        guides: Those who make who chooses how `auto` goes on, always the same; asked for when they are needed.
+        policy: The model that generates steps.
+        prm: The reward model; None if nothing is scored.
+        prompt: The prompt that every path starts with.
+        journal: The event log; its tree has the first event already, and so the plan.
+        choose: Returns the strategy for a plan, or raises if this search cannot follow that plan.
+        guides: Returns the factory of the controllers for `auto`. Called lazily; always returns the same instance.
 
     Attributes:
         root: The node that the strategy runs from.
-        hand: What a person may do by hand.
+        steering: The operations of a person: ask for steps, write, cut, restore, change the plan.
     """
 
     def __init__(
@@ -89,26 +89,26 @@ class Search:
 
     @property
     def plan(self) -> Plan:
-        """What is to happen. A person may change it: whether that has the strategy start anew, `plan.restarts` says."""
+        """The current plan. A person may change it; `plan.requires_restart` tells if the strategy then starts again."""
         return self.tree.plan
 
     @property
     def tree(self) -> SearchTree:
-        """The fold of all events so far; strategies only read it."""
+        """The fold of all events so far. Strategies only read it."""
         return self._journal.tree
 
     @property
     def last_error(self) -> str:
-        """How a model failed last so that a step or a score was given up, a sentence; empty if none did."""
+        """The last model failure that left a slot without a step or a step without a score; empty if there was none."""
         return self._writer.last_error or (self._scorer.last_error if self._scorer else "")
 
     @property
     def last_problem(self) -> str:
-        """Why a step was given up last, whoever was the reason; empty if none was."""
+        """The last reason why a step failed for good, including a full context; empty if there was none."""
         return self._writer.last_problem
 
     def below(self, root: Node) -> Search:
-        """The same search as seen from another node."""
+        """Return a view of this search with another root."""
         search = copy(self)
         search.root = root
         return search
@@ -130,7 +130,7 @@ class Search:
         merge: bool = True,
         survivors: int = 0,
     ) -> Expansion:
-        """Samples `n` next steps of each node, and scores them.
+        """Generate and score `n` next steps of each node.
 
         Slots that the tree already has are not sampled again: that is how a recording resumes.
 
@@ -139,9 +139,16 @@ class Search:
             n: Steps per node, one number for all or one for each.
             start: First slot; a second round of attempts starts where the first one ended.
             group: Independent part of the search; duplicates are looked for inside it only.
-            merge: Give up a step that says the same as a sibling (`tts_tui.search.merging`).
-            survivors: How many steps of this depth and group the search will go on with, those of the highest value.
-                That lets them be written on before it says so (`tts_tui.search.speculation`); 0 if that cannot be told.
+            merge: Merge steps with identical siblings (`tts_tui.search.merging`).
+            survivors: Number of steps of this depth and group, those of the highest value, that the search will
+                continue with. It allows them to be continued speculatively (`tts_tui.search.speculation`); 0 if it is
+                not known.
+
+        Returns:
+            The steps being generated: await it for all nodes, or iterate over it for each as soon as it is ready.
+
+        Raises:
+            StrategyError: The search is over, or this run was replaced after a change of plan.
         """
         counts = [n] * len(nodes) if isinstance(n, int) else n
         tasks = [
@@ -152,22 +159,25 @@ class Search:
         return Expansion(tasks, lambda node: node.merged_into is None and self._hand_out(node))
 
     def rollout(self, node: Node, n: int, *, group: int = 0) -> Expansion:
-        """Samples `n` continuations of `node` to the end of the answer; gives the last step of each.
+        """Generate `n` continuations of `node` to the end of the answer; the expansion has the last step of each.
 
-        Every step on the way is a node. Continuations are independent samples, so equal ones are kept.
+        Every step on the way is a node. Continuations are independent samples, so duplicates are kept.
+
+        Raises:
+            StrategyError: As for `expand`.
         """
         return Expansion([self._place("roll", node, slot, group) for slot in range(n)], self._hand_out)
 
     async def choose(
         self, turn: int, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]
     ) -> PlanChosen:
-        """What the controller says: the recorded choice of this turn, or a new one.
+        """Return the controller's decision for a turn: the recorded one if there is one, or else a new one.
 
         Args:
-            turn: Which choice of this run it is, from 0.
+            turn: Number of the decision within this run, from 0.
             samples: Independent samples so far.
-            searched: What tree searches chose so far.
-            done: Candidates that each strategy has had.
+            searched: Solutions chosen by tree searches so far.
+            done: Candidates already used, by strategy.
 
         Raises:
             StrategyError: This search has no controller.
@@ -186,47 +196,60 @@ class Search:
                 self._journal.append(choice)
                 guides.told()
         finally:
-            if guides.owed != Usage():  # the prompt was read, and no choice was written that tells of it
+            if guides.owed != Usage():  # the prompt was encoded, and no recorded decision includes the cost
                 self._journal.append(SpeculativeTokens(t=self._journal.now, node=self.root.id, usage=guides.owed))
                 guides.told()
         return choice
 
     def keep(self, nodes: Sequence[Node], why: str) -> None:
-        """Says that the search goes on with `nodes`."""
+        """Record that the search continues with `nodes`.
+
+        Args:
+            nodes: The nodes to continue.
+            why: The reason, for displays.
+        """
         fresh = tuple(node.id for node in nodes if not node.kept or self._is_news(node, why))
         if fresh and not self._is_over():
             self._journal.append(NodesKept(t=self._journal.now, nodes=fresh, why=why))
 
     def prune(self, nodes: Sequence[Node], why: str) -> None:
-        """Gives `nodes` up, those left out that a person has restored."""
+        """Prune `nodes`, except those that a person restored.
+
+        Args:
+            nodes: The nodes to prune.
+            why: The reason, for displays.
+        """
         restored = self.tree.restored
         fresh = tuple(node.id for node in nodes if self.tree.is_apart(node) or not (node.pruned or node.id in restored))
         if fresh and not self._is_over():
             self._journal.append(NodesPruned(t=self._journal.now, nodes=fresh, why=why))
             self._writer.ahead.drop(nodes)
 
-    # -- what people call, to no effect once the search is over; more in `hand` --------------------------------------
+    # -- for people, without effect once the search is over; more in `steering` --------------------------------------
 
     def pause(self) -> None:
-        """Starts no new step of a strategy until `go_on`; steps that are being written are finished."""
+        """Pause: no new step of a strategy starts until `go_on`; steps that are being generated are finished."""
         if self._tasks.are_open and self._writer.gate.is_open:
             self._writer.gate.close()
             self._journal.append(SearchPaused(t=self._journal.now))
             self._watch.recheck()
 
     def go_on(self) -> None:
-        """Ends a pause."""
+        """End a pause: waiting steps start, and new ones start without waiting."""
         if self._tasks.are_open and not self._writer.gate.is_open:
             self._writer.gate.open()
             self._journal.append(SearchContinued(t=self._journal.now))
             self._watch.recheck()
 
     def step(self) -> None:
-        """Lets one step through a pause, which it begins if there is none."""
+        """Let one step through the pause; pause first if the search is running."""
         self._let(self._writer.gate.step, round=False)
 
     def round(self) -> None:
-        """Lets all steps that wait through a pause, or all that come together next."""
+        """Let all waiting steps, or else the next ones to arrive together, through the pause.
+
+        Pauses first if the search is running.
+        """
         self._let(self._writer.gate.round, round=True)
 
     def _let(self, through: Callable[[], None], *, round: bool) -> None:
@@ -236,17 +259,22 @@ class Search:
             through()
 
     def stop(self, reason: Reason = "interrupted", detail: str = "stopped by the user") -> None:
-        """Ends the search; the best answer so far is given."""
+        """Stop the search; the result is the best answer so far.
+
+        Args:
+            reason: The reason that the result reports.
+            detail: The reason in a sentence.
+        """
         self._watch.stop(reason, detail)
 
-    # -- what `hand` calls -------------------------------------------------------------------------------------------
+    # -- for `steering` ----------------------------------------------------------------------------------------------
 
     def ask(self, node: Node, slot: int) -> asyncio.Task[Node | None]:
-        """Fills a slot of a person's."""
+        """Start to generate a step that a person asked for, and return its task."""
         return self._place("step", node, slot, HAND, merge=True, by="person")
 
     def recheck(self) -> None:
-        """The limits have changed."""
+        """Check the limits again, because the plan has changed."""
         self._watch.recheck()
 
     # -- running -----------------------------------------------------------------------------------------------------
@@ -254,14 +282,14 @@ class Search:
     async def run(
         self, strategy: Strategy, steer: Callable[[Search], None] | None = None
     ) -> tuple[list[Node], Stopped | None]:
-        """Runs `strategy` to its end, and that of all branches, or until something stops it.
+        """Run `strategy` from the root and all branches, until all have finished or something stops the search.
 
         Args:
-            strategy: That of the plan.
-            steer: Called with this search when it is about to begin.
+            strategy: The strategy of the plan.
+            steer: Callback that receives this search when it is about to begin.
 
         Returns:
-            The solutions that vote, and what stopped the search early, if anything did.
+            The solutions that vote, and the reason why the search ended early, or None if it did not.
 
         Raises:
             StrategyError: The strategy itself failed.
@@ -304,10 +332,10 @@ class Search:
                 await asyncio.wait(running)
             if self._writer.gate.is_open:
                 return
-            await self._writer.gate.opened()  # a paused search does not end: a person may have something to add
+            await self._writer.gate.opened()  # a paused search does not end: a person may still add to it
 
     def _solutions(self) -> list[Node]:
-        """The strategy's, the branches', and what a person had beside these."""
+        """Return the solutions of the strategy, of the branches, and those that a person asked for or restored."""
         tree = self.tree
         by_hand = [node for node in tree.voters() if node.by_hand or node.id in tree.restored]
         found = dict.fromkeys([*self._branches.solutions(), *sorted(by_hand, key=_address)])
@@ -324,7 +352,7 @@ class Search:
         return self._run is not None and self._run.over
 
     def _hand_out(self, node: Node) -> bool:
-        """Whether a strategy gets `node`; from then on it is not merged into a sibling any more."""
+        """Return whether a strategy receives `node`; if so, it is not merged into a sibling any more."""
         if self.tree.left_out(node, self.root):
             return False
         self._writer.merger.claim(node)
@@ -340,7 +368,7 @@ class Search:
         survivors: int = 0,
         by: By = "strategy",
     ) -> asyncio.Task[Node | None]:
-        """The task that fills a slot: whoever asks while it is being filled waits for the same one."""
+        """Return the task that fills a slot; while it is being filled, all callers share one task."""
         if self._is_over():
             raise StrategyError("the plan was changed: another run has begun")
         key = (kind, node.id, slot, group)
@@ -358,7 +386,7 @@ class Search:
         return task
 
     def _leave(self, key: tuple[str, int, int, int], task: asyncio.Task[Node | None]) -> None:
-        """The slot is free again, unless another task has it by now."""
+        """Free the slot, unless another task has it by now."""
         if self._places.get(key) is task:
             del self._places[key]
 
@@ -368,7 +396,7 @@ def _address(node: Node) -> list[tuple[int, int]]:
 
 
 def _outcome(errors: BaseExceptionGroup[BaseException]) -> tuple[Stopped | None, TTSError | None]:
-    """What ended a search: a reason to stop, or a failure. Anything that is no error goes on its way."""
+    """Return what ended a search: a reason to stop, or a failure. Cancellations and exits are raised again."""
     leaves = list(_leaves(errors))
     for leaf in leaves:
         if isinstance(leaf, Stopped):

@@ -1,4 +1,4 @@
-"""A slot that is being filled, the step that is written into it, and why that may end early."""
+"""The task that fills a slot, the draft of the step in it, and the reasons why it may be cancelled."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ CHANGED = "the plan was changed before the step was whole"
 
 
 class SlotCancelled(Exception):
-    """Leaves the writing of a step that nobody wants any more."""
+    """Raised inside the generation of a step that is no longer needed, to leave it."""
 
 
 class SlotTask:
-    """A slot that is being filled, and the way to end that without anybody noticing a cancellation.
+    """A slot that is being filled; it can be ended without the cancellation reaching those who wait for it.
 
     Attributes:
-        at: The step that is being written, or the one that it will follow.
-        by: Who asked for it.
-        ended: Why it was ended, a sentence; empty if it was not.
+        at: The step that is being generated, or the one that it will follow.
+        by: The origin of the request: the strategy or a person.
+        ended: The reason why it was ended, a sentence; empty if it was not.
         on_end: Called once when it is ended.
     """
 
@@ -40,30 +40,34 @@ class SlotTask:
         self._cancelled = False
 
     def begin(self) -> None:
-        """The present task does the work from now on."""
+        """Make the current asyncio task the one that `end` cancels."""
         self._task = asyncio.current_task()
 
     def end(self, why: str) -> None:
-        """Ends it at its next chance."""
+        """End the task at its next opportunity.
+
+        Args:
+            why: The reason, a sentence.
+        """
         if not self.ended:
             self.ended = why
             self.on_end()
-            # A task that has not begun looks for itself, and so does the one that is just telling others of a step.
+            # A task that has not begun checks `ended` itself, and so does the current one, which is emitting an event.
             if self._task is not None and self._task is not asyncio.current_task():
                 self._cancelled = True
                 self._task.cancel()
 
     def check(self) -> None:
-        """Goes on only if it was not ended.
+        """Raise if the task was ended.
 
         Raises:
-            Ended: It was.
+            SlotCancelled: It was ended.
         """
         if self.ended:
             raise SlotCancelled
 
     def forgive(self) -> bool:
-        """Takes the cancellation back; says whether it was the only one."""
+        """Undo the cancellation by `end`, and return whether it was the only one."""
         if not self._cancelled or self._task is None:
             return False
         self._cancelled = False
@@ -71,24 +75,32 @@ class SlotTask:
 
 
 class StepDraft:
-    """A step that is being written."""
+    """A step that is being generated.
+
+    Attributes:
+        work: The task of the slot.
+        node: The node of the step.
+        ids: Token ids so far.
+        text: Text so far.
+        usage: Usage so far.
+    """
 
     def __init__(self, node: Node, work: SlotTask) -> None:
         self.work = work
         self.begin(node)
 
     def begin(self, node: Node) -> None:
-        """Goes on with a new step."""
+        """Start an empty draft for a new step."""
         self.node = self.work.at = node
         self.ids: list[int] = []
         self.text = ""
         self.usage = Usage()
 
     def add(self, chunk: Chunk) -> None:
-        """Appends a chunk.
+        """Append a chunk.
 
         Raises:
-            BackendBadResponse: It holds what is no token id; its cost counts all the same.
+            BackendBadResponse: The chunk has an invalid token id; its usage is counted nevertheless.
         """
         self.usage += chunk.usage
         check_ids(chunk.ids)
@@ -96,5 +108,5 @@ class StepDraft:
         self.text += chunk.text
 
     def spend(self, usage: Usage) -> None:
-        """Tokens that were sampled for it and came after its last chunk."""
+        """Add the usage of tokens that were sampled for this step after its last chunk."""
         self.usage += usage

@@ -1,13 +1,13 @@
-"""Writes on where the search will probably go on, while it still waits to know.
+"""Speculative generation: the likely survivors of a round are continued while the round is still undecided.
 
 A round of a beam search waits for its slowest step and for scores. Meanwhile the other steps need not be idle: as soon
-as one is whole its first child is begun, and with its score, if it is among the best so far, the other children too.
-A child that is written before it is asked for is an independent sample of the same policy under the same prefix, as
-any other. If its parent is given up it is ended, and its tokens are counted as what they are: spent in vain.
+as one is finished its first child is begun, and once it is scored, if it is among the best so far, the other children
+too. A speculative child is an independent sample of the same policy under the same prefix, like any other. If its
+parent is pruned, the child is cancelled and its tokens are counted as unused.
 
-Strategies see nothing of it but time: a step enters the tree when it is asked for, with what is there of it already.
+Strategies notice only the time saved: a step enters the tree when it is requested, with the text generated so far.
 
-A child is a request of its own and not the parent's stream going on beyond its separator: a server shares the tokens of
+A child is a request of its own, not the parent's stream continued beyond its separator: a server shares the tokens of
 a stream only once that has ended, so the other children would each compute the parent's step again.
 """
 
@@ -32,17 +32,17 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class SpeculativeStep:
-    """A step that is written before anybody has asked for it.
+    """A step that is generated before the strategy requests it.
 
     Args:
-        policy: Who writes.
-        request: What is asked.
-        count: Told what each piece costs, for as long as nobody reads.
-        check: Called after it; raises when the budget is spent.
+        policy: The model that generates steps.
+        request: The request for the step.
+        count: Called with the usage of each chunk until the step is claimed.
+        check: Called after `count`; raises if the budget is spent.
 
     Attributes:
-        head: What was written, and counted, while nobody read.
-        began: The policy has been asked.
+        head: Usage of the chunks that were generated, and counted, before the step was claimed.
+        began: True once the request was passed to the policy.
     """
 
     def __init__(
@@ -61,21 +61,29 @@ class SpeculativeStep:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, spawn: Spawn) -> None:
-        """Starts to write."""
+        """Start the generation in a task of the search."""
         self._task = spawn(self._write())
 
     def claim(self, spend: Callable[[Usage], None]) -> None:
-        """Somebody reads from now on, and counts; `spend` is told what comes after the last chunk."""
+        """Hand this step over to the search: from now on its tokens are charged to the step.
+
+        Args:
+            spend: Called with the usage of tokens that arrive after the last chunk.
+        """
         self._taken, self._spend = True, spend
         self._claim.make()
 
     @property
     def failed(self) -> bool:
-        """Whether it failed before anybody needed it."""
+        """True if the generation has failed."""
         return self._error is not None
 
     async def read(self) -> tuple[Chunk, bool] | None:
-        """The next chunk, and whether it was counted before; None at the end."""
+        """Return the next chunk, and whether it was counted before the step was claimed; None at the end.
+
+        Raises:
+            Exception: The generation failed; the policy's exception.
+        """
         while not self._buffer:
             if self._error is not None:
                 raise self._error
@@ -86,13 +94,13 @@ class SpeculativeStep:
         return self._buffer.popleft()
 
     def rest(self) -> Usage:
-        """What was written and will not be read."""
+        """Discard the chunks that were not read, and return their usage."""
         unread = sum((chunk.usage for chunk, _ in self._buffer), Usage())
         self._buffer.clear()
         return unread
 
     async def close(self) -> None:
-        """Ends it, on the server too. Safe to call twice."""
+        """Cancel the generation, on the server too, and wait until it has ended. Safe to call twice."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -111,7 +119,7 @@ class SpeculativeStep:
                         self._check()
         except BudgetExhausted:
             raise
-        except Exception as error:  # whoever asks for the step hears of it, and if nobody does, nothing is lost
+        except Exception as error:  # raised by `read` if the step is requested; otherwise nothing is lost
             self._error = error
         finally:
             self._arrived.set()
@@ -121,15 +129,15 @@ class SpeculativeStep:
 
 
 class Speculator:
-    """All steps of one search that nobody has asked for yet.
+    """The speculative steps of one search.
 
     Args:
-        policy: Who writes.
-        journal: Where tokens are counted; its tree has the plan, which says whether anything is written ahead, and how
-            many children a step has.
+        policy: The model that generates steps.
+        journal: The event log, which counts the tokens; its tree has the plan, with the speculation mode and the number
+            of children per step.
         spawn: Starts a task that ends with the search.
-        request: Makes the request for a slot of a step.
-        check: Raises when the budget is spent.
+        request: Returns the request for a slot of a node (arguments: node, slot, group).
+        check: Raises if the budget is spent.
     """
 
     def __init__(
@@ -146,7 +154,7 @@ class Speculator:
         self._request = request
         self._check = check
         self._early: dict[tuple[int, int, int], SpeculativeStep] = {}
-        # Steps of a round that have their scores, by depth and group.
+        # Scored steps of each round, best first, by depth and group.
         self._rivals: dict[tuple[int, int], list[Node]] = {}
 
     @property
@@ -162,17 +170,17 @@ class Speculator:
         )
 
     def take(self, parent: Node, slot: int, group: int) -> SpeculativeStep | None:
-        """What is there for a slot that is asked for now, if anything is."""
+        """Return and remove the speculative step for a slot that is now requested; None if there is none."""
         early = self._early.pop((parent.id, group, slot), None)
         return None if early is None or early.failed else early
 
     def whole(self, node: Node, survivors: int) -> None:
-        """`node` is whole and waits for its score: its first child may be begun."""
+        """Begin the first child of `node`, which is finished and waits for its score, if speculation is allowed."""
         if survivors and self._can_go_on(node):
             self._begin(node, 1)
 
     def settled(self, node: Node, survivors: int) -> None:
-        """`node` has its score: what is written on behind the best so far, and nothing behind others."""
+        """Begin the other children of `node`, now scored, if it is among the best so far, and drop those of others."""
         if not survivors:
             return
         rivals = self._rivals.setdefault((node.depth, node.group), [])
@@ -187,18 +195,18 @@ class Speculator:
             self._begin(node, self._plan.m)
 
     def drop(self, nodes: Sequence[Node]) -> None:
-        """Ends what is written behind `nodes`."""
+        """Cancel the speculative children of `nodes`."""
         if self._early:
             gone = {node.id for node in nodes}
             self.drop_if(lambda node: node.id in gone)
 
     def drop_if(self, unwanted: Callable[[Node], bool]) -> None:
-        """Ends what is written behind nodes that are `unwanted`."""
+        """Cancel the speculative children of all nodes that are `unwanted`."""
         for place in [place for place in self._early if unwanted(self._journal.tree.nodes[place[0]])]:
             self._spawn(self._early.pop(place).close())
 
     def forget(self) -> None:
-        """Ends all of it: the search will not go on as it seemed."""
+        """Cancel all speculative steps, because the plan has changed."""
         self._rivals.clear()
         self.drop_if(lambda _: True)
 
@@ -209,7 +217,7 @@ class Speculator:
         return going and self._on and node.depth < self._plan.max_depth and not self._journal.tree.is_cut(node)
 
     def _begin(self, node: Node, children: int) -> None:
-        """Begins the first `children` of `node`, as far as there is room: one that waits would be no gain."""
+        """Begin the first `children` of `node` while the policy has room: a child that waits gains nothing."""
         room = children
         if self._plan.speculation == "auto" and isinstance(self._policy, HasSpareCapacity):
             room = self._policy.spare - self._unborn()
@@ -228,7 +236,7 @@ class Speculator:
             early.begin(self._spawn)
 
     def _unborn(self) -> int:
-        """Steps that were begun in this very moment, and that the policy has not heard of."""
+        """Return the number of steps whose task has not yet run, so that the policy does not count them."""
         return sum(1 for early in self._early.values() if not early.began)
 
     def _counter(self, node: Node) -> Callable[[Usage], None]:

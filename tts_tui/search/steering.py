@@ -1,7 +1,7 @@
-"""What a person does in a running search: ask for steps, write one, cut, restore, change the plan.
+"""The operations of a person in a running search: ask for steps, write one, cut, restore, change the plan.
 
-Each is an event as any other, so it replays, and a resumed search goes on with it. Nothing here waits: what takes time
-is a task of the search.
+Each of them is an event like any other, so it is replayed, and a resumed search continues with it. No method here
+waits: everything that takes time runs in a task of the search.
 """
 
 from __future__ import annotations
@@ -32,7 +32,20 @@ INTERRUPTED = ("interrupted", ENDED)
 
 
 class Steering:
-    """A person's hand in one search. All methods raise `UsageError`, one sentence, where something cannot be done."""
+    """The operations of a person in one search.
+
+    All methods raise `UsageError`, with a one-sentence message, if the operation is not possible.
+
+    Args:
+        ask: Fills a slot of a node and returns the task.
+        recheck: Makes the search check its limits again.
+        policy: The model that generates steps.
+        journal: The event log of the search.
+        tasks: The scope that tasks are spawned in.
+        writer: The generator of steps.
+        branches: The runs of the strategy.
+        choose: Returns the strategy for a plan, or raises if the search cannot follow that plan.
+    """
 
     def __init__(
         self,
@@ -54,15 +67,19 @@ class Steering:
         self._writer = writer
         self._branches = branches
         self._choose = choose
-        # Slots that are given away, by parent and group: their steps may not have begun.
+        # The next unassigned slot, by parent and group: the steps of assigned slots may not have begun yet.
         self._slots: dict[tuple[int, int], int] = {}
         self._work: set[asyncio.Task[object]] = set()
 
     def expand(self, node: Node, n: int | None = None) -> None:
-        """Asks for `n` more next steps of `node`, by default as many as the plan's m. A pause does not hold them.
+        """Ask for `n` more next steps of `node`; a pause does not hold them.
+
+        Args:
+            node: The node to continue.
+            n: Number of steps, by default the plan's m.
 
         Raises:
-            UsageError: The search is over, or nothing can follow `node`.
+            UsageError: The search is over, or `node` cannot be continued.
         """
         node = self._own(node)
         self._check_can_follow(node)
@@ -73,12 +90,13 @@ class Steering:
             self._ask(node, self._slot(node, HAND))
 
     def write(self, node: Node, text: str) -> None:
-        """Puts `text` as the next step of `node`, and has the search go on from there unless it states the answer.
+        """Add `text` as the next step of `node`, and continue the search from there unless it states the answer.
 
-        A step that does not fit the model, or that the model's server does not take, is left out with a notice.
+        A step that does not fit the model's context, or that the model's server refuses, is left out with a notice.
 
         Raises:
-            UsageError: The search is over, nothing can follow `node`, `text` is none, or the policy takes no words.
+            UsageError: The search is over, `node` cannot be continued, `text` is blank or has NUL bytes, or the policy
+                cannot tokenize text (`EncodesText`).
         """
         node = self._own(node)
         self._check_can_follow(node)
@@ -93,7 +111,7 @@ class Steering:
         self._spawn(self._write(node, self._slot(node, WRITTEN), text, finish, self._policy))
 
     def cut(self, nodes: Sequence[Node]) -> None:
-        """Gives `nodes` up, with all that stands below: it is written no further, and has no vote.
+        """Cut `nodes` and everything below them: they are not continued, and do not vote.
 
         Raises:
             UsageError: The search is over, or none of `nodes` can be cut.
@@ -114,7 +132,7 @@ class Steering:
         self._writer.end_cut()
 
     def restore(self, node: Node) -> None:
-        """Takes back that `node` was given up, by whomever, and has the search go on from it.
+        """Restore a pruned node, whoever pruned it, and continue the search from it.
 
         Raises:
             UsageError: The search is over, or there is nothing to restore.
@@ -133,9 +151,9 @@ class Steering:
             self._branches.begin(node)
 
     def change(self, plan: Plan) -> None:
-        """Goes on by another plan. Score, vote, sampling and limits count at once.
+        """Change to another plan. Score, vote, sampling and limits take effect at once.
 
-        Another strategy, n, m, variant or depth has the strategy decide anew, over the same tree.
+        A change of strategy, n, m, variant or depth makes the strategy decide again from the start, over the same tree.
 
         Raises:
             PlanError: The plan cannot be followed, or not with the models of this search.
@@ -151,17 +169,17 @@ class Steering:
             self._writer.end_strategy()
             self._branches.restart(strategy)
         elif replace(before, score=plan.score, vote=plan.vote, budget=plan.budget, why=plan.why) != plan:
-            self._writer.ahead.forget()  # it was sampled in another way
+            self._writer.ahead.forget()  # speculative steps were sampled under the old settings
         self._recheck()
 
-    # -- what the search calls -----------------------------------------------------------------------------------------
+    # -- for the search ------------------------------------------------------------------------------------------------
 
     def running(self) -> list[asyncio.Task[object]]:
-        """Tasks of what was asked for by hand and is not done."""
+        """Return the tasks of a person's requests that have not finished."""
         return list(self._work)
 
     def take_up(self) -> None:
-        """Does what a recording has left undone of what was asked for by hand."""
+        """Resume the requests of a person that a recording left unfinished."""
         tree, given = self._tree, self._tree.search_root.path
         for node in tree.nodes[1:]:
             if node in given:
@@ -187,7 +205,7 @@ class Steering:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _own(self, node: Node) -> Node:
-        """The node in the search's own tree: what a person looks at may be another fold of the same events."""
+        """Return the node in the search's own tree: a display may show another fold of the same events."""
         return self._tree.nodes[node.id]
 
     def _check_runs(self) -> None:
@@ -213,7 +231,7 @@ class Steering:
             raise UsageError(f"step {node.label} is cut: restore it first")
 
     def _slot(self, parent: Node, group: int) -> int:
-        """The next free slot."""
+        """Assign the next free slot of `parent` in `group`."""
         taken = max((child.slot for child in parent.children if child.group == group), default=-1) + 1
         slot = max(taken, self._slots.get((parent.id, group), 0))
         self._slots[parent.id, group] = slot + 1
@@ -249,7 +267,7 @@ class Steering:
         self._journal.append(Notice(t=self._journal.now, message=f"the step that you wrote was left out: {why}"))
 
     async def _finish(self, node: Node) -> None:
-        """Has a whole step of a person scored; from one that a person wrote the search goes on."""
+        """Score a person's finished step; if the person wrote it, continue the search from it."""
         await self._writer.score_step(node)
         goes_on = node.group == WRITTEN and not node.ended and not self._tree.is_cut(node)
         if goes_on and node not in self._tree.branches:

@@ -13,7 +13,7 @@ from tts_tui.tree.search_tree import Node, SearchTree
 
 
 class SearchView(Protocol):
-    """A search as a strategy sees it: the tree to read, and the decisions it may take."""
+    """A search as a strategy sees it: the tree to read, and the decisions that it may take."""
 
     root: Node
     """The node that the strategy grows from."""
@@ -65,7 +65,7 @@ class SearchView(Protocol):
 
 
 class Controller(Protocol):
-    """Decides how `auto` continues one search."""
+    """The controller of one search under `auto`, which decides how the search continues."""
 
     def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
         """Return the next decision.
@@ -82,7 +82,7 @@ class Controller(Protocol):
 
 
 class ControllerFactory(Protocol):
-    """Makes the controller of a search from its current plan."""
+    """A factory that makes the controller of a search from its current plan."""
 
     async def of(self, tree: SearchTree) -> Controller:
         """Return the controller for the plan in `tree`.
@@ -95,7 +95,7 @@ class ControllerFactory(Protocol):
 
     @property
     def owed(self) -> Usage:
-        """Tokens that encoding the prompt cost and that no event has recorded yet."""
+        """The usage of encoding the prompt that no event has recorded yet."""
         ...
 
     def told(self) -> None:
@@ -104,16 +104,16 @@ class ControllerFactory(Protocol):
 
 
 class Strategy(Protocol):
-    """Decides what a search grows and prunes; does no work itself.
+    """A search strategy: it decides what a search grows and prunes, and does no work itself.
 
-    A strategy keeps no state that the tree does not show: run again over the same tree it takes the same decisions,
+    A strategy keeps no state that the tree does not show: run again over the same tree, it takes the same decisions,
     which is how a recording resumes.
 
     Attributes:
-        name: What users type.
+        name: The name that users type.
         summary: One line for lists.
-        needs_scores: Whether its decisions need a reward model; a plan whose vote is a PRM vote needs one anyway.
-        uses_width: Whether the plan's `m` means anything to it.
+        needs_scores: True if its decisions need a reward model; a plan whose vote is a PRM vote needs one anyway.
+        uses_width: True if it uses the plan's `m`.
     """
 
     name: str
@@ -122,5 +122,5 @@ class Strategy(Protocol):
     uses_width: bool
 
     async def run(self, search: SearchView) -> Sequence[Node]:
-        """Grows `search.tree` and returns the solutions that vote, in the order in which ties are broken."""
+        """Grow `search.tree` and return the solutions that vote, in the order in which ties are broken."""
         ...

@@ -1,4 +1,4 @@
-"""All tasks of one search, and what ends it before its time; the tasks that a solver runs its searches in."""
+"""The tasks of one search, the signal that stops it early, and the tasks in which a solver runs its searches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """Ends a search from inside, with the reason."""
+    """Raised inside a search to end it early, with the reason.
+
+    Attributes:
+        reason: The reason that the result reports.
+        detail: The reason in a sentence.
+    """
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -23,7 +28,7 @@ class Stopped(Exception):
 
 
 class TaskScope:
-    """Tasks that end with the search: children of its one `asyncio.TaskGroup`."""
+    """The tasks that end with a search: children of its one `asyncio.TaskGroup`."""
 
     def __init__(self) -> None:
         self._group: asyncio.TaskGroup | None = None
@@ -31,19 +36,19 @@ class TaskScope:
 
     @property
     def are_open(self) -> bool:
-        """Whether new ones may start: the search runs, and is not ending."""
+        """True if new tasks may start: the search is running, and not about to end."""
         return self._group is not None
 
     def open(self, group: asyncio.TaskGroup) -> None:
-        """New ones start in `group` from now on."""
+        """Allow new tasks, which start in `group`."""
         self._group = group
 
     def close(self) -> None:
-        """No new ones start."""
+        """Refuse new tasks; running ones continue."""
         self._group = None
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Starts one.
+        """Start a task that runs `work`, and return it.
 
         Raises:
             StrategyError: The search is over.
@@ -57,18 +62,18 @@ class TaskScope:
         return task
 
     def cancel(self) -> None:
-        """Ends all of them."""
+        """Cancel all running tasks."""
         for task in tuple(self._running):
             task.cancel()
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self.close()  # the group ends the others now, and would not end new ones
+            self.close()  # the group now cancels the other tasks, and would not cancel new ones
 
 
 class StopSignal:
-    """Ends a search when somebody says so, or when its time is up. Paused time does not count."""
+    """A signal that ends a search when `stop` is called, or when its time limit is reached. Paused time is excluded."""
 
     def __init__(self, journal: EventLog) -> None:
         self._journal = journal
@@ -76,19 +81,19 @@ class StopSignal:
         self._bell = asyncio.Event()
 
     def stop(self, reason: Reason, detail: str) -> None:
-        """Ends the search; the first reason counts."""
+        """Stop the search; if called more than once, the first reason counts."""
         self._stopped = self._stopped or Stopped(reason, detail)
         self.recheck()
 
     def recheck(self) -> None:
-        """The limit has changed, or a pause has begun or ended."""
+        """Check again, because the time limit has changed, a pause has begun or ended, or a sink has failed."""
         self._bell.set()
 
     async def run(self) -> None:
-        """Raises what ends the search.
+        """Wait until the search must end, and raise the reason.
 
         Raises:
-            Stopped: Always, unless something else is raised before.
+            Stopped: The search was stopped, or its time limit is reached.
             SinkError: A sink failed.
         """
         while self._stopped is None and self._journal.failure is None:
@@ -110,7 +115,7 @@ class StopSignal:
 
 
 class OwnedTasks:
-    """The tasks that a solver runs its searches in, so that it can end them without cancelling whoever waits."""
+    """The tasks in which a solver runs its searches, so that it can end them without cancelling their callers."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -121,7 +126,7 @@ class OwnedTasks:
         self._closed = False
 
     async def close(self) -> None:
-        """Cancel everything that runs, wait until it has ended, and refuse new work."""
+        """Cancel all running tasks, wait until they have ended, and refuse new work."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -130,7 +135,7 @@ class OwnedTasks:
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` in a task of its own and return its result.
 
-        Cancelling the caller cancels the work, and the caller goes on when the work has ended.
+        Cancelling the caller cancels the work; the caller continues once the work has ended.
 
         Raises:
             SolverClosed: `close` was called before, or while the work ran.

@@ -1,4 +1,4 @@
-"""Writes events down: into the tree first, then into every sink."""
+"""The event log of a search: events go into the tree first, then to every sink."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from tts_tui.tree.events import AnyEvent, Notice
 from tts_tui.tree.search_tree import SearchTree
 
 Sink = Callable[[AnyEvent], None]
-"""Takes every event, in order.
+"""A callback that receives every event, in order.
 
-One that raises `RecordingStopped` hears no more, and the search goes on; anything else that it raises ends the search
-with a `SinkError`.
+A sink that raises `RecordingStopped` receives no more events, and the search continues; any other exception ends the
+search with a `SinkError`.
 """
 
 
 class EventLog:
-    """The one place through which events enter a search.
+    """The single entry point of events into a search.
+
+    Args:
+        tree: The tree to fold the events into.
+        sinks: The sinks that receive the events.
+        clock: Returns the time in seconds.
 
     Attributes:
         tree: The fold of all events so far.
@@ -37,13 +42,14 @@ class EventLog:
 
     @property
     def now(self) -> float:
-        """Seconds that the search has run; the time between an interruption and its resumption does not count."""
+        """Seconds that the search has run, not counting the time between an interruption and its resumption."""
         return self._clock() - self._zero
 
     def append(self, event: AnyEvent) -> None:
-        """Folds `event` into the tree and hands it to every sink.
+        """Fold `event` into the tree and pass it to every sink.
 
-        Never raises what a sink raised: the caller may be a backend or a person. The search looks at `failure`.
+        Exceptions of sinks are not propagated, because the caller may be a backend or a person. The search checks
+        `failure` instead.
         """
         self.tree.apply(event)
         stopped: list[str] = []
@@ -53,10 +59,10 @@ class EventLog:
             except RecordingStopped as error:
                 self._sinks.remove(sink)
                 stopped.append(str(error))
-            except (Exception, CancelledError) as error:  # a sink does not wait: it is not the search that is cancelled
+            except (Exception, CancelledError) as error:  # raised by the sink: the search is not cancelled
                 self._sinks.remove(sink)
                 self._fail(error)
-        for message in stopped:  # only now, so that the others have the event itself first
+        for message in stopped:  # after the loop, so that all other sinks have the event
             self.append(Notice(t=self.now, message=message, warning=True))
 
     def _fail(self, error: BaseException) -> None:

@@ -1,7 +1,7 @@
-"""Everything that can happen in a search, as frozen values with a JSON form.
+"""The events of a search, as frozen values with a JSON form.
 
-One line of a recording, one line of `--display json` and one item of `Solver.stream` are the same event. The tree is
-the fold of these events (`tts_tui.tree.search_tree`): no display and no recorder keeps state of its own.
+A line of a recording, a line of `--display json` and an item of `Solver.stream` are the same event. The tree is the
+fold of these events (`tts_tui.tree.search_tree`): no display and no recorder keeps state of its own.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from tts_tui.protocols import Count, Finish, ModelInfo, TokenId, Usage
 from tts_tui.tree.totals import Flops, PlanSummary, Tokens
 
 FORMAT = 5
-"""Version of the event format. Every recording names its own, and a reader refuses any other."""
+"""Version of the event format. Every recording states its version, and readers refuse any other."""
 
 ROOT = 0
-"""Id of the root node, which holds the prompt."""
+"""Id of the root node, which stands for the prompt."""
 
 HAND = 1_000_000
-"""Group of steps that a person asked for: behind all groups of a strategy."""
+"""Group of the steps that a person asked for: a number above all groups of a strategy."""
 WRITTEN = HAND + 1
-"""Group of steps that a person wrote."""
+"""Group of the steps that a person wrote."""
 
 By = Literal["strategy", "person"]
 
 Reason = Literal["solved", "unsolved", "budget", "timeout", "interrupted", "failed"]
-"""Why a search ended: it ran to its end with or without an answer, tokens or FLOPs ran out, time ran out, someone
-stopped it, or the models failed. Whatever the reason, the best answer so far is given."""
+"""The reason why a search ended: it ran to its end with or without an answer ("solved", "unsolved"), its tokens or
+FLOPs were spent ("budget"), its time limit was reached ("timeout"), it was stopped ("interrupted"), or the models
+failed ("failed"). The result always has the best answer so far."""
 
 
 def _tag(name: str) -> str:
@@ -52,13 +53,13 @@ class Event(Struct, frozen=True, tag_field="event", tag=_tag, kw_only=True, omit
 
 
 class Origin(Struct, frozen=True):
-    """Where a fork comes from.
+    """The origin of a fork.
 
     Attributes:
-        run: The `SearchStarted.run` that it was forked from.
-        node: The node there that it goes on from.
-        steps: How many steps lead to it. They are the first nodes after the root, copied and free of charge, and the
-            node with this id is the root of the fork's own search.
+        run: The `SearchStarted.run` of the search that it was forked from.
+        node: The node of that search that the fork continues.
+        steps: Number of steps that lead to the node. They are the first nodes after the root, copied at no cost, and
+            the node whose id is this number is the root of the fork's own search.
     """
 
     run: str
@@ -67,7 +68,20 @@ class Origin(Struct, frozen=True):
 
 
 class SearchStarted(Event, frozen=True):
-    """The first event. The root node exists from here on."""
+    """The first event of a search. The root node exists from here on.
+
+    Attributes:
+        problem: The problem as text.
+        plan: The plan to follow.
+        policy: The description of the policy.
+        prm: The description of the reward model; None if there is none.
+        prompt_ids: Token ids of the prompt.
+        version: Version of this package.
+        created: Date and time (UTC), in ISO format.
+        format: Version of the event format.
+        run: A random id of this search.
+        origin: The origin of a fork; None for any other search.
+    """
 
     problem: str
     plan: Plan
@@ -83,21 +97,26 @@ class SearchStarted(Event, frozen=True):
 
 
 class SearchResumed(Event, frozen=True):
-    """A recording was taken up again; steps that were being written at that moment are started anew."""
+    """A recording was resumed; steps that were being generated at the interruption are started again.
+
+    Attributes:
+        created: Date and time (UTC) of the resumption, in ISO format.
+    """
 
     created: str
 
 
 class StepStarted(Event, frozen=True):
-    """A policy began to write a step.
+    """The policy began to generate a step, or a person wrote one.
 
     Attributes:
-        node: Its id: one more than the last one given.
-        parent: The node that it continues.
-        slot: Which of the parent's continuations this is, from 0. A retry has the same slot and a new node.
-        group: Which independent part of the search it belongs to (a DVTS subtree); part of the slot's identity.
-        ahead: What of it was written, and counted by `SpeculativeTokens`, before it was asked for.
-        by: Who asked for it, or wrote it.
+        node: Id of the step: one more than the previous id.
+        parent: Id of the node that it continues.
+        slot: Index of the continuation among those of the parent, from 0. A retry has the same slot and a new node.
+        group: Independent part of the search that the step belongs to (a DVTS subtree); part of the slot's identity.
+        ahead: Usage of the part that was generated speculatively, and counted by `SpeculativeTokens`, before the step
+            was requested.
+        by: The origin of the step: the strategy, or a person who asked for it or wrote it.
     """
 
     node: int
@@ -109,11 +128,14 @@ class StepStarted(Event, frozen=True):
 
 
 class SpeculativeTokens(Event, frozen=True):
-    """Tokens were written beyond the end of a step, in case that the search goes on from it.
+    """Tokens were generated speculatively after a step, in case the search continues from it.
 
-    Of the root it also tells what reading the prompt has cost for a choice that was not made.
+    They are spent either way; the part that is used appears in `StepStarted.ahead`. For the root, this also counts the
+    cost of encoding the prompt for a decision of the controller that was not made.
 
-    They are spent, whether it does or not; what of them is used turns up in `StepStarted.ahead`.
+    Attributes:
+        node: Id of the step that the tokens follow.
+        usage: Usage of the tokens.
     """
 
     node: int
@@ -121,7 +143,13 @@ class SpeculativeTokens(Event, frozen=True):
 
 
 class StepStreamed(Event, frozen=True):
-    """Some text of a step that is being written."""
+    """A piece of the text of a step that is being generated.
+
+    Attributes:
+        node: Id of the step.
+        text: The new text.
+        usage: Usage since the previous piece.
+    """
 
     node: int
     text: str
@@ -129,13 +157,14 @@ class StepStreamed(Event, frozen=True):
 
 
 class StepFinished(Event, frozen=True):
-    """A step is whole.
+    """A step is finished.
 
     Attributes:
-        ids: Its exact token ids, separator or end of text included.
-        text: What they say.
-        finish: How it ended.
-        usage: All that it cost; replaces what was streamed.
+        node: Id of the step.
+        ids: Exact token ids of the step, separator or end of text included.
+        text: Text of the token ids.
+        finish: How the step ended.
+        usage: Total usage of the step; replaces the streamed usage.
     """
 
     node: int
@@ -146,12 +175,13 @@ class StepFinished(Event, frozen=True):
 
 
 class StepFailed(Event, frozen=True):
-    """A step could not be written, or was cut off by the end of the search.
+    """A step could not be generated, or was interrupted by the end of the search.
 
     Attributes:
-        error: What happened, one sentence.
-        retry: Another attempt follows in the same slot.
-        usage: Tokens spent on it all the same.
+        node: Id of the step.
+        error: The cause, in one sentence.
+        retry: True if another attempt follows in the same slot.
+        usage: Tokens spent on the failed step.
     """
 
     node: int
@@ -161,14 +191,27 @@ class StepFailed(Event, frozen=True):
 
 
 class StepMerged(Event, frozen=True):
-    """A step says the same as a sibling, which alone is grown on; its tokens still count."""
+    """A step was merged into an identical sibling, and only the sibling is continued; its tokens still count.
+
+    Attributes:
+        node: Id of the merged step.
+        into: Id of the sibling.
+    """
 
     node: int
     into: int
 
 
 class StepScored(Event, frozen=True):
-    """The PRM scored a step; `computed` and `cached` are its tokens, `unseen` how many steps it had no room for."""
+    """The PRM scored a step.
+
+    Attributes:
+        node: Id of the step.
+        score: The score in [0, 1].
+        computed: Tokens that the PRM computed for it.
+        cached: Tokens that the PRM reused from a cache.
+        unseen: Number of steps of the path that did not fit the PRM's context.
+    """
 
     node: int
     score: Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -178,7 +221,13 @@ class StepScored(Event, frozen=True):
 
 
 class ScoreFailed(Event, frozen=True):
-    """Steps stay without a score."""
+    """Steps could not be scored.
+
+    Attributes:
+        nodes: Ids of the steps.
+        error: The cause, in one sentence.
+        retry: True if another attempt follows; otherwise the steps stay without a score.
+    """
 
     nodes: tuple[int, ...]
     error: str
@@ -186,7 +235,13 @@ class ScoreFailed(Event, frozen=True):
 
 
 class NodesKept(Event, frozen=True):
-    """The strategy goes on with these nodes; or a person restored them, whoever had given them up."""
+    """The strategy continues with these nodes, or a person restored them, whoever had pruned them.
+
+    Attributes:
+        nodes: Ids of the nodes.
+        why: The reason, for displays.
+        by: The origin of the decision: the strategy or a person.
+    """
 
     nodes: tuple[int, ...]
     why: str
@@ -194,7 +249,13 @@ class NodesKept(Event, frozen=True):
 
 
 class NodesPruned(Event, frozen=True):
-    """The strategy gives these nodes up; or a person cut them, and all that stands below."""
+    """The strategy pruned these nodes, or a person cut them with everything below.
+
+    Attributes:
+        nodes: Ids of the nodes.
+        why: The reason, for displays.
+        by: The origin of the decision: the strategy or a person.
+    """
 
     nodes: tuple[int, ...]
     why: str
@@ -202,24 +263,32 @@ class NodesPruned(Event, frozen=True):
 
 
 class BranchBegun(Event, frozen=True):
-    """The plan's strategy also runs from this node, as a search of its own whose solutions vote too."""
+    """The plan's strategy also runs from this node, as a separate run whose solutions vote too.
+
+    Attributes:
+        node: Id of the node.
+    """
 
     node: int
 
 
 class PlanChanged(Event, frozen=True):
-    """A person changed the plan. If its strategy must decide anew, all that it had pruned is taken back; cuts stay."""
+    """A person changed the plan. If the strategy must decide again, all nodes it had pruned are restored; cuts stay.
+
+    Attributes:
+        plan: The new plan.
+    """
 
     plan: Plan
 
 
 class Considered(Struct, frozen=True):
-    """A way to go on, as the controller saw it.
+    """An option that the controller considered.
 
     Attributes:
-        plan: Its name: "stop", or strategy and n as in `best-of-n:16`; n counts what is there already.
+        plan: Name of the option: "stop", or strategy and n as in `best-of-n:16`; n includes existing candidates.
         accuracy: Expected share of right answers in cases like this one, 0 to 1.
-        tokens: Expected further cost, in tokens of the policy; those of the PRM are weighed by its size.
+        tokens: Expected further cost, in policy tokens; PRM tokens are weighted by the PRM's size.
     """
 
     plan: str
@@ -228,24 +297,25 @@ class Considered(Struct, frozen=True):
 
 
 class PlanChosen(Event, frozen=True):
-    """The controller looked at what there is, and chose how to go on.
+    """The controller assessed the solutions so far, and decided how to continue.
 
     Attributes:
-        samples: Solutions that it had seen.
+        samples: Number of solutions that the controller had seen.
         pass1: Expected pass@1 of the policy on this problem.
-        low, high: Where that lies with 90 % probability.
+        low, high: The interval that contains pass@1 with 90 % probability.
         levels: Probabilities that the problem is easy, medium and hard for this policy.
         answer: The answer so far, or None.
-        sure: Probability that it is right.
-        changes: Probability that the best way to go on would make the right answer of a wrong one, or the reverse.
-        considered: What there was to choose from, the best first.
-        chosen: The chosen one's name; "stop" ends the search.
-        strategy: Who goes on now; empty where the search ends.
-        n: Its candidates, those included that are there: it may look again before the chosen plan is done.
-        basis: What the choice rests on, in words.
-        why: The choice, in a sentence.
-        root: The node that the strategy runs from.
-        usage: What reading the prompt cost, where it was read for this choice.
+        confidence: Probability that the answer is right.
+        changes: Probability that the best continuation would turn a wrong answer into the right one, or the reverse.
+        considered: The options, best first.
+        chosen: Name of the chosen option; "stop" ends the search.
+        strategy: Name of the strategy that continues now; empty if the search ends.
+        n: Number of candidates of that strategy, including existing ones; it may be less than the chosen option has,
+            because the controller may decide again in between.
+        basis: The data that the decision rests on, in words.
+        why: The decision, in one sentence.
+        root: Id of the node that the strategy runs from.
+        usage: Usage of encoding the prompt, if it was encoded for this decision.
     """
 
     samples: Count
@@ -267,25 +337,34 @@ class PlanChosen(Event, frozen=True):
 
 
 class SolutionFound(Event, frozen=True):
-    """A path ended its answer. `answer` is None where none can be read out of it."""
+    """A path was completed.
+
+    Attributes:
+        node: Id of the last step.
+        answer: The answer extracted from the path; None if there is none.
+    """
 
     node: int
     answer: str | None
 
 
 class AnswersMatched(Event, frozen=True):
-    """Two answers, as written, mean the same although their canonical forms differ: their votes count together."""
+    """Two answers mean the same although their canonical forms differ: their votes are counted together.
+
+    Attributes:
+        left, right: The answers as written.
+    """
 
     left: str
     right: str
 
 
 class Notice(Event, frozen=True):
-    """Something that a person should know and that changes nothing.
+    """A message for people that does not change the search.
 
     Attributes:
-        message: A sentence.
-        warning: Something that was asked for is lost. Displays also say it on standard error.
+        message: The message, one sentence.
+        warning: True if something that was requested is lost. Displays also print it on standard error.
     """
 
     message: str
@@ -293,30 +372,38 @@ class Notice(Event, frozen=True):
 
 
 class SearchPaused(Event, frozen=True):
-    """No new step of a strategy starts until `SearchContinued`."""
+    """The search was paused: no new step of a strategy starts until `SearchContinued`."""
 
 
 class SearchStepped(Event, frozen=True):
-    """One step, or one round of steps, was let through a pause."""
+    """One step, or one round of steps, was let through a pause.
+
+    Attributes:
+        round: True for a round of steps, False for one step.
+    """
 
     round: bool = False
 
 
 class SearchContinued(Event, frozen=True):
-    """Steps start again."""
+    """The pause has ended: steps start again."""
 
 
 class SearchFinished(Event, frozen=True, omit_defaults=False):
     """The last event: the answer, why the search ended, and what it cost.
 
     Attributes:
-        answer: The winner of the vote, or None.
-        node: The solution that stands for it.
-        reason: Why the search ended.
-        detail: The same in a sentence, where there is more to say.
-        votes: Every answer, best first.
-        nodes: Steps in the tree.
-        undecided: Pairs of answers that voted apart because nobody could tell whether they mean the same.
+        answer: The answer that won the vote, or None.
+        node: Id of the solution that represents the answer, or None.
+        reason: The reason why the search ended.
+        detail: The reason in words, with details.
+        plan: The part of the plan that results are compared by.
+        tokens: Tokens of policy and PRM.
+        flops: FLOPs of policy and PRM.
+        seconds: Duration of the search.
+        votes: All answers with their votes, best first.
+        nodes: Number of steps in the tree.
+        undecided: Number of pairs of answers that voted separately because they could not be compared.
     """
 
     answer: str | None
@@ -362,12 +449,12 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def encode(event: Event) -> bytes:
-    """One line of JSON, without the line feed; a terminal can show it as it is."""
+    """Return an event as one line of JSON, without the line feed and safe to print on a terminal."""
     return escape_json(_encoder.encode(event))
 
 
 def decode(line: bytes | str) -> AnyEvent:
-    """The event of one line.
+    """Return the event of one line of JSON.
 
     Raises:
         RecordCorrupt: The line is not an event of this format.
@@ -376,5 +463,5 @@ def decode(line: bytes | str) -> AnyEvent:
         return _decoder.decode(line)
     except MemoryError:
         raise
-    except Exception as error:  # values refuse to be made with errors of their own, such as `PlanError`
+    except Exception as error:  # values validate themselves and raise their own errors, such as `PlanError`
         raise RecordCorrupt(f"not an event: {error}") from error

@@ -1,4 +1,4 @@
-"""A fork: a new search that begins with the path to a step of another one."""
+"""Forks: new searches that begin with a copy of the path to a step of another search."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tts_tui.tree.search_tree import Node, SearchTree
 
 
 def origin_of(tree: SearchTree, node: Node) -> Origin:
-    """Where a fork at `node` comes from.
+    """Return the origin of a fork at `node`.
 
     Raises:
-        UsageError: Nothing can follow `node`.
+        UsageError: `node` is not finished, or cannot be continued.
     """
     if node.state != "done":
         raise UsageError(f"step {node.label} is not whole: fork at one that is")
@@ -26,12 +26,12 @@ def origin_of(tree: SearchTree, node: Node) -> Origin:
 
 
 def copy_path(node: Node, journal: EventLog, *, scores: bool) -> None:
-    """Writes the steps to `node` down as the first of a new search. They cost nothing there.
+    """Record the steps that lead to `node` as the first steps of a new search, at no cost.
 
     Args:
-        node: A node of the other tree.
-        journal: The new search's, just begun.
-        scores: Copy the scores, too.
+        node: A node of the original tree.
+        journal: The event log of the new search, which has just begun.
+        scores: Copy the scores too.
     """
     for parent, step in enumerate(node.path):
         number = parent + 1

@@ -1,4 +1,4 @@
-"""One step of a search, as the tree keeps it."""
+"""The nodes of the search tree."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from tts_tui.protocols import Finish, Usage
 State = Literal["writing", "done", "failed"]
 
 NO_CHILDREN: list[Any] = []
-"""Shared by all nodes that have none; never added to."""
+"""The empty list that all nodes without children share; it is never appended to."""
 
 
 class Node:
-    """One step. Its id never changes, and its parent is always older.
+    """A step of a search tree. Its id never changes, and its parent always has a lower id.
 
     Attributes:
         id: Position in `SearchTree.nodes`.
         parent: The step before; None for the root.
-        slot: Which of the parent's continuations it is; with `group` the address that a resumed search looks it up by.
-        group: Which independent part of the search it belongs to.
-        ids: Token ids, exactly as sampled.
-        text: What they say; grows while the step is written.
-        state: "writing", "done" or "failed".
+        slot: Index of the continuation among those of the parent; with `group`, the address by which a resumed search
+            finds the step.
+        group: Independent part of the search that the step belongs to.
+        children: All continuations, oldest first.
+        ids: Token ids, exactly as sampled; None until the step is finished.
+        text: Text of the step; grows while the step is generated.
+        state: "writing" while the step is generated, then "done" or "failed".
         finish: How the step ended, once done.
         score: The PRM's score in [0, 1], or None.
-        usage: Policy tokens it cost.
-        merged_into: The sibling that stands for this step because it says the same, if any.
-        pruned: It was given up, by the strategy or by a person.
-        cut: A person gave it up.
-        kept: The strategy has gone on with it.
-        by_hand: A person asked for it, or wrote it.
-        why: Why it was kept, pruned, or failed.
-        solved: It ended its path's answer.
-        answer: The answer read out of that path, if any.
+        usage: Usage of the step in policy tokens, or None.
+        merged_into: Id of the identical sibling that this step was merged into, if any.
+        pruned: True if the strategy pruned it, or a person cut it.
+        cut: True if a person cut it.
+        kept: True if the strategy has continued with it.
+        by_hand: True if a person asked for it, or wrote it.
+        why: The reason why it was kept, pruned, or failed.
+        solved: True if it completed a solution.
+        answer: The answer extracted from its path, if it completed a solution.
     """
 
     __slots__ = (
@@ -85,22 +87,22 @@ class Node:
 
     @property
     def blank(self) -> bool:
-        """Whether the step says nothing."""
+        """True if the step is only white space."""
         return not self.text.strip()
 
     @property
     def terminal(self) -> bool:
-        """Whether the answer ended here."""
+        """True if the answer ended with this step."""
         return self.finish in ("eos", "boxed")
 
     @property
     def ended(self) -> bool:
-        """Whether the path cannot be continued: its answer ended, or its last step was cut off at its limit."""
+        """True if the path cannot be continued: its answer ended, or its last step was cut off at its limit."""
         return self.terminal or self.finish == "length"
 
     @property
     def path(self) -> list[Node]:
-        """The steps from the first to this one, root left out."""
+        """The steps from the first to this one, without the root."""
         nodes = []
         node: Node = self
         while node.parent is not None:
@@ -111,36 +113,36 @@ class Node:
 
     @property
     def depth(self) -> int:
-        """Number of steps up to this one; 0 for the root."""
+        """The number of steps up to this one; 0 for the root."""
         return len(self.path)
 
     @property
     def label(self) -> str:
-        """The address as people read it, such as `0.3.1`: the place among its siblings at every level."""
+        """The address for people, such as `0.3.1`: the position among siblings at every level."""
         return ".".join(["0", *(str(step.parent.children.index(step)) for step in self.path if step.parent)])
 
     @property
     def path_ids(self) -> list[int]:
-        """Token ids of the path, without the prompt."""
+        """The token ids of the path, without the prompt."""
         return [token for step in self.path if step.ids is not None for token in step.ids]
 
     @property
     def path_text(self) -> str:
-        """Text of the path."""
+        """The text of the path, without the prompt."""
         return "".join(step.text for step in self.path)
 
     @property
     def scores(self) -> list[float]:
-        """Scores of the path's steps. A blank step has none, so "last" is never the score of an empty step.
+        """The scores of the path's steps that are not blank, so "last" is never the score of a blank step.
 
-        Empty if one of the others has none: "last" is never the score of an earlier step, either.
+        Empty if any of these steps has no score, so that "last" is never the score of an earlier step, either.
         """
         found = [step.score for step in self.path if not step.blank]
         return [] if None in found else [score for score in found if score is not None]
 
     @property
     def value(self) -> float:
-        """Score of the path's last step that says something; -1 if it has none, so that it sorts last."""
+        """The score of the path's last step that is not blank; -1 if it has none, so that it sorts last."""
         node: Node | None = self
         while node is not None and node.blank:
             node = node.parent

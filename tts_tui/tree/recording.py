@@ -1,4 +1,4 @@
-"""Recordings: one event a line. Written as things happen, read back into the same tree, continued where they stop."""
+"""Recordings: files with one event per line, which can be replayed into the same tree and resumed where they end."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from tts_tui.tree.search_tree import SearchTree
 
 try:
     import fcntl
-except ImportError:  # not on every system; there, two writers are not kept apart
+except ImportError:  # not available on every system; without it, recordings are not locked
     fcntl = None  # type: ignore[assignment]
 
 
 LONGEST_LINE = 256 << 20
-"""Size limit in bytes of one event."""
+"""Maximum size of one event, in bytes."""
 
 
 class Recorder:
-    """Appends events to a file.
+    """A sink that appends events to a file.
 
-    Whole steps and everything else of weight reach the operating system at once, so they survive a killed process;
-    streamed text is buffered until then.
+    All events are flushed to the operating system at once, so that they survive a killed process, except for streamed
+    text, which is buffered until the next other event.
 
     Args:
-        path: The file; it must not exist unless `resume`.
-        resume: Continue an existing recording; a last line that was cut off is removed.
+        path: The file; it must not exist unless `resume` is true.
+        resume: Continue an existing recording; an incomplete last line is removed.
         unchanged: The `Recording.stamp` that an existing recording must still have.
 
     Raises:
         UsageError: The file exists already, or cannot be written.
-        RecordError: Someone else is writing it, or has written it since it was read.
+        RecordError: Another process is writing it, or has written it since it was read.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class Recorder:
             raise RecordError(f"{self.path} is being written by another process: wait for it, or stop it") from None
 
     def __call__(self, event: AnyEvent) -> None:
-        """Writes one event.
+        """Append one event to the file.
 
         Raises:
-            RecordingStopped: The disk is full, or the file is gone; a search then goes on without recording.
+            RecordingStopped: The disk is full, or the file is gone; a search then continues without recording.
         """
         line = encode(event) + b"\n"
         try:
-            if self._torn:  # not before there is something to write: until then the file may be no recording
+            if self._torn:  # only once there is an event to write: until then the file may not be a recording
                 self._file.truncate(whole_lines(self._file))
                 self._file.seek(0, os.SEEK_END)
                 self._torn = False
@@ -97,7 +97,7 @@ class Recorder:
             ) from error
 
     def close(self) -> None:
-        """Writes out what is left. Never raises: what could not be written was reported when it failed."""
+        """Flush buffered events and close the file. Never raises: write errors were reported when they occurred."""
         try:
             self._file.close()
         except OSError:
@@ -113,7 +113,7 @@ class Recorder:
 
 
 def whole_lines(file: BinaryIO) -> int:
-    """Length in bytes of the whole lines of `file`; a last line without line feed was cut off."""
+    """Return the length in bytes of the complete lines of `file`, without a last line that has no line feed."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 65536)
@@ -126,12 +126,12 @@ def whole_lines(file: BinaryIO) -> int:
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[AnyEvent]:
-    """The events of a recording, in order. A last line that was cut off is left out.
+    """Yield the events of a recording, in order. An incomplete last line is skipped.
 
     Raises:
         UsageError: The file cannot be read, or is not a regular file.
-        RecordCorrupt: It is not a recording, or a line before the last is damaged.
-        RecordVersion: It was written by a version with another format.
+        RecordCorrupt: The file is not a recording, or a line before the last is damaged.
+        RecordVersion: The file was written by a version with another format.
     """
     try:
         with open_regular(path) as file:
@@ -174,26 +174,26 @@ def _check_header(path: str | os.PathLike[str], line: bytes) -> None:
 
 
 def load(path: str | os.PathLike[str], into: SearchTree | None = None) -> SearchTree:
-    """The tree of a recording.
+    """Return the tree of a recording.
 
     Args:
         path: The recording.
-        into: An empty tree to fold it into; by default a new one.
+        into: An empty tree to fold the events into; by default a new one.
 
     Raises:
-        UsageError, RecordError: As `read`; also if the file is empty.
+        UsageError, RecordError: As for `read`; also if the file is empty.
     """
     return _fold(path, read(path), into)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording that was read as a whole, once for everyone who needs it.
+    """A recording in memory, read once and shared.
 
     Attributes:
-        path: The file.
-        events: Its events, in order.
-        stamp: What changes when the file is written.
+        path: The path of the file.
+        events: All events of the file, in order.
+        stamp: Size in bytes and modification time in nanoseconds, which change when the file is written.
     """
 
     path: Path
@@ -202,22 +202,25 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:
-        """Reads and parses the file.
+        """Read and parse a recording.
 
         Raises:
-            UsageError, RecordError: As `read`.
+            UsageError, RecordError: As for `read`.
         """
         try:
-            stamp = _stamp(os.stat(path))  # before it is read: what is written meanwhile changes it
+            stamp = _stamp(os.stat(path))  # before reading, so that later writes are detected
         except OSError as error:
             raise _unreadable(path, error) from error
         return cls(Path(path), tuple(read(path)), stamp)
 
     def tree(self, into: SearchTree | None = None) -> SearchTree:
-        """The fold of the events, into an empty tree or a new one.
+        """Return the fold of the events.
+
+        Args:
+            into: An empty tree to fold the events into; by default a new one.
 
         Raises:
-            RecordError: They add up to no search.
+            RecordError: The events do not form a valid search.
         """
         return _fold(self.path, self.events, into)
 

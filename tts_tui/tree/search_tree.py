@@ -1,6 +1,6 @@
-"""The search tree: what the events of a search add up to.
+"""The search tree: the fold of the events of a search.
 
-`SearchTree.apply` is the only way in. Live displays, recordings and resumed searches all fold the same events, so they
+Only `SearchTree.apply` changes a tree. Live displays, recordings and resumed searches all fold the same events, so they
 cannot disagree.
 """
 
@@ -57,15 +57,15 @@ class SearchTree:
         started: The first event, with problem, plan and models.
         finished: The last event, once there is one.
         counts: Token totals, live.
-        ahead: Tokens among them that were written ahead of their time, and not used so far.
+        ahead: Tokens among them that were generated speculatively and are unused so far.
         newest: The step that was finished last.
-        solutions: Nodes that ended an answer, in the order in which they did.
-        matching: Which answers mean the same although they are written differently.
-        branches: Nodes from which a person had the strategy run as well, in that order.
-        restored: Ids of nodes that a person restored, and nobody has cut since.
-        plan: The present plan; after the first event.
-        choices: What the controller chose, in order, since the plan is as it is.
-        paused: Whether the search is paused.
+        solutions: Nodes that completed a solution, in order of completion.
+        matching: Classes of answers that mean the same although they are written differently.
+        branches: Nodes from which a person had the strategy run as well, in order.
+        restored: Ids of nodes that a person restored and that have not been cut since.
+        plan: The current plan; the default plan until the first event.
+        choices: The controller's decisions, in order, since the last change of plan that requires a restart.
+        paused: True while the search is paused.
         seconds: Time of the newest event.
         notices: Messages for people.
         revision: Counts the events that may change the votes: solutions, scores, decisions and plans.
@@ -88,11 +88,11 @@ class SearchTree:
         self.seconds = 0.0
         self.notices: list[str] = []
         self.revision = 0
-        self._given = 0  # tokens of steps that were sampled elsewhere: copied, or written by a person
+        self._given = 0  # tokens of steps that were not sampled here: copied, or written by a person
         self._held = self._paused_at = 0.0
         self._has_cuts = False
-        self._apart: set[int] = set()  # was cut before the strategy had decided on it
-        self._seen: set[int] = set()  # the strategy had pruned it before a person cut or restored it
+        self._apart: set[int] = set()  # ids of nodes cut before the strategy had decided on them
+        self._seen: set[int] = set()  # ids of nodes that the strategy had pruned before a person cut or restored them
         self._folds: dict[type[Event], Callable[[Any], None]] = {
             SearchStarted: self._started,
             SearchResumed: self._resumed,
@@ -120,30 +120,34 @@ class SearchTree:
 
     @classmethod
     def fold(cls, events: Iterable[AnyEvent]) -> SearchTree:
-        """The tree that `events` add up to."""
+        """Return a new tree with `events` applied.
+
+        Raises:
+            RecordCorrupt: The events do not form a valid search.
+        """
         tree = cls()
         for event in events:
             tree.apply(event)
         return tree
 
     def __len__(self) -> int:
-        """Number of steps; the root is none."""
+        """Return the number of steps, not counting the root."""
         return max(0, len(self.nodes) - 1)
 
     @property
     def root(self) -> Node:
-        """The node of the prompt."""
+        """The root node, which stands for the prompt."""
         return self.nodes[ROOT]
 
     @property
     def search_root(self) -> Node:
-        """The node that the plan's strategy runs from: the root, or where a fork was begun."""
+        """The node that the plan's strategy runs from: the root, or in a fork the last copied step."""
         origin = self.start.origin
         return self.nodes[origin.steps] if origin and origin.steps < len(self.nodes) else self.root
 
     @property
     def held(self) -> float:
-        """Seconds that the search was paused; they count for no time limit."""
+        """Seconds that the search was paused; they do not count towards the time limit."""
         return self._held + (self.seconds - self._paused_at if self.paused else 0.0)
 
     @property
@@ -151,17 +155,17 @@ class SearchTree:
         """The first event.
 
         Raises:
-            RecordCorrupt: There is none yet.
+            RecordCorrupt: There is no event yet.
         """
         if self.started is None:
             raise RecordCorrupt("the events do not begin with search_started: not a recording of a search")
         return self.started
 
     def apply(self, event: AnyEvent) -> None:
-        """Adds one event.
+        """Apply one event to the tree.
 
         Raises:
-            RecordCorrupt: The event refers to what does not exist.
+            RecordCorrupt: The event refers to a node that does not exist, is out of order, or has an invalid token id.
         """
         if self.started is None and not isinstance(event, SearchStarted):
             raise RecordCorrupt(f"the events begin with {type(event).__name__} instead of search_started")
@@ -175,20 +179,20 @@ class SearchTree:
             raise RecordCorrupt(f"{type(event).__name__} holds a number that cannot be a token id") from error
 
     def attempts(self, parent: Node, group: int) -> Iterator[Node]:
-        """Children of `parent` in `group`, oldest first, failed ones left out."""
+        """Return the children of `parent` in `group`, oldest first, without failed ones."""
         return (child for child in parent.children if child.group == group and child.state != "failed")
 
     def at(self, parent: Node, slot: int, group: int) -> Node | None:
-        """The whole step of `parent` in that slot, if there is one."""
+        """Return the finished child of `parent` in a slot and group; None if there is none."""
         found = (child for child in self.attempts(parent, group) if child.slot == slot and child.state == "done")
         return next(found, None)
 
     def unique_tokens(self) -> int:
-        """Prompt tokens and all tokens of all steps: what a perfect cache would compute."""
+        """Return the number of tokens of the prompt and all steps, as a perfect cache would compute them once each."""
         return len(self.start.prompt_ids) + self._given + self.counts.completion - self.ahead.completion
 
     def is_cut(self, node: Node) -> bool:
-        """Whether a person cut the node, or one above it."""
+        """Return whether a person cut the node, or one above it."""
         above: Node | None = node
         while above is not None:
             if above.cut:
@@ -197,11 +201,11 @@ class SearchTree:
         return False
 
     def voters(self) -> list[Node]:
-        """Solutions that nobody has given up, in the order in which they ended."""
+        """Return the solutions that are neither pruned nor cut, in order of completion."""
         return [node for node in self.solutions if not node.pruned and not self.is_cut(node)]
 
     def closed(self, parent: Node, slot: int, group: int) -> bool:
-        """Whether nothing new may be sampled in that slot, because a person cut what was or would be there."""
+        """Return whether a slot must not be sampled again, because a person cut the step in it or a node above."""
         if self.is_cut(parent):
             return True
         return self._has_cuts and any(
@@ -209,14 +213,14 @@ class SearchTree:
         )
 
     def is_apart(self, node: Node) -> bool:
-        """Whether a person cut the node before the strategy had decided on it."""
+        """Return whether a person cut the node before the strategy had decided on it."""
         return node.id in self._apart
 
     def left_out(self, node: Node, root: Node) -> bool:
-        """Whether a strategy that runs from `root` does not see `node`, because a person took it out of its hands.
+        """Return whether `node`, or a node between it and `root`, is hidden from a strategy that runs from `root`.
 
-        What was cut before the strategy had kept or pruned it never was there for it, also if it was restored since:
-        so the strategy decides alike when it runs again over the recorded tree.
+        A node that a person cut before the strategy had kept or pruned it is hidden, even if it was restored since, so
+        that the strategy takes the same decisions when it runs again over the recorded tree.
         """
         above: Node | None = node if self._apart else None
         while above is not None and above is not root:
@@ -308,7 +312,7 @@ class SearchTree:
         self._node(event.into)
         node = self._step(event.node, "merged")
         assert node.parent is not None
-        for sibling in node.parent.children:  # what was merged into it before goes with it
+        for sibling in node.parent.children:  # siblings merged into it earlier are merged on
             if sibling is node or sibling.merged_into == node.id:
                 sibling.merged_into = event.into
         if node.solved:
@@ -345,14 +349,14 @@ class SearchTree:
                 self.restored.discard(id)
                 if not node.kept and id not in self._seen:
                     self._apart.add(id)
-            elif node.cut:  # it decided before it could know
+            elif node.cut:  # the strategy decided before it saw the cut
                 self._apart.discard(id)
                 self._seen.add(id)
                 continue
             node.pruned, node.why = True, event.why
 
     def _remember(self, node: Node) -> None:
-        """A person is about to overrule what a strategy may have decided."""
+        """Remember the strategy's decision on a node that a person is about to overrule."""
         if node.pruned and not node.cut:
             self._seen.add(node.id)
 
@@ -410,4 +414,4 @@ class SearchTree:
         self.finished = event
 
     def _nothing(self, event: Event) -> None:
-        """Failed scorings change no node: it simply has no score."""
+        """Ignore an event that does not change the tree."""

@@ -1,4 +1,4 @@
-"""What the last event says that a search came to: its votes, tokens and FLOPs, and the plan that they belong to."""
+"""The totals of a search in its last event: tokens and FLOPs, and a summary of the plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tts_tui.protocols import Total
 
 
 class PlanSummary(Struct, frozen=True):
-    """The part of a plan that results are compared by."""
+    """The part of a plan that results are compared by; see `Plan` for the fields."""
 
     strategy: str
     n: int
@@ -18,7 +18,7 @@ class PlanSummary(Struct, frozen=True):
 
 
 class PolicyTokens(Struct, frozen=True):
-    """Tokens of the policy; `ahead` is the part of `completion` that was written ahead of its time and not used."""
+    """Tokens of the policy; `ahead` is the part of `completion` that was generated speculatively and not used."""
 
     prompt_computed: Total
     prompt_cached: Total
@@ -27,21 +27,21 @@ class PolicyTokens(Struct, frozen=True):
 
 
 class PrmTokens(Struct, frozen=True):
-    """Tokens of the PRM."""
+    """Tokens of the PRM, computed and reused from a cache."""
 
     computed: Total
     cached: Total
 
 
 class Tokens(Struct, frozen=True):
-    """All tokens of a search."""
+    """The tokens of a search, by model."""
 
     policy: PolicyTokens
     prm: PrmTokens
 
 
 class Flops(Struct, frozen=True):
-    """2 x parameters x tokens computed."""
+    """The FLOPs of a search, by model: 2 x parameters x tokens computed."""
 
     policy: float
     prm: float
