@@ -1,6 +1,6 @@
-"""A strategy of your own: sample in rounds, and stop as soon as one answer has most of the votes that can still come.
+"""Write your own strategy: sample in rounds, and stop as soon as no other answer can overtake the leading one.
 
-A package makes its strategies known by the entry point group `tts_tui.strategies`; a script calls `register`.
+A package registers its strategies with the entry point group `tts_tui.strategies`; a script calls `register`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read a recording (`tts-tui solve ... --record run.jsonl`): `python examples/replay.py run.jsonl`."""
+"""Print a recording's solutions (`tts-tui solve ... --record run.jsonl`): `python examples/replay.py run.jsonl`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tts_tui import load
 
 
 def main(path: str) -> None:
-    tree = load(path)  # `tts_tui.read` gives the events instead, one by one
+    tree = load(path)  # `tts_tui.read` yields the events instead, one by one
     print(f"problem: {tree.start.problem}")
     for node in tree.solutions:
         scores = " ".join(f"{score:.2f}" for score in node.scores)

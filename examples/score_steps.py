@@ -1,6 +1,6 @@
-"""What a reward model says of each step of a solution: `python examples/score_steps.py [SPEC]`.
+"""Score each step of a solution with a reward model: `python examples/score_steps.py [SPEC]`.
 
-SPEC is what --prm takes: `hf:Qwen/Qwen2.5-Math-PRM-7B`, `sglang:http://127.0.0.1:30001@qwen`, `embedded`.
+SPEC is a spec as for --prm: `hf:Qwen/Qwen2.5-Math-PRM-7B`, `sglang:http://127.0.0.1:30001@qwen`, `embedded`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ async def main(spec: str) -> None:
         sys.exit("none scores nothing: name a reward model")
     try:
         await prm.start()
-        # One request for each step, with all steps before it; the policy's token ids matter to the embedded one alone.
+        # One request per step, with all steps before it; only the embedded reward model needs the policy's token ids.
         paths = [STEPS[:end] for end in range(1, len(STEPS) + 1)]
         scores = await prm.score([ScoreRequest(Prompt(QUESTION, ()), path, ((),) * len(path)) for path in paths])
     finally:

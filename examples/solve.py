@@ -1,4 +1,4 @@
-"""Solve a problem with Best-of-N, and look at the answers: `python examples/solve.py "What is 7 + 8 - 6?"`."""
+"""Solve a problem with Best-of-N, and print the answers: `python examples/solve.py "What is 7 + 8 - 6?"`."""
 
 from __future__ import annotations
 

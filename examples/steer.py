@@ -1,4 +1,4 @@
-"""Take part in a search: pause it after its first round, write a step of your own, and let it go on from there."""
+"""Steer a search: pause it after its first round, write a step of your own, and let the search continue from there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tts_tui.tree.events import AnyEvent, BranchBegun, NodesKept
 
 
 async def main(problem: str, step: str) -> None:
-    searches: list[Search] = []  # `steer` gets the search when it is about to begin
+    searches: list[Search] = []  # `steer` receives the search when it is about to begin
     written = False
 
     def listen(event: AnyEvent) -> None:

@@ -1,4 +1,4 @@
-"""Watch a beam search while it runs: everything that happens is an event."""
+"""Watch a beam search while it runs, event by event."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Test-time scaling of language models that people can watch, steer and trust.
 
-"TTS" is test-time scaling here, never text to speech.
+"TTS" stands for test-time scaling here, never for text to speech.
 """
 
 from tts_tui._version import __version__
@@ -76,7 +76,7 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first asked for, so that the command line can start with `import tts_tui`."""
+    """Import a public name on first access, so that `import tts_tui` stays fast for the command line."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

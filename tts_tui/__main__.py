@@ -1,13 +1,13 @@
 """The entry point of `tts-tui` and of `python -m tts_tui`.
 
-It imports next to nothing before Ctrl-C is handled: the command line takes a quarter of a second to load.
+It imports almost nothing before Ctrl-C is handled, because the command line takes a quarter of a second to load.
 """
 
 from tts_tui.displays import signals
 
 
 def main() -> None:
-    """Loads the command line and runs it to the end of the process."""
+    """Load the command line and run it until the process exits."""
     signals.leave_quietly_on_interrupt()
     from tts_tui.cli.main import main as run
 

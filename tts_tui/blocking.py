@@ -1,4 +1,4 @@
-"""The Python API for notebooks and REPLs: `solve`, without async."""
+"""The blocking Python API for notebooks and REPLs: `solve`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ def solve(
     record: PathType | None = None,
     on_event: Callable[[AnyEvent], None] | None = None,
 ) -> Result:
-    """Solves one problem and waits for it; works where an event loop runs already, as in notebooks.
+    """Solve one problem, wait for it and return the result.
+
+    The search runs in a thread of its own, so this also works where an event loop is running, as in notebooks.
 
     Args:
         problem: The problem as text.
-        plan: What to do; by default Best-of-N 16.
+        plan: The plan to follow; by default Best-of-N 16.
         policy, prm: As for `Solver`.
-        record: File to record the search in.
-        on_event: Called with every event, in another thread; if it raises, the search ends with a `SinkError`.
+        record: File to record the search in; it must not exist.
+        on_event: Callback that receives every event, in another thread; if it raises, the search ends with a
+            `SinkError`.
 
     Raises:
-        TTSError: As `Solver.solve`.
+        TTSError: As for `Solver.solve`.
     """
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[Result] | None = None

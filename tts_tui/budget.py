@@ -1,4 +1,4 @@
-"""Tokens, FLOPs and time: what a search may spend, and what it has spent."""
+"""Budgets and token counts: the tokens, FLOPs and time that a search may spend, and those it has spent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class TokenCounts:
     """Running totals of a tree, in tokens.
 
     Attributes:
-        prompt_computed: Policy prompt tokens that passed the model.
-        prompt_cached: Policy prompt tokens reused.
+        prompt_computed: Policy prompt tokens that were run through the model.
+        prompt_cached: Policy prompt tokens reused from a cache.
         completion: Policy tokens sampled.
-        prm_computed: PRM tokens that passed the model.
-        prm_cached: PRM tokens reused.
+        prm_computed: PRM tokens that were run through the model.
+        prm_cached: PRM tokens reused from a cache.
     """
 
     __slots__ = ("completion", "prm_cached", "prm_computed", "prompt_cached", "prompt_computed")
@@ -31,23 +31,23 @@ class TokenCounts:
 
     @property
     def computed(self) -> int:
-        """Tokens that passed either model: what a token budget limits."""
+        """The number of tokens that were run through either model, which a token budget limits."""
         return self.prompt_computed + self.completion + self.prm_computed
 
     @property
     def cached_share(self) -> float:
-        """Share of the policy's prompt tokens that were reused, 0 to 1."""
+        """The share of the policy's prompt tokens that were reused, 0 to 1."""
         total = self.prompt_computed + self.prompt_cached
         return self.prompt_cached / total if total else 0.0
 
     def add(self, usage: Usage, sign: int = 1) -> None:
-        """Adds (or, with sign -1, takes back) a policy usage."""
+        """Add the usage of the policy (or subtract it, with sign -1)."""
         self.prompt_computed += sign * usage.prompt_computed
         self.prompt_cached += sign * usage.prompt_cached
         self.completion += sign * usage.completion
 
     def as_tuple(self) -> tuple[int, int, int, int, int]:
-        """All five counts, for comparing."""
+        """Return all five counts, for comparison."""
         policy = (self.prompt_computed, self.prompt_cached, self.completion)
         return (*policy, self.prm_computed, self.prm_cached)
 
@@ -57,8 +57,8 @@ class Budget(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         tokens: Policy and PRM tokens computed (prompt, completion and scoring; reused ones are free).
-        flops: 2 x parameters x tokens computed, policy and PRM together.
-        seconds: Wall time, loading of models not included.
+        flops: FLOPs of policy and PRM together, 2 x parameters x tokens computed.
+        seconds: Wall time, without loading of models and without pauses.
     """
 
     tokens: int | None = None
@@ -74,10 +74,10 @@ class Budget(Struct, frozen=True, omit_defaults=True):
                 raise PlanError(f"the budget of {name} must be finite: leave it out for no limit")
 
     def check_prompt(self, tokens: int) -> None:
-        """Checks that a prompt of `tokens` leaves room for at least one token of an answer.
+        """Check that a prompt of `tokens` tokens leaves room for at least one token of an answer.
 
         Raises:
-            PlanError: It does not.
+            PlanError: The prompt alone uses up the budget.
         """
         if self.tokens is not None and self.tokens <= tokens:
             raise PlanError(
@@ -86,7 +86,7 @@ class Budget(Struct, frozen=True, omit_defaults=True):
             )
 
     def overrun(self, counts: TokenCounts, policy: ModelInfo, prm: ModelInfo | None) -> str | None:
-        """Which limit `counts` have reached, as a sentence, or None."""
+        """Return the limit that `counts` have reached, as a sentence; None if they are within all limits."""
         if self.tokens is not None and counts.computed >= self.tokens:
             return f"the budget of {self.tokens} tokens is spent"
         if self.flops is not None and sum(flops(counts, policy, prm)) >= self.flops:
@@ -95,9 +95,10 @@ class Budget(Struct, frozen=True, omit_defaults=True):
 
 
 def flops(counts: TokenCounts, policy: ModelInfo, prm: ModelInfo | None) -> tuple[float, float]:
-    """FLOPs of policy and PRM: 2 x parameters x tokens computed (Kaplan et al., 2020, section 2.1; no attention term).
+    """Return the FLOPs of policy and PRM.
 
-    The paper's Table 4 counts the policy alone; both are counted here.
+    They are 2 x parameters x tokens computed (Kaplan et al., 2020, section 2.1), without an attention term. The paper's
+    Table 4 counts the policy alone; both are counted here.
     """
     written = counts.prompt_computed + counts.completion
     scored = 2.0 * prm.parameters * counts.prm_computed if prm else 0.0

@@ -1,4 +1,4 @@
-"""Structured concurrency: work side by side, none of which outlives a failure of the rest."""
+"""Structured concurrency: tasks that run side by side, none of which outlives a failure of another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def task_group() -> AsyncGenerator[asyncio.TaskGroup, None]:
-    """A task group whose first failure is raised as it is, and not inside an exception group."""
+    """Open a task group that raises its first failure directly instead of in an exception group."""
     failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
@@ -24,9 +24,9 @@ async def task_group() -> AsyncGenerator[asyncio.TaskGroup, None]:
 
 
 async def concurrently(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Runs coroutines side by side and returns their results in order.
+    """Run coroutines concurrently and return their results in order.
 
-    Unlike with `asyncio.gather`, a failure of one cancels the others and waits for their end before it is raised.
+    Unlike with `asyncio.gather`, the failure of one is raised only after the others are cancelled and have ended.
     """
     async with task_group() as group:
         tasks = [group.create_task(one) for one in work]

@@ -1,33 +1,33 @@
-"""Every error that this package raises on purpose.
+"""The errors that this package raises.
 
 ::
 
     TTSError
-    ├── UsageError              the caller asked for something that cannot be (exit code 2)
-    │   ├── ConfigError         the settings file holds what cannot be used
+    ├── UsageError              the caller's input cannot be used (exit code 2)
+    │   ├── ConfigError         the settings file cannot be used
     │   ├── CalibrationError    a calibration is damaged, of another format, or of other models
-    │   ├── PlanError           a plan whose numbers contradict each other
-    │   └── UnknownName         no strategy, model or profile of that name
+    │   ├── PlanError           the settings of a plan contradict each other
+    │   └── UnknownName         there is no strategy, model or profile of that name
     ├── BackendError            a model or a server failed (exit code 3)
     │   ├── BackendUnavailable  it cannot be reached, or is not installed
-    │   │   ├── ModelNotFound   the caller named a model that is not there (exit code 2)
-    │   │   ├── WrongServer     the caller named a server that is none, or not of that kind (exit code 2)
-    │   │   └── BackendOverloaded  it has too much to do just now
-    │   ├── BackendTimeout      it did not answer in time
-    │   ├── BackendBadResponse  it answered something that makes no sense
-    │   ├── RequestRefused      it understood the request and does not do that (exit code 2)
+    │   │   ├── ModelNotFound   the caller named a model that does not exist (exit code 2)
+    │   │   ├── WrongServer     the address is no server, or one of another kind (exit code 2)
+    │   │   └── BackendOverloaded  it is too busy at the moment
+    │   ├── BackendTimeout      it did not respond in time
+    │   ├── BackendBadResponse  its response makes no sense
+    │   ├── RequestRefused      it understood the request and does not support it (exit code 2)
     │   └── ContextExceeded     the path no longer fits the model's context
     ├── PluginError             an installed plugin cannot be loaded (exit code 3)
     ├── StrategyError           a strategy broke its contract (exit code 3)
-    ├── SinkError               something that listened to a search failed (exit code 3)
+    ├── SinkError               a sink of a search failed (exit code 3)
     ├── SolverClosed            the solver was closed before or during the search (exit code 3)
-    ├── BudgetExhausted         tokens, FLOPs or seconds are spent
+    ├── BudgetExhausted         tokens, FLOPs or seconds are spent (exit code 1)
     └── RecordError             a recording cannot be used (exit code 2)
-        ├── RecordCorrupt       it is not a recording, or its middle is damaged
-        ├── RecordVersion       it was written by a newer version
+        ├── RecordCorrupt       it is not a recording, or is damaged before its last line
+        ├── RecordVersion       it was written by a version with another format
         └── RecordingStopped    it can no longer be written
 
-The message of each is one sentence for the user, and says what to do.
+Every message is one sentence for the user that includes how to fix the problem.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 
 class TTSError(Exception):
-    """The root of all errors of this package."""
+    """The base class of all errors of this package.
+
+    Attributes:
+        exit_code: Exit code of the command line for this error.
+    """
 
     exit_code: ClassVar[int] = 3
 
@@ -65,7 +69,13 @@ class PlanError(UsageError):
 
 
 class UnknownName(UsageError):
-    """Raised when a name is not known; the message offers the nearest one."""
+    """Raised when a name is not known; the message suggests the nearest known one.
+
+    Args:
+        kind: The kind of thing that the name stands for, such as "strategy".
+        name: The unknown name.
+        known: All known names.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -78,8 +88,9 @@ class BackendError(TTSError):
     """Raised when a policy or reward model fails.
 
     Attributes:
-        scores: What of a batch was scored all the same, in the order of its requests, with None for those that were
-            not (`RewardModel.score`); empty if nothing was.
+        retryable: True if the same request may succeed later.
+        scores: The scores of the part of a batch that succeeded, in the order of its requests, with None for each
+            request that failed (`RewardModel.score`); empty if all failed.
     """
 
     retryable: ClassVar[bool] = True
@@ -91,20 +102,24 @@ class BackendUnavailable(BackendError):
 
 
 class ModelNotFound(BackendUnavailable):
-    """Raised when there is no model where the caller said."""
+    """Raised when there is no model at the path or of the name that the caller gave."""
 
     exit_code = 2
 
 
 class WrongServer(BackendUnavailable):
-    """Raised when what answers at an address is not the server that the caller meant, or does not let the caller in."""
+    """Raised when an address is not that of the expected kind of server, or the server denies access."""
 
     exit_code = 2
     retryable = False
 
 
 class BackendOverloaded(BackendUnavailable):
-    """Raised when a server asks to be asked later; `retry_after` is in seconds, None if it did not say when."""
+    """Raised when a server is overloaded and the request should be repeated later.
+
+    Attributes:
+        retry_after: Seconds to wait; None if the server did not specify a time.
+    """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -112,15 +127,19 @@ class BackendOverloaded(BackendUnavailable):
 
 
 class BackendTimeout(BackendError):
-    """Raised when a backend does not answer in time."""
+    """Raised when a backend does not respond in time."""
 
 
 class BackendBadResponse(BackendError):
-    """Raised when a backend's answer breaks its contract."""
+    """Raised when a backend's response breaks its contract."""
 
 
 class RequestRefused(BackendError):
-    """Raised when a server refuses a request and would refuse it again; `status` is its HTTP status."""
+    """Raised when a server refuses a request and would refuse it again.
+
+    Attributes:
+        status: HTTP status of the response.
+    """
 
     exit_code = 2
     retryable = False
@@ -137,7 +156,7 @@ class ContextExceeded(BackendError):
 
 
 class PluginError(TTSError):
-    """Raised when a strategy, policy or reward model of another package is asked for and cannot be loaded."""
+    """Raised when a strategy, policy or reward model of another package is requested and cannot be loaded."""
 
 
 class PluginWarning(UserWarning):
@@ -149,11 +168,11 @@ class StrategyError(TTSError):
 
 
 class SinkError(TTSError):
-    """Raised when a sink, which was given to hear the events of a search, raised; `__cause__` is its exception."""
+    """Raised when a sink, a callback for the events of a search, has raised; `__cause__` is its exception."""
 
 
 class SolverClosed(TTSError):
-    """Raised in whoever waits for a search when its solver is closed, or was closed before."""
+    """Raised in the caller of a search when its solver is closed, or was closed before."""
 
 
 class BudgetExhausted(TTSError):
@@ -173,7 +192,7 @@ class RecordCorrupt(RecordError):
 
 
 class RecordVersion(RecordError):
-    """Raised when a recording was written by a newer version of this package."""
+    """Raised when a recording was written by a version of this package with another event format."""
 
 
 class RecordingStopped(RecordError):

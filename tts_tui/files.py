@@ -1,4 +1,4 @@
-"""Reading files that a user names: regular files of a bounded size, never a device or a pipe."""
+"""Reading of files that a user names: regular files of a bounded size, never a device or a pipe."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from platformdirs import user_config_path
 from tts_tui.errors import ConfigError, UsageError
 
 CONFIG_VARIABLE = "TTS_TUI_CONFIG"
-"""Environment variable with the path of the settings file."""
+"""Name of the environment variable with the path of the settings file."""
 SMALL_FILE = 16 << 20
-"""Size limit in bytes of settings, profiles and calibrations."""
+"""Maximum size of settings, profiles and calibrations, in bytes."""
 
 
 def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> BinaryIO:
@@ -26,11 +26,11 @@ def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> B
 
     Args:
         path: The file.
-        limit: Largest size in bytes; None for any size.
+        limit: Maximum size in bytes; None for no limit.
 
     Raises:
         OSError: The file cannot be opened.
-        UsageError: It is not a regular file, or is larger than `limit`.
+        UsageError: The file is not a regular file, or is larger than `limit`.
     """
     # Without O_NONBLOCK, opening a FIFO blocks before its type can be checked.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -59,7 +59,7 @@ def read_regular(path: str | os.PathLike[str], *, limit: int = SMALL_FILE) -> by
 
     Raises:
         OSError: The file cannot be read.
-        UsageError: It is not a regular file, or is too large.
+        UsageError: The file is not a regular file, or is too large.
     """
     with open_regular(path, limit=limit) as file:
         return file.read(limit)
@@ -70,11 +70,11 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
     Args:
         path: The file.
-        what: What the file is, for messages, such as "the profile".
+        what: Description of the file for messages, such as "the profile".
 
     Raises:
         FileNotFoundError: There is no such file.
-        ConfigError: It cannot be read, or is not TOML.
+        ConfigError: The file cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(read_regular(path).decode("utf-8-sig"))
@@ -91,16 +91,19 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def config_path() -> Path:
-    """Where the file is: `TTS_TUI_CONFIG` where that is set, else in the user's configuration folder."""
+    """Return the path of the settings file.
+
+    It is `TTS_TUI_CONFIG` if that is set, and otherwise `config.toml` in the user's configuration folder.
+    """
     named = os.environ.get(CONFIG_VARIABLE)
     return Path(named).expanduser() if named else user_config_path("tts-tui") / "config.toml"
 
 
 def read_config() -> dict[str, Any]:
-    """What the file holds; nothing where there is no file.
+    """Return the content of the settings file; empty if there is no file.
 
     Raises:
-        ConfigError: It cannot be read, or is not TOML.
+        ConfigError: The file cannot be read, or is not TOML.
     """
     file = config_path()
     try:

@@ -1,4 +1,4 @@
-"""Text and numbers for people. What a model wrote passes through `clean` before any display shows it."""
+"""Formatting of text and numbers for people. Displays pass all model output through `clean` before they show it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import unicodedata
 from typing import Any
 
 _CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories: controls (escape among them), bidirectional and zero-width marks, tags, surrogates, private and
-unassigned characters, and the two separators that only some terminals take for an end of line."""
+"""Hidden Unicode categories: controls (including escape), bidirectional and zero-width marks, tags, surrogates, private
+and unassigned characters, and the two separators that only some terminals treat as the end of a line."""
 _MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Marks that are drawn as nothing: joiners and variation selectors. Whole texts can be hidden in them."""
+"""Invisible marks: joiners and variation selectors, in which entire texts can be hidden."""
 
 
 def is_hidden(char: str) -> bool:
-    """Whether a character must not reach a terminal as it is. Tab and line feed count as hidden."""
+    """Return whether a character must not be sent to a terminal unchanged. Tab and line feed count as hidden."""
     return unicodedata.category(char) in _CATEGORIES or _MARKS.match(char) is not None
 
 
 class _Escapes(dict[int, str]):
-    """A table for `str.translate` that is filled as characters turn up."""
+    """A lazily filled table for `str.translate` that turns hidden characters into JSON escapes."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        # What is below the space stands between values: an encoder escapes it inside of them.
+        # Control characters below the space can only stand between values: encoders escape them inside strings.
         shown = _escape(code) if code >= 0x20 and is_hidden(char) else char
         self[code] = shown
         return shown
@@ -40,7 +40,7 @@ _ESCAPES = _Escapes()
 
 
 def escape_json(line: bytes) -> bytes:
-    r"""JSON in which hidden characters are escapes such as `\u202e`; it decodes to the same values.
+    r"""Return JSON in which hidden characters are escaped, such as `\u202e`; it decodes to the same values.
 
     Args:
         line: JSON in UTF-8.
@@ -54,7 +54,7 @@ def escape_json(line: bytes) -> bytes:
 
 
 class _Table(dict[int, str]):
-    """A table for `str.translate` that is filled as characters turn up."""
+    """A lazily filled table for `str.translate` that removes hidden characters; tabs and separators become spaces."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
@@ -71,40 +71,40 @@ _TABLE = _Table()
 
 
 def clean(text: str) -> str:
-    """`text` without anything that could steer a terminal, hide or reorder what is shown. Line feeds stay.
+    """Return `text` without characters that could control a terminal, or hide or reorder text. Line feeds are kept.
 
-    The escape character goes and the rest of an escape sequence stays, so that nothing that was written disappears.
+    Only the escape character of an escape sequence is removed and the rest is kept, so that no visible text disappears.
     """
     return text if text.isascii() and text.isprintable() else text.translate(_TABLE)
 
 
 def one_line(text: str, most: int = 400) -> str:
-    """The beginning of `text` on one line: at most `most` characters, white space collapsed."""
+    """Return the beginning of `text` on one line: at most `most` characters, with white space collapsed."""
     line = " ".join(clean(text[: 4 * most]).split())
     cut = len(line) > most or len(text) > 4 * most
     return line[: most - 1].rstrip() + "…" if cut else line
 
 
 def tail(text: str, most: int = 400) -> str:
-    """The end of `text` on one line, as it is still growing."""
+    """Return the end of a growing `text` on one line: at most `most` characters, with white space collapsed."""
     line = " ".join(clean(text[-4 * most :]).split())
     cut = len(line) > most or len(text) > 4 * most
     return "…" + line[len(line) - most + 1 :].lstrip() if cut else line
 
 
 def wrap(text: str, width: int, **settings: Any) -> list[str]:
-    """`text` in lines, as `textwrap.wrap` makes them; a number stays with its percent sign."""
+    """Return the lines of `text`, wrapped as by `textwrap.wrap`, without separating numbers from percent signs."""
     lines = textwrap.wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), width, **settings)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def plural(number: int, noun: str) -> str:
-    """`1 step`, `2 steps`."""
+    """Return a number with its noun in singular or plural, such as `1 step` and `2 steps`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def short(number: float) -> str:
-    """Three digits and a unit: `950`, `19.6k`, `1.20M`."""
+    """Return a number with three digits and a unit, such as `950`, `19.6k` and `1.20M`."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= 0.9995 * size:
             share = number / size
@@ -113,21 +113,21 @@ def short(number: float) -> str:
 
 
 def percent(share: float) -> str:
-    """`78 %`; never 100 % where something is missing, never 0 % where something is there."""
+    """Return a share as a percentage such as `78 %`, which is 0 % or 100 % only if the share is exactly 0 or 1."""
     if 0 < share < 1:
         share = min(max(share, 0.01), 0.99)
     return f"{share:.0%}".replace("%", " %")
 
 
 def clock(seconds: float) -> str:
-    """`00:42`, `1:05:09`."""
+    """Return a duration in seconds as minutes and seconds, such as `00:42`, or with hours, such as `1:05:09`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def digits(score: float | None) -> str:
-    """A score in three characters: `.81`, `1.0`; `  …` where there is none."""
+    """Return a score in three characters, such as `.81` and `1.0`; `  …` if there is none."""
     if score is None:
         return "  …"
     return f"{score:.2f}"[1:] if score < 0.995 else "1.0"
@@ -137,7 +137,13 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def bar(share: float, width: int, *, blocks: bool = True) -> str:
-    """`share` (0 to 1) as a bar of exactly `width` characters."""
+    """Return a share (0 to 1) as a bar of exactly `width` characters.
+
+    Args:
+        share: The share; values outside of 0 to 1 are clipped.
+        width: Width of the bar in characters.
+        blocks: Draw with Unicode block characters, in eighths; otherwise with `#` and `-`.
+    """
     share = min(max(share, 0.0), 1.0)
     if not blocks:
         full = round(share * width)

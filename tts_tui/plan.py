@@ -45,9 +45,9 @@ class Plan(Struct, frozen=True):
         max_depth: Maximum number of steps of a path that is grown step by step.
         separator: Text that ends a step.
         variant: The public implementation to follow where the two differ: "paper" or "search-and-learn".
-        speculation: Whether to continue steps speculatively while their round still waits for others
-            (`tts_tui.search.speculation`). "auto" does so if the policy has spare capacity, so that no other step
-            becomes much slower, and if neither tokens nor FLOPs are limited.
+        speculation: Mode of speculation, which continues steps while their round still waits for others
+            (`tts_tui.search.speculation`): "on", "off", or "auto", which speculates if the policy has spare capacity,
+            so that no other step becomes much slower, and if neither tokens nor FLOPs are limited.
         budget: Limits on tokens, FLOPs and seconds.
         target_tokens: Target for the average cost of a problem under `auto`, in policy tokens (PRM tokens are weighted
             by their FLOPs); harder problems may cost more where that helps.

@@ -1,4 +1,4 @@
-"""What the solver checks before it begins, forks or resumes a search: each failure is one sentence."""
+"""The checks before a search is started, forked or resumed. Each failure is an error with a one-sentence message."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tts_tui.tree.search_tree import SearchTree
 
 
 def check_problem(problem: str) -> str:
-    """The problem without surrounding white space.
+    """Return the problem without surrounding white space.
 
     Raises:
-        UsageError: It is empty, or not text.
+        UsageError: The problem is empty, or not text.
     """
     if "\0" in problem:
         raise UsageError("the problem is not text: it holds NUL bytes")
@@ -29,10 +29,10 @@ def check_problem(problem: str) -> str:
 
 
 def check_ids(ids: Sequence[int]) -> None:
-    """Check that what a policy gave as token ids can be kept, whoever wrote that policy.
+    """Check that token ids from a policy can be stored in the tree.
 
     Raises:
-        BackendBadResponse: One of them is negative, or too large.
+        BackendBadResponse: A token id is negative, or too large.
     """
     if ids and (min(ids) < 0 or max(ids) >= MOST_TOKEN_IDS):
         bad = next(number for number in ids if not 0 <= number < MOST_TOKEN_IDS)
@@ -40,10 +40,10 @@ def check_ids(ids: Sequence[int]) -> None:
 
 
 def check_path(tree: SearchTree) -> None:
-    """Checks that a recording holds the whole path that it was forked with.
+    """Check that the recording of a fork has the complete path that was copied into it.
 
     Raises:
-        UsageError: It ends before that.
+        UsageError: The recording ends within that path.
     """
     steps = tree.start.origin.steps if tree.start.origin else 0
     if len(tree) < steps or any(node.state != "done" for node in tree.nodes[: steps + 1]):
@@ -51,15 +51,15 @@ def check_path(tree: SearchTree) -> None:
 
 
 def is_complete(tree: SearchTree) -> bool:
-    """Whether the recorded search ran to its own end, so that there is nothing to resume."""
+    """Return whether the recorded search ran to its own end, so that there is nothing to resume."""
     return tree.finished is not None and tree.finished.reason in ("solved", "unsolved")
 
 
 def check_left(tree: SearchTree, plan: Plan) -> None:
-    """Checks that a recording has something left of the budget of `plan`.
+    """Check that a recorded search has not yet spent the budget of `plan`.
 
     Raises:
-        PlanError: It has not.
+        PlanError: The budget is spent.
     """
     spent = plan.budget.overrun(tree.counts, tree.start.policy, tree.start.prm)
     if plan.budget.seconds is not None and tree.seconds - tree.held >= plan.budget.seconds:
@@ -69,20 +69,20 @@ def check_left(tree: SearchTree, plan: Plan) -> None:
 
 
 def check_policy(start: SearchStarted, policy: Policy) -> None:
-    """Checks that a recording was made with `policy`: its token ids mean nothing to another.
+    """Check that a recording was made with `policy`; its token ids mean nothing to another one.
 
     Raises:
-        UsageError: It was made with another.
+        UsageError: The recording was made with another policy.
     """
     if start.policy.name != policy.info.name:
         raise UsageError(_another("policy", start.policy.name, policy.info.name))
 
 
 def check_prm(start: SearchStarted, prm: RewardModel | None) -> None:
-    """The same of the reward model.
+    """Check that a recording was made with the same reward model as `prm`.
 
     Raises:
-        UsageError: It was made with another, or with none.
+        UsageError: The recording was made with another reward model, or one of the two has none.
     """
     given = prm.info if prm else None
     if not same_prm(start.prm, given):
@@ -94,7 +94,7 @@ def check_prm(start: SearchStarted, prm: RewardModel | None) -> None:
 
 
 def same_prm(one: ModelInfo | None, other: ModelInfo | None) -> bool:
-    """Whether scores of two reward models can stand side by side: the same one, and its input laid out alike."""
+    """Return whether scores of two reward models are comparable: the same model, with the same input layout."""
     if one is None or other is None:
         return one is other
     return (one.name, one.family) == (other.name, other.family)

@@ -32,7 +32,7 @@ TokenCount = Annotated[int, Meta(ge=0, le=2**48)]
 """A number of tokens as reported by a server, never negative."""
 
 Total = Annotated[int, Meta(ge=-(2**62), le=2**62)]
-"""A sum of counts."""
+"""A sum of token counts."""
 
 
 class ModelInfo(Struct, frozen=True):

@@ -1,9 +1,9 @@
-"""Finds strategies, policies and reward models by what users type, built in or installed by others.
+"""The registry of strategies, policies and reward models, built in or from plugins, by the names that users type.
 
 A package adds its own through the entry point groups `tts_tui.strategies` (an object that is a `Strategy`),
-`tts_tui.policies` and `tts_tui.reward_models` (callables that take what stands after `NAME:` in the spec). A plugin
-that cannot be loaded stops nothing else: strategies are left out with a `PluginWarning`, and all of them are refused
-with a `PluginError` when they are asked for by name.
+`tts_tui.policies` and `tts_tui.reward_models` (callables that take the text after `NAME:` in the spec). A plugin that
+cannot be loaded does not affect anything else: strategies are left out with a `PluginWarning`, and any plugin that is
+requested by name fails with a `PluginError`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tts_tui.search.strategy import Strategy
 
 @cache
 def strategies() -> dict[str, Strategy]:
-    """All strategies by name: every module of `tts_tui.strategies` that has a `strategy`, and entry points.
+    """Return all strategies by name: every module of `tts_tui.strategies` that has a `strategy`, and entry points.
 
     Warns:
-        PluginWarning: A strategy of another package cannot be loaded, or has the name of another one; it is left out.
+        PluginWarning: A strategy of another package cannot be loaded, or its name is taken; it is left out.
     """
     package = import_module("tts_tui.strategies")
     found: dict[str, Strategy] = {}
@@ -48,7 +48,7 @@ def strategies() -> dict[str, Strategy]:
 
 
 def register(strategy: Strategy) -> None:
-    """Makes `strategy` known in this process; a package does it for good by an entry point.
+    """Register `strategy` in this process. Packages register theirs permanently with an entry point.
 
     Raises:
         UsageError: Another strategy has that name.
@@ -58,11 +58,11 @@ def register(strategy: Strategy) -> None:
 
 
 def strategy(name: str) -> Strategy:
-    """The strategy called `name`.
+    """Return the strategy called `name`.
 
     Raises:
-        UnknownName: There is none; the message offers the nearest.
-        PluginError: It is one of another package, and cannot be loaded.
+        UnknownName: There is no such strategy; the message suggests the nearest name.
+        PluginError: The strategy is of another package, and cannot be loaded.
     """
     found = strategies().get(name)
     if found is not None:
@@ -77,18 +77,18 @@ POLICIES = ("embedded", "hf:PATH", "hf:ORG/NAME", "sglang:URL", "openai:URL#MODE
 
 
 def policy(spec: str, **server: Any) -> Policy:
-    """The policy of a spec: one of `POLICIES`, or `NAME:...` of an entry point.
+    """Return the policy of a spec: one of `POLICIES`, or `NAME:...` of an entry point.
 
-    Nothing is loaded and nothing is connected before its `start`.
+    No model is loaded and no server is contacted before the policy's `start`.
 
     Args:
-        spec: What the user typed.
-        server: What only a policy on a server takes: `api_key`, `concurrency`, `rate`.
+        spec: The spec that the user typed.
+        server: Options that only policies on a server take: `api_key`, `concurrency`, `rate`.
 
     Raises:
-        UnknownName: No such kind of policy.
-        PluginError: It is one of another package, and cannot be loaded.
-        UsageError: The address is none, or `server` is given for a policy that is on none.
+        UnknownName: There is no such kind of policy.
+        PluginError: The policy is of another package, and cannot be loaded.
+        UsageError: The address is not valid, or `server` options are given for a policy that is not on a server.
     """
     kind, _, rest = spec.partition(":")
     if kind == "sglang":
@@ -118,18 +118,22 @@ REWARD_MODELS = ("embedded", "none", "adapter:FILE", "hf:PATH[@NAME]", "hf:ORG/N
 
 
 def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> RewardModel | None:
-    """The reward model of a spec: one of `REWARD_MODELS`, or `NAME:...` of an entry point.
+    """Return the reward model of a spec: one of `REWARD_MODELS`, or `NAME:...` of an entry point.
 
     Args:
-        spec: What the user typed.
+        spec: The spec that the user typed.
         policy: The policy of the same run, if any; a reward model made from the same weights shares them instead of
             loading them twice.
-        options: What only one that is loaded takes, `allow_pickle`, or one on a server, `tokenizer` and `api_key`.
+        options: Options of some kinds only: `allow_pickle` for local models (`hf:`), and `tokenizer` and `api_key` for
+            models on a server (`sglang:`).
+
+    Returns:
+        The reward model, or None for the spec "none".
 
     Raises:
-        UnknownName: No such kind of reward model, or no such profile.
-        PluginError: It is one of another package, and cannot be loaded.
-        UsageError: The spec cannot be read, or an option is given for a reward model that does not take it.
+        UnknownName: There is no such kind of reward model, or no such profile.
+        PluginError: The reward model is of another package, and cannot be loaded.
+        UsageError: The spec is not valid, or an option is given for a reward model that does not take it.
     """
     kind, _, rest = spec.partition(":")
     _check_options(kind, options)
@@ -158,7 +162,7 @@ def reward_model(spec: str, policy: Policy | None = None, **options: Any) -> Rew
 
 
 _PRM_OPTIONS = {"hf": {"allow_pickle": "--allow-pickle"}, "sglang": {"tokenizer": "--prm-tokenizer", "api_key": ""}}
-"""Options of reward models by their kind, and what they are called on the command line."""
+"""Options of reward models by kind, each with its name on the command line (empty if it has none)."""
 
 
 def _check_options(kind: str, options: Mapping[str, Any]) -> None:
@@ -180,7 +184,7 @@ def _needs_rest(spec: str, rest: str, example: str = "hf:PATH or hf:ORG/NAME") -
 # -- plugins -----------------------------------------------------------------------------------------------------------
 
 _GROUPS = {"strategies": "strategy", "policies": "policy", "reward_models": "reward model"}
-"""Entry point groups, without the `tts_tui.` before them, and what they hold."""
+"""Entry point groups, without the prefix `tts_tui.`, and the kind of plugin in each."""
 _STRATEGY = ("name", "summary", "needs_scores", "uses_width", "run")
 
 
@@ -188,8 +192,8 @@ class Plugin(Struct, frozen=True):
     """A strategy, policy or reward model of another package.
 
     Attributes:
-        said: What it is, for people: "the strategy mine of the package ours".
-        error: Why it cannot be loaded; None if it can.
+        said: Description for people, such as "the strategy mine of the package ours".
+        error: The error that loading it raised; None if it can be loaded.
     """
 
     said: str
@@ -197,7 +201,7 @@ class Plugin(Struct, frozen=True):
 
 
 def plugins() -> Iterator[Plugin]:
-    """Load every installed plugin to see whether it can be used."""
+    """Load every installed plugin, and yield each with the error if it cannot be used."""
     for group in _GROUPS:
         for name, entry in _entry_points(group).items():
             said = _said(group, entry, name)
@@ -218,7 +222,7 @@ def _loaded(group: str, entry: Any, name: str) -> Any:
     said = _said(group, entry, name)
     try:
         found = entry.load()
-    except (Exception, SystemExit) as error:  # it is the code of others: any fault of it is one that it may have
+    except (Exception, SystemExit) as error:  # third-party code may raise anything
         raise PluginError(f"{said} cannot be loaded ({_cause(error)}): repair or uninstall it") from error
     if group != "strategies" and not callable(found):
         raise PluginError(f"{said} cannot be used, for it cannot be called: repair or uninstall it")
@@ -246,6 +250,6 @@ def _plugin(group: str, spec: str, built_in: list[str]) -> Any:
 
 
 def _entry_points(group: str) -> dict[str, Any]:
-    from importlib.metadata import entry_points  # slow to import, and seldom needed
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
 
     return {entry.name: entry for entry in entry_points(group=f"tts_tui.{group}")}

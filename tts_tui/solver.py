@@ -384,7 +384,7 @@ class Solver:
                 self._prm_started = True
         return self.prm
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- internal ----------------------------------------------------------------------------------------------------
 
     async def _close_prm(self) -> None:
         if self.prm is not None and self._prm_started:
@@ -441,7 +441,7 @@ class Solver:
         return registry.strategy(plan.strategy)
 
     def _guides(self, prompt: Prompt) -> ControllerFactory:
-        from tts_tui.controller.search_adapter import ControllerFactory  # brings numpy, which nothing else here needs
+        from tts_tui.controller.search_adapter import ControllerFactory  # imports numpy, which is needed only here
 
         return ControllerFactory(self.policy, prompt, self.calibration)
 

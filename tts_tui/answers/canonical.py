@@ -93,7 +93,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def tidy(answer: str) -> str:
-    r"""Return an answer as LaTeX, stripped of what does not change its meaning.
+    r"""Return an answer as LaTeX, without parts that do not change its meaning.
 
     Delimiter sizes, degrees, percent signs, units and currency are removed, and fractions are written in one way.
     Visible braces become `\lbrace` and `\rbrace`.

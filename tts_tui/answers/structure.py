@@ -175,7 +175,7 @@ def _related(text: str) -> Form | None:
 
 
 def _interval(parts: list[str], signs: list[str]) -> Form | None:
-    """`a < x` and the like, as an interval of the only variable."""
+    """Return an inequality such as `a < x` as an interval of its only variable; None for any other relation."""
     if any(sign not in ("<", "<=") for sign in signs):
         return None
     if len(parts) == 2 and _VARIABLE.match(parts[0]):

@@ -1,1 +1,1 @@
-"""One search over one tree: generation, scoring, branches, steering."""
+"""A search over one tree: generation, scoring, branches, steering."""

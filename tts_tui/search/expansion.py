@@ -1,4 +1,4 @@
-"""Steps that are being generated, as strategies wait for them."""
+"""Steps that are being generated, in a form that strategies can await or iterate over."""
 
 from __future__ import annotations
 

@@ -84,10 +84,10 @@ class Scorer:
         """Submit `node` and wait until it has its score, or cannot get one."""
         self.submit(node)
         if (done := self._done.get(node.id)) is not None:
-            await asyncio.shield(done)  # several may wait, and one of them may be cancelled
+            await asyncio.shield(done)  # shared by several callers, any of which may be cancelled
 
     async def run(self) -> None:
-        """Score submitted steps until cancelled; then release everyone who waits for a score.
+        """Score submitted steps until cancelled; then release all callers that wait for a score.
 
         Raises:
             Stopped: The reward model failed, and the search needs scores.

@@ -20,7 +20,7 @@ class SlotCancelled(Exception):
 
 
 class SlotTask:
-    """A slot that is being filled; it can be ended without the cancellation reaching those who wait for it.
+    """A slot that is being filled; `end` stops it without the cancellation reaching the callers that wait for it.
 
     Attributes:
         at: The step that is being generated, or the one that it will follow.

@@ -210,7 +210,7 @@ class Speculator:
         self._rivals.clear()
         self.drop_if(lambda _: True)
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- internal ----------------------------------------------------------------------------------------------------
 
     def _can_go_on(self, node: Node) -> bool:
         going = node.finish == "step" and not node.blank and not node.pruned

@@ -202,7 +202,7 @@ class Steering:
             if next(others, None) is None:
                 self._ask(node.parent, node.slot)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- internal ------------------------------------------------------------------------------------------------------
 
     def _own(self, node: Node) -> Node:
         """Return the node in the search's own tree: a display may show another fold of the same events."""
