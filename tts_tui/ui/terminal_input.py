@@ -22,7 +22,7 @@ PASTE_LIMIT = 1_000_000
 PASTE_PATIENCE = 3.0
 """Seconds of silence after which a paste counts as complete although its end marker never came."""
 FLOOD = 256
-"""Number of characters in a single read from which on they are pasted text, not keys: nobody types that fast."""
+"""Number of characters in a single read from which on they count as pasted text: no one types that fast."""
 FLOOD_PAUSE = 0.03
 """Seconds of silence after which such text is complete; it has no end marker."""
 FLOOD_RUN = 64

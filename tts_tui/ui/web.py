@@ -119,7 +119,7 @@ class Session(AppService):
         try:
             await super().run()
             while await process.stdout.read(65536):
-                pass  # nobody sees it, but the app would wait for a reader, and never end
+                pass  # not visible any more, but without a reader the app would wait and never end
             await process.wait()
         finally:
             self.kill()

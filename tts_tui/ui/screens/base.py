@@ -35,7 +35,7 @@ class TreeScreen(Pulsing):
 
     app: TTSApp
     complete = False
-    """Whether all of its widgets have been mounted."""
+    """True once all of its widgets have been mounted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys(
