@@ -15,7 +15,7 @@ from tts_tui.tree.search_tree import SearchTree
 
 
 def note(message: str) -> None:
-    """Says something on standard error."""
+    """Print a message on standard error."""
     try:
         print(f"tts-tui: {clean(message)}", file=sys.stderr, flush=True)
     except OSError:
@@ -23,18 +23,20 @@ def note(message: str) -> None:
 
 
 class Display:
-    """Shows one search by its events. This one shows nothing; it is called with every event.
+    """The base of displays of one search, driven by its events. This one shows nothing.
+
+    A display is an event sink: it is called with every event.
 
     Args:
-        out: Where to write.
+        out: The output stream.
 
     Attributes:
         tree: The fold of all events.
-        writing: Ids of the steps that are being written, oldest first.
-        on_closed: Called once when whoever reads the output has gone.
-        failed: Whether its output could not be written, for another reason than that the reader has gone.
-        began: Whether an event of the present run has come.
-        talks: Whether it says things beside the search, such as that a model is being loaded.
+        writing: Ids of the steps that are being generated, oldest first.
+        on_closed: Called once when the reader of the output has gone.
+        failed: Whether the output could not be written, for another reason than that the reader has gone.
+        began: Whether an event of the present run has arrived.
+        talks: Whether it reports events outside the search, such as that a model is being loaded.
     """
 
     talks = False
@@ -48,7 +50,7 @@ class Display:
         self.began = False
 
     def __call__(self, event: AnyEvent) -> None:
-        """Takes one event, and shows what is to be shown of it."""
+        """Fold one event into the tree, and show it."""
         self._fold(event)
         self.began = True
         self.guard(lambda: self.show(event))
@@ -56,7 +58,7 @@ class Display:
             self.warn(one_line(event.message, 1000))
 
     def past(self, events: Iterable[AnyEvent]) -> None:
-        """Takes events of an earlier run, which are not shown one by one."""
+        """Fold events of an earlier run, which are not shown one by one."""
         for event in events:
             self._fold(event)
 
@@ -70,7 +72,7 @@ class Display:
             self.writing.clear()
 
     def guard(self, write: Callable[[], object]) -> None:
-        """Writes, and falls silent for good once nobody reads any more (`| head`)."""
+        """Call `write` and flush; after an error, such as a reader that has gone (`| head`), write nothing more."""
         if self.closed:
             return
         try:
@@ -86,20 +88,20 @@ class Display:
             self.on_closed()
 
     def warn(self, message: str) -> None:
-        """Says on standard error that something was lost, whether or not anybody reads the output."""
+        """Report on standard error that something was lost, even if the output is closed."""
         note(message)
 
     def show(self, event: AnyEvent) -> None:
-        """Shows one event, which the tree has already."""
+        """Show one event, which is already in the tree."""
 
     def conclude(self, finished: SearchFinished | None) -> None:
-        """Shows how it ended; None if a recording stops before its end."""
+        """Show how the search ended; None if a recording stops before its end."""
 
     def stopping(self) -> None:
-        """Says that an interruption was heard. Called from a signal handler."""
+        """Report that an interruption was received. Called from a signal handler."""
 
     def restore(self) -> None:
-        """Leaves the terminal as it was, at once; safe at any moment."""
+        """Restore the terminal immediately; safe at any moment."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,7 +113,7 @@ class Display:
 
 
 def discard(out: TextIO) -> None:
-    """Sends the rest of `out` nowhere, so that Python does not complain about it at its end."""
+    """Redirect the rest of `out` to the null device, so that Python does not report an error when it exits."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
     except (OSError, ValueError):
@@ -119,5 +121,5 @@ def discard(out: TextIO) -> None:
 
 
 def is_terminal(out: TextIO) -> bool:
-    """Whether `out` can be drawn on."""
+    """Return whether `out` is a terminal."""
     return out.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")

@@ -1,4 +1,4 @@
-"""What `auto` expects, considered and chose, as text of the terminal UI's plan panel and of the live display.
+"""The expectations, candidates and choices of `auto`, as text for the terminal UI's plan panel and the live display.
 
 Pure: plain values in, text out.
 """
@@ -17,25 +17,25 @@ from tts_tui.tree.events import Considered, PlanChosen
 from tts_tui.tree.search_tree import SearchTree
 
 LABEL = 10
-"""Columns of a label."""
+"""Width of a label, in columns."""
 TWO = 70
-"""Columns from which the plans stand beside what is expected."""
+"""Width from which the table of plans is placed next to the expectations."""
 TABLE = 30
-"""Columns of the table of plans there."""
+"""Width of that table of plans."""
 CHOSEN = "▶"
 INTERVAL = 16
-"""The most columns of the bar of pass@1."""
+"""Maximum width of the bar of pass@1."""
 ORDER = (("why", 2), ("plans", 3), ("basis", 1), ("plans", 7), ("why", 4), ("basis", 3), ("plans", 99), ("more", 99))
-"""Who gets the rows of a panel: each part up to so many, in this order."""
+"""Priorities for the rows of a panel: each part gets up to that many, in this order."""
 
 
 def is_auto(tree: SearchTree) -> bool:
-    """Whether the plan is one that chooses others."""
+    """Return whether the plan is `auto`, or another plan was chosen by it."""
     return tree.started is not None and (tree.plan.strategy == phrases.AUTO or bool(tree.choices))
 
 
 def interval(choice: PlanChosen, width: int, *, blocks: bool = True) -> str:
-    """The expected pass@1 between 0 and 1, within its 90 % range: `─━━●━━━─────`."""
+    """Draw the expected pass@1 on a scale from 0 to 1, within its 90 % range: `─━━●━━━─────`."""
     outside, inside, mean = "─━●" if blocks else "-=o"
     low, middle, high = (round(min(max(x, 0.0), 1.0) * (width - 1)) for x in (choice.low, choice.pass1, choice.high))
     drawn = [inside if low <= column <= high else outside for column in range(width)]
@@ -47,13 +47,13 @@ def interval(choice: PlanChosen, width: int, *, blocks: bool = True) -> str:
 
 
 def panel(tree: SearchTree, width: int, rows: int, more: Sequence[tuple[str, str]] = ()) -> list[Text]:
-    """The last choice in at most `rows` lines of at most `width` columns.
+    """Return the last choice in at most `rows` lines of at most `width` columns.
 
     Args:
         tree: A run of `auto`.
-        width: Columns.
-        rows: The most lines.
-        more: Labels and values that follow where there is room.
+        width: Maximum width in columns.
+        rows: Maximum number of lines.
+        more: Labels and values to add if there is room.
     """
     if not tree.choices:
         said = "nothing is chosen yet: it begins with a few samples, looks how hard it seems, and goes on or stops"
@@ -82,7 +82,7 @@ def panel(tree: SearchTree, width: int, rows: int, more: Sequence[tuple[str, str
 
 
 def _allot(wanted: dict[str, int], room: int) -> dict[str, int]:
-    """How many rows each part gets of those that there are."""
+    """Return how many of the `room` available rows each part gets."""
     got = dict.fromkeys(wanted, 0)
     for part, upto in ORDER:
         more = min(min(wanted.get(part, 0), upto) - got.get(part, 0), room)
@@ -103,7 +103,7 @@ def _beside(left: Sequence[Text], right: Sequence[Text], column: int) -> list[Te
 
 
 def _expected(choice: PlanChosen, width: int) -> list[Text]:
-    """How hard it seems, and how sure the answer is."""
+    """Return the expected difficulty, the confidence in the answer, and the chosen plan."""
     said = phrases.expected(choice).replace("90 % range: ", "") if width < 64 else phrases.expected(choice)
     room = width - LABEL - len(said) - 1
     drawn = f"{interval(choice, min(INTERVAL, room))} " if room >= 5 else ""
@@ -116,7 +116,7 @@ def _expected(choice: PlanChosen, width: int) -> list[Text]:
 
 
 def _level(choice: PlanChosen, width: int) -> Text:
-    """All three with the likeliest one bold, or that one alone."""
+    """Return the probabilities of all three levels, the likeliest one bold, or only that one if space is short."""
     said = phrases.levels(choice)
     if len(said) > width - LABEL:
         return _line("level", phrases.likeliest(choice), width)
@@ -137,7 +137,7 @@ def _answer(choice: PlanChosen) -> str:
 
 
 def _plans(choice: PlanChosen, width: int, rows: int) -> list[Text]:
-    """A table of what was considered: the chosen plan always, to stop if there is room, the best of the others."""
+    """Return a table of the considered plans: the chosen one, then `stop` and the best others if there is room."""
     if rows < 1:
         return []
     ways = list(choice.considered)
@@ -156,7 +156,7 @@ def _plans(choice: PlanChosen, width: int, rows: int) -> list[Text]:
 
 
 def _picked(ways: Sequence[Considered], chosen: str, room: int) -> list[Considered]:
-    """So many of them, in their order: the chosen one first of all, then to stop, then the best."""
+    """Return up to `room` of the plans in their order, picking the chosen one first, then `stop`, then the best."""
     worth = sorted(
         range(len(ways)), key=lambda place: (ways[place].plan != chosen, ways[place].plan != phrases.STOP, place)
     )
@@ -170,7 +170,7 @@ def _row(plan: str, right: str, tokens: str, width: int, style: str) -> Text:
 
 
 def _labelled(label: str, said: str, width: int, most: int) -> list[Text]:
-    """`said` behind its label, wrapped into at most `most` lines."""
+    """Return `said` after its label, wrapped to at most `most` lines."""
     if most < 1:
         return []
     room = max(8, width - LABEL)
@@ -184,16 +184,16 @@ def _line(label: str, value: str, width: int, style: str = "not dim bold") -> Te
     return line
 
 
-# -- beside another run ------------------------------------------------------------------------------------------------
+# -- next to another run -----------------------------------------------------------------------------------------------
 
 
 def course(tree: SearchTree, width: int, rows: int) -> list[Text]:
-    """All that was chosen, in order, in at most `rows` lines: then why the last time, what is expected, the basis.
+    """Return all choices in order, in at most `rows` lines, then the last reason, the expectations and their basis.
 
     Args:
-        tree: A run; of another plan than `auto` there is nothing to tell.
-        width: Columns.
-        rows: The most lines.
+        tree: A run; there are no lines unless its plan is `auto`.
+        width: Maximum width in columns.
+        rows: Maximum number of lines.
     """
     if not is_auto(tree) or rows < 1:
         return []
@@ -210,7 +210,7 @@ def course(tree: SearchTree, width: int, rows: int) -> list[Text]:
 
 
 def _chain(names: Sequence[str], width: int, most: int) -> list[Text]:
-    """`best-of-n:4 → beam:16 → stop`, the same one after another once; where it does not fit, the last ones of it."""
+    """Join names as `best-of-n:4 → beam:16 → stop`, without repetitions; if that is too long, keep the last ones."""
     kept = [name for place, name in enumerate(names) if not place or name != names[place - 1]]
     said = " → ".join(kept)
     while len(kept) > 1 and len(wrap(said, max(8, width - LABEL))) > most:
@@ -223,7 +223,7 @@ def _chain(names: Sequence[str], width: int, most: int) -> list[Text]:
 
 
 def latest(tree: SearchTree, width: int) -> Text:
-    """What was chosen last and why, in a line: ` auto    beam:16: 10 % sure of 8 after 4 samples …`."""
+    """Return the last choice and its reason in one line: ` auto    beam:16: 10 % sure of 8 after 4 samples …`."""
     choice = tree.choices[-1]
     line = Text(" auto    ", no_wrap=True).append(phrases.now(choice), style="bold").append(f": {phrases.why(choice)}")
     line.truncate(width, overflow="ellipsis")
@@ -234,13 +234,13 @@ def latest(tree: SearchTree, width: int) -> Text:
 
 
 def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> list[Text]:
-    """The last choice in at most `rows` lines: what is expected, why it was chosen, what else there was, the basis.
+    """Return the last choice in at most `rows` lines: expectations, reason, alternatives and basis.
 
     Args:
         tree: A run.
-        width: Columns.
-        rows: The most lines.
-        blocks: Whether the terminal knows more than ASCII.
+        width: Maximum width in columns.
+        rows: Maximum number of lines.
+        blocks: Whether the terminal supports more than ASCII.
     """
     if not is_auto(tree):
         return []
@@ -262,7 +262,7 @@ def lines(tree: SearchTree, width: int, rows: int, *, blocks: bool = True) -> li
 
 
 def _ways(choice: PlanChosen, blocks: bool) -> Iterator[Text]:
-    """The plans for one line: expected share of right answers, tokens."""
+    """Yield the plans for one line, each with its expected accuracy and tokens."""
     for place, way in enumerate(choice.considered):
         mark = f"{CHOSEN if blocks else '>'} " if way.plan == choice.chosen else ""
         said = f"{mark}{one_line(way.plan, 30)} {phrases.share(way.accuracy)}"

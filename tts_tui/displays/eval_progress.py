@@ -1,4 +1,4 @@
-"""How far an evaluation is, on standard error: one line that is rewritten on a terminal, few lines off it."""
+"""The progress of an evaluation on standard error: one updating line on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tts_tui.evaluation.runner import EvalStatus
 from tts_tui.formatting import bar, one_line, plural, short
 
 _SILENCE = 60.0
-"""Longest wait for a line off a terminal, in seconds, while searches end."""
+"""Longest time between lines while searches end, in seconds, if the output is not a terminal."""
 _STEPS = 20
-"""Lines off a terminal that an evaluation has at least, if it has as many searches."""
+"""Minimum number of lines of an evaluation with at least that many searches, if the output is not a terminal."""
 
 
 class EvalProgress:
-    """Shows standings of an evaluation.
+    """A display of the status of an evaluation.
 
     Args:
-        out: Where to write.
+        out: The output stream.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -40,13 +40,13 @@ class EvalProgress:
         self.close()
 
     def close(self) -> None:
-        """Ends the line."""
+        """End the line that is being updated."""
         if self._open:
             self._write("\n")
             self._open = False
 
     def __call__(self, standing: EvalStatus) -> None:
-        """Shows one, if it is worth a line."""
+        """Show a status, if it is worth a line."""
         if self._drawn:
             width = shutil.get_terminal_size((100, 24)).columns - 1
             self._write(f"\r\x1b[K{one_line(said(standing), width)}")
@@ -68,7 +68,7 @@ class EvalProgress:
 
 
 def said(standing: EvalStatus, *, drawn: bool = True) -> str:
-    """A standing in one line: how much is done, how much longer it takes, how many are right."""
+    """Return a status in one line: the share done, the time left, and the number of correct answers per plan."""
     parts = [f"{standing.done}/{standing.total}"]
     if drawn:
         parts = [f"{bar(standing.done / standing.total, 10)} {parts[0]}"]
@@ -83,12 +83,12 @@ def said(standing: EvalStatus, *, drawn: bool = True) -> str:
 
 
 def time_left(left: tuple[float, float] | None) -> str:
-    """`3–5 min left`."""
+    """Return the remaining time, e.g. `3–5 min left`."""
     return "time left unknown yet" if left is None else f"{span(left)} left"
 
 
 def span(seconds: tuple[float, float]) -> str:
-    """`3–5 min`; `about 4 min` where both ends are the same."""
+    """Return a range of seconds as `3–5 min`, or as `about 4 min` if both ends are the same."""
     low, high = seconds
     size, unit = (1, "s") if high < 100 else (60, "min") if high < 100 * 60 else (3600, "h")
     ends = [f"{end / size:.1f}" if unit == "h" and high < 36000 else f"{end / size:.0f}" for end in (low, high)]
@@ -98,7 +98,7 @@ def span(seconds: tuple[float, float]) -> str:
 
 
 def opening(problems: int, plans: int, pending: int, samples: int) -> str:
-    """What an evaluation will cost, before it begins."""
+    """Return a sentence about the size of an evaluation, to show before it starts."""
     total = problems * plans
     done = f", {total - pending:,} of them done" if pending < total else ""
     sentence = f"{plural(problems, 'problem')} × {plural(plans, 'plan')} = {_searches(total)}{done}"

@@ -1,4 +1,4 @@
-"""A run as a picture that stands alone: a page that opens in any browser without a network, or an SVG drawing."""
+"""Export of a run as a self-contained picture: an HTML page that needs no network, or an SVG drawing."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tts_tui.search.slots import ENDED
 from tts_tui.tree.search_tree import Node, SearchTree
 
 DEEPEST = 40
-"""Levels of a page's tree that stand inside each other; browsers take some hundred, and screens are narrow."""
+"""Maximum nesting depth of a page's tree; browsers support a few hundred levels, and screens are narrow."""
 MOST_NOTICES = 50
 MOST_READABLE = 500_000
-"""Characters of steps with formulas that are converted for one page, a second's worth; later ones stay as written."""
+"""Maximum number of characters of steps with formulas converted for one page (about a second); later ones stay raw."""
 
 _FONTS = re.compile(r"@font-face\s*\{[^{}]*\}\s*")
 _FAMILY = re.compile(r"font-family:\s*Fira Code,\s*monospace")
@@ -35,10 +35,10 @@ _MONOSPACE = "font-family: 'Fira Code', 'DejaVu Sans Mono', Menlo, Consolas, mon
 
 
 def write(tree: SearchTree, path: Path) -> None:
-    """Draws `tree` into a new file, as its suffix says: `.html` or `.svg`. The file is there whole, or not at all.
+    """Draw `tree` into a new file, in the format of its suffix, `.html` or `.svg`. The file is written atomically.
 
     Raises:
-        UsageError: There is no such kind of picture, the file exists, or it cannot be written.
+        UsageError: The format is unknown, the file exists, or it cannot be written.
     """
     kind = path.suffix.lower()
     if kind not in (".html", ".svg"):
@@ -61,12 +61,12 @@ def write(tree: SearchTree, path: Path) -> None:
 
 
 def svg(tree: SearchTree, *, width: int = 120, rows: int = 200) -> str:
-    """The live display's picture, with the most interesting steps.
+    """Return the picture of the live display, with the most interesting steps.
 
     Args:
         tree: The run.
-        width: Columns.
-        rows: The most lines.
+        width: Width in columns.
+        rows: Maximum number of lines.
     """
     votes = Votes().of(tree)
     writing = (node.id for node in tree.nodes if node.state == "writing")
@@ -80,7 +80,7 @@ def svg(tree: SearchTree, *, width: int = 120, rows: int = 200) -> str:
 
 
 def without_fonts(svg: str) -> str:
-    """An SVG picture of rich or Textual without the fonts that it would take from the network: it uses the reader's."""
+    """Return an SVG picture of rich or Textual that uses local fonts instead of loading fonts from the network."""
     return _FAMILY.sub(_MONOSPACE, _FONTS.sub("", svg))
 
 
@@ -88,11 +88,11 @@ def without_fonts(svg: str) -> str:
 
 
 def html(tree: SearchTree, *, title: str = "") -> str:
-    """A page of its own: what was asked, how it was searched, what came of it, and the whole tree to open and fold.
+    """Return a self-contained page: the problem, the plan, the results, and the entire tree to open and fold.
 
     Args:
         tree: The run.
-        title: The page's name; the problem by default.
+        title: The title of the page; the problem by default.
     """
     start, texts = tree.start, _Texts()
     body: list[str] = []
@@ -116,13 +116,13 @@ def _said(text: str) -> str:
 
 
 class _Texts:
-    """What models and people wrote, as HTML; formulas are converted as long as that is quick."""
+    """A converter of text by models and users to HTML, which converts formulas up to `MOST_READABLE` characters."""
 
     def __init__(self) -> None:
         self.left = MOST_READABLE
 
     def __call__(self, text: str) -> str:
-        """`text`, kept apart from the direction of the text around it."""
+        """Return `text` as HTML, isolated from the text direction around it."""
         if self.left <= 0:
             return f"<bdi>{_said(text).strip()}</bdi>"
         if "\\" in text or "$" in text:
@@ -202,7 +202,7 @@ def _votes(tree: SearchTree) -> Iterator[str]:
 
 
 def _tree(tree: SearchTree, texts: _Texts) -> Iterator[str]:
-    """All steps, depth first. An only child stays at its parent's level, so that a long answer is a column of steps."""
+    """Yield all steps, depth first. An only child stays at its parent's level, so that a long answer is flat."""
     times = Counter(node.merged_into for node in tree.nodes if node.merged_into is not None)
     below = _sizes(tree.nodes)
     won = tree.finished.node if tree.finished is not None else None
@@ -235,13 +235,13 @@ def _shown(node: Node) -> list[Node]:
 
 
 def _label(above: str, place: int) -> str:
-    """The step's address; of a deep one the end."""
+    """Return the label of a step, shortened to its end if the step is deep."""
     label = f"{above}.{place}"
     return label if len(label) <= 40 else f"…{label[-30:]}"
 
 
 def _sizes(nodes: list[Node]) -> list[int]:
-    """Steps below each node; a parent is always older."""
+    """Return the number of steps below each node; parents come before their children."""
     below = [0] * len(nodes)
     for node in reversed(nodes):
         if node.parent is not None and (node.merged_into is None or node.children):
@@ -260,7 +260,7 @@ def _line(node: Node, label: str, text: str, states: list[str]) -> str:
 
 
 def _states(node: Node, times: int, won: bool) -> Iterator[str]:
-    """Glyphs with their words."""
+    """Yield the glyphs of a step with their words."""
     for mark in phrases.marks(node):
         said = f"{mark.glyph} {mark.phrase}"
         yield said.replace("★ answer", "★ the winning answer", 1) if won else said
@@ -269,7 +269,7 @@ def _states(node: Node, times: int, won: bool) -> Iterator[str]:
 
 
 def _heat(tree: SearchTree) -> str:
-    """A rule for each colour that the page uses."""
+    """Return a CSS rule for each score colour that the page uses."""
     places: Iterable[int] = sorted({degree(node.score) for node in tree.nodes if node.score is not None})
     rules = []
     for place in places:

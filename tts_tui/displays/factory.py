@@ -1,4 +1,4 @@
-"""The choice of a display by its name."""
+"""Creation of a display by its name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tts_tui.tree.events import SearchFinished
 
 
 class AnswerDisplay(Display):
-    """The display called none: the answer alone, and why there is none on standard error."""
+    """The display called `none`: prints only the answer, or on standard error why there is none."""
 
     def conclude(self, finished: SearchFinished | None) -> None:
-        """Prints the answer, if there is one; says what went wrong, if anything did."""
+        """Print the answer, if there is one, and on standard error what went wrong, if anything did."""
         if finished is None:
             return
         if finished.answer is not None:
@@ -26,15 +26,15 @@ class AnswerDisplay(Display):
 
 
 def make(name: str | None, out: TextIO | None = None, *, title: str = "") -> Display:
-    """The display called `name`; None chooses live on a terminal and plain off it.
+    """Return the display called `name`; None means live on a terminal and plain elsewhere.
 
     Args:
         name: live, plain, json or none.
-        out: Where to write; standard output by default.
-        title: What the live display says beside the plan, such as the speed of a replay.
+        out: The output stream; standard output by default.
+        title: Text that the live display shows next to the plan, such as the speed of a replay.
 
     Raises:
-        UsageError: live was asked for where there is no terminal.
+        UsageError: The live display was requested where there is no terminal.
     """
     out = out or sys.stdout
     if name == "live" and not is_terminal(out):

@@ -1,7 +1,8 @@
-"""One formula in LaTeX, as people would type it: `x²`, `(x+1)/(y-2)`, `√(y₁)`.
+"""Conversion of one LaTeX formula to plain text: `x²`, `(x+1)/(y-2)`, `√(y₁)`.
 
-pylatexenc reads it; what it would lose is written here: fractions keep their brackets, scripts become raised and
-lowered characters where all of them exist, matrices keep rows and cells, and a macro that nobody knows keeps its name.
+pylatexenc parses it; the output that it would lose information in is produced here: fractions keep their brackets,
+scripts become superscript and subscript characters where all of them exist, matrices keep rows and cells, and unknown
+macros keep their names.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 from tts_tui.displays.formula_check import says_all
 
 LONGEST = 4000
-"""Characters of a formula; a longer one stays as it was written."""
+"""Maximum number of characters of a formula; a longer one stays raw."""
 DEEPEST = 40
-"""Levels of braces and environments in a formula; likewise."""
+"""Maximum depth of braces and environments in a formula; a deeper one stays raw."""
 
-# They stand for what depends on the neighbours, and are gone in the end.
+# Placeholders that depend on their neighbours; they are replaced in the end.
 _OPEN, _CLOSE, _WORD, ROW = "\ue000", "\ue001", "\ue002", "\ue003"
 _OWN = re.compile(f"[{_OPEN}{_CLOSE}{_WORD}{ROW}]")
 
@@ -57,7 +58,7 @@ _BRACKETS = {
 LINES = ("align", "alignat", "aligned", "eqnarray", "equation", "gather", "gathered", "multline", "split",
          "displaymath", "math")  # fmt: skip
 ENVIRONMENTS = frozenset({*_BRACKETS, *LINES, *(f"{name}*" for name in LINES)})
-"""Environments that are read also where no dollar stands around them."""
+"""Environments that are converted even without dollars around them."""
 
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{([^{}]*)\}")
 _WORDS = (
@@ -94,10 +95,10 @@ _EVERY_CHARACTER = frozenset({"bar", "overline", "cancel", "bcancel", "xcancel"}
 
 @lru_cache(maxsize=2048)
 def convert(source: str) -> str | None:
-    """A formula without its dollars as text; rows of aligned formulas are separated by `ROW`.
+    """Convert a formula without its dollars to text; rows of aligned formulas are separated by `ROW`.
 
     Returns:
-        The text, or None if the formula cannot be read, or if what is drawn would leave a part of it out.
+        The text, or None if the formula cannot be parsed, or if the text would omit a part of it.
     """
     if len(source) > LONGEST or _depth(source) > DEEPEST or _OWN.search(source):
         return None
@@ -107,7 +108,7 @@ def convert(source: str) -> str | None:
     try:
         nodes = walker(_prepared(source))
         text = _settle(writer.nodelist_to_text(nodes))
-    except Exception:  # whatever a parser of half-written text stumbles over
+    except Exception:  # any error of a parser given incomplete text
         return None
     rows = (_even(row) for row in text.split(ROW))
     shown = ROW.join(row for row in rows if row)
@@ -115,14 +116,14 @@ def convert(source: str) -> str | None:
 
 
 def _even(row: str) -> str:
-    """One space where there are several, and on both sides of a sign or on none."""
+    """Collapse spaces, and put one on both sides of a sign or on neither."""
     row = re.sub(r"[ \t\n]+", " ", row).strip()
     row = _SIGN.sub(lambda found: found[0] if found[0][0] == " " else found[1], row)
     return _PREFIX.sub(r"\1", row)
 
 
 def _depth(source: str) -> int:
-    """Levels of braces and of environments, those that are never closed included."""
+    """Return the depth of braces and environments, including those that are never closed."""
     depth = deepest = 0
     for found in re.finditer(r"\\(?:begin|end|.)|[{}]", source, re.DOTALL):
         if found[0] in ("{", "\\begin"):
@@ -134,8 +135,8 @@ def _depth(source: str) -> int:
 
 
 def _prepared(source: str) -> str:
-    """The same formula without what pylatexenc does not know, or would take for something else."""
-    source = _PERCENT.sub(lambda found: found[1] or "\\%", source)  # it would begin a comment
+    """Return the formula without syntax that pylatexenc does not know or would misread."""
+    source = _PERCENT.sub(lambda found: found[1] or "\\%", source)  # it would start a comment
     source = _SIZES.sub("", _LEFT_RIGHT.sub("", source))
     source = _SCRIPT_OF_MACRO.sub(r"\1{\2}", source)
     for _ in range(DEEPEST if "\\over" in source or "\\choose" in source else 0):
@@ -146,12 +147,12 @@ def _prepared(source: str) -> str:
 
 
 def _between(found: re.Match[str]) -> str:
-    r"""`{a \over b}` as pylatexenc knows it; braces further in are done already."""
+    r"""Rewrite `{a \over b}` in a form that pylatexenc knows; inner braces have already been rewritten."""
     return f"\\{'frac' if found[2] == 'over' else 'binom'}{{{found[1].strip()}}}{{{found[3].strip()}}}"
 
 
 def _settle(text: str) -> str:
-    """`text` with its fractions and words apart from their neighbours; the inner ones are settled already."""
+    """Separate fractions and words from their neighbours; inner ones have already been separated."""
     if _OPEN in text:
         text = _FRACTION.sub(lambda found: _fraction(found, text), text)
     if _WORD in text:
@@ -172,11 +173,11 @@ def _grouped(text: str, whole: re.Pattern[str] = _ATOM) -> str:
     return text if whole.fullmatch(text) and text else f"({text})"
 
 
-# -- what pylatexenc asks for one node ---------------------------------------------------------------------------------
+# -- called by pylatexenc for each node -------------------------------------------------------------------------------
 
 
 def _argument(node: Any, writer: Any, place: int = -1) -> str:
-    """An argument of a macro, settled; empty where it is missing."""
+    """Return an argument of a macro with `_settle` applied; empty if it is missing."""
     given = node.nodeargd.argnlist if node.nodeargd is not None else None
     if not given or given[place] is None:
         return ""
@@ -232,7 +233,7 @@ def _write_unknown(node: Any, writer: Any) -> str:
 
 
 def _write_rows(node: Any, writer: Any) -> str:
-    """Cells of a matrix by commas, its rows by semicolons; aligned formulas and tables by rows."""
+    """Join the cells of a matrix with commas and its rows with semicolons; aligned formulas and tables by rows."""
     name = node.environmentname.rstrip("*")
     rows = _cells(node.nodelist, writer)
     if name in LINES:
@@ -259,7 +260,7 @@ Writing = Callable[[Any, Any], str]
 
 
 def _as_pylatexenc_calls(how: Writing | str) -> Writing:
-    """It calls by name, and would take a text for a format."""
+    """Wrap a replacement for pylatexenc, which passes arguments by name and would treat a str as a format."""
 
     def write(node: Any, l2tobj: Any) -> str:
         return how if isinstance(how, str) else how(node, l2tobj)
@@ -278,7 +279,7 @@ del _ARGUMENTS["mod"]
 
 
 def _macros() -> dict[str, Writing | str]:
-    """How each macro is written that pylatexenc would write otherwise, or not at all."""
+    """Return the replacements of macros that pylatexenc would render differently, or not at all."""
     last: Writing = _argument
     fractions = dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac", "nicefrac"), _write_fraction)
     binomials: Writing = lambda node, writer: f"({_argument(node, writer, -2)} choose {_argument(node, writer)})"  # noqa: E731
@@ -312,10 +313,12 @@ def _macros() -> dict[str, Writing | str]:
 
 @cache
 def _tools() -> tuple[Callable[[str], list[Any]], Any]:
-    """A reader and a writer, made once: pylatexenc is loaded when the first formula comes."""
+    """Return a cached parser and writer: pylatexenc is imported when the first formula is converted."""
     from pylatexenc import latex2text, latexwalker, macrospec
 
-    logging.getLogger("pylatexenc").setLevel(logging.CRITICAL + 1)  # what it cannot read stays as it was: no news
+    logging.getLogger("pylatexenc").setLevel(
+        logging.CRITICAL + 1
+    )  # a formula that cannot be parsed stays raw, which needs no log message
     reading = latexwalker.get_default_latex_context_db().filter_context(
         keep_categories=["latex-base"], keep_which=["macros", "environments"]
     )

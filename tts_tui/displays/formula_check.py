@@ -1,4 +1,4 @@
-"""Whether a drawn formula still says all that its source says."""
+"""A check that a converted formula still contains everything in its source."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ _LAYOUT = re.compile(
     r"|\\[^a-zA-Z]",
     re.DOTALL,
 )
-"""What a drawn formula does not spell out: names of commands and environments, and arguments that only say how wide,
-how coloured or how aligned something is."""
+"""LaTeX that has no text in the output: names of commands and environments, and arguments that only set a width, a
+colour or an alignment.
+"""
 _ROOTS = str.maketrans({"∛": "3√", "∜": "4√", "−": "-"})
 
 
 def says_all(source: str, shown: str) -> bool:
-    """Whether all letters and signs of a formula are drawn, and exactly its digits.
+    """Return whether all letters and signs of a formula are in `shown`, and exactly its digits.
 
-    What `source` says beside names of commands and layout is compared with `shown` in no order: an argument may change
-    its place. Raised, lowered and styled characters count as the plain ones.
+    The order is ignored, because an argument may move, and so are the names of commands and layout in `source`.
+    Superscript, subscript and styled characters count as the plain ones.
     """
     written, drawn = _counted(_LAYOUT.sub(" ", source)), _counted(shown)
     if written - drawn:

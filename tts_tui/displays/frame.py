@@ -1,4 +1,4 @@
-"""One picture of a search: gauges, the tree, the answers. Pure: a tree in, lines out."""
+"""One frame of a search: gauges, the tree, the answers. Pure: a tree in, lines out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Heat = Literal["bar", "colour", "digits"]
 
 BAR = 6
 CHOICE = (8, 14, 20, 24)
-"""Heights from which what `auto` chose has one line, two, and so on."""
+"""Heights from which the choice of `auto` gets one line, two, and so on."""
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _UPRIGHT = Style(reverse=False)
 DIM = Style(dim=True)
@@ -29,14 +29,14 @@ BOLD = Style(bold=True)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a frame shows beside the tree.
+    """The contents of a frame besides the tree.
 
     Attributes:
-        written, scored: Tokens a second of policy and reward model, lately.
-        tick: Number of the frame; turns the spinner.
-        title: Said first.
-        votes: Answers so far, best first.
-        unicode: Whether the terminal knows more than ASCII.
+        written, scored: Recent tokens per second of policy and reward model.
+        tick: The number of the frame; turns the spinner.
+        title: Text at the start of the first line.
+        votes: The answers so far, best first.
+        unicode: Whether the terminal supports more than ASCII.
     """
 
     written: float = 0.0
@@ -48,19 +48,19 @@ class Moment:
 
 
 class RowView(NamedTuple):
-    """All that decides how a step's line looks, apart from the terminal: equal looks are equal lines.
+    """Everything that decides the look of a step's line, apart from the terminal: equal values give equal lines.
 
     Attributes:
         root: Whether it is the root, whose line is the problem.
-        text: What it says.
-        value: The number that is shown for it, in [0, 1], or None.
+        text: The text of the step.
+        value: The number shown for it, in [0, 1], or None.
         rails: The lines that connect it to its parent.
-        fold: The mark of a step that can be folded or opened, or nothing.
-        hidden: How many steps are folded away below it.
+        fold: The mark of a step that can be folded or opened, or empty.
+        hidden: The number of steps folded away below it.
         skipped: Whether steps between it and the line above it are left out.
-        times: How many samples said this.
-        marks: How it stands, as glyphs and words.
-        faint: Whether it was given up or failed.
+        times: The number of samples with this text.
+        marks: The state of the step, as glyphs and words.
+        faint: Whether it was pruned or failed.
     """
 
     root: bool
@@ -77,7 +77,7 @@ class RowView(NamedTuple):
 
 
 def frame(tree: SearchTree, writing: Iterable[int], width: int, height: int, moment: Moment) -> list[Text]:
-    """At most `height` lines of at most `width` columns."""
+    """Draw a frame of at most `height` lines of at most `width` columns."""
     if tree.started is None or width < 1 or height < 1:
         return []
     active = list(writing)
@@ -125,14 +125,14 @@ def _row(row: OutlineRow, tree: SearchTree, width: int, moment: Moment) -> Text:
 
 
 def row_view(node: Node, rails: str, times: int, *, problem: str = "", **more: Any) -> RowView:
-    """How a step looks now.
+    """Return the current look of a step.
 
     Args:
         node: The step.
         rails: The lines that connect it to its parent.
-        times: How many samples said this.
-        problem: What stands in the root's line.
-        more: Other fields of `Look` that are not their defaults.
+        times: The number of samples with this text.
+        problem: The text of the root's line.
+        more: Other fields of `RowView` that differ from their defaults.
     """
     root = node.parent is None
     fields = {"value": node.score, **more}
@@ -149,13 +149,13 @@ def row_view(node: Node, rails: str, times: int, *, problem: str = "", **more: A
 
 
 def node_line(look: RowView, width: int, *, tick: int = 0, unicode: bool = True, heat: Heat = "bar") -> Text:
-    """The line of a step, which may be longer than `width`: its score, rails, state as glyph and word, and text.
+    """Draw the line of a step, which may be longer than `width`: score, rails, state as glyph and word, and text.
 
     Args:
-        look: The step.
-        width: Columns that there are.
-        tick: Turns the spinner of a step that is being written.
-        unicode: Whether the terminal knows more than ASCII.
+        look: The look of the step.
+        width: Available columns.
+        tick: The number of the frame; turns the spinner of a step that is being generated.
+        unicode: Whether the terminal supports more than ASCII.
         heat: How the score is shown: digits and a bar, digits on the colour of the score, or digits alone.
     """
     line = Text(no_wrap=True)
@@ -177,7 +177,7 @@ def node_line(look: RowView, width: int, *, tick: int = 0, unicode: bool = True,
 
 
 def fold_column(rails: str, width: int, heat: Heat = "bar") -> int:
-    """The column behind the rails, where the mark of what can be folded stands."""
+    """Return the column after the rails, where the fold mark is."""
     return 6 + (BAR if heat == "bar" else 0) + len(_rails(rails, width))
 
 
@@ -190,13 +190,13 @@ def _score(line: Text, value: float | None, unicode: bool, heat: Heat) -> None:
 
 
 def _rails(rails: str, width: int) -> str:
-    """Rails of a deep step take at most a third of the width; its own end of them is what counts."""
+    """Shorten the rails of a deep step to at most a third of the width, keeping the end next to the step."""
     most = max(4, width // 3)
     return rails if len(rails) <= most else "…" + rails[len(rails) - most + 1 :]
 
 
 def _what(line: Text, look: RowView, width: int, tick: int, unicode: bool) -> None:
-    """Glyph and word of the step's state, then its text."""
+    """Add the glyph and word of the step's state to `line`, then its text."""
     for mark in look.marks:
         glyph = mark.glyph
         if look.state == "writing" and mark.word == "writing":
@@ -211,6 +211,6 @@ def _what(line: Text, look: RowView, width: int, tick: int, unicode: bool) -> No
 
 
 def _times(node: Node) -> int:
-    """How many of the samples said this; the others are merged into it."""
+    """Return the number of samples with the text of a step; the others are merged into it."""
     siblings = node.parent.children if node.parent else ()
     return 1 + sum(1 for other in siblings if other.merged_into == node.id)

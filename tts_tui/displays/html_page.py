@@ -1,4 +1,4 @@
-"""The frame of the page that `export.html` fills."""
+"""The template of the page that `export.html` fills."""
 
 from __future__ import annotations
 

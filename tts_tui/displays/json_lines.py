@@ -1,4 +1,4 @@
-"""The json display: one event a line, as recordings have them."""
+"""The json display: one event per line, in the format of recordings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from tts_tui.tree.events import AnyEvent, SearchFinished, encode
 
 
 class JsonDisplay(Display):
-    """Prints every event as it happens. Nothing else is printed; the last line is `search_finished`."""
+    """A display that prints every event as it happens and nothing else; the last line is `search_finished`."""
 
     def show(self, event: AnyEvent) -> None:
-        """Prints the event, in UTF-8 whatever the terminal's encoding."""
+        """Print the event, in UTF-8 regardless of the terminal's encoding."""
         line = encode(event) + b"\n"
         raw = getattr(self.out, "buffer", None)
         if raw is not None:
@@ -19,6 +19,6 @@ class JsonDisplay(Display):
             self.out.write(line.decode())
 
     def conclude(self, finished: SearchFinished | None) -> None:
-        """Prints the last event where it did not happen now: a resumed recording that was complete already."""
+        """Print the last event if it did not happen now: when the resumed recording was already complete."""
         if finished is not None and not self.began:
             self.guard(lambda: self.show(finished))

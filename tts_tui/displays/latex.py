@@ -1,4 +1,4 @@
-"""Formulas in LaTeX as people read them; code and all other text stays as it was written."""
+"""Conversion of LaTeX formulas in a text to readable text; code and all other text stay unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from tts_tui.displays import formula
 
 MOST = 50_000
-"""Characters of formulas that are converted in one text, half a second's worth; the rest stays as it was written."""
+"""Maximum number of characters of formulas converted in one text (about half a second); the rest stays raw."""
 
 _FAMILIAR = "boxed|fbox|frac|dfrac|tfrac|sqrt|binom|text|textbf|textit|textrm|emph|mathrm|mathbf|overline|underline"
 _BEGINNING = re.compile(
@@ -36,7 +36,7 @@ _PARAGRAPH_ENDS = re.compile(r"[ \t]*(?:\n|\Z)")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a text as it is shown: `code` as it was written, a `formula` drawn, or plain `text`."""
+    """A part of a text as it is shown: raw `code`, a converted `formula`, or plain `text`."""
 
     text: str
     kind: Literal["text", "code", "formula"] = "text"
@@ -44,7 +44,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A part of the text from `start` to `end` that is a formula, with its delimiters, or code."""
+    """A part of the text from `start` to `end`: a formula with its delimiters, or code."""
 
     start: int
     end: int
@@ -54,19 +54,19 @@ class _Found:
 
 
 def readable(text: str) -> str:
-    r"""`text` with its formulas as people read them: `$x^2$` becomes `x²`, `\boxed{7}` becomes `⟦7⟧`.
+    r"""Convert the formulas in `text` to readable text: `$x^2$` becomes `x²`, `\boxed{7}` becomes `⟦7⟧`.
 
-    Formulas are what stands in `$…$`, `$$…$$`, `\(…\)` or `\[…\]`, environments such as `align*`, and `\boxed{…}`
-    and a few more macros anywhere. Code stays as it is, and so do amounts of money and whatever cannot be read.
+    Formulas are text in `$…$`, `$$…$$`, `\(…\)` or `\[…\]`, environments such as `align*`, and `\boxed{…}`
+    and a few more macros anywhere. Code stays unchanged, and so do amounts of money and formulas that cannot be parsed.
 
     Args:
-        text: Whatever was written; it may end anywhere.
+        text: Any text; it may end anywhere.
     """
     return "".join(piece.text for piece in pieces(text))
 
 
 def pieces(text: str) -> list[Piece]:
-    """The parts of `readable(text)`, in order."""
+    """Return the parts of `readable(text)`, in order."""
     shown: list[Piece] = []
     place = spent = 0
     for found in _Finder(text).all():
@@ -97,7 +97,7 @@ def pieces(text: str) -> list[Piece]:
 
 
 def _put_display(shown: list[Piece], drawn: str, text: str, place: int) -> int:
-    """Adds a formula on lines of its own; returns where the text goes on."""
+    """Add a formula on lines of its own, and return the position where the text continues."""
     stop = _PUNCTUATION.match(text, place)
     assert stop is not None
     before = "".join(piece.text for piece in shown[-2:])
@@ -115,7 +115,7 @@ def _ends_paragraph(before: str) -> bool:
 
 
 class _Finder:
-    """Finds formulas, in time that grows with the length of the text alone."""
+    """A finder of formulas, in time linear in the length of the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -125,7 +125,7 @@ class _Finder:
             self.runs.setdefault(len(run[0]), []).append(run.start())
 
     def all(self) -> Iterator[_Found]:
-        """All formulas and all code, in order."""
+        """Yield all formulas and all code, in order."""
         place = 0
         while (found := _BEGINNING.search(self.text, place)) is not None:
             piece = None
@@ -146,7 +146,7 @@ class _Finder:
             place = found.end() if piece is None else piece.end
 
     def _find(self, what: str, start: int) -> int:
-        """Where `what` stands next, or -1; no further off than a formula may be long."""
+        """Return the next position of `what`, or -1 if it is further away than the maximum length of a formula."""
         return self.text.find(what, start, start + formula.LONGEST + len(what))
 
     def _code(self, found: re.Match[str]) -> _Found | None:
@@ -161,7 +161,7 @@ class _Finder:
             return None
         end = same[later] + len(found["code"])
         before, after = self.text[found.start() - 1 : found.start()], self.text[end : end + 1]
-        # A quotation such as `this' is no code, nor is what stands between two of them.
+        # A quotation such as `this' is not code, nor is text between two of them.
         if before.isalnum() or after.isalnum() or after in ("$", "\\") or self._blank_line(found.end(), same[later]):
             return None
         return _Found(found.start(), end, "", code=True)
@@ -208,7 +208,7 @@ class _Finder:
         return self._piece(found.start(), end + len(mark), found.end(), end, display=mark == "$$")
 
     def _closing(self, mark: str, place: int) -> int:
-        """Where the same dollars stand next outside of braces, or -1."""
+        """Return the next position of the same dollar delimiter outside braces, or -1."""
         stop = min(len(self.text), place + formula.LONGEST + len(mark))
         while (found := _PIECES.search(self.text, place, stop)) is not None:
             if found[0] == mark or (mark == "$" and found[0] == "$$"):
@@ -230,7 +230,7 @@ class _Finder:
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where each brace is closed."""
+    """Return a mapping from the position of each opening brace to that of its closing brace."""
     open: list[int] = []
     closing: dict[int, int] = {}
     for found in re.finditer(r"\\.|[{}]", text, re.DOTALL):
@@ -242,10 +242,10 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def _is_formula(inner: str, after: str) -> bool:
-    """Whether what stands between two dollars is a formula, and not what stands between two amounts of money.
+    """Return whether the text between two dollars is a formula, and not the text between two amounts of money.
 
-    A formula touches both of its dollars and no digit follows it; one that stands off must look like one. What begins
-    as an amount and goes on in words is money.
+    A formula touches both of its dollars and no digit follows it; one with spaces at its ends must look like a formula.
+    Text that begins as an amount and continues in words is money.
     """
     if not inner.strip() or _BLANK_LINE.search(inner):
         return False

@@ -1,6 +1,6 @@
-"""The live display: the growing tree, drawn with rich while it grows.
+"""The live display: the tree, drawn with rich while it grows.
 
-It pulls: events only change the tree, and a timer repaints what stands there. Work a frame is bounded by the screen.
+It pulls: events only change the tree, and a timer repaints it. The work per frame is bounded by the screen.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tts_tui.formatting import one_line
 from tts_tui.tree.events import SearchFinished
 
 FRAMES = 8.0
-"""Repaints a second."""
+"""Number of repaints per second."""
 _RESTORE = b"\x1b[?1049l\x1b[?25h\x1b[0m\r\n"
-"""Leaves the alternate screen, shows the cursor, ends all styles."""
+"""Escape codes that leave the alternate screen, show the cursor and reset all styles."""
 
 
 class LiveDisplay(Display):
-    """Draws the tree while it grows, on a screen of its own; the last picture and the answer stay behind.
+    """A display that draws the growing tree on the alternate screen, and leaves the last frame and the answer behind.
 
     Args:
         out: The terminal.
-        title: Said beside the plan.
+        title: Text shown next to the plan.
         console: Another console than the terminal's, for tests.
     """
 
@@ -52,7 +52,7 @@ class LiveDisplay(Display):
         self._painter: asyncio.Task[None] | None = None
 
     def picture(self, height: int | None = None) -> list[Text]:
-        """The frame of this moment, made for the terminal's present size."""
+        """Return the current frame, drawn for the terminal's present size."""
         width, lines = self.console.size
         self._tick += 1
         moment = Moment(
@@ -91,18 +91,18 @@ class LiveDisplay(Display):
                     self.guard(self._repaint)
                 await asyncio.sleep(1 / FRAMES)
         except Exception:
-            self.on_closed()  # nobody sees the search any more; what is wrong is said when the display is left
+            self.on_closed()  # the search is no longer visible; the error is reported when the display is left
             raise
 
     def warn(self, message: str) -> None:
-        """Says it once the terminal is left: until then it would be drawn over."""
+        """Report a loss after the alternate screen is left: until then the message would be drawn over."""
         if self._live is None:
             note(message)
         else:
             self._warnings.append(message)
 
     def _repaint(self) -> None:
-        if self._live is None:  # only now: what is said while models load belongs on the ordinary screen
+        if self._live is None:  # not earlier: messages of loading models belong on the normal screen
             self._live = Live(
                 console=self.console,
                 screen=True,
@@ -115,20 +115,20 @@ class LiveDisplay(Display):
         self._live.update(Group(*self.picture()), refresh=True)
 
     def conclude(self, finished: SearchFinished | None) -> None:
-        """Leaves the last picture, then the answer and what it cost, on the ordinary screen."""
+        """Print the last frame, then the answer and the costs, on the normal screen."""
         self.guard(lambda: self._conclude(finished))
 
     def _conclude(self, finished: SearchFinished | None) -> None:
         said = list(phrases.closing(finished)) if finished is not None else [phrases.CUT_OFF]
         said += [f"Note: {one_line(notice)}" for notice in self.tree.notices]
-        # Height of the picture: what leaves the words below it on the screen too.
+        # The height of the picture leaves room for the text below it on the same screen.
         for line in self.picture(max(4, self.console.size.height - len(said) - 3)):
             self.console.print(line)
         for number, sentence in enumerate(said):
             self.console.print(Text(sentence, style=BOLD if number == 0 else ""))
 
     def restore(self) -> None:
-        """Gives the terminal back by writing to it directly: rich may be in the middle of a frame."""
+        """Restore the terminal by writing to it directly, because rich may be in the middle of a frame."""
         if self._live is not None:
             with contextlib.suppress(OSError, ValueError):
                 os.write(self.out.fileno(), _RESTORE)

@@ -1,4 +1,4 @@
-"""How a search stands: the votes so far, and tokens a second."""
+"""Live figures of a search: the votes so far, and tokens per second."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from tts_tui.answers.voting import AnswerVotes, Candidate, tally
 from tts_tui.tree.search_tree import SearchTree
 
 FEW = 200
-"""Solutions up to which votes are counted whenever they may have changed."""
+"""Number of solutions up to which votes are recounted whenever they may have changed."""
 PAUSE = 1.0
-"""Seconds between two counts of more solutions than that, at least."""
+"""Minimum number of seconds between two counts of more solutions than that."""
 SHARE = 0.05
-"""The most of the time that may go into counting them."""
+"""Maximum share of the time spent on counting them."""
 
 
 class Votes:
-    """Answers so far; counted again only when a solution, a score or a decision has come since.
+    """The votes so far, recounted only after a new solution, score or decision.
 
-    Each count reads every path, so a large search is counted now and then.
+    Each count reads every path, so a large search is counted less often.
 
     Args:
-        clock: Seconds that go on.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class Votes:
         self._votes: tuple[AnswerVotes, ...] = ()
 
     def of(self, tree: SearchTree) -> tuple[AnswerVotes, ...]:
-        """The votes as they stand."""
+        """Return the current votes of `tree`."""
         if tree.finished is not None:
             return tree.finished.votes
         if tree.started is None:
@@ -51,15 +51,15 @@ class Votes:
 
 
 class Rate:
-    """Tokens a second over the last seconds."""
+    """The token rate over the last few seconds."""
 
     def __init__(self, window: float = 3.0) -> None:
         self._window = window
         self._points: deque[tuple[float, int]] = deque()
 
     def at(self, t: float, tokens: int) -> float:
-        """The rate, after `tokens` in all at time `t`."""
-        if self._points and self._points[-1][0] == t:  # looked at more often than something happens
+        """Return the rate in tokens per second, given the total of `tokens` at time `t`."""
+        if self._points and self._points[-1][0] == t:  # read more often than events happen
             self._points.pop()
         self._points.append((t, tokens))
         while len(self._points) > 2 and self._points[1][0] < t - self._window:

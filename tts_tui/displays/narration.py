@@ -1,4 +1,4 @@
-"""What happened, in sentences: one for each event that is worth one, the same in plain lines and in the UI."""
+"""Events as sentences: one for each event that deserves one, shared by the plain display and the terminal UI."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from tts_tui.tree.search_tree import Node, SearchTree
 
 
 def describe(event: AnyEvent, tree: SearchTree) -> str | None:
-    """The sentence of `event`, which `tree` has just taken in; None if it needs none."""
+    """Return the sentence for `event`, which `tree` has just folded; None if it needs none."""
     teller = _TELLERS.get(type(event))
     return teller(event, tree) if teller is not None else None
 
 
 def _steps(ids: tuple[int, ...], tree: SearchTree) -> str:
-    """`step 0.3.1 (score 0.92)`, or `4 steps (scores 0.92 to 0.41)`."""
+    """Return e.g. `step 0.3.1 (score 0.92)`, or `4 steps (scores 0.92 to 0.41)`."""
     nodes = [tree.nodes[id] for id in ids]
     if len(nodes) == 1:
         return phrases.scored(nodes[0])
@@ -49,7 +49,7 @@ def _steps(ids: tuple[int, ...], tree: SearchTree) -> str:
 
 
 def _is_copied(node: Node, tree: SearchTree) -> bool:
-    """Whether it came with a fork: what a person did in the other run is told there."""
+    """Return whether a step was copied by a fork: the user's actions in the other run are narrated there."""
     origin = tree.start.origin
     return origin is not None and node.id <= origin.steps
 
@@ -97,7 +97,7 @@ def _written(event: StepFinished, tree: SearchTree) -> str | None:
 
 
 def _step_failed(event: StepFailed, tree: SearchTree) -> str | None:
-    if event.error in (ENDED, CUT, CHANGED):  # an end is no failure, and said once
+    if event.error in (ENDED, CUT, CHANGED):  # the end of a search is not a failure, and is narrated once
         return None
     again = ", trying again" if event.retry else ""
     return f"Step {tree.nodes[event.node].label} failed{again}: {one_line(event.error)}."
@@ -111,7 +111,7 @@ def _score_failed(event: ScoreFailed, tree: SearchTree) -> str:
 
 
 def _chosen(event: PlanChosen, tree: SearchTree) -> str:
-    """The choice and its reason, what is expected, and at first, or where that changes, what it rests on."""
+    """Return the choice with its reason and expectations, and, at first or when it changes, the basis."""
     what = f"chosen {phrases.chosen(event)}" if event.strategy else "stop"
     where = "" if event.root == tree.search_root.id else f"from {phrases.scored(tree.nodes[event.root])}, "
     head = where + what

@@ -1,4 +1,4 @@
-"""Which part of a tree fits a screen: chosen by interest, in time that does not depend on the tree's size."""
+"""Selection of the part of a tree that fits a screen, by interest and in time independent of the tree's size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tts_tui.tree.events import ROOT
 from tts_tui.tree.search_tree import Node, SearchTree
 
 RECENT = 400
-"""Newest nodes among which something of interest is looked for; older ones are shown as ancestors or solutions."""
+"""Number of newest nodes that are considered by interest; older ones are shown as ancestors or solutions."""
 
 
 @dataclass(slots=True)
 class OutlineRow:
-    """One line of the outline.
+    """A line of the outline.
 
     Attributes:
         node: The step.
         rails: The lines that connect it to its parent, such as `│ ├─`.
-        folded: How many of its children are not shown.
+        folded: The number of its children that are not shown.
         skipped: Whether steps between it and the line above it are left out.
     """
 
@@ -32,7 +32,7 @@ class OutlineRow:
 
 @dataclass(slots=True)
 class _Chosen:
-    """Nodes to show, by parent. `tops` are shown below the root though steps in between are not."""
+    """The nodes to show, by parent. `tops` are shown below the root although steps in between are not."""
 
     children: dict[int, list[Node]] = field(default_factory=dict)
     tops: set[int] = field(default_factory=set)
@@ -40,16 +40,16 @@ class _Chosen:
 
 
 def rows(tree: SearchTree, writing: Iterable[int], height: int) -> list[OutlineRow]:
-    """The outline of `tree` in at most `height` lines, the root first.
+    """Return the outline of `tree` in at most `height` lines, the root first.
 
-    Steps that are being written come first, then the winner, then solutions, then what was kept, then the rest, the
+    Steps that are being generated come first, then the winner, then solutions, then kept steps, then the rest, the
     newest of each first; a step brings its ancestors along. Children of pruned steps are folded away, and a step that
-    repeats a sibling is never shown by itself.
+    duplicates a sibling is never shown by itself.
 
     Args:
         tree: The tree.
-        writing: Ids of steps that are being written, oldest first.
-        height: Lines.
+        writing: Ids of steps that are being generated, oldest first.
+        height: Maximum number of lines.
     """
     if not tree.nodes or height < 1:
         return []
@@ -83,9 +83,9 @@ def _choose(tree: SearchTree, writing: Iterable[int], room: int) -> _Chosen:
 
 
 def _missing(node: Node, members: set[int], room: int) -> list[Node] | None:
-    """The steps from `node` up to what is shown already; None if they do not fit, or it is shown.
+    """Return the steps from `node` up to one that is already shown; None if they do not fit, or `node` is shown.
 
-    A path longer than the screen shows its lower half, so that there is room for others.
+    Of a path longer than the screen the lower half is returned, so that there is room for others.
     """
     path: list[Node] = []
     step: Node | None = node
@@ -116,7 +116,7 @@ def _by_interest(tree: SearchTree, writing: Iterable[int]) -> Iterator[Node]:
 
 
 def _draw(chosen: _Chosen, root: Node, rails: str, shown: list[OutlineRow]) -> None:
-    """Depth first, without recursion: a path may be deeper than Python's stack."""
+    """Append the rows depth first, without recursion: a path may be deeper than Python's stack."""
     stack: list[tuple[Node, str, str]] = [(root, "", "")]
     while stack:
         node, own, below = stack.pop()

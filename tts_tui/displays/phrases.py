@@ -1,4 +1,4 @@
-"""A search in sentences: the same words in the plain and in the live display."""
+"""Phrases and sentences about a search, shared by the plain and the live display."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REASONS = {
 CUT_OFF = "The recording ends before its search did: `tts-tui resume` continues it."
 MOST_VOTES = 8
 MOST_PLANS = 12
-"""Plans that are named of those which `auto` considered."""
+"""Maximum number of considered plans that are named."""
 AUTO = "auto"
 """The strategy that chooses plans."""
 STOP = "stop"
@@ -34,12 +34,12 @@ STOP = "stop"
 
 
 class Mark(NamedTuple):
-    """One thing that a step is, besides its text.
+    """One aspect of the state of a step.
 
     Attributes:
-        glyph: One character.
-        word: For a row of a tree.
-        phrase: For where there is room.
+        glyph: A single character.
+        word: A word for a row of a tree.
+        phrase: A longer form for where there is room.
     """
 
     glyph: str
@@ -48,7 +48,7 @@ class Mark(NamedTuple):
 
 
 def marks(step: Node) -> Iterator[Mark]:
-    """How a step stands, in the order in which that is said; nothing for a whole step that is open."""
+    """Yield the state of a step in display order; nothing for a finished step that is open."""
     if step.by_hand:
         yield Mark("✎", "yours", "by hand")
     if step.state == "writing":
@@ -69,19 +69,19 @@ def marks(step: Node) -> Iterator[Mark]:
 
 
 def model(info: ModelInfo | None) -> str:
-    """`embedded (135M parameters)`."""
+    """Return the name and size of a model, e.g. `embedded (135M parameters)`."""
     return f"{one_line(info.name, 80)} ({short(info.parameters)} parameters)" if info else "none"
 
 
 def reward_model(info: ModelInfo | None) -> str:
-    """The same of a reward model, with what it is taken for."""
+    """Return the name and size of a reward model, with the family whose conventions it is used with."""
     if info is None or info.family == "default":
         return model(info)
     return f"{one_line(info.name, 80)} as {one_line(info.family, 40)} ({short(info.parameters)} parameters)"
 
 
 def plan(plan: Plan) -> str:
-    """The plan in one line."""
+    """Return the plan in one line."""
     parts = [f"{one_line(plan.strategy, 40)}, n {up_to(plan)}"]
     strategy = registry.strategies().get(plan.strategy)
     if strategy is None or strategy.uses_width:
@@ -104,12 +104,12 @@ def plan(plan: Plan) -> str:
 
 
 def up_to(plan: Plan) -> str:
-    """Its n: for `auto` the most that any plan which it chooses may have."""
+    """Return n of a plan; for `auto`, as the upper bound of the plans it chooses."""
     return f"up to {plan.n}" if plan.strategy == AUTO else str(plan.n)
 
 
 def wish(plan: Plan) -> str:
-    """What `auto` is to reach, if someone said so: `about 500 tokens on average`."""
+    """Return the target of `auto`, e.g. `about 500 tokens on average`; empty if there is none."""
     if plan.target_tokens is not None:
         return f"about {plural(plan.target_tokens, 'token')} on average"
     if plan.target_accuracy is not None:
@@ -118,7 +118,7 @@ def wish(plan: Plan) -> str:
 
 
 def opening(start: SearchStarted) -> Iterator[str]:
-    """What is about to happen."""
+    """Yield sentences about the search that is about to start."""
     yield f"Problem: {one_line(start.problem, 1000)}"
     yield f"Policy: {model(start.policy)}. Reward model: {reward_model(start.prm)}."
     yield f"Plan: {plan(start.plan)}."
@@ -127,7 +127,7 @@ def opening(start: SearchStarted) -> Iterator[str]:
 
 
 def origin(origin: Origin) -> str:
-    """Where a fork comes from."""
+    """Return a sentence about the origin of a fork."""
     copied = f"{plural(origin.steps, 'step')} copied from there" if origin.steps else "from its beginning"
     return f"A fork of run {one_line(origin.run, 40) or 'unknown'}, {copied}."
 
@@ -136,7 +136,7 @@ def origin(origin: Origin) -> str:
 
 
 def share(probability: float) -> str:
-    """`11 %`, `<1 %`, `>99 %`."""
+    """Return a probability in percent: `11 %`, `<1 %`, `>99 %`."""
     if 0 < probability < 0.005:
         return "<1 %"
     if 0.995 <= probability < 1:
@@ -145,54 +145,54 @@ def share(probability: float) -> str:
 
 
 def expected(choice: PlanChosen) -> str:
-    """`11 % (90 % range: <1 % to 48 %)`."""
+    """Return the expected pass@1 with its range: `11 % (90 % range: <1 % to 48 %)`."""
     return f"{share(choice.pass1)} (90 % range: {share(choice.low)} to {share(choice.high)})"
 
 
 def levels(choice: PlanChosen) -> str:
-    """`easy 4 %, medium 28 %, hard 67 %`."""
+    """Return the probabilities of the difficulty levels: `easy 4 %, medium 28 %, hard 67 %`."""
     return ", ".join(f"{level} {share(chance)}" for level, chance in zip(LEVELS, choice.levels, strict=True))
 
 
 def likeliest(choice: PlanChosen) -> str:
-    """`hard 67 %`."""
+    """Return the likeliest difficulty level: `hard 67 %`."""
     return levels(choice).split(", ")[choice.levels.index(max(choice.levels))]
 
 
 def now(choice: PlanChosen) -> str:
-    """`best-of-n:4`: what runs before the controller looks again; `stop` where nothing does."""
+    """Return the plan that runs until the next choice, e.g. `best-of-n:4`; `stop` if nothing runs."""
     return f"{one_line(choice.strategy, 40)}:{choice.n}" if choice.strategy else STOP
 
 
 def chosen(choice: PlanChosen) -> str:
-    """`beam:16, first best-of-n:4`."""
+    """Return the chosen plan, and the one that runs first if it differs: `beam:16, first best-of-n:4`."""
     plan = one_line(choice.chosen, 60)
     return plan if now(choice) in (plan, STOP) else f"{plan}, first {now(choice)}"
 
 
 def why(choice: PlanChosen) -> str:
-    """The sentence for the choice, with its full stop."""
+    """Return the reason for the choice, as a sentence with its full stop."""
     said = one_line(choice.why, 300)
     return said if said.endswith((".", "!", "?", "…")) else f"{said}."
 
 
 def basis(choice: PlanChosen) -> str:
-    """What it rests on."""
+    """Return the basis of the choice, i.e. the data or priors behind it."""
     return one_line(choice.basis, 200)
 
 
 def basis_in_short(choice: PlanChosen) -> str:
-    """The same without its reasons: `priors from the paper`."""
+    """Return the basis of the choice without details: `priors from the paper`."""
     return re.split(r"[,;:(]| with ", basis(choice), maxsplit=1)[0].strip()
 
 
 def cost(way: Considered) -> str:
-    """`+1.10k`: tokens that it would still take; `?` where nobody knows yet."""
+    """Return the further tokens that a plan would take, e.g. `+1.10k`; `?` if unknown."""
     return f"+{short(way.tokens)}" if way.tokens > 0 else "0" if way.plan == STOP else "?"
 
 
 def considered(choice: PlanChosen) -> str:
-    """`beam:16 (46 % right for 1.10k tokens more), stop (10 % right)`, the best first."""
+    """Return the considered plans, best first: `beam:16 (46 % right for 1.10k tokens more), stop (10 % right)`."""
     ways = []
     for way in choice.considered[:MOST_PLANS]:
         price = f" for {short(way.tokens)} tokens more" if way.tokens > 0 else " at a cost not known yet"
@@ -201,21 +201,21 @@ def considered(choice: PlanChosen) -> str:
     return ", ".join(ways) + (f", and {plural(more, 'other plan')}" if more > 0 else "")
 
 
-# -- what came of it ---------------------------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
 def answer(text: str | None) -> str:
-    """An answer on one line."""
+    """Return an answer on one line, or `none`."""
     return "none" if text is None else one_line(text, 300)
 
 
 def scored(node: Node) -> str:
-    """`step 0.3.1 (score 0.92)`."""
+    """Return the label and the score of a step: `step 0.3.1 (score 0.92)`."""
     return f"step {node.label}" + ("" if node.score is None else f" (score {node.score:.2f})")
 
 
 def votes(finished: SearchFinished) -> str:
-    """All answers with their votes, best first."""
+    """Return all answers with their votes, best first."""
     shown = [
         f"{answer(tally.answer)}: {tally.weight:.3g} from {plural(len(tally.solutions), 'solution')}"
         for tally in finished.votes[:MOST_VOTES]
@@ -225,7 +225,7 @@ def votes(finished: SearchFinished) -> str:
 
 
 def costs(finished: SearchFinished) -> Iterator[str]:
-    """What the search cost."""
+    """Yield sentences about the costs of the search."""
     policy, prm = finished.tokens.policy, finished.tokens.prm
     prompt = policy.prompt_computed + policy.prompt_cached
     share = policy.prompt_cached / prompt if prompt else 0.0
@@ -242,7 +242,7 @@ def costs(finished: SearchFinished) -> Iterator[str]:
 
 
 def closing(finished: SearchFinished) -> Iterator[str]:
-    """What came of it: answer, votes, why it ended, costs."""
+    """Yield sentences about the result: answer, votes, reason for the end, and costs."""
     yield f"Answer: {answer(finished.answer)}"
     if finished.votes:
         yield f"Votes: {votes(finished)}."

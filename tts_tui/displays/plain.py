@@ -1,4 +1,4 @@
-"""The plain display: a search told in lines, for pipes, logs, screen readers and simple terminals.
+"""The plain display: a search narrated in lines, for pipes, logs, screen readers and simple terminals.
 
 Lines are only ever added: no colour, no cursor, no spinner, and no meaning in a glyph alone.
 """
@@ -28,15 +28,15 @@ from tts_tui.tree.events import (
 )
 
 MOST_ALIKE = 40
-"""Lines of one kind that are said one by one; of a larger search the rest is summed up."""
+"""Number of lines of one kind that are printed individually; in a larger search the rest is summarised."""
 SUMMARY = 5.0
-"""Seconds of silence after which a line sums up where the search stands."""
+"""Seconds of silence after which a line summarises the state of the search."""
 MANY = (SolutionFound, NodesKept, NodesPruned, StepFailed, ScoreFailed)
-"""Kinds of events that a large search has many of."""
+"""Kinds of events of which a large search has many."""
 
 
 class PlainDisplay(Display):
-    """Tells a search in sentences."""
+    """A display that narrates a search in sentences."""
 
     talks = True
 
@@ -47,7 +47,7 @@ class PlainDisplay(Display):
         self._told = False
 
     def show(self, event: AnyEvent) -> None:
-        """Says what is worth saying about an event, or where the search stands after some silence."""
+        """Print the sentence for an event, if it deserves one, or a summary after some silence."""
         if isinstance(event, SearchStarted):
             self._started(event)
         elif isinstance(event, SearchResumed):
@@ -63,12 +63,12 @@ class PlainDisplay(Display):
                 self._say(f"Considered: {phrases.considered(event)}.", event.t)
 
     def conclude(self, finished: SearchFinished | None) -> None:
-        """Says how it ended."""
+        """Print how the search ended."""
         lines = [phrases.CUT_OFF] if finished is None else list(phrases.closing(finished))
         self.guard(lambda: self.out.write("\n".join(lines) + "\n"))
 
     def stopping(self) -> None:
-        """Says so on standard error: what is being written to standard output may be in the middle of a line."""
+        """Acknowledge an interruption on standard error, because standard output may be in the middle of a line."""
         with contextlib.suppress(OSError):
             os.write(2, b"tts-tui: stopping; once more to leave at once\n")
 
@@ -79,7 +79,7 @@ class PlainDisplay(Display):
         self.out.write(f"{t:.1f} s: {sentence}\n")
 
     def _enough(self, event: AnyEvent) -> bool:
-        """Whether so much of this kind was said that it is only summed up from now on."""
+        """Return whether events of this kind have been printed so often that they are only summarised from now on."""
         by_hand = isinstance(event, NodesKept | NodesPruned) and event.by == "person"
         if by_hand or not isinstance(event, MANY):
             return False

@@ -1,4 +1,4 @@
-"""Progress of a download on standard error: one line that is rewritten on a terminal, few lines off it."""
+"""The progress of a download on standard error: one updating line on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tts_tui.displays.base import is_terminal
 from tts_tui.formatting import bar, one_line
 
 _SIZE = 1_000_000
-"""Totals from here on are bytes; below, they count parts."""
+"""Totals from here on count bytes; smaller ones count parts."""
 
 
 class Progress:
-    """Shows what it is called with: a message, how much is done, of how much.
+    """A progress display, called with a message, the amount done, and the total.
 
     Args:
-        out: Where to write.
+        out: The output stream.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -36,7 +36,7 @@ class Progress:
         self._end_line()
 
     def __call__(self, message: str, done: int | None, total: int | None) -> None:
-        """Shows one state."""
+        """Show the progress; `done` and `total` are in bytes or parts, and None if unknown."""
         fresh = message != self._message
         if fresh:
             self._end_line()

@@ -1,14 +1,14 @@
-"""What models and people write, as spans with styles, for the terminal and for pages.
+"""Text by models and users as styled spans, for the terminal and for pages.
 
-Models write Markdown and mathematics at once, and the two share their signs: read as Markdown, `2*3*4` loses its stars
-and `a<b and c>d` all but two letters. So nothing is read as Markdown here but what cannot be mathematics, and that only
-for its looks. The text stays as it was written, except that
+Models mix Markdown and mathematics, which share their signs: rendered as Markdown, `2*3*4` loses its stars and
+`a<b and c>d` all but two letters. So only Markdown that cannot be mathematics is recognised, and only for its style.
+The text stays unchanged, except that
 
-- formulas in LaTeX are drawn (`tts_tui.displays.latex`),
+- formulas in LaTeX are converted (`tts_tui.displays.latex`),
 - the stars around bold words are left out,
-- hidden characters are left out (`tts_tui.hidden`), and white space at both ends.
+- hidden characters are left out (`tts_tui.formatting`), and white space at both ends.
 
-Lists, tables, links, HTML and character references are shown as they were typed.
+Lists, tables, links, HTML and character references are shown as typed.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 CODE, BOLD = "cyan", "bold"
-"""Styles of the terminal."""
+"""Styles for the terminal."""
 
 _OTHER = "\ufffc"
-"""Stands for each character of a formula or of code while emphasis is looked for."""
+"""Placeholder for each character of a formula or of code during the search for emphasis."""
 _HEADING = re.compile(r"^ {0,3}#{2,6}[ \t]+(?=\S)", re.MULTILINE)
 _STARS = re.compile(r"(?<![\w*\\)\]}])\*\*(?![\s*])(?P<inner>[^*\n]{1,400}?)(?<![\s\\])\*\*(?![\w*])")
 _NO_BASE = re.compile(r"(?:^|[:;,?(\[\"“‘—=<>≤≥≠≈→⇒]|[^\W\d_]{2}\.)$|^\s*(?:[-+*•|]|\d{1,3}[.)]|#{1,6})$")
-"""Ends of what stands before stars that cannot be a power, for want of a base."""
+"""Ends of text before stars that cannot be a power, because there is no base."""
 _WORD = r"[^\W\d_]{2,}"
 _WORD_BEFORE = re.compile(rf"(?<!\w){_WORD}$")
 _WORD_AFTER = re.compile(rf"\s*(?:[.,;:?)\"”’—]|{_WORD}(?!\w)|$)")
 _TWO_WORDS = re.compile(rf"{_WORD}[ \t]+{_WORD}")
 _SIGNS = re.compile(rf"[+*/^=<>|\\_{_OTHER}]|(?<![^\W\d_]{{2}})-|-(?![^\W\d_]{{2}})")
 _AROUND = 200
-"""Characters before and behind bold text that are looked at."""
+"""Number of characters before and after bold text that are examined."""
 _RUNS = re.compile(rb"(.)\1*", re.DOTALL)
 _IS_BOLD, _IS_CODE, _IS_STAR = 1, 2, 4
 
 
 class Span(NamedTuple):
-    """Text of one look."""
+    """Text in a single style."""
 
     text: str
     bold: bool = False
@@ -53,7 +53,7 @@ class Span(NamedTuple):
 
 
 def spans(text: str) -> list[Span]:
-    """`text` in spans, harmless to show as they are."""
+    """Split `text` into spans, which are safe to show as they are."""
     parts = pieces(clean(text).rstrip().lstrip("\n"))
     shown = "".join(part.text for part in parts)
     looks = bytearray(len(shown))
@@ -70,7 +70,7 @@ def spans(text: str) -> list[Span]:
 
 
 def _emphasis(text: str) -> Iterator[tuple[int, int, int]]:
-    """Ranges that are bold, and those of stars that are not shown."""
+    """Yield the ranges of bold text, and those of stars that are not shown."""
     for heading in _HEADING.finditer(text):
         end = text.find("\n", heading.end())
         yield heading.end(), len(text) if end < 0 else end, _IS_BOLD
@@ -85,7 +85,7 @@ def _emphasis(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _is_bold(text: str, found: re.Match[str]) -> bool:
-    """Whether two pairs of stars cannot be powers: the first has no base, or they stand in a sentence."""
+    """Return whether two pairs of stars cannot be powers: the first has no base, or they are in a sentence."""
     first, last = max(0, found.start() - _AROUND), found.end() + _AROUND
     before = ("x" * (first > 0) + text[first : found.start()]).rpartition("\n")[2].rstrip()
     after = text[found.end() : last].partition("\n")[0]
@@ -98,11 +98,11 @@ def _is_bold(text: str, found: re.Match[str]) -> bool:
 
 
 def as_rich(text: str, style: str = "") -> Text:
-    """`text` for the terminal.
+    """Return `text` styled for the terminal.
 
     Args:
-        text: Whatever was written.
-        style: Of all of it.
+        text: Any text.
+        style: The base style of all of it.
     """
     from rich.text import Text
 
@@ -113,7 +113,7 @@ def as_rich(text: str, style: str = "") -> Text:
 
 
 def as_html(text: str) -> str:
-    """`text` for a page that keeps white space."""
+    """Return `text` as HTML, for a page that preserves white space."""
     return "".join(map(_html, spans(text)))
 
 

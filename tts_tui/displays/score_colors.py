@@ -1,4 +1,4 @@
-"""Scores as colours: lighter with the score, so that they read without hue."""
+"""Colours for scores: lightness grows with the score, so that they are readable without hue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.style import Style
 
 _STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 _BRIGHT = ((126, 87, 178), (86, 116, 199), (46, 158, 160), *_STOPS[3:])
-"""The same, the low end as light as a thin bar on a dark ground needs it."""
+"""Colour stops for bars, with a low end light enough for a thin bar on a dark background."""
 
 
 def _colour(share: float, stops: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
@@ -19,21 +19,21 @@ def _colour(share: float, stops: Sequence[tuple[int, int, int]]) -> tuple[int, i
 
 
 def _ground(share: float) -> Style:
-    """A background, and text that stands out on it."""
+    """Return a background colour with a text colour that contrasts with it."""
     red, green, blue = _colour(share, _STOPS)
     text = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
     return Style(color=text, bgcolor=f"#{red:02x}{green:02x}{blue:02x}")
 
 
 HEAT = tuple(_ground(step / 100) for step in range(101))
-"""Backgrounds by `degree`."""
+"""Background styles, indexed by `degree`."""
 BARS = tuple(
     Style(color="rgb({},{},{})".format(*_colour(step / 100, _BRIGHT)), bgcolor="#2a2a2e", reverse=False)
     for step in range(101)
 )
-"""The same as bars: coloured as far as they reach, on a dark ground, so that they read on light terminals too."""
+"""Bar styles, indexed by `degree`: on a dark background, so that they are readable on light terminals, too."""
 
 
 def degree(score: float) -> int:
-    """Which of the 101 colours is that of a score, which should be in [0, 1]."""
+    """Return the index of the colour of a score, from 0 to 100; scores are clamped to [0, 1]."""
     return round(min(max(score, 0.0), 1.0) * 100)

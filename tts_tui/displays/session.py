@@ -1,4 +1,4 @@
-"""Runs a search, a resumption or a replay under a display: signals, pacing, exit code."""
+"""Running a search, a resumption or a replay with a display: signals, pacing, exit code."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from tts_tui.tree.recording import Recording
 FAILED = 3
 INTERRUPTED = 130
 SILENCE = 2.0
-"""Longest wait of a paced replay, in seconds: what took longer (a machine asleep, a slow server) is shortened."""
+"""Longest wait of a paced replay, in seconds; longer ones (a machine asleep, a slow server) are shortened to it."""
 
 
 def exit_code(finished: SearchFinished | None) -> int:
-    """0 an answer, 1 none, 3 a model failed, 130 interrupted; 128 + the number of the signal if it was another one."""
+    """Return the exit code of a search.
+
+    It is 0 with an answer, 1 without, 3 if a model failed, and 130 if interrupted, or 128 + the number of the signal if
+    that was another one.
+    """
     if finished is None:
         return 1
     if finished.reason == "interrupted":
@@ -39,7 +43,7 @@ def exit_code(finished: SearchFinished | None) -> int:
 
 
 def leave(display: Display, message: str) -> NoReturn:
-    """Ends the process now, without waiting for threads that compute. What was recorded is in the file already."""
+    """End the process immediately, without waiting for computing threads. Recorded events are already in the file."""
     display.restore()
     note(message)
     os._exit(signals.exit_code())
@@ -47,9 +51,9 @@ def leave(display: Display, message: str) -> NoReturn:
 
 @contextmanager
 def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C, SIGTERM or SIGHUP once stops what runs by `stop`; twice, or before anything runs, leaves at once.
+    """Handle signals: Ctrl-C, SIGTERM or SIGHUP calls `stop`; the second one, or one before the search starts, exits.
 
-    A terminal that closes may send SIGHUP several times, which counts once. SIGQUIT always leaves at once. These are
+    A terminal that closes may send SIGHUP several times, which counts once. SIGQUIT always exits immediately. These are
     plain signal handlers, not the event loop's: they also work while the loop is busy.
     """
     stopping = False
@@ -77,7 +81,7 @@ def interrupts(display: Display, stop: Callable[[], None]) -> Iterator[None]:
 
 
 def hear(handler: Callable[[int], object]) -> None:
-    """Has the running loop call `handler` with every signal that asks to end, but SIGQUIT, and SIGHUP only once."""
+    """Make the running loop call `handler` for every terminating signal except SIGQUIT, and for SIGHUP only once."""
     loop = asyncio.get_running_loop()
     hung_up = False
 
@@ -91,7 +95,7 @@ def hear(handler: Callable[[int], object]) -> None:
 
     for kind in signals.heeded():
         if kind != signals.QUIT:
-            with suppress(NotImplementedError):  # not every system has loops that hear them
+            with suppress(NotImplementedError):  # not every system has event loops that support signal handlers
                 loop.add_signal_handler(kind, heard, kind)
 
 
@@ -104,7 +108,7 @@ async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Re
 
     with interrupts(display, stop):
         async with solver:
-            # What libraries and models made stays to the end: to look through it again would hold up streams.
+            # Objects made by libraries and models live until the end: scanning them for garbage would stall streams.
             gc.collect()
             gc.freeze()
             async with display:
@@ -114,21 +118,21 @@ async def _run(solver: Solver, display: Display, work: Callable[[], Awaitable[Re
 
 
 async def search(solver: Solver, display: Display, problem: str, plan: Plan, record: Path | None) -> int:
-    """Solves one problem under `display`; returns the exit code."""
+    """Solve one problem with `display`, and return the exit code."""
     return await _run(solver, display, lambda: solver.solve(problem, plan, record=record, sinks=[display]))
 
 
 async def resume(solver: Solver, display: Display, recording: Recording, budget: Budget | None) -> int:
-    """Continues a recording under `display`; returns the exit code."""
+    """Continue a recording with `display`, and return the exit code."""
     display.past(recording.events)
     return await _run(solver, display, lambda: solver.resume(recording, sinks=[display], budget=budget))
 
 
 async def replay(display: Display, events: Iterable[AnyEvent], speed: float) -> int:
-    """Shows recorded events under `display`, `speed` times as fast as they were; 0 shows them at once.
+    """Show recorded events with `display`, at `speed` times the original speed; 0 shows them without waiting.
 
     Returns:
-        0 if it holds an answer, 1 if not, 128 + the number of the signal if interrupted.
+        0 if the recording has an answer, 1 if not, 128 + the number of the signal if interrupted.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -153,7 +157,7 @@ async def _play(display: Display, events: Iterable[AnyEvent], speed: float, stop
         if speed and event.t > shown_until:
             await _wait(min((event.t - shown_until) / speed, SILENCE), stopped)
             shown_until = event.t
-        elif number % 1000 == 0:  # lets the display paint and an interruption through
+        elif number % 1000 == 0:  # lets the display paint, and interruptions through
             await asyncio.sleep(0)
         if stopped.is_set():
             return
@@ -169,6 +173,6 @@ async def _wait(seconds: float, stopped: asyncio.Event) -> None:
 
 
 def complete(work: Any) -> int:
-    """Runs one of the above to its end, in an event loop of its own."""
+    """Run one of the above coroutines to its end, in a new event loop."""
     code: int = asyncio.run(work)
     return code

@@ -1,4 +1,4 @@
-"""How a search stands, in a line each: the same in the terminal UI's panels, the live display and pictures.
+"""The state of a search in single lines, shared by the terminal UI's panels, the live display and pictures.
 
 Pure: plain values in, text out.
 """
@@ -19,11 +19,11 @@ from tts_tui.tree.search_tree import SearchTree
 
 SEPARATOR = Text(" │ ", style="dim")
 SMALL, LARGE = 6, 10
-"""Columns of a gauge, below and from 120 columns on."""
+"""Widths of a gauge, for lines below 120 columns and from there on."""
 
 
 def fit(parts: Sequence[Text], width: int) -> Text:
-    """As many of `parts` as fit into a line of `width` columns, the first ones first."""
+    """Join as many of `parts` as fit into a line of `width` columns, the first ones first."""
     line = Text(no_wrap=True, overflow="ellipsis")
     for part in parts:
         gap = SEPARATOR.cell_len if line.plain else 1
@@ -34,15 +34,15 @@ def fit(parts: Sequence[Text], width: int) -> Text:
     return line
 
 
-# -- what runs ---------------------------------------------------------------------------------------------------------
+# -- the run -----------------------------------------------------------------------------------------------------------
 
 
 def state(tree: SearchTree, writing: int, trouble: str = "") -> Text:
-    """Glyph and word for what a run does now.
+    """Return the glyph and the word for the current state of a run.
 
     Args:
         tree: The run.
-        writing: How many steps are being written.
+        writing: The number of steps that are being generated.
         trouble: Why it failed, if it did.
     """
     if trouble:
@@ -59,7 +59,7 @@ def state(tree: SearchTree, writing: int, trouble: str = "") -> Text:
 
 
 def status(tree: SearchTree, writing: int, width: int, *, title: str = "", trouble: str = "") -> Text:
-    """The first line: what runs, how, for how long."""
+    """Return the first status line: the search, its plan and its elapsed time."""
     parts = [Text(title, style="bold")] if title else []
     parts.append(state(tree, writing, trouble))
     if tree.started is not None:
@@ -73,28 +73,28 @@ def status(tree: SearchTree, writing: int, width: int, *, title: str = "", troub
 
 
 def short_plan(plan: Plan) -> str:
-    """`beam N 16 M 4`."""
+    """Return a plan in short, e.g. `beam N 16 M 4`."""
     strategy = registry.strategies().get(plan.strategy)
     width = f" M {plan.m}" if strategy is None or strategy.uses_width else ""
     return f"{one_line(plan.strategy, 30)} N {phrases.up_to(plan)}{width}"
 
 
 def chooses(plan: Plan) -> str:
-    """`prm-vote of last`."""
+    """Return how the answer is chosen, e.g. `prm-vote of last`."""
     return plan.vote if plan.vote == "majority" else f"{plan.vote} of {plan.score}"
 
 
-# -- what was spent ----------------------------------------------------------------------------------------------------
+# -- the budget used ---------------------------------------------------------------------------------------------------
 
 
 def gauges(tree: SearchTree, width: int, *, written: float = 0.0, scored: float = 0.0, blocks: bool = True) -> Text:
-    """The second line: what was spent of what, and how fast.
+    """Return the second status line: the budget used and the token rates.
 
     Args:
         tree: The run.
-        width: Columns.
-        written, scored: Tokens a second of policy and reward model, lately.
-        blocks: Whether the terminal knows block characters.
+        width: Maximum width in columns.
+        written, scored: Recent tokens per second of policy and reward model.
+        blocks: Whether the terminal supports block characters.
     """
     if tree.started is None:
         return Text()
@@ -131,22 +131,22 @@ def gauges(tree: SearchTree, width: int, *, written: float = 0.0, scored: float 
 
 
 def flop(number: float) -> str:
-    """`257 GFLOP`."""
+    """Return a number of operations, e.g. `257 GFLOP`."""
     said = short(number)
     return f"{said[:-1]} {said[-1]}FLOP" if said[-1].isalpha() else f"{said} FLOP"
 
 
-# -- what came of it ---------------------------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
 def answers_line(votes: Sequence[AnswerVotes], width: int, *, over: bool, blocks: bool = True) -> Text:
-    """The answers with their votes, best first.
+    """Return the answers with their votes, best first.
 
     Args:
-        votes: As they stand.
-        width: Columns.
-        over: Whether there will be no more.
-        blocks: Whether the terminal knows block characters.
+        votes: The current votes.
+        width: Maximum width in columns.
+        over: Whether the votes are final.
+        blocks: Whether the terminal supports block characters.
     """
     line = Text(" answers ", no_wrap=True)
     if not votes:

@@ -1,1 +1,1 @@
-"""What people see of a search. The only package that imports rich or textual."""
+"""The terminal UI. The only package that imports rich or textual."""

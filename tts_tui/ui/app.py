@@ -1,4 +1,4 @@
-"""The terminal UI: screens, the runs of this session, and what opens them."""
+"""The Textual app of the terminal UI: its screens, the runs of this session, and the commands that open them."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ ONLY_SHOWS = "this session only shows recordings: open the terminal UI with `tts
 
 
 class TTSApp(ShutdownApp):
-    """The app.
+    """The terminal UI app.
 
     Args:
-        models: Whom searches ask; None for a session that only shows recordings.
-        plan: What the next search does; changed by people.
-        settings: Theme, keys, whether runs are recorded.
-        opening: Opens something over the first screen.
+        models: The loader of the models that searches use; None for a session that only shows recordings.
+        plan: The plan of the next search; users may change it.
+        settings: Theme, keys, and whether runs are recorded.
+        opening: Called once the first screen is shown, to open something over it.
 
     Attributes:
         runners: Runs of this session, oldest first.
-        asked: The run that the session was opened for, if it was.
+        asked: The run that the session was opened for, or None.
     """
 
     TITLE = "tts-tui"
@@ -83,7 +83,7 @@ class TTSApp(ShutdownApp):
     # -- begin and end -----------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        """Opens the first screen."""
+        """Apply the settings, open the first screen and connect to remote models."""
         if self.settings.theme:
             self.theme = self.settings.theme
         if self.settings.keymap:
@@ -100,16 +100,16 @@ class TTSApp(ShutdownApp):
         try:
             await self.models.load()
         except TTSError:
-            return  # the first screen says it
+            return  # shown on the first screen
 
     async def on_event(self, event: Event) -> None:
-        """Whatever a person does may change what is shown."""
+        """Handle an event, and wake the screen after input, which may change what is shown."""
         await super().on_event(event)
         if isinstance(event, InputEvent | Paste):
             self.wake()
 
     def wake(self) -> None:
-        """Has the screen look again at what it shows."""
+        """Make the top screen check again whether anything it shows has changed."""
         screen = self.screen_stack[-1] if self.screen_stack else None
         if isinstance(screen, Pulsing):
             screen.wake()
@@ -117,7 +117,7 @@ class TTSApp(ShutdownApp):
     # -- runs --------------------------------------------------------------------------------------------------------
 
     def begin(self, problem: str, path: Path | None = None, plan: Plan | None = None) -> Runner | None:
-        """Solves a problem by `plan`, by default the present one, and shows it; None if that cannot be begun."""
+        """Start solving a problem by `plan` (default: the current one) and show the run; None if it cannot start."""
         plan = plan or self.plan
         if self.models is None or plan is None:
             self._refuse(ONLY_SHOWS)
@@ -132,7 +132,7 @@ class TTSApp(ShutdownApp):
         return self._go(Runner(self.models, problem, plan, path))
 
     def begin_fork(self, tree: SearchTree, node: int, plan: Plan) -> None:
-        """Begins a new run from a step of another one, and shows it."""
+        """Start a new run from a step of another run, and show it."""
         if self.models is None:
             self._refuse(ONLY_SHOWS)
             return
@@ -142,7 +142,7 @@ class TTSApp(ShutdownApp):
         self.notify(one_line(why, 500), severity="error", markup=False)
 
     def read(self, path: Path, then: Callable[[Recording], object]) -> None:
-        """Reads a recording while the screens go on, then calls `then` with it; says why if it cannot be read."""
+        """Read a recording in the background, then call `then` with it; notify the user if it cannot be read."""
         self.run_worker(self._read(path, then), group="reading", exclusive=True)
 
     async def _read(self, path: Path, then: Callable[[Recording], object]) -> None:
@@ -154,7 +154,7 @@ class TTSApp(ShutdownApp):
             then(recording)
 
     def resume_recording(self, recording: Recording, budget: Budget | None = None) -> Runner | None:
-        """Goes on with an interrupted recording; None if that cannot be begun."""
+        """Resume an interrupted recording; None if that is not possible."""
         if self.models is None:
             self._refuse(ONLY_SHOWS)
             return None
@@ -168,7 +168,7 @@ class TTSApp(ShutdownApp):
             return None
 
     def _new_path(self, problem: str) -> Path | None:
-        """Where to record; None, with a word about it, if nothing can be written."""
+        """Return the path to record to; None, with a notification, if the folder is not writable."""
         if not self.settings.record:
             return None
         try:
@@ -185,7 +185,7 @@ class TTSApp(ShutdownApp):
         return runner
 
     async def _follow(self, runner: Runner) -> None:
-        """Runs it; says how it ended where nobody looks at it."""
+        """Run the search, and notify the user of its end unless its screen is open."""
         await runner.work()
         screen = self.screen
         if isinstance(screen, RunScreen) and screen.runner is runner:
@@ -198,11 +198,11 @@ class TTSApp(ShutdownApp):
             self.notify(said, title="A search has ended", markup=False)
 
     def show_runner(self, runner: Runner) -> None:
-        """Opens the screen of a run."""
+        """Open the screen of a run."""
         self.push_screen(RunScreen(runner=runner))
 
     def open_recording(self, recording: Recording, speed: float = 0.0) -> None:
-        """Shows a recording: at its end, or from its beginning at `speed`."""
+        """Show a recording: at its end, or playing from its beginning at `speed` if that is not 0."""
         player = self._player(recording)
         if player is None:
             return
@@ -226,19 +226,19 @@ class TTSApp(ShutdownApp):
     # -- compare -----------------------------------------------------------------------------------------------------
 
     def compare_recording(self, recording: Recording) -> None:
-        """Asks which run to put beside a recording."""
+        """Ask which run to compare a recording with."""
         player = self._player(recording)
         if player is not None:
             self.choose_other(player.model, recording.path)
 
     def compare_recordings(self, first: Recording, second: Recording) -> None:
-        """Opens two recordings side by side."""
+        """Open two recordings side by side."""
         left, right = self._player(first), self._player(second)
         if left is not None and right is not None:
             self.compare(left.model, right.model)
 
     def choose_other(self, first: RunModel, own: Path | None = None) -> None:
-        """Asks which run to put beside `first`, whose recording is `own`."""
+        """Ask which run to compare with `first`, whose recording is `own`."""
         if first.tree.started is None:
             return
         live = [runner for runner in self.runners if runner.model is not first and runner.model.tree.started]
@@ -265,7 +265,7 @@ class TTSApp(ShutdownApp):
         self.push_screen(ChoiceDialog("Compare with which run?", lines), show)
 
     def compare(self, first: RunModel, second: RunModel) -> None:
-        """Opens two runs side by side."""
+        """Open two runs side by side."""
         from tts_tui.ui.screens.compare import CompareScreen
 
         names = (short_plan(first.tree.plan), short_plan(second.tree.plan))
@@ -274,12 +274,12 @@ class TTSApp(ShutdownApp):
     # -- commands ----------------------------------------------------------------------------------------------------
 
     def action_command_palette(self) -> None:
-        """Opens the command palette."""
+        """Open the command palette."""
         if self.use_command_palette and not Palette.is_open(self):  # type: ignore[arg-type]
             self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette offers: every key that works here, by its description, then Textual's own."""
+        """Yield the command palette's entries: every key that works here, by its description, then Textual's own."""
         for active in screen.active_bindings.values():
             binding = active.binding
             if binding.tooltip and binding.id and active.enabled and not binding.system:

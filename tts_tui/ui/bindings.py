@@ -1,4 +1,4 @@
-"""Keys as rows of a table: each with a name, by which people can change it, and a sentence for the help."""
+"""Key bindings as table rows: each has a name, by which users can remap it, and a sentence for the help screen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from textual.binding import Binding
 
 
 def keys(*rows: tuple[str, str, str, str, str], show: bool = True) -> list[Binding]:
-    """Bindings of rows (name, keys, action, label, sentence); `show` says whether the footer has them."""
+    """Return bindings for rows (name, keys, action, label, sentence); `show` puts them in the footer."""
     return [
         Binding(key, action, label, id=name, tooltip=sentence, show=show) for name, key, action, label, sentence in rows
     ]

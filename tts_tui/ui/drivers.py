@@ -1,7 +1,7 @@
-"""Textual's drivers, made to outlive any input and to sleep while there is none.
+"""Textual's drivers, hardened to survive any input and to sleep while there is none.
 
-Both block until bytes come instead of polling, decode with `InputDecoder`, and tell the app when their input has ended:
-the terminal has gone, or the server behind a browser session.
+Both block until bytes arrive instead of polling, decode with `InputDecoder`, and notify the app when their input has
+ended because the terminal, or the server behind a browser session, has gone.
 """
 
 from __future__ import annotations
@@ -23,65 +23,65 @@ from textual.message import Message
 from tts_tui.ui.terminal_input import InputDecoder
 
 CHUNK = 65_536
-"""Bytes of a read."""
+"""Maximum number of bytes per read."""
 BACKLOG = 1_000
-"""Messages that may wait for the app before more input is read."""
+"""Number of messages that may wait for the app before more input is read."""
 BACKLOG_WAIT = 0.05
-"""Seconds between looks at whether it has caught up."""
+"""Seconds between checks whether the app has caught up."""
 
 
 class InputEnded(Message):
-    """Nothing will ever be typed again: the terminal or the server behind the app has gone."""
+    """A message that input has ended for good: the terminal or the server behind the app has gone."""
 
 
 class WakingEvent(threading.Event):
-    """An event that also makes a file readable, so that a selector can wait for it."""
+    """An event that also makes a file descriptor readable, so that a selector can wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._reading, self._writing = os.pipe()
 
     def fileno(self) -> int:
-        """The file that is readable while the event is set."""
+        """Return the file descriptor that is readable while the event is set."""
         return self._reading
 
     def set(self) -> None:
-        """Sets it."""
+        """Set the event and make its file descriptor readable."""
         before = self.is_set()
-        super().set()  # first: whoever wakes looks at it
+        super().set()  # before the write: the selector's thread checks the flag when it wakes
         if not before:
             os.write(self._writing, b"x")
 
     def clear(self) -> None:
-        """Clears it."""
+        """Clear the event and drain its file descriptor."""
         if self.is_set():
             os.read(self._reading, 1)
         super().clear()
 
 
 class LenientFile:
-    """A file whose disk or reader may go away: from then on, what is written is dropped.
+    """A text file whose disk or reader may go away: output written after that is dropped.
 
-    Textual's output thread would end with the error, and the app would wait for it for ever.
+    Otherwise Textual's output thread would end with the error, and the app would wait for it forever.
     """
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def write(self, text: str) -> None:
-        """Writes, if that is possible."""
+        """Write `text`, ignoring errors."""
         self._try(lambda: self._file.write(text))
 
     def flush(self) -> None:
-        """Flushes, if that is possible."""
+        """Flush the file, ignoring errors."""
         self._try(self._file.flush)
 
     def fileno(self) -> int:
-        """The file descriptor."""
+        """Return the file descriptor."""
         return self._file.fileno()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return whether the file is a terminal."""
         return self._file.isatty()
 
     def _try(self, action: Callable[[], object]) -> None:
@@ -92,10 +92,10 @@ class LenientFile:
 
 
 def watch(fileno: int, closing: WakingEvent, decoder: InputDecoder, take: Callable[[bytes], object]) -> bool:
-    """Calls `take` with all that can be read, and with nothing when `decoder` is due, until `closing` is set.
+    """Call `take` with all input, and with empty bytes when `decoder` is due, until `closing` is set.
 
     Returns:
-        Whether the input has ended.
+        True if the input has ended.
     """
     with selectors.SelectSelector() as selector:
         selector.register(fileno, selectors.EVENT_READ)
@@ -108,7 +108,7 @@ def watch(fileno: int, closing: WakingEvent, decoder: InputDecoder, take: Callab
                 data = os.read(fileno, CHUNK) if ready else b""
             except BlockingIOError:
                 continue
-            except OSError:  # a terminal that has gone
+            except OSError:  # the terminal has gone
                 return True
             if ready and not data:
                 return True
@@ -116,7 +116,7 @@ def watch(fileno: int, closing: WakingEvent, decoder: InputDecoder, take: Callab
 
 
 class TerminalDriver(LinuxDriver):
-    """The app in a terminal."""
+    """A driver for the app in a terminal."""
 
     exit_event: WakingEvent
 
@@ -126,14 +126,14 @@ class TerminalDriver(LinuxDriver):
         self.exit_event = WakingEvent()
 
     def run_input_thread(self) -> None:
-        """Reads keys until the app ends, or the terminal goes."""
+        """Read keys until the app ends or the terminal goes away."""
         decoder = InputDecoder(self._debug)
         if watch(self.fileno, self.exit_event, decoder, lambda data: deliver(self, decoder, data, self.exit_event)):
             self.send_message(InputEnded())
 
 
 class BrowserDriver(WebDriver):
-    """The app behind a browser, on the pipes of `tts-tui serve-ui`."""
+    """A driver for the app in a browser, on the pipes of `tts-tui serve-ui`."""
 
     exit_event: WakingEvent
 
@@ -145,11 +145,11 @@ class BrowserDriver(WebDriver):
     def _write_or_drop(self, data: bytes) -> None:
         try:
             os.write(self.fileno, data)
-        except OSError:  # the server has gone, which the input tells, too
+        except OSError:  # the server has gone; the input thread notices it, too
             return
 
     def run_input_thread(self) -> None:
-        """Reads packets until the app ends, or the server goes."""
+        """Read packets until the app ends or the server goes away."""
         decoder, stream = InputDecoder(self._debug), ByteStream()
 
         def take(data: bytes) -> None:
@@ -176,7 +176,7 @@ class BrowserDriver(WebDriver):
 
 
 def deliver(driver: Driver, decoder: InputDecoder, data: bytes, closing: WakingEvent) -> None:
-    """Hands what `data` completes to the app, and waits for an app that has fallen far behind."""
+    """Send the messages that `data` completes to the app, and wait if the app has fallen far behind."""
     for message in decoder.feed(data) if data else decoder.tick():
         driver.process_message(message)
     while driver._app.message_queue_size > BACKLOG and not closing.wait(BACKLOG_WAIT):
@@ -184,6 +184,6 @@ def deliver(driver: Driver, decoder: InputDecoder, data: bytes, closing: WakingE
 
 
 def hardened(chosen: type[Driver]) -> type[Driver]:
-    """The driver to use in the place of one of Textual's."""
+    """Return the hardened replacement of one of Textual's drivers, or the driver itself if it has none."""
     replacements: dict[type[Driver], type[Driver]] = {LinuxDriver: TerminalDriver, WebDriver: BrowserDriver}
     return replacements.get(chosen, chosen)

@@ -1,4 +1,4 @@
-"""All keys of the terminal UI by name, so that people can change them."""
+"""All keys of the terminal UI by name, so that users can remap them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWNERS = (TTSApp, HomeScreen, RunScreen, TreeView, CompareScreen, PlanForm, Writ
 
 
 def known() -> dict[str, tuple[str, str]]:
-    """Name of each binding -> its keys and what it does."""
+    """Return a mapping from the name of each binding to its keys and its description."""
     found: dict[str, tuple[str, str]] = {}
     for owner in OWNERS:
         for base in reversed(owner.__mro__):
@@ -31,10 +31,10 @@ def known() -> dict[str, tuple[str, str]]:
 
 
 def check(settings: Settings) -> None:
-    """Refuses names of keys and themes that there are not.
+    """Check that the key names and the theme in `settings` exist.
 
     Raises:
-        ConfigError: The message offers the nearest name.
+        ConfigError: A name is unknown; the message suggests the nearest one.
     """
     if settings.keymap:
         check_keymap(settings.keymap, known())

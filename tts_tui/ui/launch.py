@@ -1,4 +1,4 @@
-"""Opens the terminal UI from the command line, and leaves the terminal as it was."""
+"""Launching the terminal UI from the command line, and restoring the terminal afterwards."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tts_tui.ui.runner import Runner
 from tts_tui.ui.settings import Settings
 
 Opening = Callable[[TTSApp], "Runner | None"]
-"""Opens something in the app that has just started; gives the run whose exit code is the session's."""
+"""A function that opens something in the started app, and returns the run that sets the session's exit code, if any."""
 
 
 def launch(models: ModelLoader | None, plan: Plan | None, settings: Settings, opening: Opening | None = None) -> int:
-    """Runs the app to its end; returns the exit code.
+    """Run the app until it is closed, and return the exit code.
 
     Raises:
         UsageError: There is no terminal, or the settings name keys that do not exist.
@@ -45,14 +45,14 @@ def launch(models: ModelLoader | None, plan: Plan | None, settings: Settings, op
         what = one_line(f"{type(fault).__name__}: {fault}", 400)
         note(f"the terminal UI failed ({what}); what was recorded is kept, TTS_TUI_DEBUG=1 says more")
         code = 3
-    if loading:  # a thread that still loads would hold up the end for seconds
+    if loading:  # a thread that is still loading would delay the exit by seconds
         sys.stdout.flush()
         os._exit(code)
     return code
 
 
 def _run(app: TTSApp) -> tuple[int, bool]:
-    """As `App.run`, but for threads that still load a model: nobody waits for them.
+    """Run the app like `App.run`, but without waiting for threads that are still loading a model.
 
     Returns:
         The exit code, and whether there is such a thread.
@@ -60,7 +60,7 @@ def _run(app: TTSApp) -> tuple[int, bool]:
     loop = asyncio.new_event_loop()
     try:
         code = loop.run_until_complete(_attentive(app)) or 0
-        loading = app.models is not None and app.models.loading  # no more, once its task is cancelled
+        loading = app.models is not None and app.models.loading  # False as soon as its task is cancelled
         loop.run_until_complete(_end_all())
         if not loading:
             loop.run_until_complete(loop.shutdown_default_executor())
@@ -70,13 +70,13 @@ def _run(app: TTSApp) -> tuple[int, bool]:
 
 
 async def _attentive(app: TTSApp) -> int | None:
-    """The app, which hears signals before it draws anything."""
+    """Run the app, listening for signals before anything is drawn."""
     app.listen()
     return await app.run_async()
 
 
 async def _end_all() -> None:
-    """Ends what still runs in this loop."""
+    """Cancel all tasks that are still running in this loop, and wait for them."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -84,17 +84,17 @@ async def _end_all() -> None:
 
 
 def can_open() -> bool:
-    """Whether there is something to draw on: a terminal, on standard error, or a browser."""
+    """Return whether the app has something to draw on: a terminal on standard error, or a browser."""
     return served() or (sys.stdin is not None and is_terminal(sys.stderr) and sys.stdin.isatty())
 
 
 def served() -> bool:
-    """Whether the app is drawn in a browser, by `tts-tui serve-ui`, and not in a terminal, on standard error."""
+    """Return whether the app is drawn in a browser by `tts-tui serve-ui`, not in a terminal on standard error."""
     return "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")
 
 
 def _report(runner: Runner) -> int:
-    """Leaves the answer on the ordinary screen."""
+    """Print the answer on the terminal's normal screen, and return the exit code."""
     finished = runner.model.tree.finished
     if finished is None and not runner.trouble:
         note("stopped before the search began")
@@ -109,12 +109,12 @@ def _report(runner: Runner) -> int:
 
 
 def problem(text: str, path: Path | None) -> Opening:
-    """Opens with a search for `text`."""
+    """Return an opening that starts a search for `text`."""
     return lambda app: app.begin(text, path)
 
 
 def recording(read: Recording, speed: float) -> Opening:
-    """Opens with a replay."""
+    """Return an opening that replays a recording."""
 
     def play(app: TTSApp) -> None:
         app.open_recording(read, speed)
@@ -123,12 +123,12 @@ def recording(read: Recording, speed: float) -> Opening:
 
 
 def resumption(read: Recording, budget: Budget | None) -> Opening:
-    """Opens with a run that goes on."""
+    """Return an opening that resumes a run."""
     return lambda app: app.resume_recording(read, budget)
 
 
 def comparison(first: Recording, second: Recording) -> Opening:
-    """Opens with two recordings side by side."""
+    """Return an opening that shows two recordings side by side."""
 
     def show(app: TTSApp) -> None:
         app.compare_recordings(first, second)

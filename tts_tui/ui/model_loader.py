@@ -1,4 +1,4 @@
-"""The policy and the reward model of a session of the terminal UI: loaded once, when the first search needs them."""
+"""The policy and the reward model of a terminal UI session, loaded once, when the first search needs them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tts_tui.formatting import one_line, percent
 from tts_tui.solver import Solver
 
 SERVERS = ("sglang", "openai")
-"""Kinds of policies that are connected to at once, for that costs nothing and says whether they answer."""
+"""Kinds of policies that are connected to at startup: it costs nothing and shows whether the server answers."""
 
 
 def quieten() -> None:
-    """Keeps what libraries say about themselves off the screen, unless someone looks for a fault."""
+    """Keep the log output of libraries off the screen, unless debugging is on."""
     if os.environ.get("TTS_TUI_DEBUG"):
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -28,17 +28,17 @@ def quieten() -> None:
 
 
 class ModelLoader:
-    """Loads the models when they are needed, and says how they are.
+    """A lazy loader of the models that also reports their state.
 
     Args:
-        solver: Makes and checks plans; its models are not loaded yet.
-        policy, prm: Their specs, as the user gave them.
+        solver: The solver that makes and checks plans; its models are not loaded yet.
+        policy, prm: The model specs as the user gave them.
 
     Attributes:
-        said: How the models are, a phrase.
-        trouble: Why they could not be had last, a sentence; empty if they could.
-        ready: Whether the policy is loaded, or its server answered.
-        loading: Whether that is under way; a thread that loads cannot be stopped.
+        said: The state of the models as a phrase.
+        trouble: Why the last attempt to load failed, as a sentence; empty if it did not.
+        ready: Whether the policy is loaded, or its server has answered.
+        loading: Whether loading is in progress; a thread that loads cannot be stopped.
     """
 
     def __init__(self, solver: Solver, policy: str, prm: str) -> None:
@@ -51,12 +51,12 @@ class ModelLoader:
 
     @property
     def remote(self) -> bool:
-        """Whether the policy is on a server."""
+        """True if the policy is on a server."""
         return self.policy.partition(":")[0] in SERVERS
 
     @property
     def embedded(self) -> bool:
-        """Whether the embedded model is needed."""
+        """True if the embedded model is needed."""
         return download.EMBEDDED.name in (self.policy, self.prm)
 
     def _first_words(self) -> str:
@@ -68,14 +68,16 @@ class ModelLoader:
         return "here; loaded at the first problem"
 
     async def load(self) -> Solver:
-        """The solver, with the policy loaded. All who ask wait for one loading, which goes on whoever stops waiting.
+        """Return the solver with its policy loaded.
+
+        All callers share one loading task, which continues even if a caller stops waiting.
 
         Raises:
-            TTSError: It cannot be had; `trouble` says the same.
+            TTSError: The models cannot be loaded; `trouble` holds the same message.
         """
         if not self.ready and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._try())
-            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody waits
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # retrieve it
         if self._task is not None:
             await asyncio.shield(self._task)
         return self.solver
@@ -94,7 +96,7 @@ class ModelLoader:
         self.said = "answers" if self.remote else "loaded"
         if ":" in self.prm:
             self.said += ", the reward model comes when a plan needs it"
-        # What libraries and models made stays to the end: to look through it again would hold up streams.
+        # Objects made by libraries and models live until the end: scanning them for garbage would stall streams.
         gc.collect()
         gc.freeze()
 
@@ -110,7 +112,7 @@ class ModelLoader:
         self.said = f"{one_line(message, 60)}{share}"
 
     async def close(self) -> None:
-        """Frees them."""
+        """Free the models."""
         if self.ready:
             self.ready = False
             await self.solver.__aexit__(None, None, None)

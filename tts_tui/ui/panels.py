@@ -1,4 +1,4 @@
-"""What stands in the panels of a run, as text: a model in, lines out, no widget."""
+"""The text of the panels of a run: pure functions from a model to lines, without widgets."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from tts_tui.tree.search_tree import Node
 from tts_tui.ui.run_model import RunModel
 
 MOST_SCORES = 12
-"""Step scores that are shown of a path; of a longer one the last ones."""
+"""Maximum number of step scores shown for a path; of a longer path, the last ones are shown."""
 
 
 def state(model: RunModel, trouble: str = "") -> Text:
-    """Glyph and word for what the run does now."""
+    """Return the glyph and the word for the current state of the run."""
     return status_lines.state(model.tree, len(model.writing), trouble)
 
 
 def status(model: RunModel, width: int, *, title: str = "", trouble: str = "") -> Text:
-    """The first line: what runs, how, for how long."""
+    """Return the first status line: the search, its plan and its elapsed time."""
     return status_lines.status(model.tree, len(model.writing), width, title=title, trouble=trouble)
 
 
 def gauges(model: RunModel, width: int) -> Text:
-    """The second line: what was spent of what, and how fast."""
+    """Return the second status line: the budget used and the token rates."""
     tree = model.tree
     written = model.policy_rate.at(tree.seconds, tree.counts.completion)
     scored = model.prm_rate.at(tree.seconds, tree.counts.prm_computed)
-    if not model.writing:  # time stands still in the events, and so would the rates
+    if not model.writing:  # time in the events stands still, and so would the rates
         written = scored = 0.0
     return status_lines.gauges(tree, width, written=written, scored=scored)
 
 
 def answers_line(model: RunModel, width: int) -> Text:
-    """The answers with their votes in one line, best first."""
+    """Return the answers with their votes in one line, best first."""
     return status_lines.answers_line(model.votes, width, over=model.over)
 
 
 def answers(model: RunModel, width: int, height: int) -> list[Text]:
-    """The same in a line each."""
+    """Return the answers with their votes, one line each, best first."""
     votes = model.votes
     if not votes:
         pruned = len(model.tree.solutions)
@@ -68,7 +68,7 @@ def answers(model: RunModel, width: int, height: int) -> list[Text]:
 
 
 def _weight(model: RunModel, tally: AnswerVotes) -> str:
-    """`score 0.118 from 3 solutions, 10 samples`: samples that said the same are one solution of a beam search."""
+    """Return e.g. `score 0.118 from 3 solutions, 10 samples`: beam search counts identical samples as one solution."""
     solutions = len(tally.solutions)
     samples = sum(max(1, model.folding.times(id)) for id in tally.solutions)
     alike = f", {plural(samples, 'sample')}" if samples > solutions else ""
@@ -77,7 +77,7 @@ def _weight(model: RunModel, tally: AnswerVotes) -> str:
 
 
 def condition(node: Node) -> str:
-    """One phrase for the state of a step, such as `kept`, `pruned` or `being written`."""
+    """Return a phrase for the state of a step, such as `kept`, `pruned` or `being written`."""
     if node.parent is None:
         return "the problem"
     phrases = [mark.phrase for mark in words.marks(node)]
@@ -87,7 +87,7 @@ def condition(node: Node) -> str:
 
 
 def step_head(node: Node, width: int) -> list[Text]:
-    """All that is known of a step, above its text."""
+    """Return everything known about a step, to show above its text."""
     lines = [Text(f"step {node.label}", style="bold").append(f" · {condition(node)}", style="bold")]
     if node.parent is None:
         return lines
@@ -111,7 +111,7 @@ def step_head(node: Node, width: int) -> list[Text]:
 
 
 def plan_lines(plan: Plan) -> list[tuple[str, str]]:
-    """The plan as labels and values, the reason last."""
+    """Return the plan as labels and values, the reason last."""
     limits = plan.budget
     budget = [f"{limits.tokens:,} tokens"] if limits.tokens is not None else []
     budget += [status_lines.flop(limits.flops)] if limits.flops is not None else []
@@ -130,5 +130,5 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
 
 
 def choice(model: RunModel, width: int, rows: int) -> list[Text]:
-    """What `auto` expects and chose, in at most `rows` lines; the plan itself where there is room."""
+    """Return what `auto` expects and chose, in at most `rows` lines, with the plan itself if there is room."""
     return decisions.panel(model.tree, width, rows, [row for row in plan_lines(model.tree.plan) if row[0] != "why"])

@@ -1,7 +1,7 @@
-"""A recording as a film: forward and back by event and by decision, to any place, at any speed.
+"""Playback of a recording: forward and back by event and by decision, to any position, at any speed.
 
-The way back is a fold of everything before. It costs little, because the first time through is remembered: where what
-was told, and when each step was finished, so that its text need not grow again.
+Going back means folding all earlier events again. That is cheap, because the first pass is remembered: at which
+positions the story grew, and when each step was finished, so that its text need not be streamed again.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from tts_tui.ui.run_model import RunModel, StoryLine
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 SILENCE = 2.0
-"""Longest wait between two events, in seconds of the recording: what took longer is shortened."""
+"""Longest wait between two events, in seconds of the recording; longer waits are shortened to it."""
 
 
 class Player:
-    """Plays the events of one run.
+    """A player of the events of one run.
 
-    Where it has been before, going somewhere is no work until somebody looks at `model`: of many presses of a key
-    before the next picture only the last one counts.
+    Seeking within the part that was played before is lazy: no work is done until `model` is read, so that of many key
+    presses between two frames only the last one counts.
 
     Args:
-        events: All of them.
-        speed: How many times as fast as it was.
+        events: All events of the run.
+        speed: Playback speed as a multiple of real time.
 
     Attributes:
-        position: How many events have happened.
-        playing: Whether time goes on by itself.
-        speed: How many times as fast.
+        position: The number of events that have been played.
+        playing: Whether playback is running.
+        speed: Playback speed as a multiple of real time.
     """
 
     def __init__(self, events: Sequence[AnyEvent], speed: float = 1.0) -> None:
@@ -42,11 +42,11 @@ class Player:
         self.playing = True
         self.speed = speed
         self._model = RunModel()
-        self._stands = 0  # events that the model has
+        self._stands = 0  # number of events that the model has
         self._clock = 0.0
-        self._known = 0  # events that were played at least once
+        self._known = 0  # number of events that were played at least once
         self._story: list[StoryLine] = []
-        self._told_at: list[int] = []  # positions at which each sentence of the story was told
+        self._told_at: list[int] = []  # position at which each sentence of the story was added
         self._needed: array[int] | None = None
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Player:
 
     @property
     def model(self) -> RunModel:
-        """The run as it was at `position`; another object after every way back."""
+        """The run as it was at `position`; a new object whenever playback has gone back."""
         if self._stands > self.position:
             self._rewind()
         elif self._stands < self.position:
@@ -63,11 +63,11 @@ class Player:
 
     @property
     def at_end(self) -> bool:
-        """Whether everything has happened."""
+        """True if all events have been played."""
         return self.position == len(self.events)
 
     def advance(self, seconds: float) -> None:
-        """Lets `seconds` pass on the wall, if it plays."""
+        """Advance playback, if it is running, by `seconds` of wall time."""
         if not self.playing:
             return
         self._clock += seconds * self.speed
@@ -84,21 +84,21 @@ class Player:
             self.playing, self._clock = False, 0.0
 
     def seek(self, position: int) -> None:
-        """Goes to where `position` events have happened; beyond either end, to that end.
+        """Go to the position after `position` events, clamped to the recording.
 
         Raises:
-            RecordCorrupt: The events up to there add up to no search. It then stands before the one that does not fit.
+            RecordCorrupt: The events up to there do not form a valid search; the player stays before the invalid event.
         """
         self._clock = 0.0
         self._go(min(max(position, 0), len(self.events)))
 
     def step(self, count: int) -> None:
-        """Goes `count` events forward, or back if it is negative; stops playing."""
+        """Go `count` events forward, or back if it is negative, and stop playback."""
         self.playing = False
         self.seek(self.position + count)
 
     def decision(self, direction: int) -> None:
-        """Goes to the next decision, or with -1 to the one before; stops playing."""
+        """Go to the next decision, or with -1 to the previous one, and stop playback."""
         self.playing = False
         if direction < 0:
             before = bisect_left(self._told_at, self.position)
@@ -113,13 +113,13 @@ class Player:
             self._go(self.position + 1)
 
     def toggle(self) -> None:
-        """Plays or stops; at the end it plays from the beginning."""
+        """Start or stop playback; at the end, restart from the beginning."""
         if self.at_end and not self.playing:
             self.seek(0)
         self.playing = not self.playing
 
     def faster(self, direction: int) -> None:
-        """The next higher speed, or with -1 the next lower."""
+        """Switch to the next higher speed, or with -1 to the next lower one."""
         if direction > 0:
             self.speed = next((speed for speed in SPEEDS if speed > self.speed), SPEEDS[-1])
         else:
@@ -128,7 +128,7 @@ class Player:
     # -- playing -----------------------------------------------------------------------------------------------------
 
     def _go(self, position: int) -> None:
-        """Goes there: at once where it has never been, for that may fail, and else when somebody looks."""
+        """Go to a position: eagerly if it is new, because that may fail, and lazily otherwise."""
         if position <= self._known:
             self.position = position
             return
@@ -144,7 +144,7 @@ class Player:
                     self._told_at.append(self.position)
 
     def _replay(self) -> None:
-        """Plays on from where the model stands to `position`, all of which was played before."""
+        """Play from the model's position to `position`, all of which was played before."""
         begin, end, model = self._stands, self.position, self._model
         for event in self._events(begin, end):
             model.tree.apply(event)
@@ -152,7 +152,7 @@ class Player:
         self._settle(begin)
 
     def _rewind(self) -> None:
-        """Makes the model of an earlier moment: what a person has folded stays so, and votes are not counted anew."""
+        """Build the model of an earlier position, keeping the user's folds and the votes already counted."""
         model = RunModel(votes=self._model.counting)
         model.folding.take_choices(self._model.folding)
         with _uncollected():
@@ -163,7 +163,7 @@ class Player:
         self._settle(0)
 
     def _settle(self, begin: int) -> None:
-        """Adds what was told since `begin`; and time goes on with every event, with those that were left out too."""
+        """Add the story since `begin`, and advance the clock by every event, the skipped ones included."""
         model, self._stands = self._model, self.position
         first, last = bisect_right(self._told_at, begin), bisect_right(self._told_at, self.position)
         model.decisions += self._story[first:last]
@@ -171,7 +171,7 @@ class Player:
             model.tree.seconds = max(model.tree.seconds, max(event.t for event in self.events[begin : self.position]))
 
     def _events(self, begin: int, end: int) -> list[AnyEvent]:
-        """The events from `begin` to `end` that make a difference there."""
+        """Return the events from `begin` to `end` that still matter at `end`."""
         if self._needed is None:
             self._needed = _needed(self.events)
         pairs = zip(self.events[begin:end], self._needed[begin:end], strict=True)
@@ -180,7 +180,7 @@ class Player:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """While a tree is made: all of it stays, and looking through it for garbage again and again takes half the time."""
+    """Disable garbage collection while a tree is built: nothing in it is garbage, and scanning takes half the time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -191,7 +191,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _needed(events: Sequence[AnyEvent]) -> array[int]:
-    """For each event up to which position it makes a difference: for a piece of a step, until that is finished."""
+    """Return for each event up to which position it matters: a piece of a step matters until the step is finished."""
     until = array("q", [len(events)]) * len(events)
     finished: dict[int, int] = {}
     for place in range(len(events) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""The folder where the terminal UI keeps its recordings, and what is in it."""
+"""The folder of the terminal UI's recordings, and its contents."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tts_tui.tree.events import SearchFinished, SearchStarted, decode
 from tts_tui.tree.search_tree import SearchTree
 
 RUNS = "TTS_TUI_RUNS"
-"""Names another folder for recordings, as `tts-tui serve-ui` does for each of its visitors."""
+"""Environment variable with another folder for recordings, as `tts-tui serve-ui` sets it for each of its visitors."""
 TAIL = 262_144
-"""Bytes at the end of a recording that are read for its last event."""
+"""Number of bytes read from the end of a recording to find its last event."""
 HEAD = 4_000_000
-"""Bytes at its beginning that are read for its first one; it holds the problem and the ids of the prompt."""
+"""Number of bytes read from the start of a recording for its first event, which holds the problem and prompt ids."""
 
 
 class RecordedRun(msgspec.Struct, frozen=True):
-    """A recording as lists show it.
+    """A recording as shown in lists.
 
     Attributes:
         path: The file.
-        problem: What was to be solved.
-        strategy: How.
-        when: When it began, with its time zone; None if that is not known.
-        answer: What came of it, or None.
-        reason: Why it ended; empty if it did not.
-        steps: Steps in its tree; 0 if it did not end.
-        seconds: How long it took.
-        broken: Why it cannot be used, one sentence; empty if it can.
+        problem: The problem.
+        strategy: The search strategy.
+        when: The start time, with its time zone; None if unknown.
+        answer: The answer, or None.
+        reason: Why the search ended; empty if it did not.
+        steps: Number of steps in the tree; 0 if the search did not end.
+        seconds: Duration of the search.
+        broken: Why the recording cannot be used, as a sentence; empty if it can.
     """
 
     path: Path
@@ -52,12 +52,12 @@ class RecordedRun(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> bool:
-        """Whether the search ran to its end, so that nothing is left to resume."""
+        """True if the search ran to its end, so that there is nothing left to resume."""
         return self.reason in ("solved", "unsolved")
 
 
 def folder() -> Path:
-    """Where recordings are kept: `TTS_TUI_RUNS`, or below `TTS_TUI_HOME`, or in the user's data folder."""
+    """Return the folder of recordings: `TTS_TUI_RUNS`, or below `TTS_TUI_HOME`, or in the user's data folder."""
     if named := os.environ.get(RUNS):
         return Path(os.path.expanduser(named))
     home = os.environ.get(HOME)
@@ -65,19 +65,19 @@ def folder() -> Path:
 
 
 def new_path(problem: str, now: datetime, taken: Collection[Path | None] = ()) -> Path:
-    """A name for the recording of `problem` that no file has, and that is not among those `taken`.
+    """Return a new path for the recording of `problem`: one that does not exist and is not among those `taken`.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: The folder is not writable.
     """
     return _free(folder(), problem, now, "jsonl", taken)
 
 
 def picture_path(problem: str, kind: str, now: datetime | None = None) -> Path:
-    """A name for a picture of a run that no file has; `kind` is `svg` or `html`.
+    """Return a new path for a picture of a run; `kind` is `svg` or `html`.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: The folder is not writable.
     """
     return _free(folder() / "pictures", problem, now or datetime.now(), kind)
 
@@ -100,7 +100,7 @@ def _unwritable(place: Path, why: str) -> UsageError:
 
 
 def recent(limit: int = 20) -> list[RecordedRun]:
-    """The newest recordings, newest first. Reads the ends of each file only, and never raises."""
+    """Return the latest recordings, newest first. Reads only the ends of each file, and never raises."""
     try:
         with os.scandir(folder()) as entries:
             files = [
@@ -113,7 +113,7 @@ def recent(limit: int = 20) -> list[RecordedRun]:
 
 
 def _age(entry: os.DirEntry[str]) -> float:
-    """When it was written last; one that has gone meanwhile counts as oldest, and hides no other."""
+    """Return the modification time of a file; one that has just been removed counts as oldest, and hides no other."""
     try:
         return entry.stat().st_mtime
     except OSError:
@@ -121,7 +121,7 @@ def _age(entry: os.DirEntry[str]) -> float:
 
 
 def look(path: Path) -> RecordedRun:
-    """What a recording is, from its first and its last event."""
+    """Return the summary of a recording, from its first and its last event."""
     try:
         with open_regular(path) as file:
             first = file.readline(HEAD)
@@ -154,7 +154,7 @@ def look(path: Path) -> RecordedRun:
 
 
 def _last(block: bytes) -> Iterator[object]:
-    """The event of the last whole line, if it is one."""
+    """Yield the event of the last complete line, if it is a valid one."""
     lines = block[: block.rfind(b"\n") + 1].splitlines()
     if lines:
         try:
@@ -171,10 +171,10 @@ def _when(created: str) -> datetime | None:
 
 
 def remove(path: Path) -> None:
-    """Removes a recording for good; one that is gone already is no mistake.
+    """Delete a recording; it is not an error if it is already gone.
 
     Raises:
-        UsageError: It cannot be removed.
+        UsageError: The file cannot be deleted.
     """
     try:
         path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
-"""How many rows every step of a tree has, counted along with the tree's growth. Pure.
+"""Row counts of every step of a tree, kept up to date as the tree grows. Pure.
 
-A few numbers a node, a walk to the root for each new one, and no recursion: paths may be deeper than Python's stack.
+Keeps a few numbers per node, walks to the root for each new one, and does not recurse: paths may be deeper than
+Python's stack.
 """
 
 from __future__ import annotations
@@ -17,29 +18,29 @@ Order = Literal["born", "score"]
 
 SHOWN, OPEN, _PRUNED, _MERGED = 1, 2, 4, 8
 BLOCK = 32
-"""Children whose rows are summed up together, where there are many."""
+"""Number of children whose rows are summed as a block, where there are many."""
 _BULK = 1000
-"""From so many new nodes on, everything is counted anew: cheaper than a walk to the root for each."""
+"""Number of new nodes from which on everything is recounted, which is then cheaper than a walk to the root for each."""
 
 
 @dataclass(slots=True)
 class Siblings:
-    """The children of one step in the view's order, and the sums of their rows by block if there are many."""
+    """The children of one step in display order, with the sums of their rows by block if there are many."""
 
     ids: array[int]
     sums: list[int] | None = None
 
 
 class RowCounts:
-    """Rows of the steps of a tree: which have one, which are open, and how many rows are below each.
+    """Row counts of a tree: which steps have a row, which are open, and how many rows are below each.
 
     Args:
-        tree: The tree. What it has by now is taken in.
+        tree: The tree, whose present nodes are counted at once.
 
     Attributes:
         tree: The tree.
-        order: Order of siblings: as they were born, or best score first.
-        still: Whether nothing more of the tree is taken in.
+        order: The order of siblings: by creation, or best score first.
+        still: Whether further changes of the tree are ignored.
     """
 
     def __init__(self, tree: SearchTree) -> None:
@@ -48,10 +49,10 @@ class RowCounts:
         self.still = False
         self._flags = bytearray()
         self._parent = array("i")
-        self._rows = array("i")  # rows of what hangs below a step, as if it was open
+        self._rows = array("i")  # rows below a step if it were open
         self._steps = array("i")  # steps below it that would have a row if all were open
         self._kids = array("i")  # children with a row
-        self._place = array("i")  # among its siblings, where those are in _siblings
+        self._place = array("i")  # position among its siblings, where those are in _siblings
         self._siblings: dict[int, Siblings] = {}
         self._twins: dict[int, int] = {}
         self._failed: dict[tuple[int, int, int], int] = {}
@@ -61,13 +62,13 @@ class RowCounts:
 
     @property
     def known(self) -> int:
-        """How many nodes of the tree were taken in."""
+        """Number of nodes of the tree that are counted."""
         return len(self._flags)
 
-    # -- what the tree says ------------------------------------------------------------------------------------------
+    # -- following the tree ------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Takes in the nodes that the tree has more by now."""
+        """Count the nodes that the tree has gained since the last call."""
         known = len(self._flags)
         if self.still or (known == len(self.tree.nodes) and not self._stale):
             return
@@ -81,7 +82,7 @@ class RowCounts:
             self.changed(id)
 
     def changed(self, id: int) -> None:
-        """Reads one node again: pruned, restored, merged, failed or scored."""
+        """Read one node again after it was pruned, restored, merged, failed or scored."""
         if ROOT < id < len(self._flags) and not self.still:
             node = self.tree.nodes[id]
             before, now = self._flags[id], self._read(node)
@@ -96,7 +97,7 @@ class RowCounts:
             self._flags[id] = now
 
     def _read(self, node: Node) -> int:
-        """The flags of a node as they are now. What it is remembered for beside them is taken note of."""
+        """Return the current flags of a node, and record the other facts that are kept about it."""
         before = self._flags[node.id]
         flags = before & ~SHOWN
         if node.pruned and not before & _PRUNED:
@@ -164,7 +165,7 @@ class RowCounts:
         count = len(self._flags)
         for column in (self._rows, self._steps, self._kids):
             column[:] = array("i", bytes(4 * count))
-        for id in range(count - 1, ROOT, -1):  # children are younger than their parents
+        for id in range(count - 1, ROOT, -1):  # children have higher ids than their parents
             if self._flags[id] & SHOWN:
                 parent = self._parent[id]
                 self._rows[parent] += self._share(id)
@@ -174,14 +175,14 @@ class RowCounts:
     # -- counts ------------------------------------------------------------------------------------------------------
 
     def _share(self, id: int) -> int:
-        """Rows that a step and what hangs below it have."""
+        """Return the number of rows of a step and everything below it."""
         flags = self._flags[id]
         if not flags & SHOWN:
             return 0
         return 1 + self._rows[id] if flags & OPEN else 1
 
     def _bump(self, id: int, rows: int, steps: int) -> None:
-        """Tells the ancestors of a step that it has so many rows and steps more."""
+        """Add rows and steps to the counts of all ancestors of a step."""
         parents, flags = self._parent, self._flags
         while id != ROOT:
             parent = parents[id]

@@ -1,4 +1,4 @@
-"""What visible rows of a tree look like, and where a text stands in it. Pure: a tree and its folding in, rows out."""
+"""The looks of the visible rows of a tree, and text search in it. Pure: a tree and its folds in, rows out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNDERLINE = Style(underline=True)
 
 
 class Shown(Protocol):
-    """What a view shows: a tree, its rows, and the steps that are being written."""
+    """The input of a view: a tree, its rows, and the steps that are being generated."""
 
     @property
     def tree(self) -> SearchTree:
@@ -28,22 +28,22 @@ class Shown(Protocol):
 
     @property
     def folding(self) -> TreeRows:
-        """Its rows."""
+        """The rows of the tree."""
 
     @property
     def writing(self) -> dict[int, None]:
-        """Ids of the steps that are being written."""
+        """Ids of the steps that are being generated."""
 
 
 class StyledRow(NamedTuple):
-    """A row with all that decides how it looks: equal rows need no painting.
+    """A row with everything that decides its look: equal rows need no repaint.
 
     Attributes:
-        id: The step.
-        look: How the step looks.
+        id: The id of the step.
+        look: The look of the step.
         cursor: Whether the cursor is on it.
-        found: Whether it has the text that is looked for.
-        spin: Picture of its spinner, if it is being written.
+        found: Whether it contains the text that is searched for.
+        spin: The frame of its spinner, if it is being generated.
     """
 
     id: int
@@ -53,22 +53,22 @@ class StyledRow(NamedTuple):
     spin: int
 
     def mark(self, width: int, heat: Heat) -> range:
-        """The columns of the mark that folds it; empty if it has none."""
+        """Return the columns of the fold mark; empty if the row has none."""
         start = fold_column(self.look.rails, width, heat)
         return range(start, start + 2 if self.look.fold else start)
 
 
 class Looks:
-    """Reads rows.
+    """A reader of rows, with their looks.
 
     Args:
-        shown: What is shown.
+        shown: The tree to read.
 
     Attributes:
-        folding: The rows: those of what is shown, or those that they were when they were frozen.
-        value: Which number is shown: the step's own score, or the least or the product of its path's. A step without a
+        folding: The rows: the current ones, or those at the moment of freezing.
+        value: The number shown: the step's own score, or the minimum or the product over its path. A step without a
             score has none.
-        needle: The text that is looked for, in small letters.
+        needle: The text that is searched for, in lower case.
     """
 
     def __init__(self, shown: Shown) -> None:
@@ -79,20 +79,20 @@ class Looks:
         self._kept: dict[int, RowView] | None = None
 
     def freeze(self, rows: Iterable[StyledRow]) -> None:
-        """From now on rows stay; steps look as they do in `rows`, others as they do when they are seen first."""
+        """Freeze the rows: steps keep the look they have in `rows`, others the look when they are first shown."""
         if self._kept is None:
             self.folding = self.shown.folding.frozen()
         self._kept = {row.id: row.look for row in rows}
 
     def thaw(self) -> None:
-        """From now on everything is as it is; what was folded by hand meanwhile stays so."""
+        """Return to the live state, keeping what the user has folded in the meantime."""
         if self._kept is not None:
             frozen, self.folding, self._kept = self.folding, self.shown.folding, None
             self.folding.sync()
             self.folding.thaw(frozen)
 
     def rows(self, top: int, height: int, cursor: int | None, spin: int) -> list[StyledRow]:
-        """The rows from `top` on, at most `height`."""
+        """Return the rows from `top` on, at most `height`."""
         values: dict[int, float] = {}
         return [self._row(line, cursor, spin, values) for line in self.folding.window(top, height)]
 
@@ -113,14 +113,14 @@ class Looks:
         return StyledRow(id, seen, id == cursor, self.matches(node), spin if seen.state == "writing" else 0)
 
     def grown(self, row: StyledRow, spin: int) -> StyledRow:
-        """The row of a step that is still being written, as its text is by now; any other row as it is."""
+        """Return the row of a step that is still being generated with its current text; any other row unchanged."""
         node = self.shown.tree.nodes[row.id]
         if row.look.state != "writing" or node.state != "writing":
             return row
         return row._replace(look=row.look._replace(text=node.text), spin=spin)
 
     def draw(self, row: StyledRow, width: int, heat: Heat) -> Text:
-        """The line of a row, at most `width` columns."""
+        """Return the line of a row, at most `width` columns wide."""
         line = node_line(row.look, width, tick=row.spin, heat=heat)
         if row.found:
             self._underline(line, fold_column(row.look.rails, width, heat))
@@ -128,7 +128,7 @@ class Looks:
         return line
 
     def _underline(self, line: Text, start: int) -> None:
-        """Marks what was found, or the whole step if that is not in the part of it that is drawn."""
+        """Underline the match, or the entire step if the match is outside the part that is drawn."""
         plain, place, drawn = line.plain.lower(), start, False
         while self.needle and (place := plain.find(self.needle, place)) >= 0:
             line.stylize(_UNDERLINE, place, place + len(self.needle))
@@ -137,17 +137,17 @@ class Looks:
             line.stylize(_UNDERLINE, start)
 
     def matches(self, node: Node) -> bool:
-        """Whether a step has the text that is looked for, or its answer does."""
+        """Return whether the text or the answer of a step contains the text that is searched for."""
         needle = self.needle
         return bool(needle) and (needle in node.text.lower() or (node.solved and needle in (node.answer or "").lower()))
 
     def find(self, text: str, cursor: int | None, backwards: bool) -> tuple[int | None, int, int]:
-        """The next step that has `text`, from the cursor on in the order of rows, folded ones too, and round the end.
+        """Find the next step with `text`, from the cursor on in row order, with folded steps and wrap-around.
 
-        A text that was not looked for before may also be found where the cursor is.
+        A text that is searched for the first time may also be found at the cursor.
 
         Returns:
-            The step, its place among those found, counted from 1, and how many they are; None and zeros if none.
+            The step, its 1-based position among the matches, and their number; None and zeros if there are none.
         """
         fresh, self.needle = text.lower() != self.needle, text.lower()
         found: list[int] = []
@@ -170,7 +170,7 @@ class Looks:
 
 
 def path_value(node: Node, value: Value, known: dict[int, float]) -> float | None:
-    """The number that is shown for a step; `known` are those of paths that were worked out already, and is added to."""
+    """Return the number shown for a step; `known` caches those of paths, and is extended."""
     if value == "score" or node.score is None:
         return node.score
     steps, step = [], node
@@ -186,7 +186,7 @@ def path_value(node: Node, value: Value, known: dict[int, float]) -> float | Non
 
 
 def best(tree: SearchTree) -> Node | None:
-    """The step that a search is at its best with: the winner, else the best solution, else the best of the newest."""
+    """Return the best step of a search: the winner, else the best solution, else the best of the newest steps."""
     if tree.finished is not None and tree.finished.node is not None:
         return tree.nodes[tree.finished.node]
     for some in (tree.solutions, tree.nodes[max(1, len(tree.nodes) - RECENT) :]):

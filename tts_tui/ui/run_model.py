@@ -1,6 +1,6 @@
-"""What the terminal UI knows of one run, as plain values: the fold of its events, without any widget.
+"""The state of one run in the terminal UI, as plain values folded from its events, without any widget.
 
-Events only change values here. Widgets pull from it with a timer, so that a token costs next to nothing.
+Events only change values here. Widgets pull from it on a timer, so that a token costs next to nothing.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from tts_tui.ui.tree_rows import TreeRows
 
 
 class StoryLine(NamedTuple):
-    """One sentence of the story of a run, `t` seconds after its beginning."""
+    """A sentence of the story of a run, `t` seconds after its start."""
 
     t: float
     sentence: str
 
 
 class RunModel:
-    """One run as the screens see it.
+    """The state of one run as the screens show it.
 
     Args:
         tree: The tree of a search that folds its events itself; then call `hear`. By default a tree of its own, into
             which `apply` folds.
-        votes: Who counts the votes; another moment of the same run may have the same.
+        votes: The vote counter; models of other moments of the same run may share it.
 
     Attributes:
         tree: The fold of the events.
-        folding: Which rows the tree view has.
-        writing: Ids of the steps that are being written, oldest first.
+        folding: The rows of the tree view.
+        writing: Ids of the steps that are being generated, oldest first.
         decisions: The story so far.
-        policy_rate, prm_rate: Tokens a second, lately.
-        counting: Who counts the votes.
+        policy_rate, prm_rate: Recent throughput, in tokens per second.
+        counting: The vote counter.
     """
 
     def __init__(self, tree: SearchTree | None = None, votes: Votes | None = None) -> None:
@@ -61,18 +61,18 @@ class RunModel:
         self._changed: set[int] = set()
 
     def apply(self, event: AnyEvent) -> None:
-        """Folds an event, and hears it."""
+        """Fold an event into the tree and process it with `hear`."""
         self.tree.apply(event)
         self.hear(event)
 
     def hear(self, event: AnyEvent) -> None:
-        """Takes note of an event that is in the tree already, and tells it."""
+        """Process an event that is already in the tree, and add it to the story."""
         self.note(event)
         if (sentence := describe(event, self.tree)) is not None:
             self.decisions.append(StoryLine(event.t, sentence))
 
     def note(self, event: AnyEvent) -> None:
-        """The same without a word, for what was told before."""
+        """Process an event that is already in the tree without adding it to the story."""
         match event:
             case StepStarted():
                 self.writing[event.node] = None
@@ -90,7 +90,7 @@ class RunModel:
                 self.writing.clear()
 
     def pull(self) -> None:
-        """Brings the rows up to date with the tree; called before anything is drawn."""
+        """Bring the rows up to date with the tree; called before anything is drawn."""
         known = self.folding.known
         self.folding.sync()
         if self._changed:
@@ -106,5 +106,5 @@ class RunModel:
 
     @property
     def over(self) -> bool:
-        """Whether the run has ended."""
+        """True if the run has ended."""
         return self.tree.finished is not None

@@ -1,4 +1,4 @@
-"""One run in the terminal UI: begins it, holds what a person may do in it, and keeps its failure in words."""
+"""One run in the terminal UI: its start, the actions of the user, and its failure as a sentence."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tts_tui.ui.run_model import RunModel
 
 
 class Runner:
-    """A search that was asked for in the UI.
+    """A search started in the UI.
 
     Args:
-        models: Whom it asks.
-        path: Its recording, or None.
+        models: The loader of the models.
+        path: The path of its recording, or None.
 
     Attributes:
-        model: What the screens show.
-        search: The handle on the running search; None before it begins and after it ended.
-        trouble: Why it failed, a sentence; empty if it did not.
-        ended: Set once nothing runs any more.
-        stopping: Whether it was told to stop.
-        held: Whether it pauses as soon as it begins.
-        problem: What is to be solved.
-        plan: What was asked for; `model.tree.plan` is what holds now.
-        on_change: Called with every change: events, the end.
+        model: The state that the screens show.
+        search: The handle on the running search; None before it starts and after it has ended.
+        trouble: Why it failed, as a sentence; empty if it did not.
+        ended: An event that is set once nothing is running any more.
+        stopping: Whether it was asked to stop.
+        held: Whether it pauses as soon as it starts.
+        problem: The problem.
+        plan: The requested plan; the one in effect is `model.tree.plan`.
+        on_change: Called after every change: each event, and the end.
     """
 
     def __init__(self, models: ModelLoader, problem: str, plan: Plan, path: Path | None) -> None:
@@ -56,14 +56,14 @@ class Runner:
 
     @classmethod
     def fork(cls, models: ModelLoader, tree: SearchTree, node: int, plan: Plan, path: Path | None) -> Runner:
-        """A run that begins with the path to `node` of another one, which stays as it is."""
+        """Return a run that begins with the path to `node` of another one, which stays unchanged."""
         runner = cls(models, tree.start.problem, plan, path)
         runner._origin = (tree, node)
         return runner
 
     @classmethod
     def resume(cls, models: ModelLoader, recording: Recording, budget: Budget | None = None) -> Runner:
-        """The run of a recording, which goes on in the same file.
+        """Return the run of a recording, which continues in the same file.
 
         Raises:
             TTSError: The recording cannot be used.
@@ -79,21 +79,21 @@ class Runner:
 
     @property
     def done(self) -> bool:
-        """Whether nothing runs any more."""
+        """True if nothing is running any more."""
         return self.ended.is_set()
 
     @property
     def changing(self) -> bool:
-        """Whether something goes on: not while it is paused, and the last steps have been written."""
+        """True if anything may still change: not while the run is paused and its last steps have been generated."""
         return not self.done and (not self.model.tree.paused or bool(self.model.writing))
 
     @property
     def running(self) -> bool:
-        """Whether a search runs, so that a person can take part."""
+        """True if a search is running, so that the user can act on it."""
         return self.search is not None
 
     async def work(self) -> None:
-        """Loads the models and runs the search to its end. Never raises, except when cancelled."""
+        """Load the models and run the search to its end. Never raises, except when cancelled."""
         self._task = asyncio.current_task()
         try:
             if not self.stopping:
@@ -103,7 +103,7 @@ class Runner:
             self.trouble = str(error)
         except MemoryError:
             self.trouble = "the memory is full: use a smaller N or a smaller model"
-        except Exception as error:  # the UI outlives whatever happens in a search
+        except Exception as error:  # the UI survives any error of a search
             self.trouble = f"unexpected {type(error).__name__}: {error}"
         finally:
             self.search = None
@@ -133,7 +133,7 @@ class Runner:
             search.pause()
 
     def stop(self) -> None:
-        """Ends the search; the best answer so far is given. Before it has begun, it does not begin."""
+        """Stop the search, which then returns the best answer so far. A run that has not started will not start."""
         self.stopping = True
         if self.search is not None:
             self.search.stop()
@@ -141,10 +141,10 @@ class Runner:
             self._task.cancel()
 
     def act(self, action: Callable[[Search], object]) -> None:
-        """Does something in the running search.
+        """Perform an action on the running search.
 
         Raises:
-            TTSError: It cannot be done now; the message says why.
+            TTSError: The action is not possible now; the message explains why.
         """
         if self.search is None:
             raise NotRunning("the search is over: press b to begin a new run from this step")
@@ -152,4 +152,4 @@ class Runner:
 
 
 class NotRunning(TTSError):
-    """There is no search to take part in."""
+    """No search is running that could be acted on."""

@@ -1,4 +1,4 @@
-"""The terminal UI's part of the user's settings: theme, keys, models, whether runs are recorded."""
+"""The terminal UI's part of the user's settings: theme, keys, models, and whether runs are recorded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tts_tui.errors import ConfigError
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the terminal UI takes from the file; `tts_tui.cli.config` has all that may be in it.
+    """The settings of the terminal UI; `tts_tui.cli.config` has all that the settings file may hold.
 
     Attributes:
-        theme: Name of a theme of Textual, such as `textual-light`; empty for the default.
+        theme: The name of a Textual theme, such as `textual-light`; empty for the default.
         record: Whether runs of the terminal UI are recorded.
-        policy, prm: Models of runs that are begun from a replay.
-        keymap: Names of keys (`tts-tui keys` lists them) -> the key, or several with commas.
+        policy, prm: The models of runs that are started from a replay.
+        keymap: A mapping from names of keys (`tts-tui keys` lists them) to the key, or to several, separated by commas.
     """
 
     theme: str = ""
@@ -29,10 +29,10 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def load() -> Settings:
-    """The settings; the defaults where there is no file.
+    """Return the settings from the file, or the defaults if there is none.
 
     Raises:
-        ConfigError: The file cannot be read or holds what it must not.
+        ConfigError: The file cannot be read or is not valid.
     """
     try:
         return msgspec.convert(files.read_config(), Settings)
@@ -41,10 +41,10 @@ def load() -> Settings:
 
 
 def check_keymap(keymap: Mapping[str, str], known: Mapping[str, object]) -> None:
-    """Refuses names of keys that there are not.
+    """Check that all names of keys in `keymap` are known.
 
     Raises:
-        ConfigError: The message offers the nearest name.
+        ConfigError: A name is unknown; the message suggests the nearest one.
     """
     for name, key in keymap.items():
         if name not in known:

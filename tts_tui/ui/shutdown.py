@@ -1,4 +1,4 @@
-"""How the terminal UI ends: by a key, by a signal, by a fault of its own. Searches end before it does."""
+"""The ways the terminal UI ends: a key, a signal, or an error of its own. Searches end before it does."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tts_tui.ui.runner import Runner
 from tts_tui.ui.screens.dialogs import Question
 
 PATIENCE = 5.0
-"""Seconds that searches have for their last events when the app is left."""
+"""Seconds that searches have for their last events when the app is closed."""
 
 
 class ShutdownApp(App[int]):
     """An app whose searches end before it does.
 
     Attributes:
-        models: Whom searches ask; None for a session that only shows recordings.
+        models: The loader of the models that searches use; None for a session that only shows recordings.
         runners: Runs of this session, oldest first.
         hung_up: Whether the terminal has gone.
     """
@@ -52,24 +52,24 @@ class ShutdownApp(App[int]):
 
     @property
     def busy(self) -> bool:
-        """Whether any search runs or is about to."""
+        """True if any search is running or about to start."""
         return any(not runner.done for runner in self.runners)
 
     def listen(self) -> None:
-        """Hears signals from now on."""
+        """Start listening for signals."""
         hear(self._signalled)
         if signals.QUIT in signals.heeded():
             signal.signal(signals.QUIT, self._quit)
 
     def on_input_ended(self) -> None:
-        """The terminal has gone, or the server of a browser session has: nobody sees the app any more."""
+        """Stop and exit, because the terminal or the server of a browser session has gone: the app is not visible."""
         if not self._leaving and signals.HANG_UP is not None:
             signals.note(signals.HANG_UP)
             self._signalled(signals.HANG_UP)
 
     def _signalled(self, kind: int) -> None:
-        """A signal from outside: stops what runs and leaves; the second one does not wait."""
-        if self.hung_up and kind == signals.HANG_UP:  # the end of the input has told it already
+        """Stop all runs and exit on a signal from outside; the second signal does not wait."""
+        if self.hung_up and kind == signals.HANG_UP:  # already handled when the input ended
             return
         if self._leaving or not self.is_running:
             self._leave_at_once()
@@ -83,26 +83,26 @@ class ShutdownApp(App[int]):
         self._leave_at_once()
 
     def _leave_at_last(self) -> None:
-        """Ends the process after a while, whatever still runs."""
+        """Start a watchdog that ends the process after a while, even if something is still running."""
         last = threading.Timer(PATIENCE + 2, lambda: os._exit(signals.exit_code()))
         last.daemon = True
         last.start()
 
     def _leave_at_once(self) -> NoReturn:
-        """Gives the terminal back, if there still is one, and ends the process."""
+        """Restore the terminal, if there still is one, and end the process."""
         if self._driver is not None and not self.hung_up:
-            self._leave_at_last()  # the terminal may take nothing more
+            self._leave_at_last()  # the terminal may accept no more output
             with contextlib.suppress(Exception):
                 self._driver.stop_application_mode()
                 self._driver.close()
         os._exit(signals.exit_code())
 
     def leave_soon(self, code: int) -> None:
-        """Leaves as soon as all searches have ended."""
+        """Exit as soon as all searches have ended."""
         self.run_worker(self._wind_up(code), exit_on_error=False, group="end")
 
     async def _wind_up(self, code: int) -> None:
-        """Stops all searches, waits for their last events, frees the models, and leaves."""
+        """Stop all searches, wait for their last events, free the models, and exit."""
         for runner in self.runners:
             runner.stop()
         with contextlib.suppress(TimeoutError):
@@ -114,7 +114,7 @@ class ShutdownApp(App[int]):
         self.exit(code)
 
     def get_driver_class(self) -> type[Driver]:
-        """A driver that outlives any input."""
+        """Return a driver that survives any input."""
         chosen = super().get_driver_class()
         if os.name != "posix":
             return chosen
@@ -125,13 +125,13 @@ class ShutdownApp(App[int]):
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Ctrl-C copies where text is selected, as everywhere else."""
+        """Let Ctrl-C copy where text is selected, as everywhere else."""
         if action == "interrupt":
             return not (getattr(self.focused, "selected_text", "") or self.screen.get_selected_text())
         return True
 
     def action_interrupt(self) -> None:
-        """Ctrl-C: stops the search that is looked at; the second time, or where none is, it leaves."""
+        """Stop the search on the screen on Ctrl-C; exit the second time, or if there is none."""
         shown = (getattr(screen, "runner", None) for screen in reversed(self.screen_stack))
         runner: Runner | None = next((runner for runner in shown if runner is not None and not runner.done), None)
         if isinstance(self.screen, Question) or (runner is not None and runner.stopping):
@@ -143,7 +143,7 @@ class ShutdownApp(App[int]):
             self.notify("Stopping: the best answer so far is taken. Once more quits.", markup=False)
 
     def action_leave(self) -> None:
-        """Leaves, after a question if something runs."""
+        """Exit, after confirmation if a search is running."""
         if not self.busy:
             self.leave_soon(0)
             return
@@ -155,12 +155,12 @@ class ShutdownApp(App[int]):
         self.push_screen(Question("A search is running. Stop it, keep what it has, and quit?", "stop and quit"), answer)
 
     def _handle_exception(self, error: Exception) -> None:
-        """As Textual does, but for workers whose screen was closed meanwhile, such as the palette's."""
+        """Handle an error as Textual does, but ignore workers whose screen has been closed, such as the palette's."""
         if not (isinstance(error, WorkerFailed) and isinstance(error.error, NoMatches)):
             super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
-        """A fault of the UI itself: no traceback, and the terminal as it was; `TTS_TUI_DEBUG` shows where it was."""
+        """Restore the terminal after an error of the UI itself, without a traceback unless `TTS_TUI_DEBUG` is set."""
         if os.environ.get("TTS_TUI_DEBUG"):
             super()._fatal_error()
         else:

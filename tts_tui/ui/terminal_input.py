@@ -1,7 +1,7 @@
-"""Terminal input as Textual messages, whatever the bytes are.
+"""Decoding of terminal input into Textual messages, robust against any bytes.
 
 Textual decodes input strictly, and its parser is a generator that ends with the first exception, so that a single bad
-byte ends the app. Here undecodable bytes are replaced, a parser that failed is replaced, and what no app could use is
+byte ends the app. Here undecodable bytes are replaced, a parser that failed is replaced, and unusable messages are
 dropped.
 """
 
@@ -18,29 +18,29 @@ from textual.constants import ESCAPE_DELAY
 from textual.message import Message
 
 PASTE_LIMIT = 1_000_000
-"""Characters of one paste that are kept."""
+"""Maximum number of characters kept of one paste."""
 PASTE_PATIENCE = 3.0
 """Seconds of silence after which a paste counts as complete although its end marker never came."""
 FLOOD = 256
-"""Characters in a single read from which on they are pasted text, not keys: nobody types that fast."""
+"""Number of characters in a single read from which on they count as pasted text: no one types that fast."""
 FLOOD_PAUSE = 0.03
-"""Seconds of silence after which such text is complete; it has no marker at its end."""
+"""Seconds of silence after which such text is complete; it has no end marker."""
 FLOOD_RUN = 64
-"""Characters per escape sequence that such a read has at least; reads full of mouse reports have far fewer."""
+"""Minimum number of characters per escape sequence in such a read; reads full of mouse reports have far fewer."""
 LARGEST = 10_000
-"""Largest size and coordinate that is believed, in cells."""
+"""Largest size or coordinate that is accepted, in cells."""
 
 _X10_MOUSE = re.compile(rb"\x1b\[M[^\x1b]{0,3}")
-"""A mouse report in the encoding of X10: three raw bytes, which are not UTF-8 beyond column or row 95."""
+"""A mouse report in X10 encoding: three raw bytes, which are not UTF-8 beyond column or row 95."""
 _X10_LENGTH = 6
 
 
 class InputDecoder:
-    """Turns bytes from a terminal into messages. Never raises.
+    """A decoder from terminal bytes to messages. Never raises.
 
     Args:
-        debug: As for Textual's drivers: log keys to a file.
-        clock: Seconds from any origin.
+        debug: Log keys to a file, as in Textual's drivers.
+        clock: Returns seconds from any origin.
     """
 
     def __init__(self, debug: bool = False, clock: Callable[[], float] = monotonic) -> None:
@@ -56,7 +56,7 @@ class InputDecoder:
         self._last = clock()
 
     def feed(self, data: bytes) -> list[Message]:
-        """Takes bytes as they were read, and returns what they complete."""
+        """Feed bytes as they were read, and return the messages they complete."""
         self._last = self._clock()
         messages: list[Message] = []
         text = self._decode(self._without_x10(data))
@@ -70,7 +70,7 @@ class InputDecoder:
         return messages
 
     def tick(self) -> list[Message]:
-        """Returns what is complete because nothing more has come: an Escape key, or a paste without an end."""
+        """Return messages completed by silence: an Escape key, or a paste without an end marker."""
         messages: list[Message] = []
         silent = self._clock() - self._last
         if silent >= ESCAPE_DELAY:
@@ -93,7 +93,7 @@ class InputDecoder:
         return ESCAPE_DELAY if self._clock() - self._last <= PASTE_PATIENCE + ESCAPE_DELAY else None
 
     def _without_x10(self, data: bytes) -> bytes:
-        """Leaves out mouse reports of X10: Textual does not know them, and their bytes are not text."""
+        """Remove X10 mouse reports: Textual does not know them, and their bytes are not text."""
         data, self._bytes = self._bytes + data, b""
         if b"\x1b[M" not in data:
             return data
@@ -105,7 +105,7 @@ class InputDecoder:
     # -- keys, mouse and reports -------------------------------------------------------------------------------------
 
     def _parse(self, text: str, messages: list[Message]) -> str:
-        """Parses up to the beginning of a paste; returns what follows."""
+        """Parse up to the beginning of a paste, and return the rest."""
         for place, character in enumerate(text, 1):
             try:
                 messages += filter(self._is_sound, self._parser.feed(character))
@@ -118,13 +118,13 @@ class InputDecoder:
         return ""
 
     def _reset(self) -> None:
-        """Replaces the parser, which a failure has ended; what it knows of the terminal stays."""
+        """Replace the parser after a failure has ended it, keeping its knowledge of the terminal."""
         old, self._parser = self._parser, XTermParser(self._debug)
         for name in ("last_x", "last_y", "mouse_pixels", "terminal_size", "terminal_pixel_size"):
             setattr(self._parser, name, getattr(old, name))
 
     def _is_sound(self, message: Message) -> bool:
-        """Whether an app can use it."""
+        """Return whether the app can use a message."""
         if isinstance(message, events.Key):
             return _is_text(message.key) and _is_text(message.character or "")
         if isinstance(message, events.MouseEvent):
@@ -141,7 +141,7 @@ class InputDecoder:
         self._paste, self._pasted, self._held, self._marked = [], 0, "", marked
 
     def _collect(self, text: str, messages: list[Message]) -> str:
-        """Adds to the paste; returns what follows its end."""
+        """Add to the paste, and return the text after its end."""
         text = self._held + text
         before, marker, after = text.partition(BRACKETED_PASTE_END)
         if marker:
@@ -164,10 +164,10 @@ class InputDecoder:
             messages.append(events.Paste(text))
         self._paste = None
         if self._marked:
-            for character in BRACKETED_PASTE_END:  # the parser has seen the beginning
+            for character in BRACKETED_PASTE_END:  # the parser has seen the start marker
                 list(self._parser.feed(character))
 
 
 def _is_text(text: str) -> bool:
-    """Whether it can be encoded: the Kitty protocol has keys by number, surrogates included."""
+    """Return whether `text` can be encoded: the Kitty protocol sends keys by number, surrogates included."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,7 +1,7 @@
-"""Which rows a view of the whole tree has: one a visible step, depth first, counted so that each is found at once.
+"""The rows of a view of the entire tree: one per visible step, depth first, counted so that each is found quickly.
 
-Pure, and made for trees that grow while somebody looks: a few numbers a node, a walk to the root for each new one, and
-no recursion, for a path may be deeper than Python's stack.
+Pure, and made for trees that grow while they are viewed: a few numbers per node, a walk to the root for each new one,
+and no recursion, because a path may be deeper than Python's stack.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tts_tui.ui.row_counts import BLOCK, OPEN, SHOWN, Order, RowCounts, Siblings
 __all__ = ["Order", "TreeLine", "TreeRows"]
 
 _WIDE = 32
-"""From so many children on, their rows are also summed by blocks."""
+"""Number of children from which on their rows are also summed by blocks."""
 _RAILS = 512
-"""Characters of rails that are kept: more than any terminal shows of them."""
+"""Number of characters of rails that are kept: more than any terminal shows."""
 
 
 class TreeLine(NamedTuple):
-    """One row.
+    """A row of the tree.
 
     Attributes:
-        id: The step.
+        id: The id of the step.
         rails: The lines that connect it to its parent, such as `│ ├─`.
-        hidden: How many steps are folded away below it.
+        hidden: The number of steps folded away below it.
     """
 
     id: int
@@ -37,7 +37,7 @@ class TreeLine(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a walk is: a step, its place among its siblings, its rails, and those that its children hang from."""
+    """The position of a walk: a step, its index among its siblings, its rails, and the rails of its children."""
 
     id: int
     place: int
@@ -48,69 +48,69 @@ class _Place(NamedTuple):
 class TreeRows(RowCounts):
     """The rows of a tree, some of them folded away.
 
-    The root is the first row and always open. A step that repeats a sibling has no row, nor has a failed attempt that
-    was tried again. A step that is pruned folds, and opens again when it is restored; by hand both can be done always.
-    An only child stands in its parent's column, so that rails grow where a tree branches and nowhere else.
+    The root is the first row and always open. A step that duplicates a sibling has no row, nor has a failed attempt
+    that was retried. A step folds when it is pruned, and opens again when it is restored; the user can always override
+    both. An only child stays in its parent's column, so that rails grow only where a tree branches.
 
     Args:
-        tree: The tree. What it has by now is taken in.
+        tree: The tree, whose present nodes are counted at once.
 
     Attributes:
         tree: The tree.
-        order: Order of siblings: as they were born, or best score first.
-        still: Whether nothing more of the tree is taken in.
+        order: The order of siblings: by creation, or best score first.
+        still: Whether further changes of the tree are ignored.
     """
 
-    # -- what a person does ------------------------------------------------------------------------------------------
+    # -- user actions ------------------------------------------------------------------------------------------------
 
     def set_order(self, order: Order) -> None:
-        """Orders siblings anew."""
+        """Change the order of siblings."""
         self.order = order
         self._siblings.clear()
 
     def is_open(self, id: int) -> bool:
-        """Whether the children of a step have rows, as far as it has a row itself."""
+        """Return whether the children of a step have rows, provided that it has a row itself."""
         return bool(self._flags[id] & OPEN)
 
     def children(self, id: int) -> list[int]:
-        """Children of a step that have rows when it is open, in the view's order."""
+        """Return the children of a step that have rows when it is open, in display order."""
         return [child for child in self._ids(id) if self._flags[child] & SHOWN]
 
     def foldable(self, id: int) -> bool:
-        """Whether a step has something to fold."""
+        """Return whether a step has anything to fold."""
         return id != ROOT and self._kids[id] > 0
 
     def times(self, id: int) -> int:
-        """How many samples said what a step says; the others are merged into it."""
+        """Return the number of samples with the text of a step; the others are merged into it."""
         return 1 + self._twins.get(id, 0)
 
     def open(self, id: int) -> None:
-        """Opens a step."""
+        """Open a step."""
         if not self._flags[id] & OPEN:
             self._set_open(id, True)
             self._choices[id] = True
 
     def close(self, id: int) -> None:
-        """Folds away what is below a step, if there is something."""
+        """Fold everything below a step, if there is anything."""
         if self.foldable(id) and self._flags[id] & OPEN:
             self._set_open(id, False)
             self._choices[id] = False
 
     def toggle(self, id: int) -> None:
-        """Opens a step that is folded, folds one that is open."""
+        """Open a folded step, or fold an open one."""
         if self._flags[id] & OPEN:
             self.close(id)
         else:
             self.open(id)
 
     def reveal(self, id: int) -> None:
-        """Opens the ancestors of a step."""
+        """Open the ancestors of a step."""
         while ROOT < id < len(self._flags):
             id = self._parent[id]
             self.open(id)
 
     def take_choices(self, other: TreeRows) -> None:
-        """Takes over what was opened and folded by hand in another view of the same run, and its order."""
+        """Adopt the order, and the steps that the user opened and folded, from another view of the same run."""
         self._choices = dict(other._choices)
         self.set_order(other.order)
         for id, open in self._choices.items():
@@ -118,7 +118,7 @@ class TreeRows(RowCounts):
                 self._set_open(id, open)
 
     def frozen(self) -> TreeRows:
-        """The rows as they are now, for a view that stands still: what the tree does from now on changes nothing."""
+        """Return a copy of the current rows for a frozen view: later changes of the tree do not affect it."""
         rows = TreeRows(SearchTree())
         rows.tree, rows.order, rows.still = self.tree, self.order, True
         rows._flags, rows._parent, rows._rows = self._flags[:], self._parent[:], self._rows[:]
@@ -127,7 +127,7 @@ class TreeRows(RowCounts):
         return rows
 
     def thaw(self, frozen: TreeRows) -> None:
-        """Takes over what was opened, folded and ordered by hand in rows that were `frozen`."""
+        """Adopt the user's folds and order from rows that were `frozen`."""
         if frozen.order != self.order:
             self.set_order(frozen.order)
         for id, open in frozen._choices.items():
@@ -137,13 +137,13 @@ class TreeRows(RowCounts):
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return 1 + self._rows[ROOT] if self._flags else 0
 
     def visible(self, id: int) -> int:
-        """The step itself if it has a row, else the sibling that it repeats, or its nearest ancestor with a row."""
+        """Return the step itself if it has a row, else the sibling it duplicates, or its nearest visible ancestor."""
         node = self.tree.nodes[id]
-        while node.id >= len(self._flags) and node.parent is not None:  # not taken in yet
+        while node.id >= len(self._flags) and node.parent is not None:  # not counted yet
             node = node.parent
         while node.merged_into is not None and node.merged_into < node.id:
             node = self.tree.nodes[node.merged_into]
@@ -156,7 +156,7 @@ class TreeRows(RowCounts):
         return nearest
 
     def index(self, id: int) -> int | None:
-        """The row of a step; None if it has none."""
+        """Return the row of a step; None if it has none."""
         row = 0
         if id >= len(self._flags):
             return None
@@ -169,7 +169,7 @@ class TreeRows(RowCounts):
         return row
 
     def at(self, y: int) -> int:
-        """The step in a row.
+        """Return the step in a row.
 
         Raises:
             IndexError: There is no such row.
@@ -179,7 +179,7 @@ class TreeRows(RowCounts):
         return self._walk_to(y)[-1].id
 
     def window(self, top: int, height: int) -> list[TreeLine]:
-        """The rows from `top` on, at most `height`."""
+        """Return the rows from `top` on, at most `height`."""
         top = max(top, 0)
         count = min(height, len(self) - top)
         if count <= 0:
@@ -197,7 +197,7 @@ class TreeRows(RowCounts):
         return lines
 
     def walk(self) -> Iterator[int]:
-        """All steps that have a row when everything is open, in the order of rows."""
+        """Yield all steps that have a row when everything is open, in row order."""
         left = [ROOT] if self._flags else []
         while left:
             id = left.pop()
@@ -218,7 +218,7 @@ class TreeRows(RowCounts):
         return _Place(id, place, above + "├─", (above + "│ ")[-_RAILS:])
 
     def _walk_to(self, y: int) -> list[_Place]:
-        """The way from the root to row `y`."""
+        """Return the path from the root to row `y`."""
         places = [_Place(ROOT, 0, "", "")]
         while y:
             id, place, y = self._child_at(places[-1].id, y - 1)
@@ -226,9 +226,9 @@ class TreeRows(RowCounts):
         return places
 
     def _child_at(self, parent: int, y: int) -> tuple[int, int, int]:
-        """The child that row `y` below `parent` belongs to, its place, and the row counted from the child."""
+        """Return the child that contains row `y` below `parent`, its index, and the row relative to the child."""
         only = self.tree.nodes[parent].children
-        if len(only) == 1:  # most of a deep path
+        if len(only) == 1:  # the usual case in a deep path
             return only[0].id, 0, y
         siblings, place = self._siblings.get(parent), 0
         if siblings is not None and siblings.sums is not None:
@@ -244,7 +244,7 @@ class TreeRows(RowCounts):
         return ids[place], place, y
 
     def _next(self, parent: _Place, place: int) -> _Place | None:
-        """The first child with a row from `place` on."""
+        """Return the first child with a row from index `place` on."""
         if not self._kids[parent.id]:
             return None
         ids = self._ids(parent.id)
@@ -254,7 +254,7 @@ class TreeRows(RowCounts):
         return None
 
     def _before(self, parent: int, id: int) -> int:
-        """Rows of the siblings before a step."""
+        """Return the number of rows of the siblings before a step."""
         if self._kids[parent] == 1:
             return 0
         ids = self._ids(parent)
@@ -266,11 +266,11 @@ class TreeRows(RowCounts):
         return sum(siblings.sums[:block]) + sum(self._share(ids[start + place]) for place in range(rest))
 
     def _last(self, parent: int) -> int:
-        """The last child that has a row."""
+        """Return the last child that has a row."""
         return next(id for id in reversed(self._ids(parent)) if self._flags[id] & SHOWN)
 
     def _ids(self, parent: int) -> Sequence[int]:
-        """All children of a step, in the view's order."""
+        """Return all children of a step, in display order."""
         siblings = self._siblings.get(parent)
         if siblings is not None:
             return siblings.ids

@@ -1,7 +1,8 @@
-"""The terminal UI in a browser: a small server that starts a session of its own for every visitor.
+"""The terminal UI in a browser: a small server that starts a separate session for every visitor.
 
-textual-serve does the work. Added here: one sentence where the server cannot start, a page that asks no other machine
-for anything, sessions that end with their visitor, and no control for pages of other sites that the visitor has open.
+Built on textual-serve, with these additions: a one-line error if the server cannot start, a page that makes no requests
+to other machines, sessions that end with their visitor, and protection against pages of other sites that the visitor
+has open.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tts_tui.errors import UsageError
 from tts_tui.ui import recordings
 
 PLACES = 16
-"""Sessions at a time by default. One takes some 35 MB of memory, and 400 MB more with the embedded model."""
+"""Default number of simultaneous sessions. Each takes some 35 MB of memory, or 435 MB with the embedded model."""
 PATIENCE = 6.0
 """Seconds that a session has to stop its search and write its last events when its visitor or the server leaves."""
 
@@ -78,10 +79,10 @@ body {{ background: #121212; color: #e0e0e0; font: 16px monospace; display: flex
 </html>
 """
 _RETRY = 5
-"""Seconds after which the page that says so tries again."""
+"""Seconds after which the page that reports a full server reloads."""
 _COOKIE = "tts-tui-visitor"
 _COOKIE_AGE = 30 * 86_400
-_POLICY = (  # whatever the page's scripts try: nothing is asked of any other machine
+_POLICY = (  # whatever the page's scripts try: no requests to any other machine
     "default-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self' 'nonce-{nonce}'; "
     "connect-src 'self' {line}; frame-ancestors 'none'"
 )
@@ -94,14 +95,14 @@ _log = logging.getLogger("textual-serve")
 
 
 class Session(AppService):
-    """The process behind one visitor. It ends with the visitor, and is ended if it does not.
+    """The process behind one visitor. It ends with the visitor, and is killed if it does not.
 
-    It ends with the server, too, however that ends: its standard input does.
+    It also ends with the server, however the server ends, because its standard input is closed.
 
     Args:
-        command: What starts the app.
-        environment: Added to its environment.
-        settings: As for `AppService`.
+        command: The command that starts the app.
+        environment: Additional environment variables.
+        settings: Further arguments of `AppService`.
     """
 
     def __init__(self, command: str, environment: Mapping[str, str], **settings: Any) -> None:
@@ -112,13 +113,13 @@ class Session(AppService):
         return {**super()._build_environment(width, height), **self._environment}
 
     async def run(self) -> None:
-        """Passes on what the app draws, until it ends."""
+        """Forward the app's output until it ends."""
         process = self._process
         assert process is not None and process.stdout is not None
         try:
             await super().run()
             while await process.stdout.read(65536):
-                pass  # nobody sees it, but the app would wait for a reader, and never end
+                pass  # not visible any more, but without a reader the app would wait and never end
             await process.wait()
         finally:
             self.kill()
@@ -126,7 +127,7 @@ class Session(AppService):
                 await self.remote_close()
 
     async def stop(self) -> None:
-        """Asks the app to leave, and waits; not for ever."""
+        """Ask the app to exit, and wait for a limited time."""
         last = asyncio.get_running_loop().call_later(PATIENCE, self.kill)
         try:
             await super().stop()
@@ -137,21 +138,21 @@ class Session(AppService):
             self.kill()
 
     def kill(self) -> None:
-        """Ends the process now, if it runs."""
+        """Kill the process, if it is running."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
 
 class BrowserServer(Server):
-    """Serves the app of a command line.
+    """A server of the app with given command-line arguments.
 
     Args:
-        command: What starts the app.
-        host, port: Where to listen; port 0 takes a free one.
-        places: How many sessions there may be at a time.
-        shared: Whether all visitors have the same recordings, those of this user. Else every browser has a folder of
-            its own, which a cookie names.
+        command: The command that starts the app.
+        host, port: The address to listen on; port 0 takes a free one.
+        places: Maximum number of simultaneous sessions.
+        shared: Whether all visitors share the recordings of this user. Otherwise every browser has a folder of its own,
+            identified by a cookie.
     """
 
     def __init__(
@@ -165,10 +166,10 @@ class BrowserServer(Server):
         self.sessions: dict[web.WebSocketResponse, Session] = {}
 
     async def run(self, ready: Callable[[str], None]) -> None:
-        """Serves until `ended` is set, then ends all sessions; `ready` is told the address.
+        """Serve until `ended` is set, then end all sessions; `ready` is called with the address.
 
         Raises:
-            UsageError: It cannot listen there.
+            UsageError: The address cannot be listened on.
         """
         runner = web.AppRunner(await self._make_app(), access_log=None, shutdown_timeout=PATIENCE + 4)
         await runner.setup()
@@ -183,22 +184,22 @@ class BrowserServer(Server):
             await runner.cleanup()
 
     def end(self) -> None:
-        """Ends the server and its sessions; the second time, at once."""
+        """End the server and its sessions; the second time, immediately."""
         if self.ended.is_set():
             for session in self.sessions.values():
                 session.kill()
         self.ended.set()
 
     async def on_startup(self, app: web.Application) -> None:
-        """Says nothing: `ready` does."""
+        """Suppress textual-serve's startup message: `ready` replaces it."""
 
     async def on_shutdown(self, app: web.Application) -> None:
-        """Closes the line to every visitor; their sessions end with it."""
+        """Close the connection to every visitor, which ends their sessions."""
         lines = [line.close(code=1001, message=b"the server ends") for line in list(self.sessions)]
-        await asyncio.gather(*lines, return_exceptions=True)  # one that is broken already keeps no other one open
+        await asyncio.gather(*lines, return_exceptions=True)  # a broken connection must not keep others open
 
     async def handle_index(self, request: web.Request) -> web.Response:
-        """The page. Its addresses are those that the visitor asked for, so that it works under every name."""
+        """Return the page. Its URLs use the host that the visitor requested, so that it works under every name."""
         if not re.fullmatch(r"[\w.:\[\]-]+", request.host):
             raise web.HTTPBadRequest(text="that is no name of a machine")
         if self.full:
@@ -220,11 +221,11 @@ class BrowserServer(Server):
 
     @property
     def full(self) -> bool:
-        """Whether every place is taken."""
+        """True if the maximum number of sessions is reached."""
         return len(self.sessions) >= self.places
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
-        """The line of one visitor, for as long as it is open."""
+        """Handle the connection of one visitor for as long as it is open."""
         if not _own_page(request.headers, request.host, self.local):
             raise web.HTTPForbidden(text="only the page of this server itself may open a session")
         if self.full:
@@ -247,7 +248,7 @@ class BrowserServer(Server):
             await session.start(width, height)
             if not self.ended.is_set():
                 await self._process_messages(line, session)
-        except Exception as error:  # what is no message of the page ends its session, not the server
+        except Exception as error:  # an invalid message from the page ends its session, not the server
             _log.error("a session ended: %s: %s", type(error).__name__, error)
         finally:
             try:
@@ -258,16 +259,16 @@ class BrowserServer(Server):
 
 
 def _visitor(request: web.Request) -> str:
-    """The name by which a browser is known; a new one if it has none."""
+    """Return the id of a browser, from its cookie, or a new one."""
     name = request.cookies.get(_COOKIE, "")
     return name if re.fullmatch(r"[0-9a-f]{32}", name) else secrets.token_hex(16)
 
 
 def _own_page(headers: Mapping[str, str], host: str, local: bool) -> bool:
-    """Whether a session may be opened for a request.
+    """Return whether a request may open a session.
 
-    Browsers let any page open a WebSocket to any server, this machine's own included, and say in `Origin` which page it
-    is. A server for this machine alone also refuses foreign names that point to it, unless a proxy stands in front.
+    Browsers let any page open a WebSocket to any server, including this machine's own, and send the page's origin in
+    `Origin`. A server for this machine alone also refuses foreign names that point to it, unless it is behind a proxy.
     """
     origin = headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != host:
@@ -277,7 +278,7 @@ def _own_page(headers: Mapping[str, str], host: str, local: bool) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -306,7 +307,7 @@ def _url(host: str, port: int) -> str:
 
 
 class _OneLine(logging.Formatter):
-    """Without tracebacks: what a visitor sent is no fault of the program."""
+    """A log format without tracebacks: invalid input from a visitor is not an error of the program."""
 
     def formatException(self, ei: object) -> str:
         return ""
@@ -321,20 +322,20 @@ def serve(
     shared: bool = False,
     command: Sequence[str] | None = None,
 ) -> int:
-    """Serves the terminal UI to browsers until Ctrl-C; every visitor gets a process of its own.
+    """Serve the terminal UI to browsers until Ctrl-C, with a separate process for every visitor.
 
     Args:
-        host, port: Where to listen; port 0 takes a free one.
-        arguments: Of `tts-tui`, for each session.
-        places: How many sessions there may be at a time.
-        shared: Whether all visitors have the same recordings.
-        command: What they are arguments of, if not this `tts-tui`.
+        host, port: The address to listen on; port 0 takes a free one.
+        arguments: The arguments of `tts-tui` for each session.
+        places: Maximum number of simultaneous sessions.
+        shared: Whether all visitors share the recordings of this user.
+        command: The command that takes the arguments, by default this `tts-tui`.
 
     Returns:
         The exit code.
 
     Raises:
-        UsageError: It cannot listen there.
+        UsageError: The address cannot be listened on.
     """
     if not is_local(host):
         print(
@@ -347,7 +348,7 @@ def serve(
     _log.handlers, _log.propagate = [handler], False
     _log.setLevel(logging.ERROR)
     words = [*(command or (sys.executable, "-m", "tts_tui")), *arguments]
-    with contextlib.redirect_stdout(sys.stderr):  # where textual-serve writes what the apps said on standard error
+    with contextlib.redirect_stdout(sys.stderr):  # textual-serve prints the apps' standard error there
         asyncio.run(_until_signal(BrowserServer(words, host, port, places=places, shared=shared)))
     return 0
 

@@ -1,4 +1,4 @@
-"""What every screen with a tree can do without touching the search: look, find, copy, keep a picture."""
+"""The base of every screen with a tree: viewing, searching, copying and exporting, none of which affects the search."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LAST = keys(
     ("view.find", "slash", "find", "find", "Find a text or an answer in the tree"),
     ("view.help", "question_mark,f1", "help", "help", "Explain keys and glyphs"),
 )
-"""Keys that stand last in the footer."""
+"""Keys that come last in the footer."""
 
 
 class TreeScreen(Pulsing):
-    """The keys of looking."""
+    """A screen with the keys for viewing a tree."""
 
     app: TTSApp
     complete = False
-    """Whether everything on it has been mounted."""
+    """True once all of its widgets have been mounted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys(
@@ -56,73 +56,73 @@ class TreeScreen(Pulsing):
 
     @property
     def stands(self) -> bool:
-        """Whether everything on it is there, so that keys find what they are for; no more once it is being removed."""
+        """True if all of its widgets are present, so that keys can act on them; False once it is being removed."""
         return self.complete and self.is_attached
 
     @property
     @abstractmethod
     def model(self) -> RunModel:
-        """What is shown."""
+        """The run that is shown."""
 
     @property
     @abstractmethod
     def tree_view(self) -> TreeView:
-        """The tree that has the keys."""
+        """The tree view that has the focus."""
 
     @property
     def node(self) -> Node | None:
-        """The step that is looked at; the problem, as long as nobody has looked at anything."""
+        """The step at the cursor; the problem if the cursor has not been placed yet."""
         tree = self.model.tree
         return self.tree_view.cursor_in(tree) or (tree.root if tree.started is not None else None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """No key does anything before the screen stands."""
+        """Disable all keys until the screen is mounted."""
         return self.stands
 
     def say(self, message: str, *, wrong: bool = False) -> None:
-        """A short message over the screen."""
-        self.app.clear_notifications()  # the newest counts, and a pile of them would hide what they are about
+        """Show a short message over the screen."""
+        self.app.clear_notifications()  # only the newest matters, and a pile of them would cover the tree
         self.notify(one_line(message, 500), severity="warning" if wrong else "information", timeout=4, markup=False)
 
     # -- the tree ----------------------------------------------------------------------------------------------------
 
     def action_freeze(self) -> None:
-        """Freezes the view, or thaws it."""
+        """Freeze the view, or unfreeze it."""
         self.tree_view.toggle_freeze()
 
     def action_follow(self) -> None:
-        """Next kind of following."""
+        """Switch to the next follow mode."""
         kinds = {"off": "nothing", "newest": "the newest step", "best": "the best step"}
         self.say(f"Following {kinds[self.tree_view.cycle_follow()]}.")
 
     def action_heat(self) -> None:
-        """Next way to show scores."""
+        """Switch to the next way to show scores."""
         self.tree_view.cycle_heat()
 
     def action_value(self) -> None:
-        """Next value."""
+        """Switch to the next value: step score, path minimum or path product."""
         kinds = {"score": "score of the step", "min": "lowest score of the path", "prod": "product over the path"}
         self.say(f"Shown is the {kinds[self.tree_view.cycle_value()]}.")
 
     def action_order(self) -> None:
-        """Next order."""
+        """Switch to the next order of siblings."""
         kinds = {"born": "age", "score": "score"}
         self.say(f"Siblings are ordered by {kinds[self.tree_view.cycle_order()]}.")
 
     # -- find --------------------------------------------------------------------------------------------------------
 
     def show_tree(self) -> None:
-        """Brings the tree to the front, where something else may hide it."""
+        """Bring the tree to the front, where another panel may hide it."""
 
     def action_find(self) -> None:
-        """Opens the field."""
+        """Open the search field."""
         self.show_tree()
         field = self.query_one("#find", Input)
         field.display = True
         field.focus()
 
     def action_next(self, backwards: bool) -> None:
-        """Goes to the next place."""
+        """Go to the next match, or to the previous one."""
         text = self.query_one("#find", Input).value
         if not text:
             self.action_find()
@@ -131,11 +131,11 @@ class TreeScreen(Pulsing):
         self.say(f"{place} of {count}" if count else f"{text!r} stands nowhere in the tree.", wrong=not count)
 
     def on_input_submitted(self) -> None:
-        """Goes to the next place; the field stays for another Enter."""
+        """Go to the next match; the field stays open for another Enter."""
         self.action_next(False)
 
     def close_find(self) -> bool:
-        """Closes the field; whether it was open."""
+        """Close the search field, and return whether it was open."""
         field = self.query_one("#find", Input)
         if not field.display:
             return False
@@ -143,10 +143,10 @@ class TreeScreen(Pulsing):
         self.tree_view.focus()
         return True
 
-    # -- keep --------------------------------------------------------------------------------------------------------
+    # -- copy and export ----------------------------------------------------------------------------------------------
 
     def action_copy(self) -> None:
-        """Copies the path to the step that is looked at."""
+        """Copy the path to the step at the cursor."""
         node = self.node
         if node is None:
             return
@@ -155,7 +155,7 @@ class TreeScreen(Pulsing):
         self.say(f"Copied the path to step {node.label}.")
 
     def action_picture(self) -> None:
-        """Writes what is on the screen as an SVG file."""
+        """Save the screen as an SVG file."""
         from tts_tui.displays import export
 
         self._keep(
@@ -163,7 +163,7 @@ class TreeScreen(Pulsing):
         )
 
     def action_export(self) -> None:
-        """Writes the whole run as a page."""
+        """Export the entire run as an HTML page."""
         from tts_tui.displays import export
 
         if self.model.tree.started is not None:
@@ -181,13 +181,13 @@ class TreeScreen(Pulsing):
 
     @property
     def own_path(self) -> Path | None:
-        """The recording of what is shown."""
+        """The path of the recording of the run that is shown, or None."""
         return None
 
     def action_compare(self) -> None:
-        """Asks which run to put beside this one."""
+        """Ask which run to compare this one with."""
         self.app.choose_other(self.model, self.own_path)
 
     def action_help(self) -> None:
-        """Shows the keys."""
+        """Show the help screen."""
         self.app.push_screen(Help(self))

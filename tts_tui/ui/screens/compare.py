@@ -1,4 +1,4 @@
-"""Two runs side by side: trees, answers, what `auto` chose, and what they cost."""
+"""Two runs side by side: their trees, answers, costs, and the choices of `auto`."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tts_tui.ui.widgets.tree_view import TreeView
 
 FRAMES = 8.0
 TALL, SIDE_BY_SIDE = 30, 80
-"""Rows and columns of the screen from which on there is room, as the app's breakpoints have it."""
+"""Rows and columns from which the screen is tall, or wide enough for two columns; as in the app's breakpoints."""
 STACKED = 20
-"""Rows below which two trees, one over the other, need them all."""
+"""Number of rows below which two stacked trees need all of them."""
 
 
 class CompareScreen(TreeScreen):
-    """Puts two runs side by side; both may still be running.
+    """A comparison of two runs, which may both still be running.
 
     Args:
         first, second: The runs.
-        names: What they are called.
+        names: The names of the runs.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,21 +53,21 @@ class CompareScreen(TreeScreen):
 
     @property
     def model(self) -> RunModel:
-        """The run on the side that has the keys, or had them last."""
+        """The run on the side that has, or last had, the focus."""
         return self.models[self._side]
 
     @property
     def tree_view(self) -> TreeView:
-        """The tree on that side."""
+        """The tree view on the side that has, or last had, the focus."""
         return self.query_one(("#left-tree", "#right-tree")[self._side], TreeView)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Remembers the side."""
+        """Remember which side has the focus."""
         if isinstance(event.widget, TreeView):
             self._side = int(event.widget.id == "right-tree")
 
     def compose(self) -> ComposeResult:
-        """Two trees over one table."""
+        """Lay out two trees above one table."""
         with Horizontal(id="pair"):
             for side in ("left", "right"):
                 with Vertical(classes="half"):
@@ -80,10 +80,10 @@ class CompareScreen(TreeScreen):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        """Shows both."""
+        """Show both runs, and start the timer."""
         for side, model, name in zip(("left", "right"), self.models, self._names, strict=True):
             view = self.query_one(f"#{side}-tree", TreeView)
-            view.border_title = Content(one_line(name, 60))  # a text alone would be markup
+            view.border_title = Content(one_line(name, 60))  # a plain str would be parsed as markup
             model.pull()
             view.show(model)
         self.query_one("#find").display = False
@@ -94,15 +94,15 @@ class CompareScreen(TreeScreen):
 
     @property
     def lively(self) -> bool:
-        """Whether one of them goes on."""
+        """True if one of the runs is still changing."""
         return any(runner.changing and runner.model in self.models for runner in self.app.runners)
 
     def look(self) -> None:
-        """The timer's."""
+        """Refresh both runs."""
         self.tick()
 
     def tick(self) -> None:
-        """Looks at both."""
+        """Bring both trees and the table up to date."""
         if self.app.screen is not self:
             return
         self._tick += 1
@@ -119,28 +119,28 @@ class CompareScreen(TreeScreen):
                 decisions.course(model.tree, width, self._rows),
             )
             chosen.put(course)
-            chosen.display = bool(course)  # without lines it would be a blank one
+            chosen.display = bool(course)  # without lines it would take up a blank line
         self.query_one("#table", LazyStatic).put(table(*self.models, width=self.size.width))
 
     @property
     def _rows(self) -> int:
-        """How many rows there are for what `auto` chose, with the trees side by side or one over the other."""
+        """Number of rows for the choices of `auto`, which depends on whether the trees are stacked."""
         if self.size.width >= SIDE_BY_SIDE:
             return 4 if self.size.height >= TALL else 2
         return 2 if self.size.height >= TALL else int(self.size.height >= STACKED)
 
     def action_other(self) -> None:
-        """To the other tree."""
+        """Move the focus to the other tree."""
         self.query_one(("#right-tree", "#left-tree")[self._side]).focus()
 
     def action_leave(self) -> None:
-        """Back."""
+        """Close the screen."""
         if not self.close_find():
             self.app.pop_screen()
 
 
 def figures(tree: SearchTree) -> list[tuple[str, float, str]]:
-    """What a run came to: label, number, and the number for people; nan where there is none to compare."""
+    """Return the figures of a run: label, number, and the formatted number; nan if there is none to compare."""
     counts = tree.counts
     spent = sum(flops(counts, tree.start.policy, tree.start.prm))
     return [
@@ -155,7 +155,7 @@ def figures(tree: SearchTree) -> list[tuple[str, float, str]]:
 
 
 def table(first: RunModel, second: RunModel, *, width: int) -> list[Text]:
-    """The figures of both, and their ratio."""
+    """Return a table with the figures of both runs and their ratios."""
     if first.tree.started is None or second.tree.started is None:
         return []
     lines = []

@@ -1,4 +1,4 @@
-"""Small windows over a screen: a question, a step of one's own, a choice among runs."""
+"""Dialogs over a screen: a yes/no question, the text of a user's own step, and a choice among runs."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tts_tui.ui.widgets.prompt import ProblemInput
 
 
 class Dialog(ModalScreen[ScreenResultType]):
-    """A window that closes once: the second Enter of a burst must not close the screen below it."""
+    """A dialog that closes only once: the second Enter of a burst must not close the screen below it."""
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
-        """Closes it, if it is still open."""
+        """Close the dialog, if it is still open."""
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
 
 class Palette(CommandPalette):
-    """Textual's command palette, which closes once as well."""
+    """Textual's command palette, made to close only once, too."""
 
     def dismiss(self, result: None = None) -> AwaitComplete:
-        """Closes it, if it is still open."""
+        """Close the palette, if it is still open."""
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
 
 class Question(Dialog[bool]):
-    """Asks for a yes.
+    """A yes/no question.
 
     Args:
         text: The question.
-        yes: What yes does, in a word or two.
+        yes: What a yes does, in a word or two.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -52,22 +52,22 @@ class Question(Dialog[bool]):
         self._text, self._yes = text, yes
 
     def compose(self) -> ComposeResult:
-        """The question and its keys."""
+        """Lay out the question and its keys."""
         with Vertical(classes="dialog") as dialog:
-            dialog.border_subtitle = f"y {self._yes} · n back"  # in the frame, so that it is seen at any size
+            dialog.border_subtitle = f"y {self._yes} · n back"  # in the border, so that it is visible at any size
             yield Static(self._text, markup=False)
 
     def action_answer(self, yes: bool) -> None:
-        """Closes it."""
+        """Close the dialog with the answer."""
         self.dismiss(yes)
 
 
 class Write(Dialog["str | None"]):
-    """Takes a step that a person writes.
+    """An editor for a step that the user writes.
 
     Args:
-        where: Label of the step that it follows.
-        text: What stands in the field at first.
+        where: The label of the step that the new one follows.
+        text: The initial text.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -79,27 +79,27 @@ class Write(Dialog["str | None"]):
         self._where, self._text = where, text
 
     def compose(self) -> ComposeResult:
-        """A field and what it is for."""
+        """Lay out the text field and its title."""
         with Vertical(classes="dialog"):
             yield Static(f"Your own next step after step {self._where}; the search goes on from it.", markup=False)
             yield ProblemInput(self._text, id="own-step", placeholder="Step 2: 15 - 6 = 9")
             yield Static("enter  add it     ctrl+j  new line     esc  back", markup=False, classes="hint")
 
     def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
-        """Gives the text back."""
+        """Close the dialog with the text."""
         if event.text.strip():
             self.dismiss(event.text)
 
     def action_leave(self) -> None:
-        """Closes it."""
+        """Close the dialog without a text."""
         self.dismiss(None)
 
 
 class ChoiceDialog(Dialog["int | None"]):
-    """Lets people choose one of some lines.
+    """A choice of one line among several.
 
     Args:
-        title: What for.
+        title: The purpose of the choice.
         lines: The choices.
     """
 
@@ -112,16 +112,16 @@ class ChoiceDialog(Dialog["int | None"]):
         self._title, self._lines = title, lines
 
     def compose(self) -> ComposeResult:
-        """The list."""
+        """Lay out the list of choices."""
         with Vertical(classes="dialog"):
             yield Label(self._title, markup=False)
             yield OptionList(*[Option(line) for line in self._lines])
             yield Static("enter  choose     esc  back", markup=False, classes="hint")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Gives the number of the choice back."""
+        """Close the dialog with the index of the choice."""
         self.dismiss(event.option_index)
 
     def action_leave(self) -> None:
-        """Closes it."""
+        """Close the dialog without a choice."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""Which keys do what, for whatever has the focus, and what the glyphs mean."""
+"""The help screen: the keys of the focused widget and of its screen, and the meaning of the glyphs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ GLYPHS = (
     ("▶ beam:16", "what auto chose"),
 )
 BAR = " │ "
-"""Between a panel's title and the names of other panels in its frame."""
+"""Separator between a panel's title and the names of other panels in its border."""
 
 
 class Help(Dialog[None]):
-    """Lists the keys of a screen and of what has its focus.
+    """A list of the keys of a screen and of its focused widget.
 
     Args:
-        screen: The screen that it is about.
+        screen: The screen to describe.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,17 +47,17 @@ class Help(Dialog[None]):
         self._lines = list(lines(screen))
 
     def compose(self) -> ComposeResult:
-        """One scrolling text."""
+        """Lay out the help as one scrolling text."""
         with VerticalScroll(classes="dialog wide"):
             yield Static(Text("\n").join(self._lines), id="help-text", markup=False)
 
     def action_leave(self) -> None:
-        """Closes it."""
+        """Close the help screen."""
         self.dismiss(None)
 
 
 def lines(screen: Screen[Any]) -> Iterator[Text]:
-    """Keys by where they come from, what has the focus first; then the glyphs."""
+    """Yield the keys, grouped by origin with the focused widget first, then the glyphs."""
     seen: set[str] = set()
     rows: dict[str, list[tuple[str, str]]] = {}
     for active in screen.active_bindings.values():

@@ -1,4 +1,4 @@
-"""The first screen: a field for the problem, examples, recent runs, and how the models are."""
+"""The first screen: a field for the problem, examples, recent runs, and the state of the models."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ WELCOME = (
     "pause, cut a branch, write a step yourself. Everything is kept, and can be replayed."
 )
 FRAMES = 2.0
-"""Looks at models and runs a second."""
+"""Number of refreshes per second."""
 SHOWN = 30
-"""Recent runs in the list."""
+"""Maximum number of recent runs in the list."""
 
 
 class HomeScreen(Pulsing):
-    """Where runs begin."""
+    """The first screen, where runs are started."""
 
     app: TTSApp
 
@@ -76,7 +76,7 @@ class HomeScreen(Pulsing):
         self._live: list[Runner] = []
 
     def compose(self) -> ComposeResult:
-        """Field, plan, lists."""
+        """Lay out the problem field, the plan and the lists."""
         yield LazyStatic(id="home-head")
         yield ProblemInput(id="problem", placeholder="A problem, in words or LaTeX. Enter solves it.")
         yield LazyStatic(id="home-plan")
@@ -91,7 +91,7 @@ class HomeScreen(Pulsing):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        """Starts to look after the models."""
+        """Fill the lists, and start watching the models."""
         field = self.query_one("#problem", ProblemInput)
         field.border_title = "Problem"
         field.border_subtitle = "enter solves · ctrl+j new line"
@@ -102,19 +102,19 @@ class HomeScreen(Pulsing):
         self.call_after_refresh(self.refresh_runs)
 
     def on_screen_resume(self) -> None:
-        """Whoever comes back sees what has happened meanwhile."""
+        """Refresh the list of runs when the screen is shown again."""
         self.refresh_runs()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     @property
     def lively(self) -> bool:
-        """Whether models are being loaded, or a search goes on."""
+        """True if models are being loaded, or a search is running."""
         models = self.app.models
         return (models is not None and models.loading) or any(runner.changing for runner in self.app.runners)
 
     def look(self) -> None:
-        """Says how the models are, and what runs."""
+        """Refresh the state of the models and of the runs."""
         if self.app.screen is not self:
             return
         models, plan = self.app.models, self.app.plan
@@ -141,7 +141,7 @@ class HomeScreen(Pulsing):
             self._draw_runs()
 
     def refresh_runs(self) -> None:
-        """Reads the list anew: runs of this session that are not over first, then recordings."""
+        """Rebuild the list: first the unfinished runs of this session, then recordings."""
         self._live = [runner for runner in self.app.runners if not runner.done]
         busy = {runner.path for runner in self._live}
         self._stored = [run for run in recent(SHOWN) if run.path not in busy]
@@ -163,8 +163,8 @@ class HomeScreen(Pulsing):
     # -- acting ------------------------------------------------------------------------------------------------------
 
     def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
-        """Solves what was typed."""
-        if self.app.screen is not self:  # Enter came twice
+        """Start solving the submitted problem."""
+        if self.app.screen is not self:  # Enter was pressed twice
             return
         if event.text.strip():
             self.app.begin(event.text)
@@ -172,21 +172,21 @@ class HomeScreen(Pulsing):
             self.notify("Type a problem first, or press ctrl+t for an example.", severity="warning", markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """An example goes into the field, a run opens."""
+        """Put the chosen example into the field, or open the chosen run."""
         if event.option_list.id == "examples":
             self._put(event.option_index)
         else:
             self._open(self._rows[event.option_index])
 
     def _open(self, row: Runner | RecordedRun) -> None:
-        self.query_one("#problem").focus()  # whoever comes back may type
+        self.query_one("#problem").focus()  # ready for typing when the user returns
         if isinstance(row, Runner):
             self.app.show_runner(row)
         else:
             self.app.read(row.path, self.app.open_recording)
 
     def on_key(self, event: object) -> None:
-        """Digits choose an example, unless they are typed into the field."""
+        """Choose an example by its digit, unless the digit is typed into the field."""
         key = getattr(event, "key", "")
         if key in "12345" and len(key) == 1 and not isinstance(self.focused, ProblemInput):
             self._put(int(key) - 1)
@@ -203,22 +203,22 @@ class HomeScreen(Pulsing):
         return self._rows[place] if place is not None and place < len(self._rows) else None
 
     def _marked_recording(self) -> RecordedRun | None:
-        """The recording that is marked in the list, if that has the keys."""
+        """Return the highlighted recording, if the list has the focus."""
         marked = self._marked()
         if isinstance(marked, RecordedRun) and self.query_one("#runs").has_focus:
             return marked
         return None
 
     def action_example(self) -> None:
-        """The next example."""
+        """Put the next example into the field."""
         self._put((self._example + 1) % len(EXAMPLES))
 
     def action_field(self) -> None:
-        """Back to the field."""
+        """Move the focus to the problem field."""
         self.query_one("#problem").focus()
 
     def action_recent(self) -> None:
-        """To the list of runs."""
+        """Move the focus to the list of runs."""
         listed = self.query_one("#runs", OptionList)
         if listed.display:
             listed.focus()
@@ -228,7 +228,7 @@ class HomeScreen(Pulsing):
             self.notify("There are no runs yet.", markup=False)
 
     def action_plan(self) -> None:
-        """Changes the plan of the next run."""
+        """Edit the plan of the next run."""
         models, plan = self.app.models, self.app.plan
         if models is None or plan is None:
             return
@@ -241,7 +241,7 @@ class HomeScreen(Pulsing):
         self.app.push_screen(PlanForm(plan, models.solver.plan, models.solver.check), take)
 
     def action_remove(self) -> None:
-        """Removes a recording, after a question."""
+        """Delete the highlighted recording, after confirmation."""
         run = self._marked_recording()
         if run is None:
             return
@@ -258,22 +258,22 @@ class HomeScreen(Pulsing):
         self.app.push_screen(Question(f"Remove the recording of {what} for good?", "remove"), go)
 
     def action_compare(self) -> None:
-        """Another run beside the marked one."""
+        """Compare the highlighted run with another one."""
         if (run := self._marked_recording()) is not None:
             self.app.read(run.path, self.app.compare_recording)
 
     def action_resume(self) -> None:
-        """Goes on with an interrupted run."""
+        """Resume the highlighted run, if it was interrupted."""
         if (run := self._marked_recording()) is not None:
             self.app.read(run.path, self.app.resume_recording)
 
     def action_help(self) -> None:
-        """Shows the keys."""
+        """Show the help screen."""
         self.app.push_screen(Help(self))
 
 
 def describe(run: RecordedRun) -> Text:
-    """One recording in a line."""
+    """Return a recording as one line."""
     when = run.when.astimezone().strftime("%d %b %H:%M") if run.when else ""
     line = Text(f"{when} ", style="dim", no_wrap=True, overflow="ellipsis")
     if run.broken:

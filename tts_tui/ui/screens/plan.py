@@ -1,4 +1,4 @@
-"""The plan as a form: what a search will do, before it begins or while it runs."""
+"""The plan as a form, to edit before a search starts or while it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tts_tui.ui.widgets.field import Field
 
 
 def _share(text: str) -> float:
-    """`0.8`, or `80 %`."""
+    """Parse a share such as `0.8` or `80 %`."""
     return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
 
 
@@ -37,10 +37,10 @@ NUMBERS: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("target_tokens", "mean tokens wished", int),
     ("target_accuracy", "or share right", _share),
 )
-"""Field, label, kind; an empty limit, or wish, is none."""
+"""Field, label and type; an empty limit or target means none."""
 LIMITS = ("tokens", "seconds")
 WISHES = ("target_tokens", "target_accuracy")
-"""What only `auto` can keep to."""
+"""Fields that only `auto` can honour."""
 HINTS = {
     **dict.fromkeys(LIMITS, "no limit"),
     "target_tokens": "as calibrated, or such as 500 a problem",
@@ -49,17 +49,17 @@ HINTS = {
 
 
 MOST = "N, most candidates"
-"""Label of N where it bounds what `auto` chooses."""
+"""Label of N where it is the upper bound for `auto`."""
 
 
 class PlanForm(Dialog["Plan | None"]):
-    """Changes a plan; nothing is taken over that could not run.
+    """A form that edits a plan, and accepts only plans that can run.
 
     Args:
-        plan: Where it starts from.
-        renew: The default plan of another strategy.
+        plan: The initial plan.
+        renew: Returns the default plan of another strategy.
         check: Raises `TTSError` for a plan that cannot run.
-        title: What it is for.
+        title: The purpose of the form.
     """
 
     AUTO_FOCUS = "#n"
@@ -77,7 +77,7 @@ class PlanForm(Dialog["Plan | None"]):
         self._plan, self._renew, self._check = plan, renew, check
 
     def compose(self) -> ComposeResult:
-        """One row a field."""
+        """Lay out one row per field."""
         strategies = sorted(registry.strategies().items())
         with VerticalScroll(classes="dialog wide"):
             yield Label(self._title, classes="title", markup=False)
@@ -106,7 +106,7 @@ class PlanForm(Dialog["Plan | None"]):
 
     @staticmethod
     def _select(name: str, options: list[tuple[str, str]], value: str) -> Select[str]:
-        prompts = [(Content(label), choice) for label, choice in options]  # a text alone would be markup
+        prompts = [(Content(label), choice) for label, choice in options]  # a plain str would be parsed as markup
         return Select(prompts, value=value, allow_blank=False, id=name, compact=True)
 
     def _label(self, name: str, label: str) -> str:
@@ -119,7 +119,7 @@ class PlanForm(Dialog["Plan | None"]):
         return "" if value is None else repr(value).removesuffix(".0")
 
     def on_select_changed(self, event: Select.Changed) -> None:
-        """Another strategy brings its own defaults along, such as no temperature for a greedy sample."""
+        """Apply the defaults of the newly selected strategy, such as no temperature for a greedy sample."""
         if event.select.id != "strategy" or event.value == self._plan.strategy:
             return
         fresh = self._renew(str(event.value)).replace(budget=self._plan.budget, seed=self._plan.seed)
@@ -133,18 +133,18 @@ class PlanForm(Dialog["Plan | None"]):
             self.query_one(f"#{name}", Select).value = getattr(fresh, name)
 
     def on_input_submitted(self) -> None:
-        """Enter in a field takes the plan."""
+        """Accept the plan on Enter in a field."""
         self.action_take()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """The two buttons."""
+        """Accept the plan or close the form, depending on the button."""
         if event.button.id == "take":
             self.action_take()
         else:
             self.action_leave()
 
     def action_take(self) -> None:
-        """Hands the plan over if it can run, and else says why not."""
+        """Close the form with the plan if it can run; otherwise show why not."""
         try:
             plan = self._read()
             self._check(plan)
@@ -154,7 +154,7 @@ class PlanForm(Dialog["Plan | None"]):
         self.dismiss(plan)
 
     def action_leave(self) -> None:
-        """Closes it."""
+        """Close the form without a plan."""
         self.dismiss(None)
 
     def _read(self) -> Plan:
@@ -179,4 +179,4 @@ class PlanForm(Dialog["Plan | None"]):
 
 
 class NotANumber(TTSError):
-    """A field holds no number."""
+    """The text of a field is not a number."""

@@ -1,4 +1,4 @@
-"""Screens that look at what they show again and again, but only while that changes."""
+"""Screens that refresh on a timer, but only while the data they show is changing."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from textual.timer import Timer
 class Pulsing(Screen[None]):
     """A screen with a timer that rests while nothing changes, so that an idle app computes and draws nothing.
 
-    It wakes with `wake`, which the app calls for every key and every event of a search, and when it comes back to the
-    front or changes its size.
+    The timer is restarted by `wake`, which the app calls for every key and every event of a search, and when the screen
+    is shown again or resized.
     """
 
     LINGER: ClassVar[int] = 6
-    """How often it looks once more after the last change."""
+    """Number of refreshes after the last change before the timer rests."""
 
     _timer: Timer | None = None
     _left = 0
 
     def begin_pulse(self, frames: float) -> None:
-        """Looks `frames` times a second from now on."""
+        """Start refreshing `frames` times per second."""
         self._left = self.LINGER
         self._timer = self.set_interval(1 / frames, self._beat)
 
     def wake(self) -> None:
-        """Looks again from now on, until nothing changes any more."""
+        """Restart the timer, which runs until nothing changes any more."""
         self._left = self.LINGER
         if self._timer is not None:
             self._timer.resume()
 
     @property
     def resting(self) -> bool:
-        """Whether the timer stands still."""
+        """True if the timer is paused."""
         return self._left <= 0
 
     @property
     def lively(self) -> bool:
-        """Whether what it shows changes by itself, without any event."""
+        """True if the data shown changes by itself, without any event."""
         return False
 
     def look(self) -> None:
-        """Looks at what it shows, and draws what changed."""
+        """Check the data shown, and redraw the parts that changed."""
 
     def _beat(self) -> None:
         if self._timer is None:
@@ -57,9 +57,9 @@ class Pulsing(Screen[None]):
             self._timer.pause()
 
     def on_screen_resume(self) -> None:
-        """Whoever comes back sees what has happened meanwhile."""
+        """Wake when the screen is shown again, to catch up on changes."""
         self.wake()
 
     def on_resize(self) -> None:
-        """Draws for the new size."""
+        """Wake to draw at the new size."""
         self.wake()

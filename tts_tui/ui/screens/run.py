@@ -1,4 +1,4 @@
-"""One run: the tree as it grows, the step that is looked at, answers, decisions, and what a person may do."""
+"""The screen of one run: the growing tree, the step at the cursor, answers, decisions, and the user's actions."""
 
 from __future__ import annotations
 
@@ -32,30 +32,32 @@ from tts_tui.ui.widgets.timeline import Timeline
 from tts_tui.ui.widgets.tree_view import TreeView
 
 FRAMES = 10.0
-"""Looks at the model a second; what changed is repainted."""
+"""Number of checks of the model per second; the parts that changed are repainted."""
 SPARING = 2
-"""Of so many looks one is taken while a model computes in this process: it writes no faster, and shares the cores."""
+"""While a model computes in this process, one of this many frames is drawn: text is generated no faster, and the cores
+are shared.
+"""
 BESIDE = 0.5
-"""The most of the side that the plan has beside step and story, where it says what was chosen."""
+"""Maximum share of the side column for the plan panel, next to step and story, when it shows the choices of `auto`."""
 LATEST = 20
-"""Rows of a screen from which one says what `auto` chose, where the plan panel is hidden."""
+"""Number of screen rows from which one shows the last choice of `auto` while the plan panel is hidden."""
 SLOW = 3
-"""Gauges and other lines of numbers are looked at every so many frames."""
+"""Number of frames between updates of gauges and other lines of numbers."""
 
 PANELS = {"tree": "Tree", "step": "Step", "answers": "Answers", "story": "Decisions", "plan": "Plan"}
 """Ids and titles of the panels, in the order of the keys 1 to 5."""
 TURNS = ("tree", "step", "story", "plan")
-"""Those that hide each other where there is no room for all; answers always have a line."""
+"""Panels that hide each other where there is no room for all; answers always have a line."""
 
 
 class RunScreen(SteeringScreen):
-    """Shows a run of this session, or a recording.
+    """The screen of a run of this session, or of a recording.
 
     Args:
-        runner: The run, if it is one of this session.
-        player: The recording, if it is one.
-        path: Its file.
-        title: What is said first in the status line.
+        runner: The run, if it belongs to this session.
+        player: The player of the recording, if it is one.
+        path: The path of the recording.
+        title: The text at the start of the status line.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -96,14 +98,14 @@ class RunScreen(SteeringScreen):
 
     @property
     def model(self) -> RunModel:
-        """What is shown."""
+        """The run that is shown."""
         if self.runner is not None:
             return self.runner.model
         assert self.player is not None
         return self.player.model
 
     def compose(self) -> ComposeResult:
-        """Two lines of numbers, the tree and its side, the answers."""
+        """Lay out two status lines, the tree with its side column, and the answers."""
         yield LazyStatic(id="status")
         yield LazyStatic(id="gauges")
         if self.player is not None:
@@ -121,7 +123,7 @@ class RunScreen(SteeringScreen):
         yield Footer(compact=True, show_command_palette=self.app.size.width >= 100)
 
     def on_mount(self) -> None:
-        """Starts the timer."""
+        """Start the timer."""
         for name, title in PANELS.items():
             self.query_one(f"#{name}").border_title = title
         self.query_one("#find").display = False
@@ -132,26 +134,26 @@ class RunScreen(SteeringScreen):
 
     @property
     def own_path(self) -> Path | None:
-        """The recording of what is shown."""
+        """The path of the recording of the run that is shown, or None."""
         return self.runner.path if self.runner is not None else self.path
 
     @property
     def tree_view(self) -> TreeView:
-        """The tree."""
+        """The tree view."""
         return self.query_one("#tree", TreeView)
 
     def on_tree_view_opened(self, event: TreeView.Opened) -> None:
-        """Enter on a step without children shows it in full, where there is no room for both."""
+        """Show a step without children in full on Enter, where tree and step do not fit next to each other."""
         self._look_at("step")
         self.tick()
 
     def on_timeline_sought(self, event: Timeline.Sought) -> None:
-        """A click into the timeline goes there."""
+        """Seek to the clicked position of the timeline."""
         if self.player is not None:
             self.player.seek(round(event.share * len(self.player)))
 
     def action_back(self) -> None:
-        """Closes what is open, and then the screen."""
+        """Close the search field, or the panel that is enlarged or hides the tree, or else the screen."""
         if self.close_find():
             return
         if self.maximized is not None:
@@ -164,7 +166,7 @@ class RunScreen(SteeringScreen):
     # -- panels ------------------------------------------------------------------------------------------------------
 
     def _look_at(self, name: str) -> None:
-        """Brings a panel to the front, and gives it the keys."""
+        """Bring a panel to the front, and focus it."""
         if self.maximized is not None:
             self.minimize()
         for other in PANELS:
@@ -174,17 +176,17 @@ class RunScreen(SteeringScreen):
         if panel.can_focus:
             panel.focus()
         elif name == "plan" and not self.has_class("-wide"):
-            self.tree_view.focus()  # the plan takes no keys, and what had them may be hidden now
+            self.tree_view.focus()  # the plan cannot take the focus, and the widget that had it may be hidden now
         self._panel = name
         self._tick = 0  # the next frame draws the panels
 
     def show_tree(self) -> None:
-        """Brings the tree to the front."""
+        """Bring the tree to the front."""
         if self._panel != "tree" or self.maximized is not None:
             self._look_at("tree")
 
     def action_panel(self, name: str) -> None:
-        """Goes to a panel, and enlarges it the second time."""
+        """Go to a panel, or enlarge it if it is already in front."""
         panel = self.query_one(f"#{name}")
         if self.maximized is panel:
             self._look_at(name)
@@ -194,7 +196,7 @@ class RunScreen(SteeringScreen):
             self._look_at(name)
 
     def action_turn(self, by: int) -> None:
-        """Goes to the next panel, or the one before, where some are hidden; else moves the focus as everywhere."""
+        """Go to the next or previous panel where some are hidden; otherwise move the focus as usual."""
         if not self._hidden():
             self.focus_next() if by > 0 else self.focus_previous()
             return
@@ -204,7 +206,7 @@ class RunScreen(SteeringScreen):
         self._look_at(TURNS[place % len(TURNS)])
 
     def _hidden(self) -> list[str]:
-        """The panels for which there is no room beside what is looked at."""
+        """Return the panels for which there is no room next to the one in front."""
         panels_of = {name: self.query_one(f"#{name}") for name in TURNS}
         boxes = {name: self.query_one("#left" if name == "tree" else "#side") for name in TURNS}
         return [name for name in TURNS if not (panels_of[name].display and boxes[name].display)]
@@ -213,11 +215,11 @@ class RunScreen(SteeringScreen):
 
     @property
     def lively(self) -> bool:
-        """Whether the replay plays, or the search goes on."""
+        """True if the replay is playing, or the search is running."""
         return self.player.playing if self.player is not None else self.runner is not None and self.runner.changing
 
     def look(self) -> None:
-        """The timer's."""
+        """Advance the replay and refresh the screen."""
         self._looks += 1
         if self._looks % SPARING == 0 or not self._computes_here:
             self.tick()
@@ -228,7 +230,7 @@ class RunScreen(SteeringScreen):
         return runner is not None and runner.running and not runner.models.remote and bool(runner.model.writing)
 
     def tick(self) -> None:
-        """Looks at the model, and repaints what changed."""
+        """Check the model, and repaint the parts that changed."""
         if not self.is_current and self.app.screen is not self:
             return
         self._tick += 1
@@ -256,7 +258,7 @@ class RunScreen(SteeringScreen):
             self.refresh_bindings()
 
     def _show(self, model: RunModel) -> None:
-        """Puts another model on the screen: the run's own, or where a replay has gone back to."""
+        """Show another model: the run's own, or the one a replay has gone back to."""
         first, self._shown = self._shown is None, model
         self.tree_view.show(model)
         if first:
@@ -277,7 +279,7 @@ class RunScreen(SteeringScreen):
             self.query_one(Timeline).show(self.player)
 
     def _title_panels(self, model: RunModel) -> None:
-        """Says in the frames what is in them; in that of the panel in front also which ones are hidden, with keys."""
+        """Set the panel titles; the panel in front also names the hidden ones, with their keys."""
         basis = f" · {phrases.basis_in_short(model.tree.choices[-1])}" if model.tree.choices else ""
         titles = {**PANELS, "tree": self._tree_title(), "plan": PANELS["plan"] + basis}
         hidden = self._hidden()
@@ -290,12 +292,12 @@ class RunScreen(SteeringScreen):
                 titles[front] += f"{BAR}{key}{PANELS[name]}"
         for name in TURNS:
             panel = self.query_one(f"#{name}")
-            title = Content(titles[name])  # a text alone would be markup
+            title = Content(titles[name])  # a plain str would be parsed as markup
             if panel.border_title != title.markup:
                 panel.border_title = title
 
     def _tree_title(self) -> str:
-        """Which number is shown, in which order, and what is followed."""
+        """Return the tree's title: the value shown, the order, and the follow mode."""
         view, order = self.tree_view, self.model.folding.order
         said = [PANELS["tree"]]
         said += [{"min": "lowest score of the path", "prod": "product of the path's scores"}.get(view.value, "")]
@@ -304,7 +306,7 @@ class RunScreen(SteeringScreen):
         return " · ".join(filter(None, said))
 
     def _instead(self) -> list[Text]:
-        """What stands in the place of a step: why the run failed, or what it waits for."""
+        """Return the text shown in place of a step: why the run failed, or what it is waiting for."""
         runner = self.runner
         if runner is None:
             return []
@@ -357,14 +359,14 @@ class RunScreen(SteeringScreen):
         )
 
     def _draw_latest(self, model: RunModel) -> None:
-        """What `auto` chose last, in a line, where the plan panel is hidden."""
+        """Draw the last choice of `auto` in one line, where the plan panel is hidden."""
         box = self.query_one("#latest", LazyStatic)
         box.display = bool(model.tree.choices) and self.size.height >= LATEST and "plan" in self._hidden()
         if box.display:
             box.put([decisions.latest(model.tree, box.size.width or self.size.width)])
 
     def _room(self, box: LazyStatic) -> int:
-        """Lines that the panel may have: the screen's, the side's, or, beside step and story, half of it."""
+        """Return the plan panel's maximum height: the screen's, the side's, or half the side next to step and story."""
         if self.maximized is box:
             return max(1, self.size.height - self.query_one(Footer).size.height - box.gutter.height)
         side = self.query_one("#side").size.height

@@ -1,4 +1,4 @@
-"""What a person may do in a run: hold it, steer it, add to it, fork it; or walk through a recording."""
+"""The user's actions in a run: pause, steer, extend and fork it, or navigate a recording."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tts_tui.ui.screens.dialogs import Write
 from tts_tui.ui.screens.plan import PlanForm
 
 LIVE = frozenset({"one_step", "one_round", "expand", "prune", "write", "finish"})
-"""Actions that need a search that runs."""
+"""Actions that need a running search."""
 FILM = frozenset({"event", "decision", "speed", "jump"})
 """Actions that need a recording."""
 
 
 class SteeringScreen(TreeScreen):
-    """The keys of doing."""
+    """A tree screen with the keys for acting on a run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *keys(
@@ -68,7 +68,7 @@ class SteeringScreen(TreeScreen):
     _awaited: int | None = None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Shows a key only where it does something."""
+        """Enable a key only where it has an effect."""
         if not self.stands:
             return False
         if action in FILM:
@@ -82,7 +82,7 @@ class SteeringScreen(TreeScreen):
         return True
 
     def on_key(self, event: Key) -> None:
-        """A key that does something elsewhere says why it does nothing here."""
+        """Explain why a key has no effect here that has one elsewhere."""
         action = next((binding.action for binding in self._bindings.key_to_bindings.get(event.key, ())), "")
         name = action.partition("(")[0]
         if not self.stands or name not in LIVE | FILM | {"pause", "again"} or self.check_action(name, ()):
@@ -97,7 +97,7 @@ class SteeringScreen(TreeScreen):
             self.say("The search is over: b begins a new run from this step, r solves the problem again.", wrong=True)
 
     def _do(self, action: Callable[[Search], object]) -> bool:
-        """Does something in the search, or says why that is not possible."""
+        """Perform an action on the search, or show why it is not possible; return whether it succeeded."""
         if self.runner is None:
             self.say("This is a recording: b begins a new run from this step.", wrong=True)
             return False
@@ -113,7 +113,7 @@ class SteeringScreen(TreeScreen):
 
     @property
     def trouble(self) -> str:
-        """Why the run failed, or never began; empty if it did neither."""
+        """Why the run failed or could not start; empty if neither happened."""
         if self.runner is None:
             return ""
         early = self.runner.done and self.runner.model.tree.started is None
@@ -122,7 +122,7 @@ class SteeringScreen(TreeScreen):
     # -- the search --------------------------------------------------------------------------------------------------
 
     def action_pause(self) -> None:
-        """Pauses the search, or goes on."""
+        """Pause the search, or resume it."""
         if self.player is not None:
             self.player.toggle()
             return
@@ -134,39 +134,39 @@ class SteeringScreen(TreeScreen):
         self._do(lambda search: search.go_on() if search.tree.paused else search.pause())
 
     def action_one_step(self) -> None:
-        """Lets one step through."""
+        """Let the paused search generate one more step."""
         self._do(lambda search: search.step())
 
     def action_one_round(self) -> None:
-        """Lets one round through."""
+        """Let the paused search run one more round."""
         self._do(lambda search: search.round())
 
     def action_finish(self) -> None:
-        """Stops."""
+        """Stop the search, which then returns the best answer so far."""
         if self._do(lambda search: search.stop()) and not self.model.votes:
             self.say("Stopped before anything was answered.")
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def _act_on(self) -> Node | None:
-        """The step that is looked at, and stays it: what is done to it must not move the cursor away."""
+        """Return the step at the cursor, and stop following: acting on it must not move the cursor away."""
         self.tree_view.follow = "off"
         if self.node is None:
             self.say("The search has not begun yet.", wrong=True)
         return self.node
 
     def action_expand(self) -> None:
-        """More children."""
+        """Generate more children of the step at the cursor."""
         if (node := self._act_on()) is not None:
             self._do(lambda search: search.steering.expand(node))
 
     def action_prune(self) -> None:
-        """Cuts, or restores."""
+        """Prune the step at the cursor, or restore it."""
         if (node := self._act_on()) is not None:
             self._do(lambda search: search.steering.restore(node) if node.pruned else search.steering.cut([node]))
 
     def action_write(self) -> None:
-        """Asks for a step."""
+        """Ask the user for a step that follows the one at the cursor."""
         if (node := self._act_on()) is not None:
             self._ask_for_step(node, "")
 
@@ -177,12 +177,12 @@ class SteeringScreen(TreeScreen):
             if self._do(lambda search: search.steering.write(node, text)):
                 self._awaited = node.id
             elif self.runner is not None and self.runner.running:
-                self._ask_for_step(node, text)  # what was written is not lost
+                self._ask_for_step(node, text)  # the text that was typed is not lost
 
         self.app.push_screen(Write(node.label, before), add)
 
     def look_for_own_step(self) -> None:
-        """Goes to the step that a person wrote, once it is there."""
+        """Move the cursor to the step that the user wrote, once it is in the tree."""
         if self._awaited is None or self._awaited >= len(self.model.tree.nodes) or self.model.over:
             self._awaited = None
             return
@@ -194,7 +194,7 @@ class SteeringScreen(TreeScreen):
     # -- plans and runs ----------------------------------------------------------------------------------------------
 
     def action_plan(self) -> None:
-        """Shows the plan; a running search takes a change over."""
+        """Show the plan; changes apply to a running search."""
         if self.model.tree.started is None:
             self.say("The search has not begun yet.", wrong=True)
             return
@@ -212,13 +212,13 @@ class SteeringScreen(TreeScreen):
 
     @property
     def _resumable(self) -> bool:
-        """Whether it is the recording of a search that stopped early."""
+        """True if this is the recording of a search that stopped early."""
         last = self.player.events[-1] if self.player is not None and self.player.events else None
         whole = isinstance(last, SearchFinished) and last.reason in ("solved", "unsolved")
         return self.path is not None and not whole
 
     def action_again(self) -> None:
-        """Begins a new run of the same problem; a recording of a search that stopped early goes on."""
+        """Start a new run of the same problem, or resume the recording of a search that stopped early."""
         if self.path is not None and self._resumable:
             self.app.read(self.path, self.app.resume_recording)
             return
@@ -230,12 +230,12 @@ class SteeringScreen(TreeScreen):
             self.app.begin(runner.problem, plan=plan if self.trouble else plan.replace(seed=plan.seed + 1))
 
     def action_fork(self) -> None:
-        """Begins a new run from here, after a look at its plan."""
+        """Start a new run from the step at the cursor, after showing its plan."""
         node = self._act_on()
         if node is None:
             return
         while node.parent is not None and (node.state != "done" or node.ended):
-            node = node.parent  # nothing can follow this one
+            node = node.parent  # nothing can follow this step
         what = "this problem" if node.parent is None else f"step {node.label}"
         self._ask_plan(
             lambda plan: None if plan is None else self._begin_fork(node.id, plan), f"A new run that begins with {what}"
@@ -253,24 +253,24 @@ class SteeringScreen(TreeScreen):
     def _begin_fork(self, node: int, plan: Plan) -> None:
         self.app.begin_fork(self.model.tree, node, plan)
 
-    # -- the film ----------------------------------------------------------------------------------------------------
+    # -- the recording -----------------------------------------------------------------------------------------------
 
     def action_event(self, count: int) -> None:
-        """Events forward or back."""
+        """Go forward or back by events."""
         if self.player is not None:
             self.player.step(count)
 
     def action_decision(self, direction: int) -> None:
-        """Decisions forward or back."""
+        """Go forward or back by decisions."""
         if self.player is not None:
             self.player.decision(direction)
 
     def action_speed(self, direction: int) -> None:
-        """Faster or slower."""
+        """Increase or decrease the playback speed."""
         if self.player is not None:
             self.player.faster(direction)
 
     def action_jump(self, share: float) -> None:
-        """A share of the whole forward or back."""
+        """Go forward or back by a share of the recording."""
         if self.player is not None:
             self.player.seek(self.player.position + round(share * len(self.player)))

@@ -1,1 +1,1 @@
-"""Parts of the terminal UI's screens."""
+"""The widgets of the terminal UI's screens."""

@@ -1,4 +1,4 @@
-"""The decisions of a run in sentences, wrapped to the width of the panel."""
+"""The panel with the decisions of a run in sentences, wrapped to its width."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tts_tui.formatting import clock, one_line, wrap
 from tts_tui.ui.run_model import StoryLine
 
 MOST = 2000
-"""Decisions that are shown, the last ones; all of them are in the recording."""
+"""Maximum number of decisions shown, the last ones; all of them are in the recording."""
 INDENT = 6
-"""Columns of the time before each sentence."""
+"""Width of the time column before each sentence."""
 
 
 class StoryView(ScrollView, can_focus=True):
-    """Follows its end, unless someone has scrolled away from it."""
+    """The story of a run, which scrolls along with its end unless the user has scrolled away."""
 
     ALLOW_MAXIMIZE = True
 
     def __init__(self, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
-        self._first = 0  # place of the first decision that is shown
+        self._first = 0  # index of the first decision that is shown
         self._shown: list[StoryLine] = []
         self._heights: list[int] = []
         self._width = 0
         self._rows: list[tuple[str, str]] = []
 
     def put(self, events: Sequence[StoryLine]) -> None:
-        """Shows the story of a run as far as it has come; what was wrapped stays, also if a replay goes back."""
+        """Show the story of a run so far, keeping lines that are already wrapped, even if a replay goes back."""
         width = self.scrollable_content_region.width
         told = self._first + len(self._shown)
         if not width or (width == self._width and len(events) == told and self._goes_on(events)):
@@ -49,7 +49,7 @@ class StoryView(ScrollView, can_focus=True):
         before, height, rows = self.virtual_size.height, self.container_size.height, len(self._rows)
         if (before > height) != (rows > height):
             self.virtual_size = Size(width, rows)
-        else:  # the scrollbar neither comes nor goes: a layout, which is costly, would change nothing
+        else:  # the scrollbar does not change, so a costly layout would have no effect
             self.set_reactive(Widget.virtual_size, Size(width, rows))
             if self.show_vertical_scrollbar:
                 self.vertical_scrollbar.window_virtual_size = rows
@@ -60,14 +60,14 @@ class StoryView(ScrollView, can_focus=True):
         self.refresh()
 
     def _goes_on(self, events: Sequence[StoryLine]) -> bool:
-        """Whether it is the story that is shown, at another moment: the last decision that both have is the same."""
+        """Return whether `events` is the story shown, at another moment: their last common decision is the same."""
         both = min(len(events) - self._first, len(self._shown))
         if both <= 0:
             return not events and not self._shown
         return events[self._first + both - 1] is self._shown[both - 1] and (both > MOST // 2 or not self._first)
 
     def _cut(self, count: int) -> None:
-        """Keeps the first `count` decisions."""
+        """Keep the first `count` decisions."""
         if gone := sum(self._heights[count:]):
             del self._rows[-gone:], self._heights[count:], self._shown[count:]
 
@@ -79,7 +79,7 @@ class StoryView(ScrollView, can_focus=True):
         self._shown += events
 
     def _forget(self) -> int:
-        """Drops the first decisions if they are too many; returns the rows that they had."""
+        """Drop the first decisions if there are too many, and return the number of rows they had."""
         more = max(0, len(self._shown) - MOST)
         above = sum(self._heights[:more])
         del self._rows[:above], self._heights[:more], self._shown[:more]
@@ -87,7 +87,7 @@ class StoryView(ScrollView, can_focus=True):
         return above
 
     def render_line(self, y: int) -> Strip:
-        """One line of the widget."""
+        """Render one line of the widget."""
         width, style, row = self.scrollable_content_region.width, self.rich_style, self.scroll_offset.y + y
         if row >= len(self._rows):
             return Strip.blank(width, style)

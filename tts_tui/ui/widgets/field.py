@@ -1,4 +1,4 @@
-"""A field for one line of text, and what all fields do with what is pasted."""
+"""A one-line text field, and the paste handling of all text fields."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tts_tui.formatting import clean
 
 
 class CleanPaste:
-    """Mixin of widgets that take text: nothing can be pasted into them that a terminal would obey or hide."""
+    """A mixin for text widgets that removes control and hidden characters from pasted text."""
 
     def on_paste(self, event: Paste) -> None:
-        """Cleans the text; Textual calls the handlers of all classes, and that of the widget itself comes later."""
+        """Clean the text; Textual calls the handlers of all classes, the widget's own after this one."""
         event.text = clean(event.text)
 
 
 class Field(CleanPaste, Input):
-    """A field for one line of text, with a steady cursor: one that blinks makes the app draw for ever."""
+    """A one-line text field with a steady cursor: a blinking one would keep the app drawing forever."""
 
     cursor_blink: Reactive[bool] = reactive(False, init=False)

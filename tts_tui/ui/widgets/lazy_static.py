@@ -1,4 +1,4 @@
-"""Text that is drawn again only when it has changed."""
+"""A text widget that is redrawn only when its text has changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 
 class LazyStatic(Static):
-    """Lines of text that a timer sets again and again; what stays the same costs no repaint."""
+    """Lines of text that a timer sets repeatedly; unchanged text costs no repaint."""
 
     ALLOW_MAXIMIZE = True
 
@@ -21,18 +21,18 @@ class LazyStatic(Static):
         self._drawn = -1
 
     def put(self, lines: Sequence[Text]) -> bool:
-        """Shows `lines`; whether that changed anything."""
+        """Show `lines`, and return whether that changed anything."""
         if len(lines) == len(self._shown) and all(
             new.plain == old.plain and new.spans == old.spans for new, old in zip(lines, self._shown, strict=True)
         ):
             return False
         self._shown = [line.copy() for line in lines]
         rows, width = self._rows(), self.size.width
-        self.update(Group(*self._shown), layout=rows != self._drawn or not width)  # a layout costs many repaints
+        self.update(Group(*self._shown), layout=rows != self._drawn or not width)  # a layout is costly
         self._drawn = rows
         return True
 
     def _rows(self) -> int:
-        """How high it is with its lines wrapped."""
+        """Return the height with wrapped lines."""
         width = max(1, self.content_size.width)
         return sum(len(line.wrap(self.app.console, width)) for line in self._shown)

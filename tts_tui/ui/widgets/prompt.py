@@ -1,4 +1,4 @@
-"""A field for text of several lines that Enter hands over."""
+"""A multi-line text field that is submitted with Enter."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ NEW_LINE = frozenset({"alt+enter", "shift+enter", "ctrl+j", "ctrl+enter"})
 
 
 class ProblemInput(CleanPaste, TextArea):
-    """Enter hands the text over; a new line is another key, and pasted text keeps its lines."""
+    """A multi-line text field that Enter submits; other keys insert a new line, and pasted text keeps its lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
 
-    cursor_blink: Reactive[bool] = reactive(False, init=False)  # one that blinks has the app draw for ever
+    cursor_blink: Reactive[bool] = reactive(False, init=False)  # a blinking one would keep the app drawing forever
 
     class Submitted(Message):
-        """Enter was pressed.
+        """A message that Enter was pressed.
 
         Args:
-            text: What stands in the field.
+            text: The text of the field.
         """
 
         def __init__(self, text: str) -> None:

@@ -1,7 +1,7 @@
-"""Rows of a tree on the screen: a pure pull from a tree that grows meanwhile.
+"""A scrolling view of the rows of a tree that keeps growing.
 
-Work a pull is bounded by the screen: what was counted (`ui/folding.py`) gives the visible rows, and only those that
-look another way than they were painted are painted again.
+The work per pull is bounded by the screen: the row counts (`tts_tui.ui.row_counts`) give the visible rows, and only
+rows whose look has changed are repainted.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from tts_tui.ui.tree_rows import TreeRows
 Follow = Literal["off", "newest", "best"]
 
 NARROW = 40
-"""Columns below which a bar would leave too little for the text."""
+"""Width below which a score bar would leave too little room for the text."""
 SPIN = 3
-"""Pulls that a spinner takes for its next picture."""
+"""Number of pulls per frame of a spinner."""
 GROWING = 5
-"""Rows of growing steps that are painted in one pull; more of them take turns, for nobody reads so many at once."""
+"""Maximum number of rows of growing steps painted in one pull; if there are more, they take turns."""
 CALM = 5
-"""Rows a pull that new steps may move on the average, while many steps grow: each that comes moves all below it."""
+"""Average number of rows per pull that new steps may move while many steps grow: each new row moves all below it."""
 BAR = 10
-"""Pulls after which the scrollbar follows, while many steps grow."""
+"""Number of pulls after which the scrollbar is updated, while many steps grow."""
 _PLAIN = Style(dim=False)
 
 
 class RowsView(ScrollView):
-    """Shows the rows of a tree, with a cursor on one of them.
+    """A view of the rows of a tree, with a cursor on one of them.
 
-    The cursor and the scroll position hold on to steps, not to rows: what grows above moves nothing.
+    The cursor and the scroll position are tied to steps, not to rows: growth above them moves nothing.
 
     Attributes:
-        cursor_node: The step that the cursor is on; None before there is one.
-        follow: What the cursor follows by itself.
-        frozen: Whether the view stands still while the search goes on.
-        heat: How scores are shown.
-        value: Which number is shown: the step's own score, or the least or the product of its path's.
-        calm: Whether new rows may come up to a second late while many steps grow, to spare the terminal.
+        cursor_node: The step at the cursor; None before there is one.
+        follow: The steps that the cursor follows automatically.
+        frozen: Whether the view stands still while the search continues.
+        heat: The way scores are shown.
+        value: The number shown: the step's own score, or the minimum or the product over its path.
+        calm: Whether new rows may appear up to a second late while many steps grow, to reduce terminal output.
     """
 
     ALLOW_SELECT = False
@@ -71,17 +71,17 @@ class RowsView(ScrollView):
         self._height = 0
         self._pulls = 0
         self.calm = True
-        self._rest = 0  # pulls for which no new rows are taken in
+        self._rest = 0  # number of pulls during which no new rows are added
         self._strips: LRUCache[Any, Strip] = LRUCache(256)
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def show(self, shown: Shown) -> None:
-        """Shows a run: from its first row on, or, if it is a run that was shown already, where the cursor was."""
+        """Show a run: from its first row on, or at the previous cursor if the same run was shown before."""
         before, cursor = self._shown, self.cursor_node
         self.frozen = False
         if self._looks is not None:
-            self._looks.thaw()  # also where no watcher runs any more, or not yet
+            self._looks.thaw()  # even where no watcher runs, or none runs yet
         self._shown, self._looks = shown, Looks(shown)
         self._looks.value = self.value
         self._painted, self._rows, self._rest = (-1, -1, -1), [], 0
@@ -98,10 +98,10 @@ class RowsView(ScrollView):
         self.refresh()
 
     def cursor_in(self, tree: SearchTree) -> Node | None:
-        """The step of `tree` that the cursor is on; if that is an earlier moment of the run, the nearest one above it.
+        """Return the step of `tree` at the cursor; in an earlier moment of the run, its nearest existing ancestor.
 
-        For whoever acts on the cursor before the view shows what `tree` has become. None if there is no such step, or
-        the view shows another run.
+        For actions on the cursor before the view has shown the current state of `tree`. None if there is no such step,
+        or the view shows another run.
         """
         cursor, shown = self.cursor_node, self._shown
         if cursor is None or shown is None or shown.tree.started != tree.started or not tree.nodes:
@@ -109,10 +109,10 @@ class RowsView(ScrollView):
         return tree.nodes[_within(shown.tree.nodes[cursor], tree)]
 
     def pull(self, tick: int) -> int:
-        """Brings the view up to date; to be called about ten times a second, with a number that counts up.
+        """Bring the view up to date; to be called about ten times per second, with an increasing number.
 
         Returns:
-            How many rows are painted again.
+            The number of rows that are repainted.
         """
         if self._shown is None or self.frozen:
             return 0
@@ -129,18 +129,18 @@ class RowsView(ScrollView):
         return painted
 
     def _catch_up(self) -> None:
-        """Takes in what was put off, before a hand moves something."""
+        """Add deferred rows before the user moves the cursor or the view."""
         if self._rest:
             self._rest = 0
             self._take_in()
 
     @property
     def _folding(self) -> TreeRows | None:
-        """What there is to move in; None as long as there is not even a root."""
+        """The rows to navigate in; None before there is a root."""
         return self._looks.folding if self._looks is not None and len(self._looks.folding) else None
 
     def _take_in(self) -> None:
-        """Takes in what the tree has more, and keeps in its place what somebody looks at."""
+        """Add the tree's new rows, keeping the anchor row in its place on the screen."""
         if self._shown is None or self._looks is None:
             return
         tree, anchor = self._shown.tree, self._anchor()
@@ -161,7 +161,7 @@ class RowsView(ScrollView):
                 self._scroll(row - anchor[1])
 
     def _anchor(self) -> tuple[int, int] | None:
-        """The step that must not move, and its line on the screen: the cursor's if it is seen, else the first one."""
+        """Return the step that must not move, and its screen line: the cursor's if visible, else the first one."""
         if self._painted[0] != self.scroll_offset.y:
             self._look()
         for y, row in enumerate(self._rows):
@@ -170,7 +170,7 @@ class RowsView(ScrollView):
         return (self._rows[0].id, 0) if self._rows else None
 
     def _measure(self) -> None:
-        """Sets the height of what can be scrolled; a layout, which is costly, only if the scrollbar comes or goes."""
+        """Set the scrollable height, with a costly layout only if the scrollbar appears or disappears."""
         rows = len(self._folding or ())
         before, height = self.virtual_size.height, self.container_size.height
         if before == rows:
@@ -183,7 +183,7 @@ class RowsView(ScrollView):
             self._scroll(self.max_scroll_y)
 
     def _scroll(self, top: int) -> None:
-        """Scrolls without painting, for most rows stand where they stood; `_repaint` finds those that do not."""
+        """Scroll without painting, because most rows look the same afterwards; `_repaint` finds those that do not."""
         top = max(0, min(top, self.max_scroll_y))
         if self.is_attached and top != self.scroll_offset.y:
             self.app.animator.force_stop_animation(self, "scroll_y")
@@ -191,13 +191,13 @@ class RowsView(ScrollView):
             self.set_reactive(Widget.scroll_y, top)
 
     def _move_bar(self) -> None:
-        """Has the scrollbar show how things are; any change of it is painted in all its height."""
+        """Update the scrollbar, which is repainted in its full height on any change."""
         if self.show_vertical_scrollbar:
             self.vertical_scrollbar.window_virtual_size = self.virtual_size.height
             self.vertical_scrollbar.position = self.scroll_offset.y
 
     def _bring_into_view(self, margin: int = 0) -> None:
-        """Scrolls as far as the cursor's row needs it; rows that are far away come to the middle."""
+        """Scroll as little as needed to show the cursor's row; a row that is far away is centred."""
         row, height, top = self._cursor_row, self.size.height, self.scroll_offset.y
         if not height:
             return
@@ -218,7 +218,7 @@ class RowsView(ScrollView):
 
     @property
     def _width(self) -> int:
-        """Columns beside the scrollbar."""
+        """Width without the scrollbar."""
         return self.scrollable_content_region.width
 
     @property
@@ -226,13 +226,13 @@ class RowsView(ScrollView):
         return self.scroll_offset.y, self._width, self.size.height
 
     def _look(self) -> None:
-        """Reads the visible rows."""
+        """Read the visible rows."""
         self._painted = top, _, height = self._place
         spin = self._pulls // SPIN
         self._rows = self._looks.rows(top, height, self.cursor_node, spin) if self._looks is not None else []
 
     def _repaint(self, grown_only: bool = False) -> int:
-        """Has those rows painted that look another way than they did, or of them only those of growing steps."""
+        """Repaint the rows whose look has changed, or of these only the rows of growing steps; return their number."""
         before, width = self._rows, self._painted[1]
         if grown_only and self._looks is not None:
             self._rows = [self._looks.grown(row, self._pulls // SPIN) for row in before]
@@ -248,7 +248,7 @@ class RowsView(ScrollView):
         return len(changed)
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen."""
+        """Render one line of the screen."""
         width = self._width
         if self._painted != self._place:
             self._look()
@@ -265,7 +265,7 @@ class RowsView(ScrollView):
 
     def _draw(self, looks: Looks, row: StyledRow, width: int, style: Style) -> Strip:
         line = looks.draw(row, width, self._heat)
-        # Dim is mixed from a row's own colours, and reversed it would be a block of another colour.
+        # Dim is mixed from a row's own colours, and would become a block of another colour when reversed.
         segments = Segment.apply_style(line.render(self.app.console), style, _PLAIN if row.cursor else None)
         return Strip(segments).adjust_cell_length(width, style).simplify()
 
@@ -274,7 +274,7 @@ class RowsView(ScrollView):
         return "colour" if self.heat == "bar" and self._width < NARROW else self.heat
 
     def on_resize(self) -> None:
-        """Keeps the cursor in view, if it was."""
+        """Keep the cursor in view, if it was."""
         seen = self._cursor_row - self.scroll_offset.y < (self._height or self.size.height)
         self._height = self.size.height
         self._measure()
@@ -283,11 +283,11 @@ class RowsView(ScrollView):
         self.refresh()
 
     def watch_heat(self) -> None:
-        """Paints everything another way."""
+        """Repaint all rows in the new way to show scores."""
         self.refresh()
 
     def watch_value(self, value: Value) -> None:
-        """Reads all numbers again."""
+        """Read all numbers again."""
         if self._looks is not None:
             self._looks.value = value
             if self.frozen:
@@ -295,7 +295,7 @@ class RowsView(ScrollView):
             self._repaint()
 
     def watch_frozen(self, frozen: bool) -> None:
-        """Holds the rows and what they look like, in this view alone."""
+        """Freeze or unfreeze the rows and their looks, in this view only."""
         if self._shown is None or self._looks is None:
             return
         if frozen and self._rest:
@@ -308,14 +308,14 @@ class RowsView(ScrollView):
 
 
 def _within(node: Node, tree: SearchTree) -> int:
-    """The step in an earlier moment of its tree: the nearest one above it that is there."""
+    """Return the step in an earlier moment of its tree: itself, or its nearest ancestor that exists there."""
     while node.id >= len(tree.nodes) and node.parent is not None:
         node = node.parent
     return node.id
 
 
 def _in_turn(before: list[StyledRow], after: list[StyledRow], pulls: int) -> list[StyledRow]:
-    """The rows to show: of many growing steps only some with each pull, the others as they are on the screen."""
+    """Return the rows to show: of many growing steps, only some change per pull, the others stay as on the screen."""
     growing = [y for y, (old, new) in enumerate(zip(before, after, strict=False)) if _grows(old, new)]
     turns = -(-len(growing) // GROWING)
     if turns < 2:
@@ -325,7 +325,7 @@ def _in_turn(before: list[StyledRow], after: list[StyledRow], pulls: int) -> lis
 
 
 def _grows(old: StyledRow, new: StyledRow) -> bool:
-    """Whether a row is that of the same growing step, and nothing but its text and its spinner may have changed."""
+    """Return whether two rows show the same growing step, and may differ only in text and spinner."""
     if new.look.state != "writing" or new.cursor:
         return False
     return new == old._replace(spin=new.spin, look=old.look._replace(text=new.look.text))

@@ -1,4 +1,4 @@
-"""One step in full: what is known of it, the path that led to it, and its text, live while it is written."""
+"""The panel with one step in full: its facts, the path that led to it, and its text, live while it is generated."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tts_tui.ui import panels
 from tts_tui.ui.widgets.lazy_static import LazyStatic
 
 LIVE = 3000
-"""Characters of a growing text that are drawn: the last ones. Drawing all of it would cost more with every token."""
+"""Number of characters drawn of a growing text, the last ones: drawing all would cost more with every token."""
 BEFORE = 4000
-"""Characters that are shown of the steps before."""
+"""Maximum number of characters shown of the preceding steps."""
 WHOLE = 20_000
-"""Characters that are shown of a finished step."""
+"""Maximum number of characters shown of a finished step."""
 
 
 class StepView(VerticalScroll, can_focus=True):
-    """Shows one step of a tree."""
+    """A view of one step of a tree."""
 
     ALLOW_MAXIMIZE = True
 
@@ -36,16 +36,16 @@ class StepView(VerticalScroll, can_focus=True):
         self._place: tuple[int, int] = (0, -1)
 
     def compose(self) -> ComposeResult:
-        """Head, then text."""
+        """Lay out the head above the text."""
         yield LazyStatic(id="step-head")
         yield Static(id="step-text", markup=False)
 
     def on_mount(self) -> None:
-        """Gets ready while nothing is searched yet: what is imported during a search holds it up."""
+        """Import what rendering needs before a search runs: an import during a search would stall it."""
         self.call_after_refresh(formula.convert, "x")
 
     def put(self, tree: SearchTree, id: int | None) -> bool:
-        """Shows step `id`; whether anything was drawn."""
+        """Show step `id`, and return whether anything was drawn."""
         if tree.started is None or id is None or id >= len(tree.nodes):
             return False
         node = tree.nodes[id]
@@ -65,7 +65,7 @@ class StepView(VerticalScroll, can_focus=True):
         return True
 
     def say(self, lines: Sequence[Text]) -> None:
-        """Shows words instead of a step: what is waited for, or what went wrong."""
+        """Show a message instead of a step: why the view is waiting, or an error."""
         seen = ("said", *(line.plain for line in lines))
         if seen != self._seen:
             self._seen = seen
@@ -81,7 +81,7 @@ builtin_id = id
 
 
 def whole(tree: SearchTree, node: Node) -> RenderableType:
-    """A finished step as people read it, below the steps before it."""
+    """Return a finished step in readable form, below the steps before it."""
     if node.parent is None:
         return _drawn(tree.start.problem)
     before = "".join(step.text for step in node.path[:-1])

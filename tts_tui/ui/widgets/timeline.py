@@ -1,4 +1,4 @@
-"""Where a replay stands, in a line; a click into it goes there."""
+"""The position of a replay in one line, which can be clicked to seek."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tts_tui.ui.widgets.lazy_static import LazyStatic
 
 
 class Timeline(LazyStatic):
-    """`▶ ×4  event 812 of 2,043  00:12 of 00:42  ────●──────`."""
+    """A replay position, e.g. `▶ ×4  event 812 of 2,043  00:12 of 00:42  ────●──────`."""
 
     class Sought(Message):
-        """Someone has clicked into the line.
+        """A message that the line was clicked.
 
         Args:
-            share: Where, 0 to 1.
+            share: The position, from 0 to 1.
         """
 
         def __init__(self, share: float) -> None:
@@ -29,7 +29,7 @@ class Timeline(LazyStatic):
     _length = 0
 
     def show(self, player: Player) -> None:
-        """Shows where `player` stands."""
+        """Show the position of `player`."""
         said = words(player)
         width = self.size.width
         self._start, self._length = len(said), max(0, width - len(said) - 2)
@@ -41,13 +41,13 @@ class Timeline(LazyStatic):
         self.put([line])
 
     def on_click(self, event: Click) -> None:
-        """Goes there."""
+        """Request a seek to the clicked position."""
         if self._length > 4 and self._start <= event.x < self._start + self._length:
             self.post_message(self.Sought((event.x - self._start) / (self._length - 1)))
 
 
 def words(player: Player) -> str:
-    """The part before the line."""
+    """Return the text before the line."""
     end = player.events[-1].t if player.events else 0.0
     now = player.events[player.position - 1].t if player.position else 0.0
     said = f" {'▶' if player.playing else '‖'} ×{player.speed:g}  event {player.position:,} of {len(player):,}"

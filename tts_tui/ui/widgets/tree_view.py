@@ -1,4 +1,4 @@
-"""The whole search tree as rows that scroll and fold, and what keys and mouse do to it."""
+"""The search tree as rows that scroll and fold, with keyboard and mouse control."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ VALUES: tuple[Value, ...] = ("score", "min", "prod")
 
 
 class TreeView(RowsView, can_focus=True):
-    """A search tree, one row a step.
+    """A search tree, one row per step.
 
-    Left and right fold, open and climb; any movement by hand ends following.
+    Left and right fold, open and go up; any movement by the user ends following.
     """
 
     ALLOW_MAXIMIZE = True
@@ -54,7 +54,7 @@ class TreeView(RowsView, can_focus=True):
     ]
 
     class Opened(Message):
-        """Somebody wants to see a step that has nothing to fold.
+        """A message that a step with nothing to fold was opened.
 
         Args:
             view: The view.
@@ -71,10 +71,10 @@ class TreeView(RowsView, can_focus=True):
             """The view, for `@on`."""
             return self.view
 
-    # -- what a person does ------------------------------------------------------------------------------------------
+    # -- user actions ------------------------------------------------------------------------------------------------
 
     def _go(self, id: int) -> None:
-        """A hand moves the cursor."""
+        """Move the cursor on behalf of the user, which ends following."""
         self.follow = "off"
         self._catch_up()
         self.cursor_node = id
@@ -88,7 +88,7 @@ class TreeView(RowsView, can_focus=True):
             self._go(folding.at(max(0, min(row, len(folding) - 1))))
 
     def _refold(self) -> None:
-        """After something was folded, opened or ordered anew by hand."""
+        """Update the view after the user has folded, opened or reordered something."""
         folding, anchor = self._folding, self._anchor()
         if folding is None or self.cursor_node is None:
             return
@@ -101,7 +101,7 @@ class TreeView(RowsView, can_focus=True):
         self._repaint()
 
     def select(self, id: int) -> None:
-        """Puts the cursor on a step, and opens what hides it."""
+        """Put the cursor on a step, and open the ancestors that hide it."""
         if self._looks is not None:
             self._looks.folding.sync()
         folding = self._folding
@@ -111,7 +111,7 @@ class TreeView(RowsView, can_focus=True):
             self._go(folding.visible(id))
 
     def toggle(self, id: int) -> None:
-        """Folds a step or opens it; one that has nothing to fold is `Opened`."""
+        """Fold or open a step; if it has nothing to fold, post `Opened`."""
         folding = self._folding
         if folding is not None and folding.foldable(id):
             folding.toggle(id)
@@ -120,23 +120,23 @@ class TreeView(RowsView, can_focus=True):
             self.post_message(self.Opened(self, id))
 
     def action_move(self, rows: int) -> None:
-        """Moves the cursor by rows."""
+        """Move the cursor by rows."""
         self._go_to_row(self._cursor_row + rows)
 
     def action_page(self, pages: int) -> None:
-        """Moves the cursor by screens."""
+        """Move the cursor by screens."""
         self._go_to_row(self._cursor_row + pages * max(1, self.size.height - 1))
 
     def action_first(self) -> None:
-        """To the prompt."""
+        """Go to the prompt."""
         self._go_to_row(0)
 
     def action_last(self) -> None:
-        """To the last row."""
+        """Go to the last row."""
         self._go_to_row(len(self._folding or ()) - 1)
 
     def action_left(self) -> None:
-        """Folds the step, or goes to the one before it."""
+        """Fold the step, or go to its parent."""
         folding, id = self._folding, self.cursor_node
         if self._shown is None or folding is None or id is None:
             return
@@ -148,7 +148,7 @@ class TreeView(RowsView, can_focus=True):
             self._go(parent.id)
 
     def action_right(self) -> None:
-        """Opens the step, or goes to its first continuation."""
+        """Open the step, or go to its first child."""
         folding, id = self._folding, self.cursor_node
         if folding is None or id is None:
             return
@@ -160,13 +160,13 @@ class TreeView(RowsView, can_focus=True):
             self._go(children[0])
 
     def action_enter(self) -> None:
-        """Folds the step or opens it."""
+        """Fold or open the step."""
         if self.cursor_node is not None:
             self.follow = "off"
             self.toggle(self.cursor_node)
 
     def on_click(self, event: Click) -> None:
-        """Selects a step; on its mark, or twice, folds or opens it."""
+        """Select the clicked step; fold or open it if its mark was clicked, or on a double click."""
         offset = event.get_content_offset(self)
         if offset is None or offset.y >= len(self._rows):
             return
@@ -176,30 +176,30 @@ class TreeView(RowsView, can_focus=True):
             self.toggle(row.id)
 
     def on_mouse_scroll_up(self) -> None:
-        """A hand scrolls, so nothing is followed."""
+        """Stop following when the user scrolls."""
         self.follow = "off"
 
     on_mouse_scroll_down = on_scroll_to = on_scroll_up = on_scroll_down = on_mouse_scroll_up
 
-    # -- ways to look at it ------------------------------------------------------------------------------------------
+    # -- view options ------------------------------------------------------------------------------------------------
 
     def cycle_follow(self) -> Follow:
-        """Follows the newest step, then the best one, then none."""
+        """Follow the newest step, then the best one, then none."""
         self.follow = _after(self.follow, FOLLOWS)
         return self.follow
 
     def cycle_heat(self) -> Heat:
-        """Shows scores as bars, as colours, as digits."""
+        """Show scores as bars, then as colours, then as digits."""
         self.heat = _after(self.heat, HEATS)
         return self.heat
 
     def cycle_value(self) -> Value:
-        """Shows the score of the step, then the least of its path, then their product."""
+        """Show the score of the step, then the minimum of its path, then their product."""
         self.value = _after(self.value, VALUES)
         return self.value
 
     def cycle_order(self) -> Order:
-        """Orders siblings by birth, then by score."""
+        """Order siblings by creation, then by score."""
         if self._looks is None:
             return "born"
         folding = self._looks.folding
@@ -208,17 +208,17 @@ class TreeView(RowsView, can_focus=True):
         return folding.order
 
     def toggle_freeze(self) -> bool:
-        """Has the view stand still, or lets it go on."""
+        """Freeze the view, or unfreeze it."""
         self.frozen = not self.frozen
         return self.frozen
 
     def find(self, text: str, backwards: bool = False) -> tuple[int, int]:
-        """Goes to the next step whose text or answer has `text`, in whatever case; an empty text ends that.
+        """Go to the next step whose text or answer contains `text`, ignoring case; an empty text ends the search.
 
-        A text that was not looked for before may also be found where the cursor is.
+        A text that is searched for the first time may also be found at the cursor.
 
         Returns:
-            Which of the found steps the cursor is on, counted from 1, and how many there are; zeros if none.
+            The 1-based position of the cursor among the matches, and their number; zeros if there are none.
         """
         if self._looks is None:
             return 0, 0
