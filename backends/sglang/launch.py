@@ -73,7 +73,7 @@ OURS = (
 """Classes that SGLang has not, or not right: it loads ours, which are in `served/tts_tui_prms`."""
 _VALUE_HEAD = "v_head.summary.weight"
 _POOLED = ("ForSequenceClassification", "ForRewardModel")
-_OUR_PLACE, _OUR_PACKAGE = Path(__file__).with_name("served"), "tts_tui_prms"
+_OUR_PLACE, _OUR_PACKAGE = Path(__file__).parents[1] / "served", "tts_tui_prms"
 _PACKAGE_VARIABLE = "SGLANG_EXTERNAL_MODEL_PACKAGE"
 
 
@@ -171,7 +171,7 @@ def command(
         env = {**_CPU_ENVIRONMENT, **env}
     if name in OURS:
         env |= _our_classes(name, environment)
-    boot = Path(__file__).with_name("sglang_boot.py")
+    boot = Path(__file__).with_name("boot.py")
     argv = (environment.python, str(boot), *flags, *extra)
     return Launch(argv, env, host, port, download.cache_root() / "logs" / f"serve-{kind}-{port}.log", api_key)
 

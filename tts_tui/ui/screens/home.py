@@ -162,7 +162,7 @@ class HomeScreen(Pulsing):
 
     # -- acting ------------------------------------------------------------------------------------------------------
 
-    def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
+    def on_problem_input_submitted(self, event: ProblemInput.Submitted) -> None:
         """Solves what was typed."""
         if self.app.screen is not self:  # Enter came twice
             return
