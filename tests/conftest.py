@@ -92,7 +92,7 @@ def tiny_server(sglang_python: str, tiny_model: Path) -> Iterator[servers.Server
 @pytest.fixture(scope="session")
 def smollm2_server(sglang_python: str) -> Iterator[servers.Server]:
     """A server of the embedded model, one for all tests: leave it running."""
-    with servers.Server.start(servers.pull.pull()) as server:
+    with servers.Server.start(servers.download.pull()) as server:
         yield server
 
 

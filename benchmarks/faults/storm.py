@@ -275,4 +275,4 @@ def _calibrate(solver: Solver, scorer: SGLangPRM | Dice) -> None:
         return
     found = priors.calibration(solver.policy.info, info)
     reader = HiddenStateProjection((0.0,) * WIDTH, ((1.0,) + (0.0,) * (WIDTH - 1),))
-    solver.calibration = replace(found, reader=reader)
+    solver.calibration = replace(found, projection=reader)

@@ -40,7 +40,7 @@ ContinueFeatures = tuple[float, float, float, float, float, float]
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """How often plans of a strategy end right, and what they cost; weights are those of `tts_tui.controller.controller.cloglog`.
+    """How often plans of a strategy end right, and what they cost; weights are those of `tts_tui.controller.controller.chance`.
 
     Attributes:
         strategy: Its name.

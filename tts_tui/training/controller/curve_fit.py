@@ -183,7 +183,7 @@ def _alone(
 def ridge(
     places: Sequence[Sequence[float]], results: Sequence[bool], centre: Sequence[float], each: float
 ) -> tuple[float, ...]:
-    """Weights of a curve (`tts_tui.controller.controller.cloglog`) that are drawn to `centre` rather than to 0.
+    """Weights of a curve (`tts_tui.controller.controller.chance`) that are drawn to `centre` rather than to 0.
 
     Args:
         places: Of shape (results, 4).
