@@ -19,8 +19,7 @@ from rich.console import Console
 from tests.scripted import ScriptedPolicy, ScriptedPRM
 from tts_tui import Budget, Plan, SearchTree, Solver, Usage, formatting, load, read
 from tts_tui.answers.voting import AnswerVotes, tally
-from tts_tui.displays import base as displays
-from tts_tui.displays import live, live_metrics, outline, session
+from tts_tui.displays import factory, live, live_metrics, outline, session
 from tts_tui.displays.base import Display
 from tts_tui.displays.factory import AnswerDisplay
 from tts_tui.displays.frame import Moment, frame
@@ -581,13 +580,13 @@ class Terminal(io.StringIO):
 
 def test_the_display_fits_where_it_is_shown(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    assert type(displays.make(None, Terminal())) is LiveDisplay
-    assert type(displays.make(None, io.StringIO())) is PlainDisplay
-    assert type(displays.make("json", Terminal())) is JsonDisplay
+    assert type(factory.make(None, Terminal())) is LiveDisplay
+    assert type(factory.make(None, io.StringIO())) is PlainDisplay
+    assert type(factory.make("json", Terminal())) is JsonDisplay
     monkeypatch.setenv("TERM", "dumb")
-    assert type(displays.make(None, Terminal())) is PlainDisplay
+    assert type(factory.make(None, Terminal())) is PlainDisplay
     with pytest.raises(UsageError, match="needs a terminal"):
-        displays.make("live", Terminal())
+        factory.make("live", Terminal())
 
 
 async def test_a_replay_is_the_same_and_ends_as_the_search_did(tmp_path):

@@ -40,6 +40,7 @@ from tts_tui.evaluation.reports.tables import report_text
 from tts_tui.evaluation.run_folder import RunFolder, file_name, read_header, read_items, read_outcomes
 from tts_tui.evaluation.runner import EvalStatus, Evaluation, PlanStanding
 from tts_tui.protocols import Prompt
+from tts_tui.tree.events import FORMAT
 from tts_tui.tree.recording import read
 
 PLANS = ("cot", "best-of-n:4")
@@ -280,7 +281,7 @@ async def test_a_recording_of_something_else_is_put_aside(tmp_path):
     (tmp_path / "outcomes.jsonl").unlink()
     one, two = (tmp_path / "recordings" / "cot" / f"{file_name(f'own/{n}')}.jsonl" for n in (0, 1))
     two.write_bytes(one.read_bytes())
-    one.write_bytes(b'{"event": "search_started"}\n{}\n')
+    one.write_bytes(f'{{"event": "search_started", "format": {FORMAT}}}\n{{}}\n'.encode())
     policy = Policy()
     standing, _ = await evaluate(tmp_path, dataset("a", "b"), policy, plans=("cot",))
     assert sorted(policy.asked) == ["a", "b"] and standing.done == 2
@@ -448,7 +449,13 @@ def test_file_names_are_plain_and_never_shared():
 
 
 async def test_a_vote_over_an_outcome_elects_whom_the_search_did(tmp_path):
-    plans = ("best-of-n:8", "beam:8,m=2,vote=majority", "beam:8,m=2,variant=sal", "dvts:8,m=2", "majority:6")
+    plans = (
+        "best-of-n:8",
+        "beam:8,m=2,vote=majority",
+        "beam:8,m=2,variant=search-and-learn",
+        "dvts:8,m=2",
+        "majority:6",
+    )
     solver = Solver(Policy(), ScriptedPRM(lambda steps: (sum(map(len, steps)) % 7) / 7))
     made = make_all(plans, solver)
     with RunFolder(tmp_path) as folder:
@@ -696,7 +703,8 @@ PROGRAM = """
 import asyncio, sys
 from tests.evaluation.test_runner import Policy
 from tests.scripted import ScriptedPRM
-from tts_tui import Solver, commands
+from tts_tui import Solver
+from tts_tui.cli import commands
 from tts_tui.cli.main import main
 
 class Stuck(Policy):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ui.staging import make, models, picture, running, script, solved, until
+from tts_tui.tree.recording import Recording
 from tts_tui.ui.screens.home import HomeScreen
 from tts_tui.ui.screens.pulsing import Pulsing
 from tts_tui.ui.screens.run import RunScreen
@@ -75,7 +76,7 @@ async def test_a_recording_rests_at_its_end():
     app = make()
     async with running(app) as pilot:
         runner = await solved(app, pilot)
-        app.open_recording(runner.path)
+        app.open_recording(Recording.load(runner.path))
         await pilot.pause()
         assert isinstance(app.screen, RunScreen) and app.screen.player is not None
         await rested()

@@ -74,7 +74,7 @@ async def test_going_back_folds_what_is_needed_once_for_many_presses_and_tells_n
     folded = []
     apply = SearchTree.apply
     monkeypatch.setattr(SearchTree, "apply", lambda tree, event: folded.append(event) or apply(tree, event))
-    monkeypatch.setattr(run_model, "tell", lambda event, tree: pytest.fail("told again"))
+    monkeypatch.setattr(run_model, "describe", lambda event, tree: pytest.fail("told again"))
     for _ in range(5):
         player.step(-1)
     assert folded == []

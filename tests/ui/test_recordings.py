@@ -153,10 +153,10 @@ async def test_what_is_no_file_is_left_out(recording, home):
 
 
 async def test_a_file_that_may_not_be_read_is_told_as_such(recording, monkeypatch):
-    def refused(path, mode):
+    def refused(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr(recordings, "open_regular", refused)
     (run,) = recordings.recent()
     assert run.broken == "Permission denied"
 

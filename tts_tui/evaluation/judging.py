@@ -65,9 +65,10 @@ async def is_right(answer: str | None, item: Item, judge: Judge) -> bool | None:
     """Return whether an answer is right; None if there is no verdict. Unreadable answers are compared as text."""
     if answer is None:
         return False
-    if answer.strip() == item.answer.strip() or await judge.same(answer, item.answer):
+    verdict = answer.strip() == item.answer.strip() or await judge.same(answer, item.answer)
+    if not verdict and item.tolerance > 0 and _close(answer, item.answer, item.tolerance):
         return True
-    return item.tolerance > 0 and _close(answer, item.answer, item.tolerance)
+    return verdict
 
 
 def _close(left: str, right: str, tolerance: float) -> bool:

@@ -123,7 +123,7 @@ def test_what_a_failure_says_is_found_wherever_it_stands(said, text, code):
 
 READABLE = {"text", "prompt"}
 """Fields whose strings a model wrote or reads."""
-OTHER = {("Event", "object")}
+OTHER = {("CompletionEvent", "object")}
 """Fields that are compared, and never told."""
 
 

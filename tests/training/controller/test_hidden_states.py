@@ -20,7 +20,7 @@ class Shows(ScriptedPolicy):
         super().__init__(lambda path, draw: "")
         self.asked, self.state, self.fails, self.error = [], state, "", UsageError("it failed")
 
-    async def read(self, prompt, late=None):
+    async def encode_prompt(self, prompt, late=None):
         if prompt.problem == self.fails:
             raise self.error
         self.asked.append(prompt.problem)

@@ -85,7 +85,7 @@ class Write(Dialog["str | None"]):
             yield ProblemInput(self._text, id="own-step", placeholder="Step 2: 15 - 6 = 9")
             yield Static("enter  add it     ctrl+j  new line     esc  back", markup=False, classes="hint")
 
-    def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
+    def on_problem_input_submitted(self, event: ProblemInput.Submitted) -> None:
         """Close the dialog with the text."""
         if event.text.strip():
             self.dismiss(event.text)

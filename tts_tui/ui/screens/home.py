@@ -162,7 +162,7 @@ class HomeScreen(Pulsing):
 
     # -- acting ------------------------------------------------------------------------------------------------------
 
-    def on_prompt_submitted(self, event: ProblemInput.Submitted) -> None:
+    def on_problem_input_submitted(self, event: ProblemInput.Submitted) -> None:
         """Start solving the submitted problem."""
         if self.app.screen is not self:  # Enter was pressed twice
             return
