@@ -272,7 +272,7 @@ def test_programs_that_are_marked_as_runnable_run(block, tmp_path):
 
 
 def test_the_settings_file_of_the_documentation_is_accepted(tmp_path, monkeypatch):
-    from tts_tui import config
+    from tts_tui.cli import config
 
     shown = blocks(ROOT / "docs" / "how-to" / "settings.md", "toml")
     assert shown

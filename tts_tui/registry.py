@@ -83,7 +83,7 @@ def policy(spec: str, **server: Any) -> Policy:
 
     Args:
         spec: What the user typed.
-        server: What only a policy on a server takes: `api_key`, `concurrency`, `rate`.
+        server: What only a policy on a server takes: `api_key`, `concurrency`, `max_rps`.
 
     Raises:
         UnknownName: No such kind of policy.

@@ -303,16 +303,16 @@ class Solver:
             await asyncio.gather(search, return_exceptions=True)
 
     async def solve_many(
-        self, problems: Sequence[str], plan: Plan | None = None, *, concurrency: int = 4
+        self, problems: Sequence[str], plan: Plan | None = None, *, parallel: int = 4
     ) -> AsyncGenerator[Result, None]:
-        """Solves many problems, at most `concurrency` at a time, and gives each result when it is there.
+        """Solves many problems, at most `parallel` at a time, and gives each result when it is there.
 
         A problem that cannot be solved gives a result with reason "failed" and does not stop the others.
         """
-        if concurrency < 1:
-            raise UsageError(f"concurrency must be at least 1, not {concurrency}")
+        if parallel < 1:
+            raise UsageError(f"parallel must be at least 1, not {parallel}")
         plan = plan or self.plan()
-        slots = asyncio.Semaphore(concurrency)
+        slots = asyncio.Semaphore(parallel)
 
         async def one(index: int, problem: str) -> Result:
             async with slots:

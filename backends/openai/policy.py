@@ -82,7 +82,7 @@ class OpenAIPolicy:
         spec: `URL#MODEL`, such as `http://127.0.0.1:8000/v1#NAME`; `/v1` may be left out, and MODEL where there is one.
         api_key: By default the environment variable TTS_TUI_API_KEY.
         concurrency: Most requests at once; by default as many as the server gains from, which is found out.
-        rate: Most requests that begin in a second.
+        max_rps: Limit on requests started per second.
         stall: Most seconds between two pieces of a stream before it counts as dead.
         patience: Seconds that a server which was there and is gone may take to come back.
 
@@ -99,7 +99,7 @@ class OpenAIPolicy:
         *,
         api_key: str | None = None,
         concurrency: int | None = None,
-        rate: float | None = None,
+        max_rps: float | None = None,
         stall: float = 120.0,
         patience: float = 60.0,
     ) -> None:
@@ -115,7 +115,7 @@ class OpenAIPolicy:
             if concurrency is None
             else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
         )
-        self.dispatch = Dispatcher(knee, rate=rate)
+        self.dispatch = Dispatcher(knee, rate=max_rps)
         self.total = Usage()
         self.notes: tuple[str, ...] = ()
         self._patience = ReconnectPolicy(

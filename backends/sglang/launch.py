@@ -73,7 +73,7 @@ OURS = (
 """Classes that SGLang has not, or not right: it loads ours, which are in `served/tts_tui_prms`."""
 _VALUE_HEAD = "v_head.summary.weight"
 _POOLED = ("ForSequenceClassification", "ForRewardModel")
-_OUR_PLACE, _OUR_PACKAGE = Path(__file__).with_name("served"), "tts_tui_prms"
+_OUR_PLACE, _OUR_PACKAGE = Path(__file__).parents[1] / "served", "tts_tui_prms"
 _PACKAGE_VARIABLE = "SGLANG_EXTERNAL_MODEL_PACKAGE"
 
 
@@ -134,7 +134,7 @@ def command(
     context_length: int | None = None,
     api_key: str | None = None,
     allow_pickle: bool = False,
-    states: bool = False,
+    return_hidden_states: bool = False,
     extra: Sequence[str] = (),
 ) -> Launch:
     """Decides how to serve `model`.
@@ -148,8 +148,8 @@ def command(
         context_length: Longest sequence; by default what the model says.
         api_key: What clients must send.
         allow_pickle: Also serve a reward model whose weights are pickled, which can run code.
-        states: Have a policy show its hidden states on a GPU, too. On a CPU it always does: that costs nothing there,
-            while CUDA graphs keep more memory for it.
+        return_hidden_states: Have a policy return hidden states on a GPU, too. On a CPU it always does, at no
+            cost; on a GPU, CUDA graphs need more memory for it.
         extra: More flags for SGLang.
 
     Raises:
@@ -160,7 +160,7 @@ def command(
     flags = ["--model-path", model, "--host", host, "--port", str(port), *_ALWAYS]
     name = "" if kind == "policy" else architecture(model)
     flags += _CAUSAL if kind == "policy" else (*reward_flags(name, model), *_formats(model, allow_pickle, extra))
-    if kind == "policy" and (states or environment.device == "cpu"):
+    if kind == "policy" and (return_hidden_states or environment.device == "cpu"):
         flags += _STATES
     if context_length is not None:
         flags += ["--context-length", str(context_length)]

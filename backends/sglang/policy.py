@@ -60,7 +60,7 @@ class SGLangPolicy:
         api_key: By default the environment variable TTS_TUI_API_KEY.
         messages: Chat messages for a problem; by default those of the model's prompt family.
         concurrency: Most requests at once; by default as many as the server gains from, which is found out.
-        rate: Most requests that begin in a second.
+        max_rps: Limit on requests started per second.
         stall: Most seconds between two tokens of a stream before it counts as dead.
         patience: Seconds that a server which was there and is gone may take to come back.
         parameters: Number of weights, for FLOPs; by default found out as well as it can be.
@@ -81,7 +81,7 @@ class SGLangPolicy:
         api_key: str | None = None,
         messages: Messages | None = None,
         concurrency: int | None = None,
-        rate: float | None = None,
+        max_rps: float | None = None,
         stall: float = 120.0,
         patience: float = 60.0,
         parameters: int | None = None,
@@ -93,7 +93,7 @@ class SGLangPolicy:
             if concurrency is None
             else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
         )
-        self.dispatch = Dispatcher(knee, rate=rate)
+        self.dispatch = Dispatcher(knee, rate=max_rps)
         self.total = Usage()
         self.version = ""
         self.notes: tuple[str, ...] = ()

@@ -52,18 +52,19 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     if given["out"] is not None:
         _check_writable(given["out"])
     dataset = _dataset(spec, given)
-    searched = dataset_of(dataset, given["searched"] or (len(dataset.items) + 1) // 2)
+    searched = dataset_of(dataset, given["search_problems"] or (len(dataset.items) + 1) // 2)
     solver = commands.make_solver(policy, prm, given)
     commands.meet(solver)
     plans = _plans(solver, given["samples"], given["candidates"] or given["samples"])
-    work = given["work"] or recordings.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
+    name = files.file_name(policy, prm).removesuffix(".json")
+    work = given["work_dir"] or recordings.folder() / "calibrations" / name
     if (work / "run.json").exists():
-        raise UsageError(f"{work} is a run of `tts-tui eval`, which would be mixed up: name another folder with --work")
+        raise UsageError(f"{work} is a run of `tts-tui eval`: choose another folder with --work-dir")
     own = {"singles": dataset_of(dataset, SINGLES), "samples": dataset, "dvts": searched, "beam": searched}
     parts = [(name, data) for name, data in own.items() if plans[name]]
     found: dict[str, Evaluation] = {}
     for name, data in parts:
-        with RunFolder(work / name, "--work") as folder:
+        with RunFolder(work / name, "--work-dir") as folder:
             _check_scored(work, solver, folder)
             found[name] = Evaluation(solver, folder, data, plans[name], specs=(policy, prm))
     costs = cost(list(found.values()), policy)
@@ -73,14 +74,14 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     commands.load_models(policy, prm)
     for place, (name, data) in enumerate(parts):
         session.note(f"{name}: {len(data.items)} problems, {costs.searches[place]} searches to do")
-        with RunFolder(work / name, "--work") as folder, EvalProgress(sys.stderr) as progress:
+        with RunFolder(work / name, "--work-dir") as folder, EvalProgress(sys.stderr) as progress:
             evaluation = Evaluation(
                 solver,
                 folder,
                 data,
                 plans[name],
                 specs=(policy, prm),
-                concurrency=given["concurrency"] or at_once(policy) * (_SMALL if name == "singles" else 1),
+                parallel=given["parallel"] or at_once(policy) * (_SMALL if name == "singles" else 1),
                 tell=progress if name == "singles" else time.follow(place, progress),
             )
             standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
@@ -110,7 +111,7 @@ async def _states(solver: Solver, dataset: Dataset, path: Path, policy: str) -> 
         if solver.policy.info.name != policy:
             raise UsageError(
                 f"what was sampled is of {policy}, and this policy is {solver.policy.info.name}: go on with the same "
-                "one, or name another folder with --work"
+                "one, or name another folder with --work-dir"
             )
         found = await hidden_states.read(solver.policy, dataset.items, path, tell)
     if len(found) < len(dataset.items):
@@ -138,7 +139,7 @@ def _check_scored(work: Path, solver: Solver, folder: RunFolder) -> None:
     if had is not None and solver.prm is None:
         raise UsageError(
             f"{work} is of a calibration under {had.name}, and now there is no reward model: name another folder with "
-            "--work"
+            "--work-dir"
         )
 
 

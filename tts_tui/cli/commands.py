@@ -254,8 +254,8 @@ def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
     remote, of_prm = is_server(policy), prm.partition(":")[0]
     server = {
         "api_key": suitable(given, "api_key", remote) if remote or of_prm != "sglang" else None,
-        "concurrency": suitable(given, "requests" if "requests" in given else "concurrency", remote),
-        "rate": suitable(given, "rate", remote),
+        "concurrency": suitable(given, "concurrency", remote),
+        "max_rps": suitable(given, "max_rps", remote),
     }
     rewards = {
         "tokenizer": suitable(given, "prm_tokenizer", of_prm == "sglang"),

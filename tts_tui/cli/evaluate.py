@@ -13,7 +13,6 @@ from typing import Any
 from tts_tui.cli import commands
 from tts_tui.displays import session, signals
 from tts_tui.displays.eval_progress import EvalProgress, opening
-from tts_tui.errors import UsageError
 from tts_tui.evaluation import plan_specs
 from tts_tui.evaluation.datasets import loading
 from tts_tui.evaluation.run_folder import RunFolder, file_name
@@ -28,8 +27,6 @@ _AT_ONCE, _AT_ONCE_SERVED = 4, 16
 def evaluate(spec: str, given: Mapping[str, Any]) -> int:
     """Runs plans on problems, says how far it is on standard error, and prints the report."""
     policy, prm = commands.specs(given)
-    if not commands.is_server(policy) and commands.suitable(given, "requests", False):
-        raise UsageError("--requests can be given for a policy on a server only, such as --policy sglang:URL")
     auto = any(plan_specs.parse(text).strategy == "auto" for text in given["plan"])
     given = {**given, "calibration": commands.for_auto(given, "calibration", auto, "plans of auto (--plan auto)")}
     columns = loading.Columns(given["problem_column"], given["answer_column"])
@@ -51,7 +48,7 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
             dataset,
             plans,
             specs=(policy, prm),
-            concurrency=given["concurrency"] or at_once(policy),
+            parallel=given["parallel"] or at_once(policy),
             tell=progress,
         )
         pending = evaluation.pending()

@@ -44,7 +44,7 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
         context_length=given["context_length"],
         api_key=given["api_key"],
         allow_pickle=given.get("allow_pickle", False),
-        states=given.get("states", False),
+        return_hidden_states=given.get("return_hidden_states", False),
         extra=given["extra"],
     )
     if source == str(download.model_path()) and not download.is_present():

@@ -23,31 +23,31 @@ def train_prm(given: Mapping[str, Any]) -> int:
     from tts_tui.training.prm.train import TrainConfig, check, train
 
     out: Path = given["out"]
-    recipe = {name: given[name] for name in ("tokens", "rate", "seed") if given[name] is not None}
+    recipe = {name: given[name] for name in ("tokens", "learning_rate", "seed") if given[name] is not None}
     names = tuple(name.strip() for name in (given["families"] or "").split(",") if name.strip())
     wish = TrainConfig(
         out,
-        given["work"] or out.with_name(out.name + ".work"),
+        given["work_dir"] or out.with_name(out.name + ".work"),
         given["policy"],
         names,
         given["problems"],
         Columns(given["problem_column"], given["answer_column"]),
         samples=given["samples"],
         rollouts=given["rollouts"],
-        longest=given["longest"],
-        first=given["first"],
+        max_solution_tokens=given["max_solution_tokens"],
+        first_layer=given["first_layer"],
         rank=given["rank"],
         recipe=Recipe(**recipe),
         threads=given["threads"],
     )
     check(wish)
-    _tell(f"what is done is kept in {wish.work}: the same command goes on from there")
+    _tell(f"what is done is kept in {wish.work_dir}: the same command goes on from there")
     try:
         figures = train(wish, _tell)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise TTSError(
-            f"the training stopped ({what}): what is done is in {wish.work}, and the same command goes on from there"
+            f"the training stopped ({what}); run the same command again to continue from {wish.work_dir}"
         ) from error
     found = figures["validation"]["all"]
     print(

@@ -32,7 +32,7 @@ class Recipe(Struct, frozen=True):
     Attributes:
         tokens: Tokens to train on.
         batch: Tokens in a step of the optimizer.
-        rate: Highest learning rate (AdamW); it rises over `warmup` steps and falls to zero along a cosine.
+        learning_rate: Highest learning rate (AdamW); it rises over `warmup` steps and falls to zero along a cosine.
         warmup: Steps.
         decay: Weight decay.
         seed: Of the adapter's first weights.
@@ -40,7 +40,7 @@ class Recipe(Struct, frozen=True):
 
     tokens: int = 800_000
     batch: int = 1600
-    rate: float = 1e-3
+    learning_rate: float = 1e-3
     warmup: int = 20
     decay: float = 0.01
     seed: int = 0
@@ -91,7 +91,7 @@ class Fit:
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), lr=recipe.rate, weight_decay=recipe.decay, betas=(0.9, 0.98)
+            self._parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.decay, betas=(0.9, 0.98)
         )
         table = self.model.get_output_embeddings().weight.detach()
         self._rows = table[choices.to(table.device)]
@@ -168,7 +168,7 @@ class Fit:
     def _rate(self) -> float:
         share = min(1.0, self.done / self._recipe.tokens)
         warm = min(1.0, (self.done / self._recipe.batch + 1) / self._recipe.warmup)
-        return self._recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
+        return self._recipe.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * share))
 
     def _save(self) -> None:
         if self._state is None:
