@@ -171,7 +171,7 @@ def command(
         env = {**_CPU_ENVIRONMENT, **env}
     if name in OURS:
         env |= _our_classes(name, environment)
-    boot = Path(__file__).with_name("sglang_boot.py")
+    boot = Path(__file__).with_name("boot.py")
     argv = (environment.python, str(boot), *flags, *extra)
     return Launch(argv, env, host, port, download.cache_root() / "logs" / f"serve-{kind}-{port}.log", api_key)
 

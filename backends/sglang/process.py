@@ -64,7 +64,7 @@ def check_port(host: str, port: int) -> None:
 class ServerProcess:
     """A server as a child of this process; used as a context manager, it ends with the context.
 
-    Should this process be killed, the server ends too: see `sglang_boot.py`.
+    Should this process be killed, the server ends too: see `boot.py`.
 
     Args:
         launch: What to run.

@@ -101,7 +101,7 @@ def _planned(strategy: str, draw: Random, command: bool) -> Planned:
         step_tokens=96,
         total_tokens=400,
         max_depth=draw.choice((3, 8)),
-        variant=draw.choice(("official", "official", "sal")),
+        variant=draw.choice(("paper", "paper", "search-and-learn")),
         speculation=draw.choice(("auto", "on", "off")),
         budget=draw.choice(budgets),
     )

@@ -47,7 +47,7 @@ def value(launch: Launch, flag: str) -> str:
 def test_on_a_cpu_it_has_flags_and_environment_of_its_own(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     launch = command("policy", "/model", CPU, port=30100, context_length=512)
-    assert launch.argv[0] == "/some/python" and launch.argv[1].endswith("sglang_boot.py")
+    assert launch.argv[0] == "/some/python" and launch.argv[1].endswith("sglang/boot.py")
     assert (value(launch, "--model-path"), value(launch, "--port")) == ("/model", "30100")
     assert (value(launch, "--device"), value(launch, "--context-length")) == ("cpu", "512")
     assert {"--enable-metrics", "--incremental-streaming-output", "--sleep-on-idle"} < set(launch.argv)
