@@ -396,7 +396,7 @@ def test_the_command_wishes_for_what_was_typed(
     assert main.run(["train-prm", *given.split(), "--threads", "1", "--out", "a.safetensors"]) == 0
     out, err = capsys.readouterr()
     assert "on 8 validation problems: AUC within problems 0.9" in out and "--prm adapter:a.safetensors" in out
-    assert "what is done is kept in a.safetensors.work" in err
+    assert "kept in a.safetensors.work" in err
     (wanted,) = wishes
     assert wanted == TrainConfig(
         Path("a.safetensors"),
