@@ -36,7 +36,7 @@ async def measure(strategy: str, questions: list[str], n: int, m: int) -> None:
     """Solve the questions in a fresh engine, four at a time, and print a row."""
     async with Solver() as solver:
         plan = solver.plan(strategy, n=n, m=m)
-        results = [result async for result in solver.solve_many(questions, plan, concurrency=4)]
+        results = [result async for result in solver.solve_many(questions, plan, parallel=4)]
     counts = [result.tree.counts for result in results]
     computed = sum(count.prompt_computed + count.completion for count in counts)
     resent = computed + sum(count.prompt_cached for count in counts)

@@ -251,6 +251,18 @@ def test_the_commands_of_a_page_run_one_after_another(page, tmp_path):
         assert done.returncode in answers, f"{command.place}: {shlex.join(command.words)}\n{done.stderr}"
 
 
+FUTURE = {"backends/my_server/policy.py", "strategies/my_strategy.py"}
+"""Files that a reader is asked to write."""
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_files_of_the_repository_that_are_named_exist(page):
+    rooms = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    for code in inline(page):
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", code) and "/" in code and code.partition("/")[0] in rooms - {"build"}:
+            assert code in FUTURE or (ROOT / code).exists(), code
+
+
 # --- programs and data ------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +284,7 @@ def test_programs_that_are_marked_as_runnable_run(block, tmp_path):
 
 
 def test_the_settings_file_of_the_documentation_is_accepted(tmp_path, monkeypatch):
-    from tts_tui import config
+    from tts_tui.cli import config
 
     shown = blocks(ROOT / "docs" / "how-to" / "settings.md", "toml")
     assert shown

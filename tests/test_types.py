@@ -34,7 +34,7 @@ PROGRAMS = {
                     async for event in events:
                         if isinstance(event, SearchFinished):
                             print(event.answer)
-                async with aclosing(solver.solve_many(["1 + 1", "2 + 2"], concurrency=2)) as results:
+                async with aclosing(solver.solve_many(["1 + 1", "2 + 2"], parallel=2)) as results:
                     async for result in results:
                         show(result)
                 many = solver.solve_many(["1 + 1"])

@@ -83,7 +83,7 @@ def policy(spec: str, **server: Any) -> Policy:
 
     Args:
         spec: The spec that the user typed.
-        server: Options that only policies on a server take: `api_key`, `concurrency`, `rate`.
+        server: Options that only policies on a server take: `api_key`, `concurrency`, `max_rps`.
 
     Raises:
         UnknownName: There is no such kind of policy.

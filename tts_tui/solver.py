@@ -320,7 +320,7 @@ class Solver:
             await asyncio.gather(search, return_exceptions=True)
 
     async def solve_many(
-        self, problems: Sequence[str], plan: Plan | None = None, *, concurrency: int = 4
+        self, problems: Sequence[str], plan: Plan | None = None, *, parallel: int = 4
     ) -> AsyncGenerator[Result, None]:
         """Solve many problems and yield each result as soon as it is ready.
 
@@ -335,10 +335,10 @@ class Solver:
             UsageError: `concurrency` is less than 1.
             SolverClosed: The solver was closed meanwhile.
         """
-        if concurrency < 1:
-            raise UsageError(f"concurrency must be at least 1, not {concurrency}")
+        if parallel < 1:
+            raise UsageError(f"parallel must be at least 1, not {parallel}")
         plan = plan or self.plan()
-        slots = asyncio.Semaphore(concurrency)
+        slots = asyncio.Semaphore(parallel)
 
         async def one(index: int, problem: str) -> Result:
             async with slots:

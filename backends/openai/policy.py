@@ -87,7 +87,7 @@ class OpenAIPolicy:
             MODEL if the server has only one.
         api_key: The server's API key; by default the value of the environment variable TTS_TUI_API_KEY.
         concurrency: Maximum number of requests in flight; by default a limit that adapts to the measured throughput.
-        rate: Maximum number of requests that begin per second; None for no limit.
+        max_rps: Maximum number of requests that begin per second; None for no limit.
         stall: Maximum seconds between two events of a stream before it counts as dead.
         patience: Maximum seconds to wait for a server that was reachable before to come back.
 
@@ -104,7 +104,7 @@ class OpenAIPolicy:
         *,
         api_key: str | None = None,
         concurrency: int | None = None,
-        rate: float | None = None,
+        max_rps: float | None = None,
         stall: float = 120.0,
         patience: float = 60.0,
     ) -> None:
@@ -120,7 +120,7 @@ class OpenAIPolicy:
             if concurrency is None
             else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
         )
-        self.dispatch = Dispatcher(knee, rate=rate)
+        self.dispatch = Dispatcher(knee, rate=max_rps)
         self.total = Usage()
         self.notes: tuple[str, ...] = ()
         self._patience = ReconnectPolicy(

@@ -134,7 +134,7 @@ def command(
     context_length: int | None = None,
     api_key: str | None = None,
     allow_pickle: bool = False,
-    states: bool = False,
+    return_hidden_states: bool = False,
     extra: Sequence[str] = (),
 ) -> Launch:
     """Return the server process that serves `model`.
@@ -148,7 +148,7 @@ def command(
         context_length: Longest sequence in tokens; by default the value in the model's configuration.
         api_key: The key that clients must send.
         allow_pickle: Also serve a reward model whose weights are pickled, which can run code.
-        states: Have a policy return hidden states on a GPU too. On a CPU it always does: that costs nothing there,
+        return_hidden_states: Have a policy return hidden states on a GPU too. On a CPU it always does: that costs nothing there,
             while on a GPU the CUDA graphs reserve more memory for it.
         extra: Additional flags for SGLang.
 
@@ -160,7 +160,7 @@ def command(
     flags = ["--model-path", model, "--host", host, "--port", str(port), *_ALWAYS]
     name = "" if kind == "policy" else architecture(model)
     flags += _CAUSAL if kind == "policy" else (*reward_flags(name, model), *_formats(model, allow_pickle, extra))
-    if kind == "policy" and (states or environment.device == "cpu"):
+    if kind == "policy" and (return_hidden_states or environment.device == "cpu"):
         flags += _STATES
     if context_length is not None:
         flags += ["--context-length", str(context_length)]

@@ -60,7 +60,7 @@ class SGLangPolicy:
         api_key: The server's API key; by default the value of the environment variable TTS_TUI_API_KEY.
         messages: Returns the chat messages for a problem; by default those of the model's prompt family.
         concurrency: Maximum number of requests in flight; by default a limit that adapts to the measured throughput.
-        rate: Maximum number of requests that begin per second; None for no limit.
+        max_rps: Maximum number of requests that begin per second; None for no limit.
         stall: Maximum seconds between two events of a stream before it counts as dead.
         patience: Maximum seconds to wait for a server that was reachable before to come back.
         parameters: Number of weights, for FLOPs; by default determined from the model's files, its name or its memory
@@ -82,7 +82,7 @@ class SGLangPolicy:
         api_key: str | None = None,
         messages: Messages | None = None,
         concurrency: int | None = None,
-        rate: float | None = None,
+        max_rps: float | None = None,
         stall: float = 120.0,
         patience: float = 60.0,
         parameters: int | None = None,
@@ -94,7 +94,7 @@ class SGLangPolicy:
             if concurrency is None
             else ConcurrencyLimit(concurrency, least=concurrency, most=concurrency)
         )
-        self.dispatch = Dispatcher(knee, rate=rate)
+        self.dispatch = Dispatcher(knee, rate=max_rps)
         self.total = Usage()
         self.version = ""
         self.notes: tuple[str, ...] = ()

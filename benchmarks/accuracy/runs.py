@@ -111,7 +111,7 @@ async def _searches(
 ) -> None:
     plan = solver.plan(strategy, n=N)
     by_question = [problem.question for problem in wanted]
-    async for result in solver.solve_many(by_question, plan, concurrency=concurrency):
+    async for result in solver.solve_many(by_question, plan, parallel=concurrency):
         if result.reason == "failed":
             raise SystemExit(f"{wanted[result.index].question}: {result.finished.detail}")
         nodes = [result.tree.nodes[number] for vote in result.votes for number in vote.solutions]

@@ -89,7 +89,7 @@ async def run(part: str, count: int, folder: Path, threads: int | None) -> None:
 
     with RunFolder(folder / part) as kept:
         evaluation = Evaluation(
-            solver, kept, dataset, plans, specs=("embedded", "embedded"), concurrency=AT_ONCE, tell=tell
+            solver, kept, dataset, plans, specs=("embedded", "embedded"), parallel=AT_ONCE, tell=tell
         )
         if evaluation.pending():
             async with solver:

@@ -37,7 +37,7 @@ async def ours(url: str, strategy: str, problems: tuple[str, ...], options: Opti
         await flush(policy.http)
         before = await counted(policy.http)
         asked = plan(strategy, total_tokens=options.total_tokens)
-        results = [result async for result in solver.solve_many(problems, asked, concurrency=4)]
+        results = [result async for result in solver.solve_many(problems, asked, parallel=4)]
         server = await counted(policy.http) - before
         counts = [result.tree.counts for result in results]
         tokens = unique(results)

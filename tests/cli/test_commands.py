@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,7 @@ MISTAKES = [
     (["solve", "x", "--prm", "nome"], "did you mean 'none'?"),
     (["solve", "x", "--score", "lats"], "did you mean 'last'?"),
     (["solve", "x", "--vote", "majorty"], "did you mean 'majority'?"),
-    (["solve", "x", "--variant", "offical"], "did you mean 'official'?"),
+    (["solve", "x", "--variant", "papre"], "did you mean 'paper'?"),
     (["solve", "x", "--display", "jsn"], "'jsn' is not one of"),
     (["solve", "x", "--display", "live"], "needs a terminal"),
     (["solve", "x", "--strategy", "beam", "-n", "10"], "n=10 is not divisible by m=4: use n=8 or n=12"),
@@ -119,7 +120,7 @@ def test_every_option_has_an_environment_variable_of_its_own():
             assert "--" + name.replace("_", "-") in option.opts, (names, name)
             if option.envvar is None:
                 variables.append(config.variable(names, option))
-    assert {"TTS_TUI_SOLVE_N", "TTS_TUI_TRAIN_PRM_RATE", "TTS_TUI_SERVE_PRM_PORT"} <= set(variables)
+    assert {"TTS_TUI_SOLVE_N", "TTS_TUI_TRAIN_PRM_LEARNING_RATE", "TTS_TUI_SERVE_PRM_PORT"} <= set(variables)
     assert len(set(variables)) == len(variables)
 
 
@@ -140,12 +141,12 @@ def params_of(monkeypatch, *arguments, environment=None):
 
 
 def test_a_variable_sets_its_command_and_no_other(monkeypatch, capsys):
-    environment = {"TTS_TUI_SOLVE_RATE": "10", "TTS_TUI_EVAL_OUT": "runs", "TTS_TUI_EVAL_CONCURRENCY": "3"}
-    assert params_of(monkeypatch, "solve", "x", environment=environment)["rate"] == 10
+    environment = {"TTS_TUI_SOLVE_MAX_RPS": "10", "TTS_TUI_EVAL_OUT": "runs", "TTS_TUI_EVAL_PARALLEL": "3"}
+    assert params_of(monkeypatch, "solve", "x", environment=environment)["max_rps"] == 10
     trained = params_of(monkeypatch, "train-prm")
-    assert trained["rate"] is None and str(trained["out"]) == "prm.safetensors"
+    assert trained["rank"] == 16 and str(trained["out"]) == "prm.safetensors"
     evaluated = params_of(monkeypatch, "eval", "families")
-    assert (str(evaluated["out"]), evaluated["concurrency"], evaluated["requests"]) == ("runs", 3, None)
+    assert (str(evaluated["out"]), evaluated["parallel"], evaluated["concurrency"]) == ("runs", 3, None)
     assert capsys.readouterr().err == ""
 
 
@@ -168,7 +169,7 @@ def test_the_key_for_servers_is_one_variable_for_all_commands(monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "near"),
     [
-        ("TTS_TUI_RATE", "TTS_TUI_SOLVE_RATE"),
+        ("TTS_TUI_MAX_RPS", "TTS_TUI_SOLVE_MAX_RPS"),
         ("TTS_TUI_SOLVE_STEP_TOKEN", "TTS_TUI_SOLVE_STEP_TOKENS"),
         ("TTS_TUI_CONFG", "TTS_TUI_CONFIG"),
         ("TTS_TUI_ROLLOUTS", "TTS_TUI_TRAIN_PRM_ROLLOUTS"),
@@ -280,7 +281,7 @@ def test_two_wishes_are_refused_before_a_model_is_loaded(capsys):
 
 
 def test_wishes_of_the_environment_are_for_auto_alone(monkeypatch):
-    monkeypatch.setenv("TTS_TUI_SOLVE_MEAN_TOKENS", "500")
+    monkeypatch.setenv("TTS_TUI_SOLVE_TARGET_TOKENS", "500")
     parent = click.Context(main.cli, auto_envvar_prefix=config.PREFIX)
     arguments = ["x", "--strategy", "majority"]
     with main.cli.commands["solve"].make_context("solve", arguments, parent=parent) as context:
@@ -362,7 +363,7 @@ def test_a_recording_is_read_once(command, record, capsys, monkeypatch):
     [
         (lambda data: data[:-30], ""),
         (lambda data: data[: len(data) // 2].replace(b"\n", b"\n#", 1), "is damaged in line 2"),
-        (lambda data: data.replace(b'"problem"', b'"format":99,"problem"', 1), "in format 99"),
+        (lambda data: re.sub(rb'"format":\d+', b'"format":99', data, count=1), "in format 99"),
         (lambda data: b"{}" + data, "is not a recording"),
         (lambda data: data[:20], "is not a recording"),
     ],

@@ -53,7 +53,7 @@ MISTAKES = [
     ('polcy = "x"', "unknown key 'polcy': did you mean 'policy'?"),
     ("n = 3", "such as [solve]"),
     ("[solv]\nn = 3", "did you mean 'solve'?"),
-    ("[solve]\nrat = 3", "unknown key 'rat' in [solve]: did you mean 'rate'?"),
+    ("[solve]\nmax_rp = 3", "unknown key 'max_rp' in [solve]: did you mean 'max_rps'?"),
     ("[serve]\nport = 3", "unknown key 'port' in [serve]"),
     ("[serve.policies]\nport = 3", "did you mean 'policy'?"),
     ("solve = 3", "solve must be a table"),
@@ -102,7 +102,7 @@ def test_config_says_where_the_file_is_and_what_is_set(file, monkeypatch, capsys
 
 def test_settings_for_other_models_do_not_stand_in_the_way(file, capsys, monkeypatch):
     """A key or a tokenizer for servers is no mistake where the models are in this process."""
-    file.write_text('api_key = "k"\nprm_tokenizer = "t"\n[solve]\nrate = 3\nconcurrency = 2\nmean_tokens = 9\n')
+    file.write_text('api_key = "k"\nprm_tokenizer = "t"\n[solve]\nmax_rps = 3\nconcurrency = 2\ntarget_tokens = 9\n')
     made = []
 
     def stop(policy, prm, given):
@@ -114,8 +114,8 @@ def test_settings_for_other_models_do_not_stand_in_the_way(file, capsys, monkeyp
     assert main.run(["solve", "x", "--strategy", "cot"]) == 2
     assert capsys.readouterr().err == "tts-tui: enough\n" and len(made) == 1
     monkeypatch.setattr(commands, "make_solver", solver)
-    assert main.run(["solve", "x", "--rate", "3"]) == 2
-    assert "--rate can be given for a policy on a server only" in capsys.readouterr().err
+    assert main.run(["solve", "x", "--max-rps", "3"]) == 2
+    assert "--max-rps can be given for a policy on a server only" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_settings_is_the_callers():

@@ -43,7 +43,7 @@ async def test_a_server_that_has_everything_gives_no_word_of_blame():
     said = " | ".join(sentence for _, sentence in found)
     assert "language model a/fake" in said and "SGLang 0.5.23" in said and "context of 4,096 tokens" in said
     assert "reuses 63 of 64 tokens" in said and "up to 64 requests at once" in said
-    assert "ends with its last word, and leaves 0 requests running" in said
+    assert "ends with a final event, and leaves 0 requests running" in said
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ async def test_a_server_that_has_everything_gives_no_word_of_blame():
         ({"incremental": False}, ADVICE, "--incremental-streaming-output"),
         ({"cache": False}, BAD, "reuses 0 of 64 tokens: start it without --disable-radix-cache"),
         ({"server": {"version": "0.4.9.post2"}}, ADVICE, "SGLang 0.4.9.post2: tts-tui was made for 0.5 and newer"),
-        ({"missing": ["/server_info"]}, ADVICE, "which SGLang it is cannot be told"),
+        ({"missing": ["/server_info"]}, ADVICE, "version of SGLang is unknown"),
         ({"missing": ["/metrics"]}, ADVICE, "--enable-metrics"),
-        ({"missing": ["/v1/loads"]}, OK, "how many still run cannot be told"),
+        ({"missing": ["/v1/loads"]}, OK, "number of running requests is unknown"),
         ({"missing": ["/abort_request"]}, ADVICE, "takes no aborts"),
         ({"server": {"max_total_num_tokens": 1000}}, ADVICE, "its cache has room for 1,000 tokens only"),
         ({"server": {"page_size": 16}}, ADVICE, "whole pages of 16 only"),
-        ({"server": {"max_running_requests": None}}, ADVICE, "requests it runs at once cannot be told"),
+        ({"server": {"max_running_requests": None}}, ADVICE, "number of running requests is unknown"),
         ({"model": {"model_path": None, "is_generation": None}}, OK, "language model None"),
     ],
 )
@@ -75,8 +75,8 @@ async def test_what_is_missing_is_one_finding(settings, state, sentence):
         ("/tokenize", {"tokens": []}, BAD, "makes no sense"),
         ("/tokenize", [1, 2], BAD, "makes no sense"),
         ("/model_info", {"hello": 1}, BAD, "is no SGLang server"),
-        ("/server_info", ["what"], ADVICE, "which SGLang it is cannot be told"),
-        ("/v1/loads", {"loads": 3}, OK, "how many still run cannot be told"),
+        ("/server_info", ["what"], ADVICE, "version of SGLang is unknown"),
+        ("/v1/loads", {"loads": 3}, OK, "number of running requests is unknown"),
     ],
 )
 async def test_an_answer_that_makes_no_sense_is_a_finding(path, reply, state, sentence):
@@ -115,7 +115,9 @@ async def test_no_log_probabilities():
     async with FakeSGLang() as server:
         server.answers["/generate"] = answer
         found = await findings(server.url)
-    assert only(found, ADVICE) == ["it gives no log probabilities of tokens: it can write, but be no reward model"]
+    assert only(found, ADVICE) == [
+        "it returns no log probabilities of tokens: it can serve a policy, but not a reward model"
+    ]
 
 
 async def test_a_stream_that_no_abort_ends(monkeypatch):
@@ -137,7 +139,7 @@ async def test_a_reward_model_is_asked_for_a_score_and_never_for_a_text():
         assert server.bodies("/generate") == []
         assert server.bodies("/v1/embeddings")
     assert only(found, BAD) == only(found, ADVICE) == []
-    assert "a reward model server: it gives numbers for a text" in only(found, OK)
+    assert "a reward model server: it returns numbers for a text" in only(found, OK)
 
 
 async def test_a_reward_model_that_only_the_server_info_betrays():
@@ -150,9 +152,9 @@ async def test_a_reward_model_that_only_the_server_info_betrays():
 @pytest.mark.parametrize(
     ("embedding", "sentence"),
     [
-        ([0.1] * 64, "gives 64 numbers"),
+        ([0.1] * 64, "returns 64 numbers"),
         ([float("nan")], "is damaged"),
-        ([], "gives 0 numbers"),
+        ([], "returns 0 numbers"),
         (["x"], "makes no sense"),
     ],
 )
@@ -208,7 +210,7 @@ async def test_a_server_that_dies_in_the_middle_ends_the_checks():
         server.answers["/tokenize"] = die
         found = await findings(server.url)
     assert [state for state, _ in found[-2:]] == [BAD, BAD]
-    assert "the check of chat template failed" in found[-2][1] and "answers no more" in found[-1][1]
+    assert "the check of chat template failed" in found[-2][1] and "stopped answering" in found[-1][1]
 
 
 async def test_a_server_that_hangs_in_one_check_is_checked_on():
@@ -242,7 +244,7 @@ async def test_the_command_ends_with_what_it_all_means(capsys):
     assert code == 0 and out.endswith("This server can score the steps of tts-tui's searches.\n")
     async with FakeSGLang(cache=False) as server:
         code, out, _ = await command(capsys, server.url)
-    assert code == 3 and out.splitlines()[-1].startswith("1 of these must be mended before")
+    assert code == 3 and out.splitlines()[-1].startswith("Fix the problem above")
 
 
 async def test_the_key_is_sent_and_not_shown(capsys, monkeypatch):
@@ -306,7 +308,7 @@ async def test_a_real_reward_model_lives_on(sglang_python, tmp_path):
         for _ in range(2):
             found = await findings(server.url, api_key="a-key-to-find")
             assert only(found, BAD) == []
-            assert "a reward model server: it gives numbers for a text" in only(found, OK)
+            assert "a reward model server: it returns numbers for a text" in only(found, OK)
         assert server.running
 
 
@@ -318,4 +320,4 @@ async def test_a_stream_that_is_over_before_its_abort_blames_nobody():
         server.answers["/abort_request"] = nothing
         found = await findings(server.url)
     assert not only(found, BAD)
-    assert any("over before its abort" in one for one in only(found, ADVICE))
+    assert any("finished before its abort" in one for one in only(found, ADVICE))

@@ -116,7 +116,7 @@ async def test_the_folder_says_what_the_run_is(tmp_path):
 
 async def test_all_plans_of_a_problem_come_before_the_next_problem(tmp_path):
     policy = Policy()
-    await evaluate(tmp_path, dataset("a", "b", "c"), policy, concurrency=1)
+    await evaluate(tmp_path, dataset("a", "b", "c"), policy, parallel=1)
     assert policy.asked == ["a", "a", "b", "b", "c", "c"]
 
 
@@ -124,7 +124,7 @@ async def test_all_plans_of_a_problem_come_before_the_next_problem(tmp_path):
 async def test_so_many_problems_run_at_once(tmp_path, at_once):
     policy = Policy()
     policy.hold = asyncio.Event()
-    going = asyncio.create_task(evaluate(tmp_path, dataset(*"abcdef"), policy, plans=("cot",), concurrency=at_once))
+    going = asyncio.create_task(evaluate(tmp_path, dataset(*"abcdef"), policy, plans=("cot",), parallel=at_once))
     await asyncio.wait_for(policy.reached(at_once), 5)
     policy.hold.set()
     await going
@@ -152,7 +152,7 @@ async def test_more_plans_and_more_problems_are_added(tmp_path):
 
 
 async def test_a_cancelled_run_goes_on_where_it_was_and_counts_tokens_once(tmp_path):
-    whole, _ = await evaluate(tmp_path / "whole", dataset("a", "b"), plans=("best-of-n:4",), concurrency=1)
+    whole, _ = await evaluate(tmp_path / "whole", dataset("a", "b"), plans=("best-of-n:4",), parallel=1)
     policy = Policy()
     policy.hold = asyncio.Event()
     going = asyncio.create_task(evaluate(tmp_path / "cut", dataset("a", "b"), policy, plans=("best-of-n:4",)))
@@ -262,7 +262,7 @@ async def test_a_search_that_failed_midway_says_what_it_cost_and_goes_on(tmp_pat
 async def test_a_dead_server_ends_all_with_its_own_sentence(tmp_path):
     policy = Policy(dead=True)
     with pytest.raises(BackendUnavailable, match=r"^the server has gone$"):
-        await evaluate(tmp_path, dataset(*"abcdefgh"), policy, concurrency=2)
+        await evaluate(tmp_path, dataset(*"abcdefgh"), policy, parallel=2)
     assert len(policy.asked) < 8
     standing, _ = await evaluate(tmp_path, dataset(*"abcdefgh"))
     assert standing.done == 16 and standing.failed == 0
@@ -270,10 +270,10 @@ async def test_a_dead_server_ends_all_with_its_own_sentence(tmp_path):
 
 async def test_crashes_that_differ_or_lie_apart_end_nothing(tmp_path):
     problems = [text for number in range(4) for text in ("crash", str(number))]
-    standing, _ = await evaluate(tmp_path / "apart", dataset(*problems), plans=("cot",), concurrency=1)
+    standing, _ = await evaluate(tmp_path / "apart", dataset(*problems), plans=("cot",), parallel=1)
     assert standing.failed == 4 and standing.done == 8
     with pytest.raises(TTSError, match="unexpected ZeroDivisionError"):
-        await evaluate(tmp_path / "row", dataset(*["crash"] * 5), plans=("cot",), concurrency=1)
+        await evaluate(tmp_path / "row", dataset(*["crash"] * 5), plans=("cot",), parallel=1)
 
 
 async def test_a_recording_of_something_else_is_put_aside(tmp_path):
@@ -395,8 +395,8 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path):
     with RunFolder(tmp_path) as folder:
         with pytest.raises(UsageError, match="there is no problem to run"):
             Evaluation(solver, folder, dataset(), {})
-        with pytest.raises(UsageError, match="concurrency must be at least 1"):
-            Evaluation(solver, folder, dataset("a"), {}, concurrency=0)
+        with pytest.raises(UsageError, match="parallel must be at least 1"):
+            Evaluation(solver, folder, dataset("a"), {}, parallel=0)
 
 
 def test_two_processes_do_not_write_one_folder(tmp_path):
@@ -669,7 +669,7 @@ def test_the_command_tells_of_failures_and_fails_itself(scripted, tmp_path, caps
         (["families:nothing"], "unknown problem family 'nothing'"),
         (["families: "], "names no family"),
         (["families", "--plan", "nothing"], "unknown strategy 'nothing'"),
-        (["families:add0", "--requests", "3"], "--requests can be given for a policy on a server only"),
+        (["families:add0", "--concurrency", "3"], "--concurrency can be given for a policy on a server only"),
         (["families:add0", "--limit", "0"], "invalid value for '--limit'"),
         (["families:add0", "--calibration", "x.json"], "--calibration is for plans of auto (--plan auto): add that"),
         (["families:add0", "--plan", "auto", "--calibration", "no.json"], "cannot read the calibration no.json"),
@@ -725,7 +725,7 @@ main()
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_keeps_all_and_says_how_to_go_on(tmp_path, kind):
     out = tmp_path / "run"
-    call = ["eval", "families:add0", "--limit", "6", "--plan", "cot", "--concurrency", "1", "--out", str(out)]
+    call = ["eval", "families:add0", "--limit", "6", "--plan", "cot", "--parallel", "1", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *call],
         stderr=subprocess.PIPE,
@@ -753,7 +753,7 @@ def test_an_interruption_keeps_all_and_says_how_to_go_on(tmp_path, kind):
 def test_a_real_run_that_is_killed_goes_on_and_runs_nothing_twice(tmp_path):
     out = tmp_path / "run"
     call = [sys.executable, "-m", "tts_tui", "eval", "families:add0,mixed", "--limit", "3", "--plan", "cot"]
-    call += ["--plan", "best-of-n:4", "--concurrency", "2", "--out", str(out)]
+    call += ["--plan", "best-of-n:4", "--parallel", "2", "--out", str(out)]
     process = subprocess.Popen(call, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         for line in process.stderr:

@@ -149,7 +149,7 @@ async def test_solve_many_ends_with_the_error_and_begins_no_further_search(polic
     results = []
 
     async def listen():
-        async with aclosing(solver.solve_many(["a", "b", "c", "d"], Plan(n=2), concurrency=2)) as found:
+        async with aclosing(solver.solve_many(["a", "b", "c", "d"], Plan(n=2), parallel=2)) as found:
             async for result in found:
                 results.append(result)  # noqa: PERF401 (what comes before the error counts)
 

@@ -590,7 +590,7 @@ async def test_a_plan_that_votes_by_scores_needs_a_reward_model(policy):
 async def test_many_problems_at_once_and_one_bad_one_stops_nobody(policy, prm):
     policy.piece = 1_000_000
     async with Solver(policy, prm) as solver:
-        results = [r async for r in solver.solve_many(["a", "", "b", "c"], Plan(n=2), concurrency=2)]
+        results = [r async for r in solver.solve_many(["a", "", "b", "c"], Plan(n=2), parallel=2)]
         assert sorted((r.index, r.reason) for r in results) == [
             (0, "solved"),
             (1, "failed"),
@@ -599,12 +599,12 @@ async def test_many_problems_at_once_and_one_bad_one_stops_nobody(policy, prm):
         ]
         assert policy.most_running <= 4
         with pytest.raises(UsageError, match="at least 1"):
-            await anext(solver.solve_many(["a"], Plan(n=2), concurrency=0))
+            await anext(solver.solve_many(["a"], Plan(n=2), parallel=0))
 
 
 async def test_leaving_many_early_cancels_the_rest(policy, prm):
     async with Solver(policy, prm) as solver:
-        async with aclosing(solver.solve_many(["a"] * 20, Plan(n=2), concurrency=4)) as results:
+        async with aclosing(solver.solve_many(["a"] * 20, Plan(n=2), parallel=4)) as results:
             await anext(results)
         assert policy.running == 0
 

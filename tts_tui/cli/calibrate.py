@@ -1,4 +1,4 @@
-"""What `tts-tui calibrate` does: samples, searches, fits, and one file that `auto` chooses by."""
+"""Implementation of `tts-tui calibrate`: samples, searches, fits, and writes a calibration for `auto`."""
 
 from __future__ import annotations
 
@@ -35,35 +35,36 @@ from tts_tui.training.controller.cost_estimate import Time, cost
 from tts_tui.ui import recordings
 
 STATES = "states.jsonl"
-"""File of hidden states in the work folder."""
+"""File with hidden states in the work folder."""
 FEW = 100
-"""Searched problems below which the summary says how unsure it is."""
+"""Number of searched problems below which the summary warns of its uncertainty."""
 SINGLES = 40
-"""Problems that are sampled once before anything else, to see what the PRM costs at the least."""
+"""Number of problems that are sampled once at the start, to measure the overhead of the PRM."""
 _SMALL = 8
-"""How many times as many of these are done at once; their pace tells nothing of the rest."""
+"""Factor on parallel problems for these; they are cheap, and their pace is not used for estimates."""
 _MANY = 24
-"""Problems of each family where no data set and no limit is given."""
+"""Number of problems of each family by default."""
 
 
 def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
-    """Does all of it, says what it costs first, and prints what it came to."""
+    """Estimate the cost, sample, search, and fit; then write the calibration and print a summary."""
     policy, prm = commands.specs(given)
     if given["out"] is not None:
         _check_writable(given["out"])
     dataset = _dataset(spec, given)
-    searched = dataset_of(dataset, given["searched"] or (len(dataset.items) + 1) // 2)
+    searched = dataset_of(dataset, given["search_problems"] or (len(dataset.items) + 1) // 2)
     solver = commands.make_solver(policy, prm, given)
     commands.meet(solver)
     plans = _plans(solver, given["samples"], given["candidates"] or given["samples"])
-    work = given["work"] or recordings.folder() / "calibrations" / files.file_name(policy, prm).removesuffix(".json")
+    name = files.file_name(policy, prm).removesuffix(".json")
+    work = given["work_dir"] or recordings.folder() / "calibrations" / name
     if (work / "run.json").exists():
-        raise UsageError(f"{work} is a run of `tts-tui eval`, which would be mixed up: name another folder with --work")
+        raise UsageError(f"{work} is a run of `tts-tui eval`: choose another folder with --work-dir")
     own = {"singles": dataset_of(dataset, SINGLES), "samples": dataset, "dvts": searched, "beam": searched}
     parts = [(name, data) for name, data in own.items() if plans[name]]
     found: dict[str, Evaluation] = {}
     for name, data in parts:
-        with RunFolder(work / name, "--work") as folder:
+        with RunFolder(work / name, "--work-dir") as folder:
             _check_scored(work, solver, folder)
             found[name] = Evaluation(solver, folder, data, plans[name], specs=(policy, prm))
     costs = cost(list(found.values()), policy)
@@ -73,14 +74,14 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
     commands.load_models(policy, prm)
     for place, (name, data) in enumerate(parts):
         session.note(f"{name}: {len(data.items)} problems, {costs.searches[place]} searches to do")
-        with RunFolder(work / name, "--work") as folder, EvalProgress(sys.stderr) as progress:
+        with RunFolder(work / name, "--work-dir") as folder, EvalProgress(sys.stderr) as progress:
             evaluation = Evaluation(
                 solver,
                 folder,
                 data,
                 plans[name],
                 specs=(policy, prm),
-                concurrency=given["concurrency"] or at_once(policy) * (_SMALL if name == "singles" else 1),
+                parallel=given["parallel"] or at_once(policy) * (_SMALL if name == "singles" else 1),
                 tell=progress if name == "singles" else time.follow(place, progress),
             )
             standing = asyncio.run(run_all(evaluation, solver)) if evaluation.pending() else evaluation.standing()
@@ -97,7 +98,7 @@ def calibrate_models(spec: str | None, given: Mapping[str, Any]) -> int:
 
 
 async def _states(solver: Solver, dataset: Dataset, path: Path, policy: str) -> dict[str, tuple[float, ...]]:
-    """What the policy of the run makes of the prompts; read before, they need no model."""
+    """Return hidden states by problem, loading the policy only if some were not read before."""
     found = hidden_states.kept(path, policy)
     if all(item.id in found for item in dataset.items):
         return found
@@ -109,20 +110,20 @@ async def _states(solver: Solver, dataset: Dataset, path: Path, policy: str) -> 
     async with solver:
         if solver.policy.info.name != policy:
             raise UsageError(
-                f"what was sampled is of {policy}, and this policy is {solver.policy.info.name}: go on with the same "
-                "one, or name another folder with --work"
+                f"the samples are from {policy}, but the policy is {solver.policy.info.name}: use the same policy, or "
+                "choose another folder with --work-dir"
             )
         found = await hidden_states.read(solver.policy, dataset.items, path, tell)
     if len(found) < len(dataset.items):
-        some = f"of {len(found)} of {len(dataset.items)} prompts only" if found else "of no prompt"
-        session.note(f"the policy shows its hidden states {some}: what has none goes by its text alone")
+        some = f"for {len(found)} of {len(dataset.items)} prompts only" if found else "for no prompt"
+        session.note(f"the policy returns hidden states {some}: the others are predicted from their text")
     return found
 
 
 def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, Plan]]:
-    """The plan of each part; without a reward model there is nothing to search with, or to be overhead.
+    """Return the plans of each part; without a reward model there are only samples.
 
-    One a part, for plans that run beside each other share what they have in common, and each would look too cheap.
+    Each part has one plan, because plans that run together share prompts and steps, and would look too cheap.
     """
     if solver.prm is None:
         specs = {"singles": [], "samples": [f"majority:{count}"], "dvts": [], "beam": []}
@@ -133,17 +134,17 @@ def _plans(solver: Solver, count: int, candidates: int) -> dict[str, dict[str, P
 
 
 def _check_scored(work: Path, solver: Solver, folder: RunFolder) -> None:
-    """Refuses to go on without a reward model where there was one: what came of it would pass for that one's."""
+    """Refuse to resume without a reward model if the run had one: results would be attributed to it."""
     had = folder.header.prm if folder.header is not None else None
     if had is not None and solver.prm is None:
         raise UsageError(
-            f"{work} is of a calibration under {had.name}, and now there is no reward model: name another folder with "
-            "--work"
+            f"{work} is a calibration with the reward model {had.name}, and now there is none: choose another folder "
+            "with --work-dir"
         )
 
 
 def _check_writable(path: Path) -> None:
-    """Refuses a file that could not be written, before hours are spent on it."""
+    """Refuse a file that cannot be written, before hours are spent."""
     if path.is_dir():
         raise UsageError(f"cannot write the calibration {path}: it is a folder; give a file's name")
     folder = next((parent for parent in path.parents if parent.exists()), path.parent)
@@ -152,7 +153,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
-    """The problems; by default those of families, of the part that nothing is tested on."""
+    """Load the problems; by default from the validation split of the problem families."""
     columns = loading.Columns(given["problem_column"], given["answer_column"])
     if spec is None:
         columns.refuse("problem families")
@@ -173,17 +174,17 @@ def _dataset(spec: str | None, given: Mapping[str, Any]) -> Dataset:
 
 
 def _mixed(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The problems of a file in a random order, the same each time: files begin with their easy ones, or one kind."""
+    """Shuffle problems deterministically, because files are often sorted by difficulty or kind."""
     return tuple(sorted(items, key=lambda item: random.Random(item.id).random()))
 
 
 def _few(family: str) -> int:
-    """How many problems of a family are taken by default: some have no more."""
+    """Return the default number of problems of a family, fewer if it has not enough."""
     return len(problems(family, "validation", _MANY))
 
 
 def dataset_of(dataset: Dataset, count: int) -> Dataset:
-    """The first `count` problems of it."""
+    """Return a data set of the first `count` problems."""
     return Dataset(dataset.name, dataset.source, dataset.split, dataset.items[:count])
 
 
@@ -215,12 +216,11 @@ def _fit(
 
 
 def summary(made: Calibration, seen: int) -> str:
-    """What a calibration came to, for people.
+    """Summarize a calibration as text.
 
     Args:
         made: The calibration.
-        seen: Samples that its later forecasts had seen: fewer than the pools of the problems have, for the others
-            judge them.
+        seen: Number of samples that the later forecasts were based on; the other samples of a problem judge them.
     """
     lines = [f"{made.policy} under {made.prm}: {made.basis}.", ""]
     early = made.validation["before the probe"]

@@ -1,4 +1,4 @@
-"""What the commands of the command line do; `tts_tui.cli.main` only says what they are called and takes."""
+"""Implementations of the commands that `tts_tui.cli.main` declares."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _PLAN = (
     "target_tokens", "target_accuracy",
 )  # fmt: skip
 _AUTO = "auto"
-_WISHES = ("target_tokens", "target_accuracy")
-"""Options that only `auto` can keep to."""
+_TARGETS = ("target_tokens", "target_accuracy")
+"""Options that only `auto` supports."""
 
 
 def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
-    """`tts-tui solve`: everything that can be checked without a model is checked before one is loaded."""
+    """Run `tts-tui solve`, checking everything that needs no model before one is loaded."""
     problem = check_problem(problem)
-    if given["display"] != "tui":  # there, other plans can follow
+    if given["display"] != "tui":  # the UI can switch to other plans later
         given = {**given, "calibration": for_auto(given, "calibration", given["strategy"] == _AUTO)}
     solver = make_solver(*specs(given), given)
     plan = make_plan(solver, given)
@@ -65,11 +65,11 @@ def solve_problem(problem: str, given: Mapping[str, Any]) -> int:
 
 
 def replay_file(path: Path, name: str | None, speed: float | None) -> int:
-    """`tts-tui replay`."""
+    """Run `tts-tui replay`."""
     if speed is not None and not 0 <= speed < float("inf"):
         raise UsageError(f"the speed must be 0 or more, not {speed:g}")
     recording = Recording.load(path)
-    recording.tree()  # one that cannot be used is refused before anything is drawn
+    recording.tree()  # refuse an invalid recording before drawing anything
     if name == "tui" or (name is None and is_terminal(sys.stdout) and _can_open()):
         return _show(recording, 1.0 if speed is None else speed)
     live = name == "live" or (name is None and is_terminal(sys.stdout))
@@ -79,7 +79,7 @@ def replay_file(path: Path, name: str | None, speed: float | None) -> int:
 
 
 def resume_file(path: Path, given: Mapping[str, Any]) -> int:
-    """`tts-tui resume`."""
+    """Run `tts-tui resume`."""
     recording = Recording.load(path)
     tree = recording.tree()
     policy, prm = recorded_models(tree, given)
@@ -103,7 +103,7 @@ def resume_file(path: Path, given: Mapping[str, Any]) -> int:
 
 
 def open_ui(given: Mapping[str, Any]) -> int:
-    """`tts-tui`, `tts-tui tui`."""
+    """Run `tts-tui` or `tts-tui tui`."""
     from tts_tui.ui import launch
 
     chosen = settings()
@@ -121,7 +121,7 @@ def _can_open() -> bool:
 
 
 def _show(recording: Recording, speed: float) -> int:
-    """A replay in the terminal UI; runs can be begun from it, on the embedded models or those of the settings."""
+    """Replay in the terminal UI; new runs started from it use the models in the settings, else the embedded ones."""
     from tts_tui.ui import launch
 
     chosen = settings()
@@ -132,7 +132,7 @@ def _show(recording: Recording, speed: float) -> int:
 
 
 def compare_files(first: Path, second: Path) -> int:
-    """`tts-tui compare`."""
+    """Run `tts-tui compare`."""
     from tts_tui.ui import launch
 
     left, right = Recording.load(first), Recording.load(second)
@@ -140,7 +140,7 @@ def compare_files(first: Path, second: Path) -> int:
 
 
 def export_file(path: Path, out: Path) -> int:
-    """`tts-tui export`."""
+    """Run `tts-tui export`."""
     from tts_tui.displays import export
 
     export.write(load(path), out)
@@ -149,7 +149,7 @@ def export_file(path: Path, out: Path) -> int:
 
 
 def list_keys() -> int:
-    """`tts-tui keys`."""
+    """Run `tts-tui keys`."""
     from tts_tui.ui import keys
 
     for id, (key, said) in keys.known().items():
@@ -158,17 +158,17 @@ def list_keys() -> int:
 
 
 def serve_ui(host: str, port: int, arguments: Sequence[str], places: int, shared: bool) -> int:
-    """`tts-tui serve-ui`."""
+    """Run `tts-tui serve-ui`."""
     from tts_tui.ui import web
 
     return web.serve(host, port, ["tui", *arguments], places=places, shared=shared)
 
 
 def settings() -> Settings:
-    """The user's settings, checked.
+    """Return the user's settings, checked.
 
     Raises:
-        ConfigError: They hold what cannot be used; the message names it.
+        ConfigError: A setting is invalid; the message names it.
     """
     from tts_tui.ui.settings import load as load_settings
 
@@ -184,7 +184,7 @@ def settings() -> Settings:
 
 
 def limits(given: Mapping[str, Any], before: Budget | None = None) -> Budget | None:
-    """The budget of the options, on top of `before`; None if they say nothing.
+    """Return `before` with the limits in the options replaced; None if no limit is given.
 
     Raises:
         PlanError: A limit is not positive.
@@ -195,12 +195,12 @@ def limits(given: Mapping[str, Any], before: Budget | None = None) -> Budget | N
 
 
 def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
-    """The plan of the options; what they leave open suits the strategy and the reward model.
+    """Build a plan from the options, with defaults for the strategy and the reward model.
 
     Raises:
-        UsageError: They contradict each other.
+        UsageError: The options contradict each other.
     """
-    wishes = {name: for_auto(given, name, given["strategy"] == _AUTO) for name in _WISHES}
+    wishes = {name: for_auto(given, name, given["strategy"] == _AUTO) for name in _TARGETS}
     changes = {name: value for name, value in {**given, **wishes}.items() if name in _PLAN and value is not None}
     budget = limits(given)
     if budget is not None:
@@ -215,16 +215,16 @@ def make_plan(solver: Solver, given: Mapping[str, Any]) -> Plan:
 
 
 def for_auto(given: Mapping[str, Any], name: str, auto: bool, needs: str = "--strategy auto") -> Any:
-    """An option that only `auto` can keep to; None for other strategies, unless it was typed.
+    """Return the value of an option that only `auto` supports, None for other strategies.
 
     Args:
-        given: The options.
-        name: Which of them.
+        given: All options.
+        name: Name of the option.
         auto: Whether the strategy is `auto`.
-        needs: What the user has to add if it is not.
+        needs: What the error message tells the user to add.
 
     Raises:
-        UsageError: It was typed, and the strategy is another one.
+        UsageError: The option was given on the command line for another strategy.
     """
     value = suitable(given, name, auto)
     if value is not None and not auto:
@@ -233,29 +233,29 @@ def for_auto(given: Mapping[str, Any], name: str, auto: bool, needs: str = "--st
 
 
 def meet(solver: Solver) -> None:
-    """Asks a reward model on a server what it is, so that score and vote can suit it."""
+    """Ask a reward model on a server what it is, to choose its default score and vote."""
     prm = solver.prm
     if isinstance(prm, Discoverable) and not prm.profile:
-        with suppress(TTSError):  # one that does not answer is told of when it is needed
+        with suppress(TTSError):  # an unreachable server is reported when it is needed
             asyncio.run(prm.discover())
 
 
 def specs(given: Mapping[str, Any]) -> tuple[str, str]:
-    """Specs of policy and reward model: those of the options, else the embedded ones."""
+    """Return the specs of policy and reward model from the options, with the embedded models as defaults."""
     return given["policy"] or download.EMBEDDED.name, given["prm"] or download.EMBEDDED.name
 
 
 def make_solver(policy: str, prm: str, given: Mapping[str, Any]) -> Solver:
-    """The solver of the options.
+    """Build a solver from the options.
 
     Raises:
-        UsageError: They name what there is not, or do not go together.
+        UsageError: A model is unknown, or options do not fit the models.
     """
     remote, of_prm = is_server(policy), prm.partition(":")[0]
     server = {
         "api_key": suitable(given, "api_key", remote) if remote or of_prm != "sglang" else None,
-        "concurrency": suitable(given, "requests" if "requests" in given else "concurrency", remote),
-        "rate": suitable(given, "rate", remote),
+        "concurrency": suitable(given, "concurrency", remote),
+        "max_rps": suitable(given, "max_rps", remote),
     }
     rewards = {
         "tokenizer": suitable(given, "prm_tokenizer", of_prm == "sglang"),
@@ -279,10 +279,10 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def suitable(given: Mapping[str, Any], name: str, fits: bool) -> Any:
-    """The value of an option; None if it does not fit this call and nobody typed it.
+    """Return the value of an option, None if it does not apply to this call and was not given on the command line.
 
-    What is set in the environment or in the settings is meant for the calls that it fits. What is typed is meant for
-    this one, and is refused where it does not fit.
+    Values from the environment or the settings are ignored where they do not apply. Values from the command line are
+    always returned, so that the caller can refuse them.
     """
     context = click.get_current_context(silent=True)
     typed = context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -290,10 +290,10 @@ def suitable(given: Mapping[str, Any], name: str, fits: bool) -> Any:
 
 
 def check_recordable(path: Path) -> None:
-    """Refuses a recording that could not be written, before a model is loaded.
+    """Check that a new recording can be written to `path`, before a model is loaded.
 
     Raises:
-        UsageError: It exists, or its folder cannot be written.
+        UsageError: The file exists, or its folder is not writable.
     """
     folder = path.parent
     try:
@@ -311,10 +311,10 @@ def check_recordable(path: Path) -> None:
 
 
 def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, str]:
-    """Specs of the models to resume with: those of the options, else the recorded ones.
+    """Return the specs of the models to resume with, from the options or else from the recording.
 
     Raises:
-        UsageError: A recorded model is not the embedded one, so that nobody knows where it is.
+        UsageError: A recorded model is not the embedded one and no option says where it is.
     """
     from tts_tui.backends.adapter.reward_model import TITLE
 
@@ -337,7 +337,7 @@ def recorded_models(tree: SearchTree, given: Mapping[str, Any]) -> tuple[str, st
 
 
 def load_models(policy: str, prm: str, *, talks: bool = True) -> None:
-    """Quietens libraries, pulls the embedded model on first use, and says that models are being loaded."""
+    """Silence libraries, download the embedded model on first use, and announce that models are being loaded."""
     quieten()
     if download.EMBEDDED.name in (policy, prm) and not download.is_present():
         session.note(f"the model {download.EMBEDDED.title} is not here yet: taking it once, for good")
@@ -353,12 +353,12 @@ def _coming(spec: str) -> str:
 
 
 def is_server(spec: str) -> bool:
-    """Whether a spec names a model on a server."""
+    """Return whether a spec names a model on a server."""
     return spec.partition(":")[0] in ("sglang", "openai")
 
 
 def list_models() -> int:
-    """`tts-tui models list`."""
+    """Run `tts-tui models list`."""
     for model in download.MODELS:
         here = f"here, in {download.model_path(model)}" if download.is_present(model) else "not here"
         sizes = f"{model.download_bytes / 1e6:.0f} MB to download, {model.disk_bytes / 1e6:.0f} MB on disk"
@@ -367,7 +367,7 @@ def list_models() -> int:
 
 
 def pull_model(name: str) -> int:
-    """`tts-tui models pull NAME`."""
+    """Run `tts-tui models pull NAME`."""
     model = _named(name)
     if download.is_present(model):
         print(f"{model.title} is here already, in {download.model_path(model)}")
@@ -379,7 +379,7 @@ def pull_model(name: str) -> int:
 
 
 def remove_model(name: str) -> int:
-    """`tts-tui models remove NAME`."""
+    """Run `tts-tui models remove NAME`."""
     model = _named(name)
     print(f"{model.title} is removed" if download.remove(model) else f"{model.title} is not here")
     return 0

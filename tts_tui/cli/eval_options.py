@@ -1,4 +1,4 @@
-"""Options of the commands that evaluate."""
+"""Options of the commands eval, report, profile-prm and calibrate."""
 
 from __future__ import annotations
 
@@ -7,50 +7,45 @@ from pathlib import Path
 import click
 from click import option
 
-from tts_tui.cli.options import calibration, columns, model_specs, options, problem_column, rate
+from tts_tui.cli.options import calibration, columns, model_specs, options, problem_column, server_limits
 
 _data = options(
     option(
         "--data",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Folder of math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
+        help="Folder with math500.jsonl, aime24.jsonl, amc23.jsonl and others.  [default: the user's data folder]",
     ),
     columns,
 )
 _models = options(
     model_specs,
     option(
-        "--concurrency",
+        "--parallel",
         type=click.IntRange(min=1),
-        help="Problems at once.  [default: 4; 16 on a server]",
+        help="Number of problems solved at the same time.  [default: 4; 16 on a server]",
     ),
-    option(
-        "--requests",
-        type=click.IntRange(min=1),
-        help="Most requests that the policy's server has at once.  [default: as many as it gains from]",
-    ),
-    rate,
+    server_limits,
 )
 evaluation = options(
     option(
         "--plan",
         multiple=True,
         metavar="PLAN",
-        help="STRATEGY[:N][,m=4][,score=last][,vote=prm-max][,temperature=0.7][,budget=TOKENS]…; several --plan are "
-        "compared.  [default: cot, majority:8 and, with a reward model, best-of-n:8]",
+        help="STRATEGY[:N][,m=4][,score=last][,vote=prm-max][,temperature=0.7][,budget=TOKENS]…; give --plan several "
+        "times to compare.  [default: cot, majority:8 and, with a reward model, best-of-n:8]",
     ),
     option(
         "--limit",
         type=click.IntRange(min=1),
-        help="Only the first problems; of families, one of each in turn.  [default: all; of families 20 of each]",
+        help="Use only the first problems; with families, one of each in turn.  [default: all; 20 of each family]",
     ),
     option(
         "--split",
         type=click.Choice(["test", "validation", "train"]),
         default="test",
         show_default=True,
-        help="Which problems of families; seeds of the three never mix.",
+        help="Split of the problem families; no problem is in two of them.",
     ),
     calibration,
     _data,
@@ -58,10 +53,10 @@ evaluation = options(
         "--out",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Folder of the run, new or to go on with.  [default: by data set and date, in the folder of runs]",
+        help="Folder of the run, created or resumed.  [default: named after data set and date, in the folder of runs]",
     ),
     _models,
-    option("--seed", type=int, help="Seed of all samples.  [default: 0]"),
+    option("--seed", type=int, help="Seed for sampling.  [default: 0]"),
 )
 reporting = options(
     option(
@@ -69,19 +64,19 @@ reporting = options(
         type=click.Choice(["text", "markdown", "csv", "json"]),
         default="text",
         show_default=True,
-        help="What is printed; csv has one figure a line.",
+        help="Output format; csv has one metric per line.",
     ),
     option(
         "--out",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Write the report into this folder, too, in all formats.  [default: only print it]",
+        help="Also write the report to this folder, in all formats.  [default: only print it]",
     ),
     option(
         "--plots",
         is_flag=True,
-        help="Draw accuracy against tokens and FLOPs, and by difficulty, as SVG and PNG in --out or in the first run's "
-        "folder.  [default: no]",
+        help="Also plot accuracy against tokens and FLOPs, and by difficulty, as SVG and PNG, in --out or the first "
+        "run's folder.  [default: no]",
     ),
 )
 profiling = options(
@@ -89,18 +84,18 @@ profiling = options(
     option(
         "--name",
         metavar="NAME",
-        help="Name of the profile; that of a shipped one refines it.  [default: the PRM's own]",
+        help="Name of the profile; the name of a shipped profile refines that one.  [default: the PRM's own]",
     ),
     option(
         "--out",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write the profile there, where only you read it.  [default: the user's folder of profiles]",
+        help="Write the profile to this file instead.  [default: the user's profile folder, where tts-tui finds it]",
     ),
     option(
         "--limit",
         type=click.IntRange(min=1),
-        help="Only the first solutions of a file.  [default: all]",
+        help="Use only the first solutions of a file.  [default: all]",
     ),
     problem_column,
 )
@@ -108,37 +103,37 @@ calibrating = options(
     option(
         "--limit",
         type=click.IntRange(min=1),
-        help="Only so many problems: of a file at random, of families in turn.  [default: all; of families 24 of each]",
+        help="Number of problems, random from a file, in turn from families.  [default: all; 24 of each family]",
     ),
     option(
-        "--searched",
+        "--search-problems",
         type=click.IntRange(min=1),
-        help="How many of them tree searches run on, too.  [default: half of them]",
+        help="Number of problems that tree searches also run on.  [default: half of them]",
     ),
     option(
         "--samples",
         type=click.IntRange(min=4),
         default=16,
         show_default=True,
-        help="Samples of each problem.",
+        help="Samples per problem.",
     ),
     option(
         "--candidates",
         type=click.IntRange(min=4),
-        help="Candidates of each tree search, a multiple of 4.  [default: as many as samples]",
+        help="Candidates per tree search, a multiple of 4.  [default: same as --samples]",
     ),
     _data,
     option(
-        "--work",
+        "--work-dir",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Folder of samples and searches, new or to go on with.  [default: by models, in the folder of runs]",
+        help="Folder of samples and searches, created or resumed.  [default: by models, in the folder of runs]",
     ),
     option(
         "--out",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write the calibration there, for --calibration.  [default: where --strategy auto finds it by models]",
+        help="Write the calibration to this file, for --calibration.  [default: where --strategy auto finds it]",
     ),
     _models,
 )

@@ -1,4 +1,4 @@
-"""What `tts-tui eval` does."""
+"""Implementation of `tts-tui eval`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 from tts_tui.cli import commands
 from tts_tui.displays import session, signals
 from tts_tui.displays.eval_progress import EvalProgress, opening
-from tts_tui.errors import UsageError
 from tts_tui.evaluation import plan_specs
 from tts_tui.evaluation.datasets import loading
 from tts_tui.evaluation.run_folder import RunFolder, file_name
@@ -26,10 +25,8 @@ _AT_ONCE, _AT_ONCE_SERVED = 4, 16
 
 
 def evaluate(spec: str, given: Mapping[str, Any]) -> int:
-    """Runs plans on problems, says how far it is on standard error, and prints the report."""
+    """Run plans on problems, with progress on standard error, and print the report."""
     policy, prm = commands.specs(given)
-    if not commands.is_server(policy) and commands.suitable(given, "requests", False):
-        raise UsageError("--requests can be given for a policy on a server only, such as --policy sglang:URL")
     auto = any(plan_specs.parse(text).strategy == "auto" for text in given["plan"])
     given = {**given, "calibration": commands.for_auto(given, "calibration", auto, "plans of auto (--plan auto)")}
     columns = loading.Columns(given["problem_column"], given["answer_column"])
@@ -51,7 +48,7 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
             dataset,
             plans,
             specs=(policy, prm),
-            concurrency=given["concurrency"] or at_once(policy),
+            parallel=given["parallel"] or at_once(policy),
             tell=progress,
         )
         pending = evaluation.pending()
@@ -71,17 +68,17 @@ def evaluate(spec: str, given: Mapping[str, Any]) -> int:
 
 
 def at_once(policy: str) -> int:
-    """Problems at once by default: a server has room for more."""
+    """Return the default number of parallel problems: more on a server."""
     return _AT_ONCE_SERVED if commands.is_server(policy) else _AT_ONCE
 
 
 def _default_folder(dataset: loading.Dataset) -> Path:
-    """By data set and date: the same command on the same day goes on."""
+    """Return a folder named after data set and date, so that the same command on the same day resumes."""
     return recordings.folder() / "evaluations" / f"{file_name(dataset.name)}-{date.today().isoformat()}"
 
 
 async def run_all(evaluation: Evaluation, solver: Solver) -> EvalStatus:
-    """Runs it; the first Ctrl-C ends searches where they are, the second the process."""
+    """Run the evaluation; the first Ctrl-C stops the searches, the second the process."""
     task = asyncio.current_task()
     assert task is not None
     began = stopping = False
@@ -106,7 +103,7 @@ async def run_all(evaluation: Evaluation, solver: Solver) -> EvalStatus:
 
 
 def _conclude(standing: EvalStatus, folder: RunFolder, evaluation: Evaluation) -> int:
-    """Prints the report, and what is left to do."""
+    """Print the report and what is left to do, and return the exit code."""
     if standing.done < standing.total:
         session.note(
             f"interrupted: {standing.done} of {standing.total} searches are done, and all is kept; the same command "
@@ -129,7 +126,7 @@ def _failures(evaluation: Evaluation) -> str:
 
 
 def report(folder: Path, standing: EvalStatus) -> str:
-    """The report of a run."""
+    """Return the report of a run as text."""
     try:
         from tts_tui.evaluation.reports.tables import report_text
     except ImportError:

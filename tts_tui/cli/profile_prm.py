@@ -1,4 +1,4 @@
-"""What `tts-tui profile-prm` does."""
+"""Implementation of `tts-tui profile-prm`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tts_tui.profiles import user
 from tts_tui.protocols import ModelInfo, Policy, RewardModel
 
 _TOLD = 200
-"""Solutions after which progress is told."""
+"""Number of solutions between progress messages."""
 _Found = tuple[Findings, ModelInfo, str, Sequence[Outcome]]
-"""What was measured, of which PRM, on what in words, and the votes in it."""
+"""Metrics, the PRM, a description of the data, and the outcomes whose votes are compared."""
 
 
 def profile_prm(source: Path, given: Mapping[str, Any]) -> int:
-    """Measures a PRM on a run or a file, prints what was found, and writes a profile."""
+    """Measure a PRM on a run or a file, print the metrics, and write a profile."""
     if given["name"]:
         user.path(given["name"])
     if source.is_dir():
@@ -59,7 +59,7 @@ def profile_prm(source: Path, given: Mapping[str, Any]) -> int:
 
 
 def name_of(info: ModelInfo) -> str:
-    """The profile of a PRM, by what is known of it once it is loaded, else a name made of its own."""
+    """Return the name of the profile that a PRM uses, or a name derived from the PRM's own."""
     from tts_tui.backends.adapter.reward_model import TITLE
 
     if info.name == TITLE:
@@ -72,7 +72,7 @@ def name_of(info: ModelInfo) -> str:
 
 
 def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
-    """Measures on the scores that a run has; no model is loaded."""
+    """Measure the scores recorded in a run, without loading a model."""
     for option in ("prm", "policy", "limit", "problem_column"):
         if commands.suitable(given, option, False) is not None:
             flag = "--" + option.replace("_", "-")
@@ -97,14 +97,14 @@ def _of_run(folder: Path, given: Mapping[str, Any]) -> _Found:
 
 
 def _unknown(run: LoadedRun, plan: str) -> str:
-    """Why nothing is known about the steps of a run's solutions."""
+    """Return why the steps of a run's solutions have no labels."""
     if any(judged.family_problem(item) is not None for item in run.problems.values()):
         return f"no recording of {plan} that can be read is left in {run.folder}: steps are known from these."
     return "there are no step labels: a program labels the steps of problem families alone."
 
 
 def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:
-    """Measures on solutions whose first errors are known, which the PRM scores now."""
+    """Score solutions whose first errors are known, and measure the scores."""
     solutions = processbench.read(path, given["problem_column"])
     solutions = solutions[: given["limit"]]
     _, spec = commands.specs(given)
@@ -121,7 +121,7 @@ def _of_file(path: Path, given: Mapping[str, Any]) -> _Found:
 
 
 def _policy(given: Mapping[str, Any]) -> Policy | None:
-    """The policy that a PRM may want to look at: only one that is asked for, since most read text alone."""
+    """Return the policy that the PRM scores with, None unless one is given: most PRMs need only text."""
     spec = given["policy"]
     if spec is None:
         return None
@@ -130,7 +130,7 @@ def _policy(given: Mapping[str, Any]) -> Policy | None:
 
 
 def _prm(spec: str, policy: Policy | None, given: Mapping[str, Any]) -> RewardModel:
-    """The PRM of the options; those that were set beforehand for other kinds of PRMs do not count."""
+    """Build the PRM from the options, ignoring settings meant for other kinds of PRMs."""
     kind = spec.partition(":")[0]
     known = {"tokenizer": ("prm_tokenizer", "sglang"), "api_key": ("api_key", "sglang"), "allow_pickle": ("", "hf")}
     chosen = {}

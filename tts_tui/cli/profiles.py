@@ -1,4 +1,4 @@
-"""Profiles as text for people: all of them as a table, one of them in full with its sources and its layout drawn."""
+"""Implementation of `tts-tui profiles`: a table of all profiles, or one in full with its layout drawn."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tts_tui.profiles import user
 
 _QUESTION = "What is 2+3*4?"
 _STEPS = ("3*4 = 12.", r"2+12 = 14. The answer is \boxed{14}.")
-"""The example that layouts are drawn with."""
+"""Example for drawing layouts."""
 
 _ABOUT = (
-    "ProcessBench: mean F1, as reported. tts-tui profiles show NAME says all that is known of one, and draws how its "
-    "input is laid out; --prm hf:PATH@NAME takes a checkpoint as NAME."
+    "ProcessBench: mean F1, as reported. tts-tui profiles show NAME prints a profile in full and draws its input "
+    "layout; --prm hf:PATH@NAME uses the profile NAME for a checkpoint."
 )
 _FACTS = {
     "adapter": "adapter",
@@ -33,9 +33,9 @@ _FACTS = {
 }
 _BEFORE = {"defaults": "Defaults", "plan": "Limits", "biases": "Known biases"}
 _AFTER = {"head": "Head", "reported": "Reported", "test": "Measured"}
-"""Tables that stand before and behind the layouts, and their headings."""
+"""Tables shown before and after the layouts, with their headings."""
 _LEAST = 24
-"""Narrowest width that is written for."""
+"""Minimum width of the text."""
 _KEY = 14
 """Width of the first column."""
 
@@ -45,10 +45,10 @@ Fact = tuple[str, str]
 
 
 def listing(width: int) -> str:
-    """All reward models as a table; columns that do not fit are left out, the least needed first.
+    """Return a table of all reward models, without the least important columns if it is too wide.
 
     Args:
-        width: Of the terminal, in characters.
+        width: Width of the terminal in characters.
     """
     head = ("name", "title", "adapter", "context", "score", "vote", "ProcessBench")
     here = {name: found for name in user.names() if (found := _own(name)) is not None}
@@ -67,7 +67,7 @@ def listing(width: int) -> str:
 
 
 def _own(name: str) -> Mapping[str, Any] | None:
-    """The user's profile of this name; None if there is none that can be used."""
+    """Return the user's profile of this name, None if there is none or it is invalid."""
     try:
         return user.profile(name)
     except ConfigError:
@@ -93,16 +93,16 @@ def _row(name: str, measured: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def shown(name: str, layout: str | None, width: int) -> str:
-    """All that is known of a model.
+    """Return a profile in full, as text.
 
     Args:
-        name: Its profile, or an adapter for its general one.
-        layout: The layout to draw; by default the official one.
-        width: Of the terminal, in characters.
+        name: Name of the profile, or of an adapter for its general profile.
+        layout: Layout to draw; the official one by default.
+        width: Width of the terminal in characters.
 
     Raises:
-        UnknownName: There is no such profile, or no such layout of it.
-        UsageError: It has no layouts, and one is asked for.
+        UnknownName: There is no such profile or layout.
+        UsageError: A layout is given, but the profile has none.
     """
     name = _resolve(name)
     if name not in profiles.names():
@@ -121,7 +121,7 @@ def shown(name: str, layout: str | None, width: int) -> str:
 
 
 def _measured(name: str, width: int) -> list[str]:
-    """What the user's own profile of this name says, or why it cannot be used; nothing if there is none."""
+    """Return the user's own profile of this name, or why it is invalid; empty if there is none."""
     try:
         known = user.profile(name)
     except ConfigError as error:
@@ -135,7 +135,7 @@ def _measured(name: str, width: int) -> list[str]:
 
 
 def _lines(parts: Sequence[tuple[str, list[Fact]]], width: int) -> list[str]:
-    """Parts with their headings, an empty line between them."""
+    """Lay out parts with their headings, separated by empty lines."""
     lines: list[str] = []
     for heading, facts in parts:
         lines += [""] if lines and facts else []
@@ -155,7 +155,7 @@ def _resolve(name: str) -> str:
 
 
 def _facts(known: Mapping[str, Any]) -> list[Fact]:
-    """What stands at the top of a profile."""
+    """Return the facts at the top of a profile."""
     facts = [(label, _words(known[key])) for key, label in _FACTS.items() if known.get(key)]
     if "context_note" in known:
         facts = [(key, f"{text} tokens: {known['context_note']}" if key == "context" else text) for key, text in facts]
@@ -163,7 +163,7 @@ def _facts(known: Mapping[str, Any]) -> list[Fact]:
 
 
 def _tables(heading: str, table: Mapping[str, Any]) -> Iterator[tuple[str, list[Fact]]]:
-    """A table as one part, a table of tables as several."""
+    """Yield a table as one part, or a table of tables as several."""
     inner = {key: value for key, value in table.items() if isinstance(value, dict)}
     for key, value in inner.items():
         yield from _tables(f"{heading}: {key}", value)
@@ -179,7 +179,7 @@ def _tables(heading: str, table: Mapping[str, Any]) -> Iterator[tuple[str, list[
 
 
 def _words(value: Any) -> str:
-    """A value of a profile; two numbers are an interval."""
+    """Format a value of a profile; two numbers are an interval."""
     if not isinstance(value, list):
         return str(value)
     return (", " if isinstance(value[0], str) else " to ").join(map(str, value))
@@ -189,7 +189,7 @@ def _words(value: Any) -> str:
 
 
 def _layouts(name: str, layout: str | None) -> list[tuple[str, list[Fact]]]:
-    """The layout that is asked for, drawn, and a line about each other one."""
+    """Draw the chosen layout, and add a line about each other one."""
     known = profiles.profile(name).get("layouts", {})
     if not known:
         if layout is not None:
@@ -209,7 +209,7 @@ def _layouts(name: str, layout: str | None) -> list[tuple[str, list[Fact]]]:
 
 
 def _drawn(table: Mapping[str, Any]) -> Iterator[Fact]:
-    """The input for a path of two steps, piece by piece: what it is, and what stands there."""
+    """Yield the pieces of the input for a path of two steps: name and text."""
     return {"text": _drawn_text, "chat": _drawn_chat, "turns": _drawn_turns}[table["kind"]](table)
 
 
@@ -264,7 +264,7 @@ def _tag(table: Mapping[str, Any]) -> str:
 
 
 def _filled(text: str, **texts: str) -> str:
-    """`text` with `{question}` and `{step}` filled in; other braces mean themselves."""
+    """Fill in `{question}` and `{step}` in `text`, and keep other braces."""
     for slot, value in texts.items():
         before, found, after = text.rpartition(f"{{{slot}}}")
         text = before + value + after if found else text
@@ -274,11 +274,11 @@ def _filled(text: str, **texts: str) -> str:
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 _KEPT = "\u00a0"
-"""Stands for a space at which no line may be broken, until lines are broken."""
+"""Placeholder for a space where lines must not be broken."""
 
 
 def _quoted(text: str) -> str:
-    r"""`text` in quotes, with line feeds as `\n`, and spaces at its ends that stay there."""
+    r"""Quote `text`, with line feeds as `\n` and with the spaces at its ends kept."""
     inner = text.strip(" ")
     before, after = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
     if not inner:
@@ -287,7 +287,7 @@ def _quoted(text: str) -> str:
 
 
 def _fact(key: str, text: str, width: int, indent: int) -> list[str]:
-    """A line or more: the key in a column of its own where there is room for two, else above the text."""
+    """Lay out a fact: the key in a column of its own if there is room for two, else above the text."""
     start = " " * indent
     if width >= 3 * _KEY and len(key) < _KEY:
         head = f"{key:<{_KEY}}" if key else ""

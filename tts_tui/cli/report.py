@@ -1,4 +1,4 @@
-"""What `tts-tui report` does."""
+"""Implementation of `tts-tui report`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "csv": ("csv", as_csv),
     "json": ("json", as_json),
 }
-"""Forms of a report: how its file is called, and what makes it."""
+"""Formats of a report: file extension and formatter."""
 
 
 def report(folders: Sequence[Path], given: Mapping[str, Any]) -> int:
-    """Prints the report of runs; with --out or --plots, writes it in every form, too."""
+    """Print the report of runs; with --out or --plots, also write it in every format."""
     runs = load(folders)
     made = make(runs)
     out: Path | None = given["out"]
@@ -42,10 +42,10 @@ def report(folders: Sequence[Path], given: Mapping[str, Any]) -> int:
 
 
 def write(made: Report, out: Path) -> list[Path]:
-    """Writes a report in every form into a folder, and says which files these are.
+    """Write a report to a folder in every format, and return the paths of the files.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: A file cannot be written.
     """
     written = []
     for ending, form in FORMATS.values():

@@ -1,4 +1,4 @@
-"""`tts-tui serve`: starts a server for a policy or a reward model, says how far it is, and stops it again."""
+"""Implementation of `tts-tui serve`: starts an SGLang server, shows its progress, and stops it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tts_tui.formatting import clock, one_line
 
 
 def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
-    """Serves `model` until it is interrupted: everything that can be checked is checked before anything is started.
+    """Serve `model` until interrupted, checking everything that can be checked before starting.
 
     Args:
-        kind: What the model is.
+        kind: Whether the model is a policy or a reward model.
         model: `embedded`, a folder or a hub id.
         given: The options.
 
     Raises:
-        TTSError: It cannot be served, or the server ended.
+        TTSError: The model cannot be served, or the server ended.
     """
     serving.check_extra(given["extra"])
     check_key(given["api_key"])
@@ -44,7 +44,7 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
         context_length=given["context_length"],
         api_key=given["api_key"],
         allow_pickle=given.get("allow_pickle", False),
-        states=given.get("states", False),
+        return_hidden_states=given.get("return_hidden_states", False),
         extra=given["extra"],
     )
     if source == str(download.model_path()) and not download.is_present():
@@ -69,17 +69,17 @@ def serve(kind: serving.Kind, model: str, given: Mapping[str, Any]) -> int:
 
 
 def check_key(key: str | None) -> None:
-    """Checks that an API key can be sent in a header.
+    """Check that an API key can be sent in a header.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: It contains spaces, control characters or non-ASCII characters, or is empty.
     """
     if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
         raise UsageError("the API key must be of letters, digits and signs, without spaces")
 
 
 def ready(kind: serving.Kind, model: str, source: str, server: ServerProcess) -> str:
-    """What is said once it answers: where it is, and what to type next."""
+    """Return the message for a server that is ready: its address, and a command to try."""
     lines = [f"{one_line(model)} is served at {server.url}", f"  its log: {server.launch.log}"]
     option = "--policy" if kind == "policy" else "--prm"
     name = ""
@@ -94,11 +94,11 @@ def ready(kind: serving.Kind, model: str, source: str, server: ServerProcess) ->
 
 
 class Starting:
-    """How far a start is: one line that is rewritten on a terminal, a line a stage off it.
+    """Show the progress of a start: one line that is rewritten on a terminal, else one line per stage.
 
     Args:
         out: Where to write.
-        title: What is started.
+        title: What is being started.
     """
 
     def __init__(self, out: TextIO, title: str) -> None:
@@ -119,7 +119,7 @@ class Starting:
             self._out.flush()
 
     def __call__(self, stage: str) -> None:
-        """Shows the stage."""
+        """Show the stage."""
         passed = clock(monotonic() - self._began)
         text = f"tts-tui: {one_line(self._title)}: {stage} {passed}"
         if self._drawn:

@@ -1,7 +1,7 @@
-"""`tts-tui doctor URL`: what a server can do for a search, and what is missing, in words.
+"""Implementation of `tts-tui doctor URL`: checks what a server can do for a search and what is missing.
 
-Everything is tried, not read off: a prompt is sent twice, a stream is begun and ended early. What is sent kills no
-server: token ids are the server's own, no text is empty, and a reward model is asked for no text.
+Abilities are tried out instead of read from its settings: a prompt is sent twice, a stream is started and aborted. No
+request can crash a server: token ids are the server's own, no text is empty, and a reward model never generates text.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from tts_tui.formatting import one_line, plural
 from tts_tui.protocols import TokenId
 
 STALL_SECONDS = 30.0
-"""Longest silence of a server in one check; a large model on a CPU may need some seconds for 64 tokens."""
+"""Read timeout of one check; a large model on a CPU may need some seconds for 64 tokens."""
 END_SECONDS = 5.0
-"""Longest time between an abort and its effect."""
+"""Maximum time between an abort and its effect."""
 LONG_STREAM = 1000
-"""Tokens of the stream that is ended early: so many that it does not end by itself before."""
+"""Token limit of the stream that is aborted, high enough that it does not finish before."""
 OLDEST = (0, 5)
 MOST_NUMBERS = 3
-"""Two logits, and how many tokens were computed for them."""
+"""Maximum length of a reward: two logits, and the number of computed tokens."""
 
 Check = Callable[[], AsyncIterator[Finding]]
 
 
 class Streamed(Struct):
-    """An event of a stream, of which it is looked at what it holds."""
+    """The fields of a stream event that the checks look at."""
 
     meta_info: Meta
     output_ids: list[TokenId] | None = None
 
 
 def report(url: str, api_key: str | None = None) -> int:
-    """Prints all findings on the server at `url`; 0 if nothing is missing, else 3.
+    """Print all findings about the server at `url`; return 0 if nothing is missing, else 3.
 
     Raises:
-        UsageError: `url` is no address, or the key cannot be sent.
+        UsageError: `url` is not a valid address, or the key cannot be sent in a header.
     """
     return asyncio.run(_report(Http(url, api_key=api_key, stall=STALL_SECONDS)))
 
@@ -73,20 +73,21 @@ async def _report(http: Http) -> int:
 
 def _summary(url: str, missing: int, rewards: bool) -> str:
     if missing:
-        return f"{missing} of these must be mended before this server can run tts-tui's searches."
+        problems = "problem" if missing == 1 else f"{missing} problems"
+        return f"Fix the {problems} above before running searches on this server."
     if rewards:
         return "This server can score the steps of tts-tui's searches."
     return f"This server can run tts-tui's searches: tts-tui solve --policy sglang:{url} ..."
 
 
 class Checkup:
-    """All checks of one server, one after the other.
+    """Runs all checks of one server.
 
     Args:
-        http: The server, open.
+        http: A connection to the server, opened.
 
     Attributes:
-        rewards: It serves a reward model, as far as is known.
+        rewards: Whether it serves a reward model, as far as is known.
     """
 
     def __init__(self, http: Http) -> None:
@@ -96,11 +97,11 @@ class Checkup:
         self._server = Settings()
         self._routed = False
         self._longest = 0
-        # A router sends what carries the same key to the same server.
+        # A router sends requests with the same key to the same worker.
         self._headers = {ROUTING: uuid.uuid4().hex}
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Everything, one finding after another. A check that fails is a finding too."""
+        """Run all checks and yield their findings. A check that fails is a finding, too."""
         try:
             async for finding in self._reach():
                 yield finding
@@ -117,12 +118,12 @@ class Checkup:
             except BackendError as error:
                 yield BAD, f"the check of {name} failed: {error}"
                 if not await self._lives():
-                    yield BAD, "the server answers no more, so that the rest was not checked: see its log"
+                    yield BAD, "the server stopped answering, and the other checks were skipped: see its log"
                     return
 
     def _checks(self) -> Iterator[Check]:
         yield from (self._router, self._version, self._metrics)
-        # Asked once all of these are through: text asked of a reward model would bring its server down.
+        # Only known after the checks above. Asking a reward model for text would crash its server.
         if self.rewards:
             yield from (self._reward, self._requests_at_once)
             return
@@ -157,10 +158,10 @@ class Checkup:
             )
 
     async def _worker_states(self) -> list[bool | None] | None:
-        """Whether each worker of a router is healthy, as far as it says; None for a server, which has no workers."""
+        """Return the health of each worker of a router, None for those unknown; None if it is not a router."""
         with suppress(BackendError):
             return [worker.is_healthy for worker in (await self._http.get("/workers", Workers)).workers]
-        with suppress(BackendError):  # older ones
+        with suppress(BackendError):  # older routers
             return [None for _ in (await self._http.get("/list_workers", WorkerList)).urls]
         return None
 
@@ -172,7 +173,7 @@ class Checkup:
         self.rewards = self.rewards or self._server.is_embedding is True
         version = str(self._server.version or "")
         if not version:
-            yield ADVICE, "which SGLang it is cannot be told" + (" through the router" if self._routed else "")
+            yield ADVICE, "the version of SGLang is unknown" + (" through the router" if self._routed else "")
         elif (numbers := tuple(map(int, re.findall(r"\d+", version)[:2]))) < OLDEST:
             yield ADVICE, f"SGLang {version}: tts-tui was made for {'.'.join(map(str, OLDEST))} and newer, update it"
         else:
@@ -183,7 +184,7 @@ class Checkup:
         try:
             await self._http.read("GET", "/metrics")
         except RequestRefused:
-            yield ADVICE, "it tells no metrics: start it with --enable-metrics to see what it does"
+            yield ADVICE, "metrics are off: start it with --enable-metrics to monitor it"
         else:
             yield OK, "metrics are on"
 
@@ -192,7 +193,7 @@ class Checkup:
         if most > 0:
             yield OK, f"it runs up to {plural(most, 'request')} at once"
         else:
-            yield ADVICE, "how many requests it runs at once cannot be told: tts-tui finds out what it gains from"
+            yield ADVICE, "the maximum number of running requests is unknown: tts-tui measures how many to send"
 
     # -- a policy ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ class Checkup:
     async def _context(self) -> AsyncIterator[Finding]:
         longest = self._server.context_length or self._longest
         if not longest:
-            yield ADVICE, "the longest sequence cannot be told: tts-tui takes it for 4096 tokens"
+            yield ADVICE, "the context length is unknown: tts-tui assumes 4096 tokens"
             return
         self._longest = longest
         yield OK, f"a context of {self._longest:,} tokens, of which a search may use {self._longest - RESERVED:,}"
@@ -228,10 +229,10 @@ class Checkup:
         meta = (await self._generate(body)).meta_info
         cached, tokens = meta.cached_tokens, meta.prompt_tokens
         if not tokens:
-            raise UnexpectedReply(f"{self._http.url} does not count tokens, so that its answer makes no sense")
+            raise UnexpectedReply(f"{self._http.url} does not count tokens, which makes no sense")
         said = f"of two equal prompts the second one reuses {cached} of {tokens} tokens"
         if 2 * cached < tokens:
-            yield BAD, f"{said}: start it without --disable-radix-cache, for every step would compute its whole path"
+            yield BAD, f"{said}: start it without --disable-radix-cache, or every step computes its whole path again"
         elif page > 1:
             yield ADVICE, f"{said}, whole pages of {page} only: --page-size 1 reuses more where SGLang allows it"
         else:
@@ -243,11 +244,11 @@ class Checkup:
             raise UnexpectedReply(f"{self._http.url} sent an empty stream, which makes no sense")
         last = seen[-1]
         if len(seen) == 1:
-            yield ADVICE, "it streams everything in one event: nothing is seen of a step before it is whole"
+            yield ADVICE, "it streams everything in one event: a step is not shown before it is finished"
         elif len(last.output_ids or ()) == last.meta_info.completion_tokens:
             yield (
                 ADVICE,
-                "it streams all text so far with every token: --incremental-streaming-output spares most of it",
+                "it streams all text so far with every token: avoid that with --incremental-streaming-output",
             )
         else:
             yield OK, "it streams token by token, new ones only"
@@ -264,17 +265,17 @@ class Checkup:
             try:
                 await self._http.read("POST", "/abort_request", {"rid": body["rid"]})
             except RequestRefused:
-                yield ADVICE, "it takes no aborts: tokens that are sampled after a step is given up are not counted"
+                yield ADVICE, "it takes no aborts: tokens sampled after a step is cancelled are not counted"
                 return
             await asyncio.wait([task], timeout=END_SECONDS)
             if not task.done():
                 yield BAD, f"a stream goes on {END_SECONDS:g} s after its abort: update SGLang"
                 return
             if task.result() in ("length", "stop"):
-                yield ADVICE, "the stream was over before its abort reached it: whether aborts work is not known"
+                yield ADVICE, "the stream finished before its abort arrived: whether aborts work is unknown"
                 return
             if task.result() != "abort":
-                yield BAD, "a stream that is aborted ends without a last word, so that its tokens cannot be counted"
+                yield BAD, "an aborted stream ends without a final event, so its tokens cannot be counted"
                 return
         finally:
             for one in (task, starting):
@@ -289,11 +290,11 @@ class Checkup:
             await asyncio.sleep(0.1)
             now = await self._running()
         if before is None or now is None:
-            return OK, "an aborted stream ends with its last word (how many still run cannot be told)"
+            return OK, "an aborted stream ends with a final event (the number of running requests is unknown)"
         running = f"{plural(now, 'request')} running"
         if now > before:
-            return ADVICE, f"{running} after an abort, {before} before it: other people's, or aborts free nothing"
-        return OK, f"an aborted stream ends with its last word, and leaves {running}"
+            return ADVICE, f"{running} after an abort, {before} before it: from other clients, or aborts have no effect"
+        return OK, f"an aborted stream ends with a final event, and leaves {running}"
 
     async def _logprobs(self) -> AsyncIterator[Finding]:
         ids = await self._random_ids(8)
@@ -305,9 +306,9 @@ class Checkup:
         except (RequestRefused, UnexpectedReply):
             numbers = []
         if numbers and all(map(math.isfinite, numbers)):
-            yield OK, "it gives log probabilities of tokens, as reward models that are language models need"
+            yield OK, "it returns log probabilities of tokens, which reward models that are language models need"
         else:
-            yield ADVICE, "it gives no log probabilities of tokens: it can write, but be no reward model"
+            yield ADVICE, "it returns no log probabilities of tokens: it can serve a policy, but not a reward model"
 
     # -- a reward model ----------------------------------------------------------------------------------------------
 
@@ -317,24 +318,24 @@ class Checkup:
         found = (await self._http.post("/v1/embeddings", body, Embeddings, self._headers)).data
         numbers = found[0].embedding if found else []
         if not 1 <= len(numbers) <= MOST_NUMBERS:
-            yield BAD, f"it gives {len(numbers)} numbers for a text, as no reward model does: serve another model"
+            yield BAD, f"it returns {len(numbers)} numbers for a text, unlike any reward model: serve another model"
         else:
-            yield OK, "a reward model server: it gives numbers for a text"
+            yield OK, "a reward model server: it returns numbers for a text"
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
     async def _ids(self, text: str) -> list[int]:
-        """Token ids of `text`: from the server, for ids outside its vocabulary would bring it down."""
+        """Return the server's token ids of `text`; ids outside its vocabulary would crash it."""
         try:
             ids = (await self._http.post("/tokenize", {"model": self._model, "prompt": text}, Tokens)).tokens
         except RequestRefused:
-            return [5, 6, 7, 8]  # no vocabulary is smaller
+            return [5, 6, 7, 8]  # in every vocabulary
         if not ids:
             raise UnexpectedReply(f"{self._http.url} makes no tokens of a text, which makes no sense")
         return ids
 
     async def _random_ids(self, count: int) -> list[int]:
-        """So many ids that no cache can have seen in this order."""
+        """Return `count` token ids in an order that no cache can contain."""
         ids = await self._ids(" ".join("".join(random.choices("abcdefghijklmnop", k=4)) for _ in range(count)))
         return ids[:count]
 
@@ -353,7 +354,7 @@ class Checkup:
                 yield event
 
     async def _last_word(self, body: dict[str, Any], begun: asyncio.Event) -> str:
-        """How the stream ended, as its last event says."""
+        """Return the finish reason in the last event of a stream."""
         kind = ""
         async for event in self._stream(body):
             begun.set()
@@ -362,7 +363,7 @@ class Checkup:
         return kind
 
     async def _running(self) -> int | None:
-        """Requests that run there just now, anybody's; None if it does not say."""
+        """Return the number of requests running on the server, from all clients; None if unknown."""
         try:
             return sum(load.num_running_reqs for load in (await self._http.get("/v1/loads", Loads)).loads)
         except BackendError:

@@ -1,4 +1,4 @@
-"""What `tts-tui train-prm` does."""
+"""Implementation of `tts-tui train-prm`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tts_tui.ui.model_loader import quieten
 
 
 def train_prm(given: Mapping[str, Any]) -> int:
-    """Trains, says how far it is on standard error, and what came out on standard output."""
+    """Train a PRM, with progress on standard error and a summary of the result on standard output."""
     quieten()
     try:
         import torch  # noqa: F401
@@ -23,38 +23,38 @@ def train_prm(given: Mapping[str, Any]) -> int:
     from tts_tui.training.prm.train import TrainConfig, check, train
 
     out: Path = given["out"]
-    recipe = {name: given[name] for name in ("tokens", "rate", "seed") if given[name] is not None}
+    recipe = {name: given[name] for name in ("tokens", "learning_rate", "seed") if given[name] is not None}
     names = tuple(name.strip() for name in (given["families"] or "").split(",") if name.strip())
-    wish = TrainConfig(
+    config = TrainConfig(
         out,
-        given["work"] or out.with_name(out.name + ".work"),
+        given["work_dir"] or out.with_name(out.name + ".work"),
         given["policy"],
         names,
         given["problems"],
         Columns(given["problem_column"], given["answer_column"]),
         samples=given["samples"],
         rollouts=given["rollouts"],
-        longest=given["longest"],
-        first=given["first"],
+        max_solution_tokens=given["max_solution_tokens"],
+        first_layer=given["first_layer"],
         rank=given["rank"],
         recipe=Recipe(**recipe),
         threads=given["threads"],
     )
-    check(wish)
-    _tell(f"what is done is kept in {wish.work}: the same command goes on from there")
+    check(config)
+    _tell(f"samples and training state are kept in {config.work_dir}: run the same command again to resume")
     try:
-        figures = train(wish, _tell)
+        figures = train(config, _tell)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise TTSError(
-            f"the training stopped ({what}): what is done is in {wish.work}, and the same command goes on from there"
+            f"the training stopped ({what}); run the same command again to continue from {config.work_dir}"
         ) from error
     found = figures["validation"]["all"]
     print(
         f"on {found['problems']} validation problems: AUC within problems {found['auc_within']}, one sample right "
         f"{found['pass@1']}, majority {found['majority']}, best score {found['prm-max']}, any {found['pass@k']}; "
         f"score {figures['defaults']['score']}, vote {figures['defaults']['vote']}\n"
-        f"use it with --prm adapter:{wish.out}"
+        f"use it with --prm adapter:{config.out}"
     )
     return 0
 

@@ -79,7 +79,7 @@ class Evaluation:
         dataset: The problems.
         plans: Plans by name.
         specs: Specs of policy and reward model as typed by the user.
-        concurrency: Number of concurrent searches.
+        parallel: Number of problems searched at the same time.
         tell: Callback that receives every new status.
         judge: Judge of which answers are right; by default a `Grader`.
 
@@ -98,16 +98,16 @@ class Evaluation:
         plans: Mapping[str, Plan],
         *,
         specs: tuple[str, str] = ("", ""),
-        concurrency: int = 4,
+        parallel: int = 4,
         tell: Callable[[EvalStatus], None] = lambda standing: None,
         judge: Judge | None = None,
     ) -> None:
-        if concurrency < 1:
-            raise UsageError(f"concurrency must be at least 1, not {concurrency}")
+        if parallel < 1:
+            raise UsageError(f"parallel must be at least 1, not {parallel}")
         if not dataset.items:
             raise UsageError("there is no problem to run: raise the limit, or name another data set")
         self.solver, self.folder, self.dataset, self.plans = solver, folder, dataset, dict(plans)
-        self._specs, self._at_once, self._tell, self._judge = specs, concurrency, tell, judge
+        self._specs, self._at_once, self._tell, self._judge = specs, parallel, tell, judge
         folder.compare(dataset.items, self.plans)
         if solver.calibration is not None:
             for name in filter(self._is_auto, self.plans):

@@ -69,7 +69,7 @@ def test_on_a_gpu_sglang_decides_itself(monkeypatch):
     [
         ("policy", CPU, {}, True),
         ("policy", GPU, {}, False),
-        ("policy", GPU, {"states": True}, True),
+        ("policy", GPU, {"return_hidden_states": True}, True),
         ("prm", CPU, {}, False),
     ],
 )

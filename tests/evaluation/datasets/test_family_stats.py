@@ -49,7 +49,7 @@ def test_the_command_prints_it() -> None:
 
 # -- levels ------------------------------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(

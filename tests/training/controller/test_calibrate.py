@@ -148,8 +148,8 @@ def test_searches_know_their_width_and_solutions():
 @pytest.mark.slow
 def test_the_command_calibrates_and_goes_on_where_it_was(tmp_path):
     call = [
-        sys.executable, "-m", "tts_tui", "calibrate", "--limit", "20", "--searched", "2", "--samples", "4",
-        "--work", str(tmp_path / "work"), "--out", str(tmp_path / "own.json"),
+        sys.executable, "-m", "tts_tui", "calibrate", "--limit", "20", "--search-problems", "2", "--samples", "4",
+        "--work-dir", str(tmp_path / "work"), "--out", str(tmp_path / "own.json"),
     ]  # fmt: skip
     first = subprocess.run(call, capture_output=True, text=True, timeout=500)
     assert first.returncode == 0, first.stderr

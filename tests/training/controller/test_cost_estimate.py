@@ -32,8 +32,8 @@ def scripted(monkeypatch, tmp_path):
 
 
 def call(tmp_path, *more: str) -> list[str]:
-    sizes = ["--limit", "20", "--searched", "2", "--samples", "4"]
-    return ["calibrate", *sizes, "--work", str(tmp_path / "work"), *more]
+    sizes = ["--limit", "20", "--search-problems", "2", "--samples", "4"]
+    return ["calibrate", *sizes, "--work-dir", str(tmp_path / "work"), *more]
 
 
 def told(capsys) -> list[str]:
@@ -72,14 +72,14 @@ def test_what_is_done_says_what_the_rest_costs(scripted, tmp_path, capsys):
         for name in ("best-of-n:1", "best-of-n:4", "dvts:4", "beam:4")
     }
     more = sum(4 * count * sum(of[name]) / len(of[name]) for name, count in (("dvts:4", 1), ("beam:4", 1)))
-    assert cli([*call(tmp_path), "--searched", "3"]) == 0
+    assert cli([*call(tmp_path), "--search-problems", "3"]) == 0
     lines = told(capsys)
     mean = sum(map(sum, of.values())) / len(done)
     assert lines[0].startswith(
         f"2 searches to do with up to 8 samples: about {float(f'{more:.2g}'):,.0f} tokens, at {mean:.0f} a sample as "
         "in what is done already"
     )
-    assert cli([*call(tmp_path), "--searched", "3"]) == 0
+    assert cli([*call(tmp_path), "--search-problems", "3"]) == 0
     lines = told(capsys)
     assert lines[0] == "all searches are done: what is left is to fit"
     assert not any("pace" in line for line in lines)
@@ -124,7 +124,7 @@ def test_a_run_of_eval_is_no_folder_to_work_in(scripted, tmp_path, capsys):
     capsys.readouterr()
     assert cli(call(tmp_path)) == 2
     (line,) = told(capsys)
-    assert f"{out} is a run of `tts-tui eval`" in line and "name another folder with --work" in line
+    assert f"{out} is a run of `tts-tui eval`" in line and "--work-dir" in line
     assert not (tmp_path / "work" / "samples").exists()
 
 
@@ -132,8 +132,8 @@ def test_another_work_folder_is_named_by_its_own_option(scripted, tmp_path, caps
     assert cli(call(tmp_path)) == 0
     told(capsys)
     scripted.policy = Policy("other")
-    assert cli(call(tmp_path, "--searched", "3")) == 2
-    assert told(capsys)[-1].endswith("its policy is scripted, not other; choose another folder with --work")
+    assert cli(call(tmp_path, "--search-problems", "3")) == 2
+    assert told(capsys)[-1].endswith("its policy is scripted, not other; choose another folder with --work-dir")
 
 
 def test_a_calibration_under_a_reward_model_does_not_go_on_without_one(scripted, tmp_path, capsys):
@@ -143,7 +143,7 @@ def test_a_calibration_under_a_reward_model_does_not_go_on_without_one(scripted,
     scripted.prm = None
     assert cli(call(tmp_path)) == 2
     (line,) = told(capsys)
-    assert "is of a calibration under scripted-prm, and now there is no reward model: name another folder" in line
+    assert "scripted-prm" in line and "--work-dir" in line
     assert (tmp_path / "work" / "samples" / "outcomes.jsonl").read_bytes() == before
 
 

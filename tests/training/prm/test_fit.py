@@ -20,7 +20,7 @@ from tts_tui.training.prm.texts import Mixture, Part, Text, TextSampler
 
 LAYOUT = AdapterText(tiny.TOKENIZER)
 SHAPE = Shape(2, 0, rank=4)
-RECIPE = Recipe(tokens=12_000, batch=300, rate=1e-2, warmup=3)
+RECIPE = Recipe(tokens=12_000, batch=300, learning_rate=1e-2, warmup=3)
 MODEL = tiny.llama()
 
 
@@ -91,7 +91,7 @@ def test_the_loss_falls_and_only_the_adapter_changes(whole: tuple[dict[str, Tens
 
 def test_it_learns_what_follows_and_nothing_where_it_is_not_told_to() -> None:
     rows = [Text("x", (Part("ab\n"), Part("zzzz\n", learn=False), Part("c")))] * 2000
-    fit = a_fit(None, Recipe(tokens=4000, batch=200, rate=1e-2, warmup=1), choices=vocabulary(rows, LAYOUT))
+    fit = a_fit(None, Recipe(tokens=4000, batch=200, learning_rate=1e-2, warmup=1), choices=vocabulary(rows, LAYOUT))
     fit.run(iter(rows), lambda progress: None)
     newline = tiny.ids_of("\n")[0]
     ids = [*LAYOUT.prompt("x"), *LAYOUT.step("ab\n"), *LAYOUT.step("zzzz\n")]
@@ -137,7 +137,7 @@ def test_a_state_of_another_training_is_not_gone_on_from(tmp_path: Path) -> None
         a_fit(state).run(texts(), until(6000))
     assert a_fit(state).done > 0
     for other in (
-        a_fit(state, Recipe(tokens=12_000, batch=300, rate=2e-2, warmup=3)),
+        a_fit(state, Recipe(tokens=12_000, batch=300, learning_rate=2e-2, warmup=3)),
         a_fit(state, choices=CHOICES[:-1]),
         a_fit(state, shape=Shape(2, 1, rank=4)),
         a_fit(state, of="other texts"),

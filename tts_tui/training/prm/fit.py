@@ -32,7 +32,7 @@ class Recipe(Struct, frozen=True):
     Attributes:
         tokens: Number of tokens to train on.
         batch: Number of tokens in an optimizer step.
-        rate: Peak learning rate (AdamW); it rises over `warmup` steps and decays to zero along a cosine.
+        learning_rate: Peak learning rate (AdamW); it rises over `warmup` steps and decays to zero along a cosine.
         warmup: Number of warm-up steps.
         decay: Weight decay.
         seed: Seed of the adapter's initial weights.
@@ -40,7 +40,7 @@ class Recipe(Struct, frozen=True):
 
     tokens: int = 800_000
     batch: int = 1600
-    rate: float = 1e-3
+    learning_rate: float = 1e-3
     warmup: int = 20
     decay: float = 0.01
     seed: int = 0
@@ -99,7 +99,7 @@ class Fit:
         for parameter in self._parameters.values():
             parameter.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), lr=recipe.rate, weight_decay=recipe.decay, betas=(0.9, 0.98)
+            self._parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.decay, betas=(0.9, 0.98)
         )
         table = self.model.get_output_embeddings().weight.detach()
         self._rows = table[choices.to(table.device)]
@@ -176,7 +176,7 @@ class Fit:
     def _rate(self) -> float:
         share = min(1.0, self.done / self._recipe.tokens)
         warm = min(1.0, (self.done / self._recipe.batch + 1) / self._recipe.warmup)
-        return self._recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
+        return self._recipe.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * share))
 
     def _save(self) -> None:
         if self._state is None:

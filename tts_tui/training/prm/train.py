@@ -57,7 +57,7 @@ class TrainConfig(Struct, frozen=True):
 
     Attributes:
         out: The adapter's file; figures are written next to it (.json).
-        work: Folder of intermediate results, which are kept between calls.
+        work_dir: Folder of intermediate results, which are kept between calls.
         policy: Spec of the policy: embedded, hf:PATH or hf:ORG/NAME.
         families: Names of problem families; if empty, all that may be trained on.
         own: A file of problems to use instead of families.
@@ -65,15 +65,15 @@ class TrainConfig(Struct, frozen=True):
         problems: Number of problems per family that are sampled to fit scores; two thirds as many serve for validation.
         samples: Number of solutions per problem; twice as many for validation problems.
         rollouts: Number of continuations of each beginning that cannot be judged by program.
-        longest: Maximum number of tokens in a solution.
-        first: Index of the first adapted layer; by default the one after the first quarter.
+        max_solution_tokens: Maximum number of tokens in a solution.
+        first_layer: Index of the first adapted layer; by default the one after the first quarter.
         rank: Rank of the adapter.
         recipe: Hyperparameters of the training.
         threads: Number of CPU threads.
     """
 
     out: Path
-    work: Path
+    work_dir: Path
     policy: str = "embedded"
     families: tuple[str, ...] = ()
     own: Path | None = None
@@ -81,8 +81,8 @@ class TrainConfig(Struct, frozen=True):
     problems: int = 24
     samples: int = 8
     rollouts: int = 2
-    longest: int | None = None
-    first: int | None = None
+    max_solution_tokens: int | None = None
+    first_layer: int | None = None
     rank: int = 16
     recipe: Recipe = Recipe()
     threads: int | None = None
@@ -115,7 +115,7 @@ def check(wish: TrainConfig) -> None:
     if wish.out.is_dir() or wish.out.suffix != ".safetensors":
         raise UsageError(f"the PRM is written to a file that ends with .safetensors, not to {wish.out}")
     _check_folder("--out", wish.out.parent)
-    _check_folder("--work", wish.work)
+    _check_folder("--work-dir", wish.work_dir)
 
 
 def _check_folder(option: str, folder: Path) -> None:
@@ -159,7 +159,7 @@ def train(wish: TrainConfig, tell: Tell) -> dict[str, Any]:
     choices = vocabulary(texts, layout)
     shape = _shape(wish, model)
     of = hashlib.sha256(msgspec.json.encode((fingerprint(model), texts))).hexdigest()
-    fitted = Fit(model, layout, shape, wish.recipe, choices, wish.work / "training.pt", of)
+    fitted = Fit(model, layout, shape, wish.recipe, choices, wish.work_dir / "training.pt", of)
     fitted.run(iter(writer()), _paced(tell))
     reads = _read(fitted.model.eval(), layout, choices, sets, tell)
     about = _about(wish, shape, mixtures, sets)
@@ -181,9 +181,11 @@ def train(wish: TrainConfig, tell: Tell) -> dict[str, Any]:
 
 def _shape(wish: TrainConfig, model: Any) -> Shape:
     depth = model.config.get_text_config().num_hidden_layers
-    if wish.first is not None and wish.first >= depth:
-        raise UsageError(f"there is no layer {wish.first} to adapt from: {wish.policy} has layers 0 to {depth - 1}")
-    return Shape(depth, min(depth - 1, depth // 4 + 1) if wish.first is None else wish.first, wish.rank)
+    if wish.first_layer is not None and wish.first_layer >= depth:
+        raise UsageError(
+            f"there is no layer {wish.first_layer} to adapt from: {wish.policy} has layers 0 to {depth - 1}"
+        )
+    return Shape(depth, min(depth - 1, depth // 4 + 1) if wish.first_layer is None else wish.first_layer, wish.rank)
 
 
 def _mixtures(families: bool) -> tuple[tuple[Mixture, int], ...]:
@@ -223,7 +225,7 @@ async def _sampled(wish: TrainConfig, tell: Tell) -> tuple[tuple[Any, Any], dict
         adapted(network[1], _shape(wish, network[1]))
         AdapterText(network[0])
         settings = SamplingSettings(fingerprint(network[1]), tokens=_longest(wish))
-        cache = SampleCache(wish.work / "samples", settings)
+        cache = SampleCache(wish.work_dir / "samples", settings)
         wanted = chosen(wish)
         if wish.own is not None:
             await _fits(policy, [one for pairs in wanted.values() for one, _ in pairs])
@@ -237,7 +239,7 @@ async def _sampled(wish: TrainConfig, tell: Tell) -> tuple[tuple[Any, Any], dict
 
 
 def _longest(wish: TrainConfig) -> int:
-    return wish.longest or (_LONGEST_OWN if wish.own else _LONGEST)
+    return wish.max_solution_tokens or (_LONGEST_OWN if wish.own else _LONGEST)
 
 
 async def _fits(policy: LocalPolicy, asked: Sequence[Problem]) -> None:
@@ -331,7 +333,7 @@ def _read(
 
 def command(wish: TrainConfig) -> str:
     """Return the command that runs this training."""
-    plain, words = TrainConfig(wish.out, wish.work), ["tts-tui train-prm"]
+    plain, words = TrainConfig(wish.out, wish.work_dir), ["tts-tui train-prm"]
     if wish.policy != plain.policy:
         words.append(f"--policy {wish.policy}")
     if wish.families:
@@ -342,12 +344,11 @@ def command(wish: TrainConfig) -> str:
         if column is not None:
             words.append(f"--{option}-column {shlex.quote(column)}")
     pairs: list[tuple[Any, Any, str]] = [
-        (wish, plain, name) for name in ("samples", "rollouts", "longest", "first", "rank")
+        (wish, plain, name) for name in ("samples", "rollouts", "max_solution_tokens", "first_layer", "rank")
     ]
-    pairs += [(wish.recipe, plain.recipe, name) for name in ("tokens", "rate", "seed")]
-    words += [
-        f"--{name} {getattr(own, name)}" for own, usual, name in pairs if getattr(own, name) != getattr(usual, name)
-    ]
+    pairs += [(wish.recipe, plain.recipe, name) for name in ("tokens", "learning_rate", "seed")]
+    changed = [(name, getattr(own, name)) for own, usual, name in pairs if getattr(own, name) != getattr(usual, name)]
+    words += [f"--{name.replace('_', '-')} {value}" for name, value in changed]
     return " ".join(words)
 
 
