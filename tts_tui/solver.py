@@ -329,10 +329,10 @@ class Solver:
         Args:
             problems: The problems as text; `Result.index` is the position in this sequence.
             plan: The plan to follow; by default Best-of-N 16.
-            concurrency: Maximum number of problems solved at the same time.
+            parallel: Maximum number of problems solved at the same time.
 
         Raises:
-            UsageError: `concurrency` is less than 1.
+            UsageError: `parallel` is less than 1.
             SolverClosed: The solver was closed meanwhile.
         """
         if parallel < 1:

@@ -148,8 +148,8 @@ def command(
         context_length: Longest sequence in tokens; by default the value in the model's configuration.
         api_key: The key that clients must send.
         allow_pickle: Also serve a reward model whose weights are pickled, which can run code.
-        return_hidden_states: Have a policy return hidden states on a GPU too. On a CPU it always does: that costs nothing there,
-            while on a GPU the CUDA graphs reserve more memory for it.
+        return_hidden_states: Have a policy return hidden states on a GPU too. On a CPU it always does: that costs
+            nothing there, while on a GPU the CUDA graphs reserve more memory for it.
         extra: Additional flags for SGLang.
 
     Raises:

@@ -78,7 +78,8 @@ def test_shots_are_no_problem_that_anything_is_measured_on() -> None:
 
 def test_importing_shots_pull_and_families_loads_nothing_heavy() -> None:
     code = (
-        "import sys, json; import tts_tui.backends.local.few_shot, tts_tui.backends.local.download, tts_tui.evaluation.datasets.families;"
+        "import sys, json; import tts_tui.backends.local.few_shot, tts_tui.backends.local.download;"
+        "import tts_tui.evaluation.datasets.families;"
         "print(json.dumps([m for m in ('torch', 'transformers', 'gguf', 'safetensors') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

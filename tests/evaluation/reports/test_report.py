@@ -298,8 +298,8 @@ def test_a_calibration_is_told_once_and_briefly(tmp_path):
         places.append(folder)
     notes = [note for note in figures(places[0])[0].notes if "chose by" in note]
     assert notes == [
-        "auto and auto,target_accuracy=0.5 in one chose by 2026-11-28T09:59:09+00:00, tts-tui calibrate on 339 problems "
-        "of families …",
+        "auto and auto,target_accuracy=0.5 in one chose by 2026-11-28T09:59:09+00:00, tts-tui calibrate on 339 "
+        "problems of families …",
         "auto:4 in one chose by 2026-11-29T09:59:09+00:00, tts-tui calibrate on 339 problems of families …",
     ]
     notes = [note for note in figures(*places)[0].notes if "chose by" in note]
