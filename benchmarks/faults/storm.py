@@ -274,5 +274,5 @@ def _calibrate(solver: Solver, scorer: SGLangPRM | Dice) -> None:
     except TTSError:  # not started
         return
     found = priors.calibration(solver.policy.info, info)
-    reader = HiddenStateProjection((0.0,) * WIDTH, ((1.0,) + (0.0,) * (WIDTH - 1),))
-    solver.calibration = replace(found, reader=reader)
+    projection = HiddenStateProjection((0.0,) * WIDTH, ((1.0,) + (0.0,) * (WIDTH - 1),))
+    solver.calibration = replace(found, projection=projection)

@@ -23,7 +23,7 @@ _WAITS = {
     "tts_tui.backends.remote.dispatcher.LONGEST_WAIT": 0.1,
     "tts_tui.backends.remote.dispatcher.LONGEST_ASKED": 0.2,
     "tts_tui.backends.remote.retry.AGAIN_SECONDS": 0.05,
-    "tts_tui.backends.sglang.policy.FAREWELL_SECONDS": 1.0,
+    "tts_tui.backends.sglang.policy.ABORT_DRAIN_SECONDS": 1.0,
     "tts_tui.backends.sglang.stream.AGAIN_SECONDS": 0.05,
 }
 
