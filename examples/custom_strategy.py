@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from tts_tui import Node, Search, Solver
+from tts_tui import Node, SearchView, Solver
 from tts_tui.registry import register
 
 
@@ -20,7 +20,7 @@ class EarlyMajority:
     needs_scores = False
     uses_width = True
 
-    async def run(self, search: Search) -> Sequence[Node]:
+    async def run(self, search: SearchView) -> Sequence[Node]:
         solutions: list[Node] = []
         for group in range(search.plan.n // search.plan.m):
             solutions += await search.rollout(search.root, search.plan.m, group=group)
