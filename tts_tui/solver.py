@@ -42,7 +42,7 @@ from tts_tui.tree.search_tree import Node, SearchTree
 
 if TYPE_CHECKING:
     from tts_tui.controller.calibration import Calibration
-    from tts_tui.controller.search_adapter import ControllerFactory
+    from tts_tui.controller.search_adapter import SearchControllerFactory
 
 __all__ = ["PathType", "Solver", "Steer", "check_problem"]
 
@@ -440,10 +440,12 @@ class Solver:
             )
         return registry.strategy(plan.strategy)
 
-    def _guides(self, prompt: Prompt) -> ControllerFactory:
-        from tts_tui.controller.search_adapter import ControllerFactory  # imports numpy, which is needed only here
+    def _guides(self, prompt: Prompt) -> SearchControllerFactory:
+        from tts_tui.controller.search_adapter import (
+            SearchControllerFactory,  # imports numpy, which is needed only here
+        )
 
-        return ControllerFactory(self.policy, prompt, self.calibration)
+        return SearchControllerFactory(self.policy, prompt, self.calibration)
 
     async def _run(self, prm: RewardModel | None, prompt: Prompt, journal: EventLog, steer: Steer | None) -> Result:
         tree = journal.tree

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from tts_tui.backends.remote.http import Http
-from tts_tui.backends.remote.replies import ChatText, Tokens
+from tts_tui.backends.remote.replies import ChatText, TokenIds
 from tts_tui.backends.remote.untrusted import ServerText
 from tts_tui.errors import BackendBadResponse, RequestRefused, WrongServer
 from tts_tui.profiles.prompts import FAMILIES
@@ -44,7 +44,7 @@ def plain(problem: str, family: str) -> str:
 async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
     """Apply the template of SGLang or vLLM: convert the chat to token ids, and these to text."""
     body = {"model": model, "messages": list(chat), "add_generation_prompt": True}
-    reply = await _ask(http, "/tokenize", body, Tokens)
+    reply = await _ask(http, "/tokenize", body, TokenIds)
     if reply is None or not reply.tokens:
         return None
     ids = reply.tokens
@@ -52,7 +52,7 @@ async def _by_tokens(http: Http, model: Name, chat: Messages) -> str | None:
     if text is None:
         return None
     # A server that adds a beginning-of-text token to every text would have it twice, as the template adds one, too.
-    again = await _ask(http, "/tokenize", {"model": model, "prompt": text}, Tokens)
+    again = await _ask(http, "/tokenize", {"model": model, "prompt": text}, TokenIds)
     if again is not None and again.tokens[1:] == ids and (mark := await _text_of(http, model, ids[:1])):
         return text.removeprefix(mark)
     return text

@@ -23,7 +23,7 @@ class Model(Struct):
     is_generation: bool | None = None
 
 
-class Settings(Struct):
+class ServerSettings(Struct):
     """A server's settings and the limits derived from them, as returned by `/server_info`."""
 
     version: ServerText | None = None
@@ -40,7 +40,7 @@ class Settings(Struct):
     speculative_algorithm: ServerText | None = None
 
 
-class Tokens(Struct):
+class TokenIds(Struct):
     """Token ids of a text or a chat, as returned by `/tokenize` (SGLang and vLLM)."""
 
     tokens: list[TokenId]
@@ -91,7 +91,7 @@ class Loads(Struct):
     loads: list[Load]
 
 
-class TokenCounts(Struct):
+class ReplyTokenCounts(Struct):
     """Token counts of a request so far; decoding fails if more tokens are cached than the prompt has."""
 
     prompt_tokens: TokenCount = 0
@@ -103,7 +103,7 @@ class TokenCounts(Struct):
             raise ValueError("more tokens are cached than the prompt has")
 
 
-class Counts(TokenCounts):
+class Counts(ReplyTokenCounts):
     """Token counts of a request, with the hidden states or log-probabilities that were requested."""
 
     hidden_states: list[list[list[float] | float]] | None = None

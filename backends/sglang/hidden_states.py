@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tts_tui.backends.remote.http import UnexpectedReply
-from tts_tui.backends.remote.replies import Generated, Settings
+from tts_tui.backends.remote.replies import Generated, ServerSettings
 from tts_tui.backends.sglang.server import version_of
 from tts_tui.errors import BackendBadResponse, RequestRefused
 from tts_tui.protocols import PromptEncoding, Usage
@@ -41,7 +41,7 @@ LEAST = (0, 5, 23)
 Ask = Callable[[dict[str, Any]], Awaitable[Generated]]
 
 
-def shows_states(settings: Settings) -> bool:
+def shows_states(settings: ServerSettings) -> bool:
     """Return whether a server with these settings returns the last hidden states, and those of the right request."""
     other = settings.speculative_algorithm or settings.enable_return_aux_hidden_states
     return bool(settings.enable_return_hidden_states) and version_of(settings) >= LEAST and not other

@@ -33,7 +33,7 @@ from tts_tui.backends.remote.concurrency import ConcurrencyLimit
 from tts_tui.backends.remote.dispatcher import Dispatcher
 from tts_tui.backends.remote.http import Http, UnexpectedReply
 from tts_tui.backends.remote.prefix_lock import PrefixLock
-from tts_tui.backends.remote.replies import Embeddings, Generated, Settings
+from tts_tui.backends.remote.replies import Embeddings, Generated, ServerSettings
 from tts_tui.backends.remote.retry import ReconnectPolicy
 from tts_tui.backends.sglang.score_replies import Answer, answer_of
 from tts_tui.backends.sglang.server import NEUTRAL, RESERVED, ROUTING, SGLangServer
@@ -397,7 +397,7 @@ class SGLangPRM:
             ) from error
 
 
-def _context(settings: Settings, known: dict[str, Any]) -> int:
+def _context(settings: ServerSettings, known: dict[str, Any]) -> int:
     """Return the maximum number of tokens of an input.
 
     This is one less than the server's limit, because a prompt that fills it is refused.

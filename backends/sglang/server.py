@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from tts_tui.backends.remote.http import Http, UnexpectedReply
 from tts_tui.backends.remote.ollama import refuse_ollama
 from tts_tui.backends.remote.parameter_count import count_parameters, vocabulary_of
-from tts_tui.backends.remote.replies import Loads, Model, Settings, Texts, Tokens, Workers
+from tts_tui.backends.remote.replies import Loads, Model, ServerSettings, Texts, TokenIds, Workers
 from tts_tui.backends.remote.untrusted import ServerText
 from tts_tui.backends.sglang.stream import check_vocabulary
 from tts_tui.backends.sglang.tokenizer import LocalTokenizer
@@ -136,11 +136,11 @@ class SGLangServer:
         """True if the server is a router, which forwards requests to workers."""
         return self.workers != [self.http]
 
-    async def settings(self) -> Settings:
+    async def settings(self) -> ServerSettings:
         """Return the settings of the first worker that reports them; empty settings if none does."""
         with suppress(BackendError):
-            return await self._ask_any("GET", ("/server_info", "/get_server_info"), None, Settings)
-        return Settings()
+            return await self._ask_any("GET", ("/server_info", "/get_server_info"), None, ServerSettings)
+        return ServerSettings()
 
     async def tokenize(self, chat: Chat) -> tuple[tuple[int, ...], int]:
         """Apply the chat template to `chat`.
@@ -155,7 +155,7 @@ class SGLangServer:
         if self._own is None:
             try:
                 body = {"model": self.model, "messages": list(chat)}
-                reply = await self._ask_any("POST", ("/tokenize",), body, Tokens)
+                reply = await self._ask_any("POST", ("/tokenize",), body, TokenIds)
             except RequestRefused as refused:
                 await self._load_own(refused)
             else:
@@ -174,7 +174,7 @@ class SGLangServer:
         if self._own is not None:
             return self._own.plain(text)
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
-        reply = await self._ask_any("POST", ("/tokenize",), body, Tokens)
+        reply = await self._ask_any("POST", ("/tokenize",), body, TokenIds)
         if not reply.tokens:
             raise BackendBadResponse(f"{self.http.url} could not turn a text into tokens")
         return self._known(reply.tokens)
@@ -232,7 +232,7 @@ class SGLangServer:
         asked = (worker.read("POST", "/abort_request", {"rid": rid}) for worker in self.workers)
         await asyncio.gather(*asked, return_exceptions=True)
 
-    async def parameters(self, settings: Settings, *, scores: bool = False) -> int:
+    async def parameters(self, settings: ServerSettings, *, scores: bool = False) -> int:
         """Return the number of weights that are active for each token.
 
         It is taken from the model's files, its name, or the memory that the weights take; 0 if none of these is known.
@@ -271,7 +271,7 @@ class SGLangServer:
         raise last
 
 
-def version_of(settings: Settings) -> tuple[int, ...]:
+def version_of(settings: ServerSettings) -> tuple[int, ...]:
     """Return the first three numbers of SGLang's version; empty if the server does not report it."""
     return tuple(map(int, re.findall(r"\d+", str(settings.version or ""))[:3]))
 

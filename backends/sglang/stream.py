@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tts_tui.backends.engine.detokenizer import CONTEXT, OVERSHOOT, Separator
 from tts_tui.backends.remote.http import Http
-from tts_tui.backends.remote.replies import TokenCounts
+from tts_tui.backends.remote.replies import ReplyTokenCounts
 from tts_tui.backends.remote.untrusted import Failure, Matched, ServerText
 from tts_tui.errors import BackendBadResponse, BackendError, BackendOverloaded, BackendUnavailable, RequestRefused
 from tts_tui.protocols import Chunk, Finish, StepRequest, TokenId, Usage
@@ -32,7 +32,7 @@ class Reason(Struct):
     message: ServerText | None = None
 
 
-class Meta(TokenCounts):
+class Meta(ReplyTokenCounts):
     """The metadata of a request so far: token counts and, with the last event, the reason for its end."""
 
     finish_reason: Reason | None = None

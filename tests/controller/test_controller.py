@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tts_tui.controller.calibration import Calibration, Curve, Point
-from tts_tui.controller.controller import Controller, Objective, cloglog, logit, position, price_of, start
+from tts_tui.controller.controller import Objective, PlanController, cloglog, logit, position, price_of, start
 from tts_tui.controller.difficulty import AnswerLikelihood, DifficultyModel, Observation
 from tts_tui.errors import PlanError
 
@@ -48,7 +48,7 @@ def choose(wish: Objective, seen=PROBE, calibration=KNOWN, spent=400.0, done=Non
     """Return the choice after some samples, by default those of the probe."""
     elected = 0 if seen else -1
     given = {"best-of-n": len(seen)} if seen and done is None else done or {}
-    return Controller(calibration, wish, ()).choose(seen, elected, "42" if seen else None, spent, given)
+    return PlanController(calibration, wish, ()).choose(seen, elected, "42" if seen else None, spent, given)
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------
@@ -194,7 +194,9 @@ def test_stopping_is_as_accurate_as_the_answer_is_sure():
 
 
 def test_an_answer_that_nobody_gave_is_never_sure():
-    choice = Controller(KNOWN, WISH, ()).choose([Observation(-1, 0.9, 100.0)] * 4, -1, None, 400.0, {"best-of-n": 4})
+    choice = PlanController(KNOWN, WISH, ()).choose(
+        [Observation(-1, 0.9, 100.0)] * 4, -1, None, 400.0, {"best-of-n": 4}
+    )
     assert choice.confidence == 0
     assert choice.why.startswith("no answer after 4 samples")
 
@@ -332,7 +334,7 @@ def test_the_chance_of_a_change_is_that_of_the_most_accurate_way_on():
 
 def test_a_problem_that_is_hard_by_its_prompt_is_expected_to_take_more_samples():
     by_size = replace(KNOWN, difficulty=DifficultyModel(("size",), (0.0,), (1.0,), (-1.5,), 0.0, 2.0))
-    hard, easy = (Controller(by_size, WISH, [size]).choose([], -1, None, 0.0, {}) for size in (2.0, -2.0))
+    hard, easy = (PlanController(by_size, WISH, [size]).choose([], -1, None, 0.0, {}) for size in (2.0, -2.0))
     assert hard.pass1 < 0.2 < 0.8 < easy.pass1
     assert "one sample in" in hard.why
     assert "of samples are expected to be right" in easy.why

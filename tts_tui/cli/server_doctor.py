@@ -19,7 +19,16 @@ from typing import Any
 from msgspec import Struct
 
 from tts_tui.backends.remote.http import Http, UnexpectedReply
-from tts_tui.backends.remote.replies import Embeddings, Generated, Loads, Model, Settings, Tokens, WorkerList, Workers
+from tts_tui.backends.remote.replies import (
+    Embeddings,
+    Generated,
+    Loads,
+    Model,
+    ServerSettings,
+    TokenIds,
+    WorkerList,
+    Workers,
+)
 from tts_tui.backends.remote.untrusted import ServerText
 from tts_tui.backends.sglang.server import RESERVED, ROUTING, SGLangServer, look
 from tts_tui.backends.sglang.stream import Meta
@@ -94,7 +103,7 @@ class Checkup:
         self.rewards = False
         self._http = http
         self._model: ServerText | None = None
-        self._server = Settings()
+        self._server = ServerSettings()
         self._routed = False
         self._longest = 0
         # A router sends requests with the same key to the same worker.
@@ -167,9 +176,9 @@ class Checkup:
 
     async def _version(self) -> AsyncIterator[Finding]:
         try:
-            self._server = await look(self._http, Settings, "/server_info", "/get_server_info")
+            self._server = await look(self._http, ServerSettings, "/server_info", "/get_server_info")
         except WrongServer:
-            self._server = Settings()
+            self._server = ServerSettings()
         self.rewards = self.rewards or self._server.is_embedding is True
         version = str(self._server.version or "")
         if not version:
@@ -327,7 +336,7 @@ class Checkup:
     async def _ids(self, text: str) -> list[int]:
         """Return the server's token ids of `text`; ids outside its vocabulary would crash it."""
         try:
-            ids = (await self._http.post("/tokenize", {"model": self._model, "prompt": text}, Tokens)).tokens
+            ids = (await self._http.post("/tokenize", {"model": self._model, "prompt": text}, TokenIds)).tokens
         except RequestRefused:
             return [5, 6, 7, 8]  # in every vocabulary
         if not ids:

@@ -119,7 +119,7 @@ def price_of(calibration: Calibration, target_tokens: float | None, accuracy: fl
     return math.exp((1 - share) * math.log(left.price) + share * math.log(right.price))
 
 
-class Controller:
+class PlanController:
     """A controller that chooses plans for one problem.
 
     Args:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tts_tui.answers.voting import Candidate, path_score, tally
 from tts_tui.controller import priors
 from tts_tui.controller.calibration import Calibration, check_models, find
-from tts_tui.controller.controller import Controller, Objective, price_of
+from tts_tui.controller.controller import Objective, PlanController, price_of
 from tts_tui.controller.difficulty import Observation
 from tts_tui.errors import BackendError
 from tts_tui.plan import Plan
@@ -51,10 +51,12 @@ class SearchController:
             self._apart += f"; without the policy's reading of the prompt ({trouble})"
         self._weight = start.prm.parameters / max(1, start.policy.parameters) if start.prm else 0.0
         wish = objective_of(calibration, plan, scores=start.prm is not None and plan.vote != "majority")
-        self.controller = Controller(calibration, wish, calibration.values(start.problem, self._reading.hidden_state))
+        self.controller = PlanController(
+            calibration, wish, calibration.values(start.problem, self._reading.hidden_state)
+        )
 
     def choose(self, samples: Sequence[Node], searched: Sequence[Node], done: Mapping[str, int]) -> PlanChosen:
-        """Choose the next plan; see `Controller.choose`.
+        """Choose the next plan; see `PlanController.choose`.
 
         Args:
             samples: Independent samples, by slot.
@@ -88,7 +90,7 @@ class SearchController:
         return replace(choice, usage=usage, basis=choice.basis + self._apart)
 
 
-class ControllerFactory:
+class SearchControllerFactory:
     """A factory of controllers for a search. The prompt is encoded at most once, and only if the calibration uses it.
 
     Args:

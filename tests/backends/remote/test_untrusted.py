@@ -155,7 +155,7 @@ def test_no_reply_holds_a_string_that_could_be_told_as_it_came():
     assert found == OTHER
 
 
-@pytest.mark.parametrize("kind", [replies.Tokens, sglang_stream.SSEPayload, server_doctor.Streamed])
+@pytest.mark.parametrize("kind", [replies.TokenIds, sglang_stream.SSEPayload, server_doctor.Streamed])
 @pytest.mark.parametrize("number", [-1, MOST_TOKEN_IDS, 2**63, 2**70, 1.5, "7", None, True])
 def test_what_is_no_token_id_is_in_no_reply(kind, number):
     http = Http("http://server")
@@ -199,16 +199,16 @@ async def test_neither_an_error_nor_its_traceback_tells_the_key(fault, way):
         try:
             with pytest.raises(BackendError) as raised:
                 if way == "post":
-                    await http.post("/tokenize", {}, replies.Tokens)
+                    await http.post("/tokenize", {}, replies.TokenIds)
                 else:
-                    async for _ in http.events("/generate", {}, replies.Tokens):
+                    async for _ in http.events("/generate", {}, replies.TokenIds):
                         pass
         finally:
             await http.close()
     assert PLAIN not in shown(raised.value) + repr(raised.value)
 
 
-@pytest.mark.parametrize("kind", [replies.Embeddings, replies.Generated, replies.Loads, replies.Settings])
+@pytest.mark.parametrize("kind", [replies.Embeddings, replies.Generated, replies.Loads, replies.ServerSettings])
 @pytest.mark.parametrize("value", [PLAIN, [PLAIN], {PLAIN: PLAIN, "prompt_tokens": PLAIN}, 1e300])
 def test_no_field_of_another_kind_is_quoted(kind, value):
     http = Http("http://server", api_key=PLAIN)

@@ -15,7 +15,7 @@ from tests.proxy import Fault, Proxy
 from tests.scripted import encode
 from tts_tui import Usage
 from tts_tui.backends.remote.http import Http
-from tts_tui.backends.remote.replies import Settings
+from tts_tui.backends.remote.replies import ServerSettings
 from tts_tui.backends.sglang import hidden_states
 from tts_tui.backends.sglang.hidden_states import another, common, shows_states
 from tts_tui.backends.sglang.policy import SGLangPolicy
@@ -103,7 +103,9 @@ async def test_a_server_that_shows_no_last_states_is_not_asked(server):
 
 @pytest.mark.parametrize("version", ["0.5.23", "0.5.23.post1", "0.6.0rc1", "1.0"])
 def test_newer_servers_that_were_started_to_show_them_are_asked(version):
-    assert shows_states(Http("http://server").decode(msgspec.json.encode({**SHOWS, "version": version}), Settings))
+    assert shows_states(
+        Http("http://server").decode(msgspec.json.encode({**SHOWS, "version": version}), ServerSettings)
+    )
 
 
 @pytest.mark.parametrize(

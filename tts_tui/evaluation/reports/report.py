@@ -44,7 +44,7 @@ class Compared(Struct, frozen=True):
     holm: float
 
 
-class Failure(Struct, frozen=True):
+class FailedSearch(Struct, frozen=True):
     """A search that failed."""
 
     plan: str
@@ -67,7 +67,7 @@ class Report(Struct, frozen=True):
     runs: tuple[About, ...]
     figures: tuple[Figure, ...]
     tests: tuple[Compared, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedSearch, ...]
     notes: tuple[str, ...]
     sharing: tuple[str, ...] = ()
 
@@ -91,7 +91,7 @@ def make(runs: Sequence[LoadedRun]) -> Report:
     notes += _shares(sharing)
     figures = tuple(figure for entry in entries for figure in of_entry(entry, levels.get(entry.run.name, {})))
     failures = tuple(
-        Failure(label(runs, entry), one.problem, one.detail)
+        FailedSearch(label(runs, entry), one.problem, one.detail)
         for entry in entries
         for one in entry.outcomes
         if one.reason == "failed"

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tts_tui.controller.calibration import Calibration
-from tts_tui.controller.controller import SAMPLING, Controller, Objective
+from tts_tui.controller.controller import SAMPLING, Objective, PlanController
 from tts_tui.training.controller.cases import Case, SolutionSet, draws, joined, shuffled
 
 
@@ -41,7 +41,7 @@ def play(case: Case, calibration: Calibration, price: float, m: int, rng: random
     largest = max([len(pool), *(found.n for found in case.searches.values())])
     scores = calibration.vote != "majority"
     values = calibration.joined(case.values, case.state)
-    controller = Controller(calibration, Objective(largest, m, None, price, scores), values)
+    controller = PlanController(calibration, Objective(largest, m, None, price, scores), values)
     parts = {name: shuffled(found, rng) for name, found in case.searches.items()}
     hand = SolutionSet(calibration.score, calibration.vote)
     spent = calibration.overhead
