@@ -104,7 +104,7 @@ class Plan(Struct, frozen=True):
         if self.target_tokens is not None and self.target_tokens < 1:
             raise PlanError(f"the mean cost must be at least 1 token, not {self.target_tokens}")
         if self.target_tokens is not None and self.target_accuracy is not None:
-            raise PlanError("a mean cost and an accuracy to reach are two wishes: give one of them")
+            raise PlanError("set either target_tokens or target_accuracy, not both")
         if self.target_accuracy is not None and not 0 < self.target_accuracy < 1:
             raise PlanError(f"the accuracy to reach must be between 0 and 1, such as 0.8, not {self.target_accuracy}")
 

@@ -377,7 +377,7 @@ def _ask(python: str, device: str) -> Mapping[str, Any]:
         raise BackendUnavailable(f"{python} did not answer within 5 minutes: try again, or name another") from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise BackendUnavailable(f"{python} cannot load torch: {reason}; mend it, or name another Python with --python")
+        raise BackendUnavailable(f"{python} cannot load torch: {reason}; fix it, or name another Python with --python")
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):

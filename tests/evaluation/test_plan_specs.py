@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_named(text, error, words):
         (["majority:4,budget=0"], "the plan majority:4,budget=0: the budget of tokens must be positive"),
         (["majority:4,temperature=-1"], "the temperature must not be negative"),
         (["majority:4,target_tokens=500"], "the plan majority:4,target_tokens=500: target_tokens is for auto alone"),
-        (["auto,target_tokens=500,target_accuracy=0.5"], "two wishes"),
+        (["auto,target_tokens=500,target_accuracy=0.5"], "not both"),
         (["cot", "majority:4", "cot"], "the plans have cot twice"),
         (["majority", "majority:16"], "the plans have majority:16 twice"),
         (["dvts:8", "dvts:8,m=4"], "the plans have dvts:8 and dvts:8,m=4, which are the same"),

@@ -277,7 +277,7 @@ def decode(data: bytes, what: str) -> Calibration:
         if format != FORMAT:
             age = "an older" if format < FORMAT else "a newer"
             raise CalibrationError(
-                f"{what} has {age} format ({format}, this tts-tui reads {FORMAT}): make it anew with tts-tui "
+                f"{what} has {age} format ({format}, this tts-tui reads {FORMAT}): make it again with tts-tui "
                 "calibrate, or remove it"
             )
         found = msgspec.json.decode(data, type=Calibration)
@@ -287,7 +287,7 @@ def decode(data: bytes, what: str) -> Calibration:
         return found
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CalibrationError(
-            f"{what} is damaged ({error}): make it anew with tts-tui calibrate, or remove it"
+            f"{what} is damaged ({error}): make it again with tts-tui calibrate, or remove it"
         ) from error
 
 

@@ -85,7 +85,7 @@ def price_of(calibration: Calibration, target_tokens: float | None, accuracy: fl
         PlanError: Both targets are given, there is no measured frontier, or the target lies outside it.
     """
     if target_tokens is not None and accuracy is not None:
-        raise PlanError("a mean cost and an accuracy are two wishes: give one of them")
+        raise PlanError("set either target_tokens or target_accuracy, not both")
     if target_tokens is None and accuracy is None:
         return calibration.price
     if not calibration.frontier:

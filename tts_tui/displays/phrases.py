@@ -229,7 +229,7 @@ def costs(finished: SearchFinished) -> Iterator[str]:
     policy, prm = finished.tokens.policy, finished.tokens.prm
     prompt = policy.prompt_computed + policy.prompt_cached
     share = policy.prompt_cached / prompt if prompt else 0.0
-    ahead = f" ({policy.ahead:,} of them ahead and in vain)" if policy.ahead else ""
+    ahead = f" ({policy.ahead:,} of them speculative and unused)" if policy.ahead else ""
     yield (
         f"Policy: {plural(policy.completion, 'token')} written{ahead}, "
         f"{policy.prompt_computed:,} of the prompts computed, {policy.prompt_cached:,} reused "

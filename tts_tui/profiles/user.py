@@ -62,7 +62,7 @@ def profile(name: str) -> dict[str, Any] | None:
         return None
     wrong = _wrong(found, name)
     if wrong:
-        raise ConfigError(f"the profile {file} cannot be used, {wrong}: mend it, or remove it")
+        raise ConfigError(f"the profile {file} cannot be used, {wrong}: fix or remove it")
     return found
 
 

@@ -142,10 +142,10 @@ def calibrate(
         return _worth(_frontier(own, folds, tried, size, m, PRICES[1:9:2], 2), whole.sample_tokens)
 
     names = max(_choices(whole), key=lambda names: worth(PROBES[1], names))
-    tell("choosing how many samples come first, likewise")
+    tell("choosing the number of first samples, on held-out problems")
     probe = max(PROBES, key=lambda size: worth(size, names))
     apart, whole = [using(one, names) for one in apart], using(whole, names)
-    tell("measuring what choosing comes to, likewise")
+    tell("measuring the chosen plans, on held-out problems")
     frontier = _frontier(own, folds, apart, probe, m, PRICES, 3)
     most = max(point.accuracy for point in frontier)
     usual = next(point.price for point in frontier if point.accuracy >= most - ENOUGH)
