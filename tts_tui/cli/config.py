@@ -24,8 +24,10 @@ INTERFACE = {"keymap": dict, "record": bool, "theme": str}
 """Settings of the terminal UI that are not options, with their types."""
 _NOT_SHARED = {("profile-prm", "policy")}
 """`profile-prm` loads a policy only on request."""
-_OTHERS = ("TTS_TUI_CONFIG", "TTS_TUI_DEBUG", "TTS_TUI_HOME", "TTS_TUI_TESTS")
+_OTHERS = ("TTS_TUI_CONFIG", "TTS_TUI_DEBUG", "TTS_TUI_HOME")
 """Variables that do not set an option."""
+_TESTS = "TTS_TUI_TESTS"
+"""The variable of the project's own test suite, which is of no use to others."""
 
 Names = tuple[str, ...]
 """A command's name, preceded by its groups: ("serve", "policy")."""
@@ -72,8 +74,8 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str], comman
             owners.setdefault(f"{PREFIX}_{name}".upper(), []).append(variable(names, option))
     known = {*_OTHERS, *(found for own in owners.values() for found in own)}
     for name, value in environment.items():
-        if name.startswith(f"{PREFIX}_") and name not in known and value:
-            near = owners.get(name) or get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+        if name.startswith(f"{PREFIX}_") and name not in known and name != _TESTS and value:
+            near = owners.get(name) or get_close_matches(name, sorted(known), n=1, cutoff=0.8)
             hint = f"did you mean {near[0]}? " if near else ""
             yield f"the environment variable {name} sets nothing: {hint}`tts-tui config` says how they are called"
 
