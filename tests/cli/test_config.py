@@ -120,3 +120,8 @@ def test_settings_for_other_models_do_not_stand_in_the_way(file, capsys, monkeyp
 
 def test_a_mistake_in_the_settings_is_the_callers():
     assert issubclass(ConfigError, UsageError)
+
+
+def test_the_variable_that_serve_ui_hands_to_its_sessions_is_known():
+    environment = {"TTS_TUI_RUNS": "/somewhere"}
+    assert list(config.unknown_variables(main.cli, environment, "tui")) == []

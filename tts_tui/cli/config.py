@@ -24,7 +24,7 @@ INTERFACE = {"keymap": dict, "record": bool, "theme": str}
 """Settings of the terminal UI that are not options, with their types."""
 _NOT_SHARED = {("profile-prm", "policy")}
 """`profile-prm` loads a policy only on request."""
-_OTHERS = ("TTS_TUI_CONFIG", "TTS_TUI_DEBUG", "TTS_TUI_HOME")
+_OTHERS = ("TTS_TUI_CONFIG", "TTS_TUI_DEBUG", "TTS_TUI_HOME", "TTS_TUI_RUNS")
 """Variables that do not set an option."""
 _TESTS = "TTS_TUI_TESTS"
 """The variable of the project's own test suite, which is of no use to others."""
