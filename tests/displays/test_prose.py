@@ -1,4 +1,4 @@
-"""What is written is what is shown: on the terminal and on pages."""
+"""Texts are shown as they were written, on the terminal and on pages."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Steering:
         self._writer.end_cut()
 
     def restore(self, node: Node) -> None:
-        """Restore a pruned node, whoever pruned it, and continue the search from it.
+        """Restore a node that a person or the strategy pruned, and continue the search from it.
 
         Raises:
             UsageError: The search is over, or there is nothing to restore.

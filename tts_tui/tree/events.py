@@ -235,7 +235,7 @@ class ScoreFailed(Event, frozen=True):
 
 
 class NodesKept(Event, frozen=True):
-    """The strategy continues with these nodes, or a person restored them, whoever had pruned them.
+    """The strategy continues with these nodes, or a person restored them after a person or the strategy pruned them.
 
     Attributes:
         nodes: Ids of the nodes.

@@ -1,4 +1,4 @@
-"""What a server says: no form of the API key gets into a message, and no text that could steer a terminal."""
+"""Texts from servers: no form of the API key and no terminal control reaches a message."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def wires():
 
 
 def plain_strings(kind: inspect.Type) -> bool:
-    """Whether a value of this type may be, or hold, a string that is no `ServerText`."""
+    """Return whether a value of this type may be, or hold, a string that is not a `ServerText`."""
     if isinstance(kind, inspect.StrType | inspect.AnyType):
         return True
     parts = [*getattr(kind, "types", ()), *getattr(kind, "item_types", ())]

@@ -1,4 +1,4 @@
-"""What a policy asks of an SGLang server: how to sample, by which seed, and when a step has ended."""
+"""Requests of a policy to an SGLang server: sampling parameters, seeds, and ends of steps."""
 
 from __future__ import annotations
 

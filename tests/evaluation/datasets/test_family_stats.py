@@ -1,4 +1,4 @@
-"""What was measured of the problem families: all of them, and what the list says of each."""
+"""Measurements of the problem families: complete, and listed for each family."""
 
 from __future__ import annotations
 
